@@ -1,0 +1,17 @@
+"""Rank equally accurate networks by their ReLU code space. The names below stand in reading order."""
+
+from nas_relucode.errors import InputError
+from nas_relucode.data import ImageData, Split, load_data
+from nas_relucode.networks import Autoencoder, Network, build_autoencoder, build_network
+from nas_relucode.training import Recipe, train
+from nas_relucode.codes import Codes, capture, pack
+from nas_relucode.hamming import distance_matrix, pairs_within
+from nas_relucode.cells import Cells, find_cells
+from nas_relucode.adjacency import AdjacencyGraph, adjacency_graph
+from nas_relucode.indices import INDICES, CodeSpace, compute_indices
+from nas_relucode.scoring import Score, score
+from nas_relucode.search_space import Candidate, SearchSpace, load_search_space
+from nas_relucode.objective import Objective
+from nas_relucode.study import StudySettings, load_settings, run_study
+from nas_relucode.ranking import Ranking, rank
+from nas_relucode.report import write_report

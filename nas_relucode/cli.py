@@ -1,0 +1,322 @@
+"""The command line: run, report, score, list, copy. Exit codes: 0 done, 1 failed or interrupted, 2 unusable input."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+from optuna.trial import FrozenTrial, TrialState
+from torch import nn
+from tqdm import tqdm
+
+from nas_relucode.data import SOURCES, load_data
+from nas_relucode.errors import InputError, known
+from nas_relucode.indices import INDICES
+from nas_relucode.networks import BACKBONES
+from nas_relucode.objective import ATTRIBUTE
+from nas_relucode.ranking import rank, trials_frame
+from nas_relucode.report import Table, constant_on_front, networks_table, number, retries, text_table, write_report
+from nas_relucode.report import write_atomically
+from nas_relucode.scoring import Score, score
+from nas_relucode.settings import builtin_files
+from nas_relucode.study import default_storage, load_settings, open_storage, redact, run_study, storage_errors
+from nas_relucode.training import Epoch, pick_device
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    options = _parser().parse_args(arguments)
+    optuna.logging.set_verbosity(optuna.logging.INFO if options.verbose else optuna.logging.ERROR)
+    logging.captureWarnings(True)
+    try:
+        code: int = options.command(options)
+        return code
+    except (InputError, OSError) as error:
+        return _fail(options, error, str(error), 2)
+    except KeyboardInterrupt as error:
+        return _fail(options, error, "interrupted. The same command goes on where this one stopped.", 1)
+    except Exception as error:
+        return _fail(options, error, f"{type(error).__name__}: {error} (--debug shows where)", 1)
+
+
+def _fail(options: argparse.Namespace, error: BaseException, message: str, code: int) -> int:
+    if options.debug:
+        raise error
+    print(f"nas-relucode: error: {message}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="nas-relucode", description=sys.modules["nas_relucode"].__doc__)
+    parser.add_argument("--version", action="version", version=version("nas-relucode"))
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("-v", "--verbose", action="store_true", help="a line an epoch, and Optuna's log")
+    common.add_argument("-q", "--quiet", action="store_true", help="results only")
+    common.add_argument("--debug", action="store_true", help="show tracebacks")
+    data = argparse.ArgumentParser(add_help=False)
+    data.add_argument("--data-root", default="data", metavar="DIR", help="where torchvision's data sets lie (data)")
+    data.add_argument("--download", action="store_true", help="fetch the data set even if it seems to be there")
+    data.add_argument("--device", help="cpu, cuda, cuda:1, mps (the best there is)")
+    stored = argparse.ArgumentParser(add_help=False)
+    stored.add_argument(
+        "--storage",
+        metavar="URL",
+        default=os.environ.get("OPTUNA_STORAGE"),
+        help="Optuna storage (OPTUNA_STORAGE, else runs/NAME/study.db)",
+    )
+    stored.add_argument("--study-name", metavar="NAME", help="name in the storage (that of the study)")
+    stored.add_argument("--output", metavar="DIR", help="folder of the report (runs/NAME)")
+
+    def add(name: str, command: Callable[[argparse.Namespace], int], *parents: argparse.ArgumentParser, help: str) -> Any:
+        added = commands.add_parser(name, parents=[common, *parents], help=help, description=help)
+        added.set_defaults(command=command)
+        return added
+
+    run = add("run", _run, data, stored, help="run or resume a study, then write its report")
+    run.add_argument("study", help="a built-in study (see list) or a .toml file")
+    report = add("report", _report, stored, help="write the report of a study as it is now")
+    report.add_argument("study", help="the study's name or .toml file")
+    command = add("score", _score, data, help="accuracy and code-space indices of any network")
+    command.add_argument("--model", required=True, metavar="MODULE:FACTORY", help="a callable that returns the network")
+    command.add_argument("--weights", metavar="FILE", help="state dict saved by torch.save")
+    command.add_argument("--data", required=True, help=f"{', '.join(SOURCES)}, an .npz file or a folder of images")
+    command.add_argument("--classes", nargs="+", metavar="CLASS", help="keep these classes, by name")
+    command.add_argument("--image-size", type=int, metavar="PIXELS", help="make the images square")
+    command.add_argument("--normalise", action="store_true", help="subtract the mean, divide by the deviation")
+    command.add_argument("--layers", nargs="+", default=["all"], help="names, prefixes or globs of layers (all)")
+    command.add_argument("--indices", nargs="+", help="names of indices (all)")
+    command.add_argument("--split", default="train", help="train, test or all (train)")
+    command.add_argument("--graph-theta", type=int, default=1, help="cells are joined up to this distance (1)")
+    command.add_argument("--distance-theta", type=int, help="distances are truncated here (never)")
+    command.add_argument("--batch-size", type=int, default=512, help="samples in one forward pass (512)")
+    command.add_argument("-f", "--format", choices=["table", "json"], default="table")
+    listing = add("list", _list, help="studies, search spaces, data sets, backbones and indices")
+    listing.add_argument("-f", "--format", choices=["table", "json"], default="table")
+    copy = add("copy", _copy, help="copy a built-in study or search space, to change it")
+    copy.add_argument("name")
+    copy.add_argument("file", help="a new file ending in .toml")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    settings = load_settings(options.study)
+    name = _study_name(options)
+    storage = options.storage or default_storage(name)
+    progress = _Progress(options)
+    study = run_study(
+        name,
+        settings,
+        storage=storage,
+        data_root=options.data_root,
+        download=options.download,
+        device=options.device,
+        on_start=progress.start,
+        on_epoch=progress.epoch,
+        on_trial=progress.trial,
+    )
+    progress.close()
+    if not study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]):
+        print("\n".join(retries(trials_frame(study))), file=sys.stderr)
+        print("nas-relucode: error: no trial came to an end, so there is nothing to report.", file=sys.stderr)
+        return 1
+    return _write_report(study, options, storage)
+
+
+def _report(options: argparse.Namespace) -> int:
+    name = _study_name(options)
+    storage = options.storage or default_storage(name)
+    if storage == default_storage(name) and not Path("runs", name, "study.db").is_file():
+        raise InputError(f"there is no study in runs/{name}. Run `nas-relucode run {options.study}`, or give --storage.")
+    with storage_errors(storage):
+        engine = open_storage(storage)
+        names = optuna.get_all_study_names(engine)
+        if name not in names:
+            raise known("study", name, names)
+        return _write_report(optuna.load_study(study_name=name, storage=engine), options, storage)
+
+
+def _write_report(study: optuna.Study, options: argparse.Namespace, storage: str) -> int:
+    folder = Path(options.output or Path("runs", study.study_name))
+    files = write_report(study, folder, storage=redact(storage))
+    ranking = rank(study)
+    print(f"Pareto front of {study.study_name}: {', '.join(f'{k} ({v})' for k, v in ranking.objectives.items())}\n")
+    print(text_table(networks_table(ranking, ranking.front)))
+    constant = constant_on_front(ranking)
+    if constant:
+        print("\nThe same on the whole front: " + ", ".join(f"{k} = {v:.4g}" for k, v in constant.items()))
+    print(f"\nEqually accurate with the best (at least {ranking.threshold:.4f}), in their order by the indices:\n")
+    print(text_table(networks_table(ranking, ranking.equal)))
+    sentences = retries(trials_frame(study))
+    print("\n" + "\n".join([*sentences, f"Report: {files['report.html']}"]))
+    return 0
+
+
+def _score(options: argparse.Namespace) -> int:
+    if options.split == "validation":
+        raise InputError("score takes an image source's own splits whole: give --split train, test or all.")
+    data = load_data(
+        options.data,
+        data_root=options.data_root,
+        download=options.download,
+        classes=options.classes,
+        image_size=options.image_size,
+        normalise=options.normalise,
+    )
+    network = _network(options.model, options.weights).to(pick_device(options.device))
+    try:
+        result = score(
+            network,
+            data,
+            layers=options.layers,
+            indices=options.indices,
+            split=options.split,
+            graph_theta=options.graph_theta,
+            distance_theta=options.distance_theta,
+            batch_size=options.batch_size,
+        )
+    except RuntimeError as error:
+        shape = " x ".join(map(str, data.image_shape))
+        raise InputError(
+            f"{options.model} failed on images of {shape} ({str(error).splitlines()[0]}). "
+            "Check the channels and the size that it takes; --image-size makes images square."
+        ) from error
+    if options.format == "json":
+        print(json.dumps(result.as_dict(), indent=2))
+    else:
+        accuracy = "none" if result.accuracy is None else f"{result.accuracy:.4f}"
+        print(f"accuracy {accuracy} on {result.samples} samples ({result.split})\n")
+        print(text_table(_score_table(result)))
+        print("\n* at an end of its range, where it tells networks apart no longer")
+    return 0
+
+
+def _score_table(result: Score) -> Table:
+    """A row an index, a column for the joint codes and for each layer."""
+    columns = {"joint": result.joint, **result.layers}
+
+    def cell(column: str, index: str) -> str:
+        star = "*" if index in result.saturated[column] else ""
+        return number(columns[column][index]) + star if index in columns[column] else ""
+
+    return ["index", *columns], [[index, *(cell(column, index) for column in columns)] for index in result.joint]
+
+
+def _network(model: str, weights: str | None) -> nn.Module:
+    """The network that ``package.module:factory`` makes, with weights from a file of tensors."""
+    module, _, factory = model.partition(":")
+    if not module or not factory:
+        raise InputError(f"model {model!r} is not of the form package.module:factory, e.g. torchvision.models:resnet18.")
+    sys.path.insert(0, os.getcwd())
+    try:
+        network = getattr(importlib.import_module(module), factory)()
+    except Exception as error:  # the user's own code may raise anything
+        raise InputError(f"model {model!r} could not be made ({type(error).__name__}: {error}).") from error
+    finally:
+        sys.path.remove(os.getcwd())
+    if not isinstance(network, nn.Module):
+        raise InputError(f"model {model!r} gives a {type(network).__name__}. It must return a torch.nn.Module.")
+    if weights:
+        try:
+            network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        except Exception as error:  # torch raises half a dozen kinds for files that are none of its own
+            raise InputError(
+                f"{weights} does not hold the weights of {model} ({str(error).splitlines()[0]}). "
+                "Save them with torch.save(network.state_dict(), file)."
+            ) from error
+    return network
+
+
+def _list(options: argparse.Namespace) -> int:
+    names: dict[str, dict[str, str]] = {
+        "studies": {name: load_settings(name).description for name in builtin_files("studies")},
+        "search_spaces": {name: _first_line(text) for name, text in builtin_files("search_spaces").items()},
+        "data": {**{name: "" for name in SOURCES}, "FILE.npz": "x_train, y_train, x_test, y_test", "FOLDER": "images"},
+        "backbones": {name: "" for name in BACKBONES},
+        "indices": {name: index.meaning for name, index in INDICES.items()},
+    }
+    if options.format == "json":
+        print(json.dumps(names, indent=2))
+        return 0
+    width = max(len(name) for group in names.values() for name in group)
+    for kind, group in names.items():
+        print(kind.replace("_", " "))
+        for name, meaning in group.items():
+            print(f"  {name:{width}}  {meaning}".rstrip())
+    return 0
+
+
+def _first_line(text: str) -> str:
+    return text.split("\n", 1)[0].removeprefix("# ")
+
+
+def _copy(options: argparse.Namespace) -> int:
+    files = {**builtin_files("search_spaces"), **builtin_files("studies")}  # a study comes before a space of its name
+    if options.name not in files:
+        raise known("study or search space", options.name, sorted(files))
+    target = Path(options.file)
+    if target.suffix != ".toml":
+        raise InputError(f"{target} does not end in .toml. Name the copy so: it is then read as your own file.")
+    if target.exists():
+        raise InputError(f"{target} exists already. Name a new file.")
+    write_atomically(target, lambda path: path.write_text(files[options.name], "utf-8"))
+    print(f"{target}: a copy of {options.name}. Try `nas-relucode run {target}`.")
+    return 0
+
+
+def _study_name(options: argparse.Namespace) -> str:
+    return str(options.study_name or Path(options.study).stem if options.study.endswith(".toml") else options.study)
+
+
+class _Progress:
+    """Bars for trials and epochs on a terminal, plain lines elsewhere, nothing if quiet."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.quiet, self.verbose = options.quiet, options.verbose
+        self.bar: tqdm[Any] | None = None
+
+    def start(self, study: optuna.Study, size: int) -> None:
+        done = len(study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED]))
+        if not self.quiet and sys.stderr.isatty():
+            self.bar = tqdm(total=size, initial=done, desc=study.study_name, unit="trial", file=sys.stderr)
+        else:
+            self._say(f"study {study.study_name}: {done} of {size} trials are done")
+
+    def epoch(self, number: int, epoch: Epoch, point: dict[str, Any]) -> None:
+        told = f"epoch {epoch.number}: accuracy {point['accuracy']:.4f}, {point['joint']['cell_count']:.0f} cells"
+        if self.bar is not None:
+            self.bar.set_postfix_str(f"trial {number}, {told}")
+        if self.verbose:
+            self._say(f"trial {number}, {told}")
+
+    def trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        what = f"trial {trial.number}: " + ", ".join(f"{k} {v}" for k, v in trial.params.items())
+        found = trial.user_attrs.get(ATTRIBUTE, {})
+        if trial.state == TrialState.COMPLETE:
+            values = ", ".join(f"{k} {v:.4g}" for k, v in zip(found["objectives"], trial.values, strict=True))
+            self._say(f"{what}: {values} ({found['seconds']:.1f} s)")
+        else:
+            self._say(f"{what}: {trial.state.name.lower()}, {found.get('pruned') or found.get('failed') or ''}")
+        if self.bar is not None and trial.state != TrialState.FAIL:
+            self.bar.update()
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def _say(self, line: str) -> None:
+        if self.bar is not None:
+            self.bar.write(line, file=sys.stderr)
+        elif not self.quiet:
+            print(line, file=sys.stderr, flush=True)

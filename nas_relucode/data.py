@@ -1,0 +1,339 @@
+"""Images and labels as whole tensors, split into train, validation and test: where the data flow begins."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from nas_relucode.errors import InputError, known
+
+
+@dataclass(frozen=True)
+class Split:
+    """Inputs (samples, ...) as float32 and labels (samples,) as int64, on one device."""
+
+    inputs: Tensor
+    labels: Tensor | None
+
+    def __post_init__(self) -> None:
+        if self.labels is not None and self.labels.shape != self.inputs.shape[:1]:
+            raise InputError(
+                f"there are {len(self.inputs)} inputs, but labels of shape {tuple(self.labels.shape)}. "
+                "Give one label an input."
+            )
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """One data set. Objectives see train and validation; the test split is for the report alone."""
+
+    name: str
+    classes: tuple[str, ...]
+    train: Split  # images float32, NCHW, in [0, 1] unless normalised; labels 0 .. classes - 1
+    validation: Split  # may be empty
+    test: Split
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        channels, height, width = self.train.inputs.shape[1:]
+        return channels, height, width
+
+    def split(self, name: str) -> Split:
+        """One of ``train``, ``validation``, ``test``, or ``all`` of them, one after the other."""
+        splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        if name == "all":
+            labels = [split.labels for split in splits.values() if split.labels is not None]
+            return Split(torch.cat([split.inputs for split in splits.values()]), torch.cat(labels))
+        if name not in splits:
+            raise known("split", name, [*splits, "all"])
+        return splits[name]
+
+    def to(self, device: torch.device | str) -> ImageData:
+        """The same data with every tensor on ``device``."""
+
+        def move(split: Split) -> Split:
+            return Split(split.inputs.to(device), None if split.labels is None else split.labels.to(device))
+
+        return replace(self, train=move(self.train), validation=move(self.validation), test=move(self.test))
+
+
+@dataclass(frozen=True)
+class _Images:
+    """One part of a source: float32 NCHW in [0, 1] or uint8 NCHW, and labels."""
+
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+
+    def take(self, rows: Tensor | np.ndarray) -> _Images:
+        rows = torch.as_tensor(rows)
+        return replace(self, images=self.images[rows], labels=self.labels[rows])
+
+
+def load_data(
+    source: str,
+    *,
+    data_root: str | Path = "data",
+    download: bool = False,
+    classes: Sequence[int | str] | None = None,
+    image_size: int | None = None,
+    train_samples: int | None = None,
+    test_samples: int | None = None,
+    validation: float = 0.0,
+    normalise: bool = False,
+    seed: int = 0,
+) -> ImageData:
+    """A data set as whole tensors on the CPU.
+
+    ``source`` is ``digits`` (scikit-learn's 8x8 digits, embedded), ``mnist`` or ``cifar10`` (torchvision, under
+    ``data_root``; fetched if they are absent or ``download`` asks for it), an ``.npz`` file with x_train, y_train,
+    x_test, y_test (uint8, NHWC or NHW; optionally ``classes``, their names), or a folder of images: ``train/CLASS/*``
+    and ``test/CLASS/*``, or ``CLASS/*``.
+
+    ``classes`` keeps these classes (numbers or names) and numbers them 0, 1, ... in the order given. ``image_size``
+    makes images square: MNIST is padded with zeros, others are resized. ``train_samples`` and ``test_samples`` keep
+    a random part. ``validation`` is the fraction of the training images set aside, class by class. ``normalise``
+    subtracts the training images' mean and divides by their standard deviation, channel by channel.
+    A source without a test part (digits, ``CLASS/*``) gives a fifth of its images, the same ones whatever the
+    ``seed``, to the test split.
+
+    >>> data = load_data("digits", validation=0.25, classes=[4, 9])
+    >>> data.image_shape, data.classes, len(data.train), len(data.validation), len(data.test)
+    ((1, 8, 8), ('4', '9'), 216, 72, 73)
+    """
+    if not 0 <= validation < 1:
+        raise InputError(f"validation {validation!r} is not a fraction. Give a number of at least 0 and below 1.")
+    train, test = _load(source, Path(data_root), download, image_size)
+    if classes is not None:
+        train, test = _subset(train, classes), _subset(test, classes)
+    if image_size is not None:
+        resize = _pad if source == "mnist" else _interpolate
+        train, test = (replace(part, images=resize(part.images, image_size)) for part in (train, test))
+    train = _part(train, train_samples, seed, "train_samples")
+    test = _part(test, test_samples, seed, "test_samples")
+    train, held = _hold_out(train, validation, seed) if validation else (train, train.take(np.arange(0)))
+    parts = [_scaled(part.images) for part in (train, held, test)]
+    if normalise:
+        mean = parts[0].mean(dim=(0, 2, 3), keepdim=True)
+        deviation = parts[0].std(dim=(0, 2, 3), keepdim=True).clamp_min(1e-8)
+        parts = [(images - mean) / deviation for images in parts]
+    splits = [Split(images, part.labels) for images, part in zip(parts, (train, held, test), strict=True)]
+    return ImageData(source, train.classes, *splits)
+
+
+def _load(source: str, root: Path, download: bool, image_size: int | None) -> tuple[_Images, _Images]:
+    if source in SOURCES:
+        return SOURCES[source](root, download)
+    path = Path(source)
+    if path.suffix == ".npz":
+        return _npz(path)
+    if path.is_dir():
+        return _folder(path, image_size)
+    raise InputError(
+        f"unknown data {source!r}. Known: {', '.join(SOURCES)}, an .npz file, or a folder of images that exists."
+    )
+
+
+def _digits(root: Path, download: bool) -> tuple[_Images, _Images]:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = torch.from_numpy(bunch.images / 16).float().unsqueeze(1)  # grey levels 0..16
+    every = _Images(images, torch.from_numpy(bunch.target).long(), tuple(map(str, range(10))))
+    return _hold_out(every, 0.2, seed=0)
+
+
+def _mnist(root: Path, download: bool) -> tuple[_Images, _Images]:
+    from torchvision.datasets import MNIST
+
+    def part(train: bool) -> _Images:
+        data = _torchvision(MNIST, root, train, download)
+        return _Images(data.data.unsqueeze(1), data.targets.long(), tuple(map(str, range(10))))
+
+    return part(True), part(False)
+
+
+def _cifar10(root: Path, download: bool) -> tuple[_Images, _Images]:
+    from torchvision.datasets import CIFAR10  # reads the official batches only after their checksums agree
+
+    def part(train: bool) -> _Images:
+        data = _torchvision(CIFAR10, root, train, download)
+        images = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
+        return _Images(images, torch.tensor(data.targets), tuple(data.classes))
+
+    return part(True), part(False)
+
+
+SOURCES: dict[str, Callable[[Path, bool], tuple[_Images, _Images]]] = {
+    "digits": _digits,
+    "mnist": _mnist,
+    "cifar10": _cifar10,
+}
+
+
+def _torchvision(dataset: type, root: Path, train: bool, download: bool):  # type: ignore[no-untyped-def]
+    """The data set under ``root``; fetched if asked for or absent. torchvision's progress on stdout is swallowed."""
+    if not download:
+        with contextlib.suppress(RuntimeError):  # torchvision's way to say that the files are not there
+            return dataset(root=str(root), train=train, download=False)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            return dataset(root=str(root), train=train, download=True)
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"{dataset.__name__} is not under {root} and could not be fetched ({error}). "
+            "Name the folder that holds it with --data-root, or try again with a network."
+        ) from error
+
+
+def _npz(path: Path) -> tuple[_Images, _Images]:
+    keys = ["x_train", "y_train", "x_test", "y_test"]
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            missing = [key for key in keys if key not in file]
+            if missing:
+                raise InputError(f"{path} has no {', '.join(missing)}. It needs the arrays {', '.join(keys)}.")
+            arrays = {key: file[key] for key in keys}
+            names = tuple(map(str, file["classes"])) if "classes" in file else None
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist. Give an .npz file with {', '.join(keys)}.") from error
+    except Exception as error:  # a truncated or foreign file: numpy and zipfile raise half a dozen kinds
+        raise InputError(
+            f"{path} cannot be read ({error}). Write plain arrays (no objects) with numpy.savez_compressed."
+        ) from error
+    for key in ("y_train", "y_test"):
+        if arrays[key].ndim != 1 or not np.issubdtype(arrays[key].dtype, np.integer):
+            raise InputError(
+                f"{key} in {path} is {arrays[key].dtype} of shape {arrays[key].shape}. Labels are integers, one a sample."
+            )
+    if not len(arrays["y_train"]):
+        raise InputError(f"{path} has no training images. Give at least one.")
+    count = len(names) if names else int(arrays["y_train"].max()) + 1
+    for key in ("y_train", "y_test"):
+        if len(arrays[key]) and not 0 <= arrays[key].min() <= arrays[key].max() < count:
+            raise InputError(
+                f"{key} in {path} is out of range: labels lie in {arrays[key].min()}..{arrays[key].max()}, "
+                f"but must lie in 0..{count - 1}."
+            )
+    names = names or tuple(map(str, range(count)))
+
+    def part(name: str) -> _Images:
+        images, labels = _nchw(arrays[f"x_{name}"], f"x_{name} in {path}"), arrays[f"y_{name}"]
+        if len(images) != len(labels):
+            raise InputError(f"{path} has {len(images)} images but {len(labels)} labels for {name}.")
+        return _Images(images, torch.from_numpy(labels.astype(np.int64)), names)
+
+    train, test = part("train"), part("test")
+    if train.images.shape[1:] != test.images.shape[1:]:
+        raise InputError(f"x_train and x_test in {path} hold images of different shapes.")
+    return train, test
+
+
+def _nchw(array: np.ndarray, what: str) -> Tensor:
+    if array.dtype != np.uint8 or array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] not in (1, 3)):
+        raise InputError(
+            f"{what} is {array.dtype} of shape {array.shape}. Images are uint8, NHW or NHWC with 1 or 3 channels."
+        )
+    array = array[..., None] if array.ndim == 3 else array
+    return torch.from_numpy(array).permute(0, 3, 1, 2).contiguous()
+
+
+def _folder(path: Path, image_size: int | None) -> tuple[_Images, _Images]:
+    if (path / "train").is_dir() and (path / "test").is_dir():
+        train, test = _image_folder(path / "train", image_size), _image_folder(path / "test", image_size)
+        if train.classes != test.classes:
+            raise InputError(f"{path}/train and {path}/test hold different classes: {train.classes}, {test.classes}.")
+        if train.images.shape[1:] != test.images.shape[1:]:
+            raise InputError(f"{path} holds images of different sizes. Set image_size to resize them.")
+        return train, test
+    return _hold_out(_image_folder(path, image_size), 0.2, seed=0)
+
+
+def _image_folder(path: Path, image_size: int | None) -> _Images:
+    from torchvision.datasets import ImageFolder
+    from torchvision.transforms.functional import pil_to_tensor
+
+    try:
+        folder = ImageFolder(str(path))
+        images, labels = [], []
+        for image, label in folder:
+            tensor = pil_to_tensor(image)
+            images.append(tensor if image_size is None else _interpolate(tensor.unsqueeze(0), image_size)[0])
+            labels.append(label)
+    except OSError as error:
+        raise InputError(f"{path} is not a folder of images ({error}). Lay it out as CLASS/image.png.") from error
+    if len({image.shape for image in images}) > 1:
+        raise InputError(f"{path} holds images of different sizes. Set image_size to resize them.")
+    return _Images(torch.stack(images), torch.tensor(labels), tuple(folder.classes))
+
+
+def _subset(part: _Images, classes: Sequence[int | str]) -> _Images:
+    numbers: list[int] = []
+    for name in classes:
+        if isinstance(name, int) and 0 <= name < len(part.classes):
+            numbers.append(name)
+        elif name in part.classes:
+            numbers.append(part.classes.index(str(name)))
+        else:
+            raise known("class", str(name), part.classes)
+    if len(set(numbers)) != len(numbers) or len(numbers) < 2:
+        raise InputError(f"classes {list(classes)} are not two or more different classes.")
+    new = torch.full((len(part.classes),), -1)
+    new[numbers] = torch.arange(len(numbers))
+    rows = torch.nonzero(new[part.labels] >= 0).flatten()
+    names = tuple(part.classes[number] for number in numbers)
+    return _Images(part.images[rows], new[part.labels[rows]], names)
+
+
+def _part(part: _Images, samples: int | None, seed: int, what: str) -> _Images:
+    if samples is None:
+        return part
+    if not 1 <= samples <= len(part.images):
+        raise InputError(f"{what} is {samples}, but there are {len(part.images)} images. Give 1..{len(part.images)}.")
+    generator = torch.Generator().manual_seed(seed)
+    return part.take(torch.randperm(len(part.images), generator=generator)[:samples])
+
+
+def _hold_out(part: _Images, fraction: float, seed: int) -> tuple[_Images, _Images]:
+    """The rest, and a fraction of the images of each class."""
+    from sklearn.model_selection import train_test_split
+
+    rows = np.arange(len(part.images))
+    try:
+        kept, held = train_test_split(rows, test_size=fraction, random_state=seed, stratify=part.labels.numpy())
+    except ValueError as error:
+        raise InputError(f"{len(rows)} images are too few to set {fraction:g} of each class aside ({error}).") from error
+    return part.take(np.sort(kept)), part.take(np.sort(held))
+
+
+def _pad(images: Tensor, size: int) -> Tensor:
+    height, width = images.shape[2:]
+    if size < max(height, width):
+        return _interpolate(images, size)
+    top, left = (size - height) // 2, (size - width) // 2
+    return functional.pad(images, (left, size - width - left, top, size - height - top))
+
+
+def _interpolate(images: Tensor, size: int) -> Tensor:
+    """Bilinear, with antialiasing where images shrink; float32 in [0, 1]."""
+    if size < 1:
+        raise InputError(f"image_size {size} is not positive.")
+    return functional.interpolate(_scaled(images), (size, size), mode="bilinear", antialias=True)
+
+
+def _scaled(images: Tensor) -> Tensor:
+    return images.float() / 255 if images.dtype == torch.uint8 else images

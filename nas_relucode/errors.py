@@ -1,0 +1,16 @@
+"""The one exception for input that cannot be used; the command line answers it with exit code 2."""
+
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Something that was given cannot be used. The message says what was given, what is needed, what to do."""
+
+
+def known(kind: str, name: str, names: Iterable[str]) -> InputError:
+    """The error for a name that is not among the known ones.
+
+    >>> print(known("backbone", "vgg", ["none", "vgg16"]))
+    unknown backbone 'vgg'. Known: none, vgg16.
+    """
+    return InputError(f"unknown {kind} {name!r}. Known: {', '.join(names)}.")

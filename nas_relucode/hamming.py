@@ -1,0 +1,140 @@
+"""The Hamming distance of codes, truncated at theta (Definition 1): one pair, all pairs, all pairs within theta."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from nas_relucode.codes import WORD, Codes
+from nas_relucode.errors import InputError
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of rows of some codes, first < second, ordered by first and then second."""
+
+    first: np.ndarray  # int64, (pairs,)
+    second: np.ndarray  # int64, (pairs,)
+    distance: np.ndarray  # int64, (pairs,): the Hamming distance, not truncated
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+
+def distance_matrix(codes: Codes, other: Codes | None = None, *, theta: int | None = None) -> np.ndarray:
+    """Truncated Hamming distances min(d_H, theta) between all rows: int64, (samples, other samples).
+
+    ``theta`` None stands for infinity. The matrix is dense: meant for up to some thousands of rows.
+
+    >>> from nas_relucode import pack
+    >>> distance_matrix(pack([[0, 0, 0], [0, 0, 1], [1, 1, 1]]), theta=2)
+    array([[0, 1, 2],
+           [1, 0, 2],
+           [2, 2, 0]])
+    """
+    other = codes if other is None else other
+    if codes.neurons != other.neurons:
+        raise InputError(
+            f"the codes have {codes.neurons} and {other.neurons} neurons. "
+            "A distance needs codes of the same layers of the same network."
+        )
+    return _matrix(codes.words, other.words, bound(codes, theta))
+
+
+def pairs_within(codes: Codes, theta: int) -> Pairs:
+    """All pairs of different rows at a Hamming distance of at most ``theta``, exactly.
+
+    Every pair is looked at, and left as soon as its words differ in more than theta bits.
+    Rows with equal codes are pairs at distance 0: join distinct codes (`find_cells`) to get edges.
+
+    >>> from nas_relucode import pack
+    >>> pairs = pairs_within(pack([[0, 0, 0], [0, 0, 1], [1, 1, 1]]), theta=2)
+    >>> pairs.first, pairs.second, pairs.distance
+    (array([0, 1]), array([1, 2]), array([1, 2]))
+    """
+    return Pairs(*_pairs(codes.words, bound(codes, theta)))
+
+
+def bound(codes: Codes, theta: int | None) -> int:
+    """theta as a number no larger than needed: the number of neurons stands for infinity."""
+    if theta is not None and (isinstance(theta, bool) or theta != int(theta) or theta < 0):
+        raise InputError(f"theta {theta!r} is not a whole number of at least 0. Give one, or None for no truncation.")
+    return codes.neurons if theta is None else min(int(theta), codes.neurons)
+
+
+def ones_by_class(codes: Codes, labels: np.ndarray, classes: int) -> np.ndarray:
+    """How many samples of each class have each bit set: int64, (classes, words * 64), a few words at a time."""
+    order = np.argsort(labels, kind="stable")
+    present, starts = np.unique(labels[order], return_index=True)
+    ones = np.zeros((classes, codes.words.shape[1] * WORD), np.int64)
+    for word in range(codes.words.shape[1]):
+        column = np.ascontiguousarray(codes.words[order, word : word + 1]).view(np.uint8)
+        bits = np.unpackbits(column, axis=1, bitorder="little")
+        ones[present, word * WORD : (word + 1) * WORD] = np.add.reduceat(bits, starts, axis=0, dtype=np.int64)
+    return ones
+
+
+def class_distance_sums(cells: Codes, class_counts: np.ndarray, theta: int) -> tuple[float, float]:
+    """Sums of min(d_H, theta) over all pairs of samples of one class, and over all pairs of samples of two classes.
+
+    ``cells`` are distinct codes and ``class_counts`` (cells, classes) the samples of each class that have them: pairs
+    of cells are looked at, pairs of samples are counted.
+    """
+    within, total = _class_sums(cells.words, class_counts.astype(np.float64), bound(cells, theta))
+    return within, total - within
+
+
+@njit(cache=True)
+def _distance(a, i, b, j, theta):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """min(d_H, theta + 1) of a[i] and b[j]: the count stops after the word in which it exceeds theta."""
+    distance = 0
+    for word in range(a.shape[1]):
+        x = a[i, word] ^ b[j, word]
+        x = x - ((x >> np.uint64(1)) & np.uint64(0x5555555555555555))
+        x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
+        x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+        distance += np.int64((x * np.uint64(0x0101010101010101)) >> np.uint64(56))
+        if distance > theta:
+            return theta + 1
+    return distance
+
+
+@njit(cache=True)
+def _matrix(a, b, theta):  # type: ignore[no-untyped-def]  # pragma: no cover
+    result = np.empty((a.shape[0], b.shape[0]), np.int64)
+    for i in range(a.shape[0]):
+        for j in range(b.shape[0]):
+            result[i, j] = min(_distance(a, i, b, j, theta), theta)
+    return result
+
+
+@njit(cache=True)
+def _pairs(words, theta):  # type: ignore[no-untyped-def]  # pragma: no cover
+    found, room = 0, 1024
+    pairs = np.empty((3, room), np.int64)
+    for i in range(words.shape[0]):
+        for j in range(i + 1, words.shape[0]):
+            distance = _distance(words, i, words, j, theta)
+            if distance <= theta:
+                if found == room:
+                    wider = np.empty((3, 2 * room), np.int64)
+                    wider[:, :room] = pairs
+                    pairs, room = wider, 2 * room
+                pairs[0, found], pairs[1, found], pairs[2, found] = i, j, distance
+                found += 1
+    return pairs[0, :found].copy(), pairs[1, :found].copy(), pairs[2, :found].copy()
+
+
+@njit(cache=True)
+def _class_sums(words, counts, theta):  # type: ignore[no-untyped-def]  # pragma: no cover
+    sizes = counts.sum(axis=1)
+    within, total = 0.0, 0.0
+    for i in range(words.shape[0]):
+        for j in range(i + 1, words.shape[0]):
+            distance = min(_distance(words, i, words, j, theta), theta)
+            total += distance * sizes[i] * sizes[j]
+            for label in range(counts.shape[1]):
+                within += distance * counts[i, label] * counts[j, label]
+    return within, total

@@ -1,0 +1,153 @@
+"""The networks of Table 1 and B.1: a backbone and an FC head, and the dense autoencoder; no dropout."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from nas_relucode.errors import InputError, known
+
+TABLE_1 = ("512", "256-256", "256-128-128")  # FC heads behind VGG16, "FC-0-FC-1-..."
+ImageShape = tuple[int, int, int]  # channels, height, width
+Module = TypeVar("Module", bound=nn.Module)
+
+
+class Network(nn.Module):
+    """Logits of images: a backbone that ends in a vector, and an FC head whose ReLUs are ``head.1``, ``head.3``, ..."""
+
+    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    def forward(self, images: Tensor) -> Tensor:
+        output: Tensor = self.head(self.backbone(images))
+        return output
+
+
+class Autoencoder(nn.Module):
+    """Reconstructions of images: FC layers with ReLU (``head``, Table 1: 128-64-32) and a dense decoder.
+
+    The paper does not say what the decoder is; 128-256-output is that of its released code. The reconstruction is linear: put the sigmoid into the loss.
+    """
+
+    def __init__(self, image_shape: ImageShape, head: str = "128-64-32", decoder: str = "128-256") -> None:
+        super().__init__()
+        pixels = image_shape[0] * image_shape[1] * image_shape[2]
+        widths = parse_head(head)
+        self.backbone = nn.Flatten()
+        self.head = nn.Sequential(*_hidden(pixels, widths))
+        self.decoder = nn.Sequential(*_dense(widths[-1], parse_head(decoder), pixels), nn.Unflatten(1, image_shape))
+
+    def forward(self, images: Tensor) -> Tensor:
+        output: Tensor = self.decoder(self.head(self.backbone(images)))
+        return output
+
+
+def parse_head(head: str) -> list[int]:
+    """Layer widths of a head.
+
+    >>> parse_head("256-128-128")
+    [256, 128, 128]
+    """
+    if not re.fullmatch(r"[1-9]\d{0,5}(-[1-9]\d{0,5})*", head):
+        raise InputError(f"head {head!r} is not a list of layer widths. Write widths joined by '-', e.g. '256-128-128'.")
+    return [int(width) for width in head.split("-")]
+
+
+def build_network(
+    head: str, image_shape: ImageShape, classes: int, *, backbone: str = "vgg16", width: float = 1.0, seed: int = 0
+) -> Network:
+    """A classifier with Xavier weights drawn from ``seed`` and zero biases.
+
+    ``width`` multiplies the number of channels of the backbone, so that the same network runs on a CPU.
+
+    >>> network = build_network("256-128-128", (3, 32, 32), 10, width=1 / 8)
+    >>> network(torch.zeros(2, 3, 32, 32)).shape
+    torch.Size([2, 10])
+    """
+    widths = parse_head(head)
+    if backbone not in BACKBONES:
+        raise known("backbone", backbone, BACKBONES)
+    if not width > 0:
+        raise InputError(f"width {width!r} is not positive. Give the factor of the backbone's channels, e.g. 0.125.")
+    layers, features = BACKBONES[backbone](image_shape, width)
+    network = Network(nn.Sequential(*layers, nn.Flatten()), nn.Sequential(*_dense(features, widths, classes)))
+    return initialise(network, seed)
+
+
+def build_autoencoder(image_shape: ImageShape, *, head: str = "128-64-32", seed: int = 0) -> Autoencoder:
+    """The autoencoder of Table 1 with Xavier weights drawn from ``seed`` and zero biases."""
+    return initialise(Autoencoder(image_shape, head), seed)
+
+
+def initialise(network: Module, seed: int = 0) -> Module:
+    """Xavier (Glorot) uniform weights from a generator of their own, zero biases; for Linear and Conv2d layers."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in network.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            nn.init.xavier_uniform_(module.weight, generator=generator)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return network
+
+
+def _hidden(features: int, widths: list[int]) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for before, after in zip([features, *widths], widths, strict=False):
+        layers += [nn.Linear(before, after), nn.ReLU(inplace=True)]
+    return layers
+
+
+def _dense(features: int, widths: list[int], outputs: int) -> list[nn.Module]:
+    return [*_hidden(features, widths), nn.Linear(widths[-1], outputs)]
+
+
+def _none(image_shape: ImageShape, width: float) -> tuple[list[nn.Module], int]:
+    channels, height, columns = image_shape
+    return [], channels * height * columns
+
+
+def _small_conv(image_shape: ImageShape, width: float) -> tuple[list[nn.Module], int]:
+    """Two 3x3 convolutions of stride 2 with 8 and 16 channels."""
+    channels, height, columns = image_shape
+    first, second = _channels(8, width), _channels(16, width)
+    layers: list[nn.Module] = [
+        nn.Conv2d(channels, first, 3, stride=2, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(first, second, 3, stride=2, padding=1),
+        nn.ReLU(inplace=True),
+    ]
+    return layers, second * -(-height // 4) * -(-columns // 4)
+
+
+def _vgg16(image_shape: ImageShape, width: float) -> tuple[list[nn.Module], int]:
+    """torchvision's VGG16 features (configuration D, no BatchNorm), their channels times ``width``."""
+    from torchvision.models.vgg import cfgs, make_layers
+
+    channels, height, columns = image_shape
+    if min(height, columns) < 32:
+        raise InputError(
+            f"backbone vgg16 halves an image five times and can't take {height}x{columns}. "
+            "Set image_size to at least 32, or choose small_conv or none."
+        )
+    plan = [item if isinstance(item, str) else _channels(item, width) for item in cfgs["D"]]
+    layers = list(make_layers(plan))
+    if channels != 3:
+        layers[0] = nn.Conv2d(channels, plan[0], 3, padding=1)
+    return layers, _channels(512, width) * (height // 32) * (columns // 32)
+
+
+def _channels(channels: int, width: float) -> int:
+    return max(1, round(channels * width))
+
+
+BACKBONES: dict[str, Callable[[ImageShape, float], tuple[list[nn.Module], int]]] = {
+    "none": _none,
+    "small_conv": _small_conv,
+    "vgg16": _vgg16,
+}

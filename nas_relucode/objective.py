@@ -1,0 +1,195 @@
+"""Objective(trial): build a candidate, train it, score it, return accuracy beside the indices that a study asks for."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import optuna
+from optuna.trial import BaseTrial
+from torch import nn
+
+from nas_relucode.codes import capture
+from nas_relucode.data import ImageData
+from nas_relucode.errors import InputError, known
+from nas_relucode.indices import INDICES
+from nas_relucode.networks import Network, build_network, parse_head
+from nas_relucode.scoring import Score, score
+from nas_relucode.search_space import SearchSpace
+from nas_relucode.training import Epoch, NonFiniteLossError, Recipe, accuracy, pick_device, train
+
+ATTRIBUTE = "relucode"  # the one user attribute that holds everything found in a trial
+CURVE = ("cell_count", "correct_cell_count")  # the indices taken after each epoch (Figure 1)
+PAPER_SEED = 1234  # of the training in B.1; a candidate's seed is added to it
+
+
+class Objective:
+    """An objective for any Optuna study, also for `optuna.trial.FixedTrial`.
+
+    ``objectives`` are returned in the order given: ``"accuracy"`` (on the validation split), the name of an index of
+    the joint codes, or ``"layer:index"`` for one layer, e.g. ``"head.3:cell_count"``. Codes are those of the training
+    samples, as in the paper. The trial's parameters are ``head`` and ``learning_rate``, and ``seed`` if there are
+    several ``seeds``: a seed draws the weights, and 1234 + seed orders the samples (0 is the paper's).
+
+    All indices, the curve over the epochs and the test accuracy (for reports alone) go into one user attribute,
+    ``"relucode"``. ``accuracy_floor`` becomes a constraint of the trial. A loss that stops being finite prunes the
+    trial, and so does an index that is undefined for the candidate; the reason is kept. ``on_epoch`` is told the
+    trial's number, the epoch and what was found after it.
+    """
+
+    def __init__(
+        self,
+        data: ImageData,
+        space: SearchSpace,
+        *,
+        objectives: Sequence[str] = ("accuracy", "cell_count"),
+        backbone: str = "vgg16",
+        width: float = 1.0,
+        recipe: Recipe | None = None,
+        layers: str | Sequence[str] = "head",
+        graph_theta: int = 1,
+        distance_theta: int | None = None,
+        seeds: Sequence[int] = (0,),
+        accuracy_floor: float | None = None,
+        device: str | None = None,
+        on_epoch: Callable[[int, Epoch, dict[str, Any]], None] | None = None,
+    ) -> None:
+        for name in objectives:
+            check_objective(name)
+        if not len(data.validation):
+            raise InputError(
+                "the validation split is empty, but accuracy is measured on it. "
+                "Set validation to the fraction of the training images to hold out, e.g. 0.2."
+            )
+        self.space = space
+        self.objectives = list(objectives)
+        self.backbone = backbone
+        self.width = width
+        self.recipe = recipe or Recipe()
+        self.layers = layers
+        self.graph_theta = graph_theta
+        self.distance_theta = distance_theta
+        self.seeds = list(seeds)
+        self.accuracy_floor = accuracy_floor
+        self.device = pick_device(device)
+        self.on_epoch = on_epoch
+        self.data = data.to(self.device)
+        self._check_layers()
+
+    def __call__(self, trial: BaseTrial) -> tuple[float, ...]:
+        self._check_directions(trial)
+        candidate = self.space.suggest(trial, self.seeds)
+        network = self._build(candidate.head, candidate.seed)
+        found: dict[str, Any] = {
+            "objectives": self.objectives,
+            "candidate": candidate.params,
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "validation_samples": len(self.data.validation),
+            "device": str(self.device),
+            "curve": [],
+        }
+
+        def record(epoch: Epoch) -> None:
+            found["curve"].append(self._point(network, epoch))
+            if self.on_epoch:
+                self.on_epoch(getattr(trial, "number", 0), epoch, found["curve"][-1])
+
+        start = time.perf_counter()
+        try:
+            train(
+                network,
+                self.data.train,
+                learning_rate=candidate.learning_rate,
+                recipe=self.recipe,
+                seed=PAPER_SEED + candidate.seed,
+                on_epoch=record,
+            )
+        except NonFiniteLossError as error:
+            self._prune(trial, found, str(error))
+        found["seconds"] = round(time.perf_counter() - start, 3)
+        result = self._score(network)
+        found |= result.as_dict()
+        found["train_accuracy"] = result.accuracy
+        found["accuracy"] = accuracy(network, self.data.validation)
+        found["test_accuracy"] = accuracy(network, self.data.test) if len(self.data.test) else None
+        values = tuple(objective_value(found, name) for name in self.objectives)
+        for name, value in zip(self.objectives, values, strict=True):
+            if not math.isfinite(value):
+                self._prune(trial, found, f"{name} is undefined for this candidate")
+        trial.set_user_attr(ATTRIBUTE, found)
+        if self.accuracy_floor is not None:
+            trial.set_constraint("accuracy_floor", self.accuracy_floor - found["accuracy"])
+        return values
+
+    def _score(self, network: nn.Module, indices: Sequence[str] | None = None) -> Score:
+        return score(
+            network,
+            self.data,
+            layers=self.layers,
+            indices=indices,
+            graph_theta=self.graph_theta,
+            distance_theta=self.distance_theta,
+        )
+
+    def _point(self, network: nn.Module, epoch: Epoch) -> dict[str, Any]:
+        """One point of the curve over the epochs."""
+        result = self._score(network, CURVE)
+        return {
+            "epoch": epoch.number,
+            "loss": epoch.loss if math.isfinite(epoch.loss) else None,
+            "accuracy": accuracy(network, self.data.validation),
+            "train_accuracy": result.accuracy,
+            "joint": result.joint,
+            "layers": result.layers,
+        }
+
+    def _check_layers(self) -> None:
+        """Builds a head of each depth: what can't be built or has no such layer is an error now, not in trial 7."""
+        for head in {len(parse_head(head)): head for head in self.space.head_list}.values():
+            codes = capture(self._build(head, 0), self.data.train.inputs[:1], layers=self.layers)
+            names = [layer.name for layer in codes.layers]
+            for layer in (name.rpartition(":")[0] for name in self.objectives):
+                if layer and layer not in names:
+                    raise InputError(f"head {head!r}: {known('layer', layer, names)}")
+
+    def _build(self, head: str, seed: int) -> Network:
+        network = build_network(
+            head,
+            self.data.image_shape,
+            len(self.data.classes),
+            backbone=self.backbone,
+            width=self.width,
+            seed=seed,
+        )
+        return network.to(self.device)
+
+    def _prune(self, trial: BaseTrial, found: dict[str, Any], reason: str) -> NoReturn:
+        trial.set_user_attr(ATTRIBUTE, found | {"pruned": reason})
+        raise optuna.TrialPruned(reason)
+
+    def _check_directions(self, trial: BaseTrial) -> None:
+        """A study of another number of objectives is told so before the training, not after it."""
+        if isinstance(trial, optuna.Trial) and len(trial.study.directions) != len(self.objectives):
+            raise InputError(
+                f"the study has {len(trial.study.directions)} directions, but the objective returns "
+                f"{len(self.objectives)} values ({', '.join(self.objectives)}). Create the study with one for each."
+            )
+
+
+def check_objective(name: str) -> None:
+    """Raises InputError unless ``name`` is ``accuracy``, an index or ``layer:index``."""
+    index = name.rpartition(":")[2]
+    if name != "accuracy" and index not in INDICES:
+        raise known("objective", name, ["accuracy", *INDICES, "LAYER:INDEX"])
+
+
+def objective_value(found: dict[str, Any], name: str) -> float:
+    """The value of an objective in what a trial found; NaN if it is undefined."""
+    layer, _, index = name.rpartition(":")
+    if name == "accuracy":
+        value = found["accuracy"]
+    else:
+        value = (found["layers"][layer] if layer else found["joint"])[index]
+    return math.nan if value is None else float(value)

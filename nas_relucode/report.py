@@ -1,0 +1,293 @@
+"""The report of a study: report.html, report.md, pareto.png, pareto.json and trials.csv."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+
+from nas_relucode.figures import curves, curves_plotly, marks, network_label, pareto_plotly, pareto_png
+from nas_relucode.indices import INDICES
+from nas_relucode.ranking import Ranking, rank, trials_frame
+
+Table = tuple[list[str], list[list[str]]]  # headings, rows
+
+
+def write_report(study: optuna.Study, folder: str | Path, *, storage: str = "") -> dict[str, Path]:
+    """Writes the report of any study whose trials carry our attribute; returns name -> path of each file.
+
+    ``storage`` is shown in the report: pass it without its password (`redact`). Each file is complete or untouched.
+    """
+    ranking, trials = rank(study), trials_frame(study)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    sections = _sections(study, ranking, trials, storage)
+    writers: dict[str, Callable[[Path], object]] = {
+        "report.html": lambda path: path.write_text(_page(study, ranking, sections), "utf-8"),
+        "report.md": lambda path: path.write_text(_markdown(study, sections), "utf-8"),
+        "pareto.png": lambda path: pareto_png(ranking, path),
+        "pareto.json": lambda path: path.write_text(json.dumps(_json(study, ranking, storage), indent=2), "utf-8"),
+        "trials.csv": lambda path: trials.drop(columns="ranked").to_csv(path, index=False),
+    }
+    return {name: write_atomically(folder / name, write) for name, write in writers.items()}
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
+    """``write`` fills a temporary file beside ``path``, which then takes its place; nothing is left if it raises."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def networks_table(ranking: Ranking, networks: pd.DataFrame, *, every_index: bool = False) -> Table:
+    """A row a network: accuracy with its spread, the objectives or every index, parameters, training seconds.
+
+    Indices that are constant over the networks are left out: they say nothing here.
+    """
+    mark = marks(ranking)
+    indices = [name for name in _index_columns(networks) if every_index or name in ranking.objectives]
+    indices = [name for name in indices if not _is_constant(networks[name])]
+    headings = ["network", "mark", "seeds", "accuracy", "test accuracy", *indices, "parameters", "seconds"]
+    rows = []
+    for i, row in networks.iterrows():
+        spread = ranking.spread.loc[i]
+        rows.append(
+            [
+                network_label(row),
+                mark[i],
+                str(row["seeds"]),
+                number(row["accuracy"], spread["accuracy"]),
+                number(row["test_accuracy"], spread["test_accuracy"]),
+                *(number(row[name], spread[name]) for name in indices),
+                f"{row['parameters']:,.0f}",
+                f"{row['seconds']:.1f}",
+            ]
+        )
+    return headings, rows
+
+
+def longer_side_down(table: Table) -> Table:
+    """The table, or its transpose where that has fewer columns."""
+    headings, rows = table
+    if len(rows) >= len(headings):
+        return table
+    columns = [list(column) for column in zip(headings, *rows, strict=True)]
+    return columns[0], columns[1:]
+
+
+def constant_on_front(ranking: Ranking) -> dict[str, float]:
+    """The indices that have one value on the whole front."""
+    front = ranking.front
+    return {name: float(front[name].iloc[0]) for name in _index_columns(front) if _is_constant(front[name])}
+
+
+def text_table(table: Table) -> str:
+    """A table in Markdown, aligned to be read on a terminal as well."""
+    headings, rows = table
+    widths = [max(len(line[i]) for line in [headings, *rows]) for i in range(len(headings))]
+
+    def line(cells: list[str]) -> str:
+        first, *rest = (cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(cells, widths)))
+        return f"| {' | '.join([first, *rest])} |"
+
+    rule = [":" + "-" * (w - 1) if i == 0 else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
+    return "\n".join([line(headings), line(rule), *map(line, rows)])
+
+
+def retries(trials: pd.DataFrame) -> list[str]:
+    """A sentence for each trial that failed or was interrupted, and for each that was pruned."""
+    retried = trials.dropna(subset="retry_of").set_index("retry_of")["number"]
+    sentences = []
+    for _, trial in trials[trials["state"].isin(["FAIL", "PRUNED"])].iterrows():
+        known = isinstance(trial["head"], str)
+        what = f"trial {trial['number']} ({network_label(trial)}, seed {trial['seed']})" if known else (
+            f"trial {trial['number']}"
+        )
+        if trial["state"] == "PRUNED":
+            sentences.append(f"{what} was pruned: {trial['reason'] or 'a candidate that was complete already'}.")
+            continue
+        again = retried.get(trial["number"])
+        reason = f"failed ({trial['reason']})" if isinstance(trial["reason"], str) else "was interrupted"
+        sentences.append(f"{what} {reason} and was " + ("not retried." if again is None else f"retried as trial {again}."))
+    return sentences
+
+
+def number(mean: float, spread: float = math.nan) -> str:
+    """A mean with its standard deviation over the seeds, if there is one.
+
+    >>> number(0.9537, 0.0041), number(1024.0, 30.2), number(7.0)
+    ('0.9537 ± 0.0041', '1024 ± 30', '7')
+    """
+    if pd.isna(mean):
+        return "–"
+    digits = 0 if abs(mean) >= 100 or (float(mean).is_integer() and pd.isna(spread)) else 2 if abs(mean) >= 10 else 4
+    return f"{mean:.{digits}f}" + ("" if pd.isna(spread) else f" ± {spread:.{digits}f}")
+
+
+def _index_columns(networks: pd.DataFrame) -> list[str]:
+    return [name for name in networks.columns if name.rpartition(":")[2] in INDICES]
+
+
+def _is_constant(values: pd.Series) -> bool:
+    return len(values) > 1 and values.nunique(dropna=False) == 1
+
+
+def _sections(
+    study: optuna.Study, ranking: Ranking, trials: pd.DataFrame, storage: str
+) -> list[tuple[str, str, Table | None]]:
+    """Heading, sentence and table of each part of the report."""
+    objectives = ", ".join(f"{name} ({direction})" for name, direction in ranking.objectives.items())
+    counts = trials["state"].value_counts()
+    states = ", ".join(f"{count} {state.lower()}" for state, count in counts.items())
+    sections: list[tuple[str, str, Table | None]] = []
+    if math.isnan(ranking.threshold):
+        sections.append(("Equally accurate networks", "No network is feasible: all are below the accuracy floor.", None))
+    else:
+        order = [f"{name} ({way})" for name, way in ranking.objectives.items() if name not in ("accuracy", *ranking.silent)]
+        text = (
+            f"{len(ranking.equal)} of {len(ranking.networks)} networks reach an accuracy of {ranking.threshold:.4f}, the "
+            "best one's less one standard error (seeds and validation sample): by accuracy nobody can tell them apart. "
+            f"Their places follow their Pareto rank over {', '.join(order) or 'no index'}, then accuracy, then size."
+        )
+        if ranking.silent:
+            text += " These tell them nothing apart: " + "; ".join(f"{k} ({v})" for k, v in ranking.silent.items()) + "."
+        sections.append(("Equally accurate networks", text, longer_side_down(networks_table(ranking, ranking.equal, every_index=True))))
+    text = (
+        f"Objectives: {objectives}. Means over seeds ± standard deviation; codes of the training samples. "
+        "Mark: the place among the equally accurate networks, or a letter for the less accurate ones."
+    )
+    constant = constant_on_front(ranking)
+    if constant:
+        text += " Constant on the front: " + ", ".join(f"{k} = {v:.4g}" for k, v in constant.items()) + "."
+    sections.append(("Pareto front", text, longer_side_down(networks_table(ranking, ranking.front, every_index=True))))
+    last = _last_epoch(study, ranking)
+    if last is not None:
+        sections.append(("Occupied cells by layer", "After the last epoch, means over seeds.", last))
+    happened = retries(trials)
+    sections.append(("Trials", " ".join([f"{states}.", *(s[0].upper() + s[1:] for s in happened)]), None))
+    settings = study.user_attrs.get("settings")
+    text = f"Study {study.study_name!r}" + (f" in {storage}" if storage else "") + "."
+    devices = {t.user_attrs["relucode"].get("device") for t in study.trials if "relucode" in t.user_attrs} - {None}
+    text += f" Device: {', '.join(sorted(devices))}." if devices else ""
+    text += "".join(f" {name} {version}." for name, version in study.user_attrs.get("versions", {}).items())
+    rows = [[key, json.dumps(value)] for key, value in _flat(settings or {}) if key != "description"]
+    sections.append(("Settings", text, (["setting", "value"], rows) if rows else None))
+    return sections
+
+
+def _flat(table: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
+
+
+def _last_epoch(study: optuna.Study, ranking: Ranking) -> Table | None:
+    points = curves(study, ranking)
+    if points.empty:
+        return None
+    layers = list(dict.fromkeys(points["layer"]))
+    last = points[points["epoch"] == points.groupby(["network", "seed"])["epoch"].transform("max")]
+    means = last.groupby(["network", "layer"], sort=False)["cell_count"].mean().unstack().reindex(columns=layers)
+    rows = [[str(name), *(number(value) for value in row)] for name, row in zip(means.index, means.to_numpy(), strict=True)]
+    return ["network", *layers], rows
+
+
+def _markdown(study: optuna.Study, sections: list[tuple[str, str, Table | None]]) -> str:
+    parts = [f"# Report of study {study.study_name}\n\n![Pareto front](pareto.png)\n"]
+    for heading, text, table in sections:
+        parts.append(f"## {heading}\n\n{text}\n" + (f"\n{text_table(table)}\n" if table else ""))
+    return "\n".join(parts)
+
+
+def _json(study: optuna.Study, ranking: Ranking, storage: str) -> dict[str, Any]:
+    def rows(networks: pd.DataFrame) -> list[dict[str, Any]]:
+        return [
+            {
+                "head": row["head"],
+                "learning_rate": row["learning_rate"],
+                "seeds": int(row["seeds"]),
+                "equally_accurate": bool(row["equal"]),
+                "place": int(row["place"]) if row["equal"] else None,
+                "mean": _plain(row[numeric]),
+                "spread": _plain(ranking.spread.loc[i, numeric]),
+            }
+            for i, row in networks.iterrows()
+        ]
+
+    numeric = [name for name in ranking.spread.columns if name in ranking.networks and name not in ("head", "learning_rate")]
+    return {
+        "study": study.study_name,
+        "storage": storage,
+        "objectives": ranking.objectives,
+        "threshold": None if math.isnan(ranking.threshold) else ranking.threshold,
+        "silent": ranking.silent,
+        "equally_accurate": rows(ranking.equal),
+        "front": rows(ranking.front),
+    }
+
+
+def _plain(values: pd.Series) -> dict[str, float | None]:
+    return {str(name): None if pd.isna(value) else float(value) for name, value in values.items()}
+
+
+def _page(study: optuna.Study, ranking: Ranking, sections: list[tuple[str, str, Table | None]]) -> str:
+    """One self-contained page: plotly's script is inside, nothing is fetched."""
+    figures = {"Pareto front": pareto_plotly(ranking).to_html(full_html=False, include_plotlyjs=True)}
+    points = curves(study, ranking)
+    if not points.empty:
+        figures["Occupied cells by layer"] = curves_plotly(points).to_html(full_html=False, include_plotlyjs=False)
+    sections = sorted(sections, key=lambda section: section[0] != "Pareto front")
+    body = [f"<h1>Study {html.escape(study.study_name)}</h1>"]
+    description = study.user_attrs.get("settings", {}).get("description")
+    if description:
+        body.append(f"<p>{html.escape(description)}</p>")
+    for heading, text, table in sections:
+        body.append(f"<section><h2>{html.escape(heading)}</h2><p>{html.escape(text)}</p>{figures.get(heading, '')}")
+        if table:
+            body.append(_html_table(table))
+        body.append("</section>")
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(study.study_name)}: Pareto report</title><style>{_STYLE}</style></head>"
+        f"<body><main>{''.join(body)}</main></body></html>"
+    )
+
+
+def _html_table(table: Table) -> str:
+    headings, rows = table
+    head = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in headings)
+    lines = [
+        f'<tr><th scope="row">{html.escape(row[0])}</th>' + "".join(f"<td>{html.escape(cell)}</td>" for cell in row[1:])
+        for row in rows
+    ]
+    return f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{"</tr>".join(lines)}</tr></tbody></table></div>'
+
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; margin: 0 }
+main { max-width: 1200px; margin: 0 auto; padding: 0 16px 48px }
+h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2.5rem }
+.scroll { overflow-x: auto }
+table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums }
+th, td { padding: 4px 10px; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap }
+th:first-child, td:first-child { text-align: left }
+thead th { border-bottom: 2px solid #555; vertical-align: bottom }
+"""

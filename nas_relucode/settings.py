@@ -1,0 +1,114 @@
+"""TOML files, built-in or the user's own, and their strict reading into dataclasses: an unknown key is an error."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import types
+import typing
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+from nas_relucode.errors import InputError, known
+
+T = TypeVar("T")
+
+
+def builtin_files(folder: str) -> dict[str, str]:
+    """Name -> text of the TOML files of ``search_spaces`` or ``studies``, from the package or from its checkout."""
+    here = resources.files("nas_relucode") / folder
+    checkout = Path(__file__).parents[1]
+    if not here.is_dir() and (checkout / "pyproject.toml").is_file():
+        here = checkout / folder
+    files = sorted(file.name for file in here.iterdir() if file.name.endswith(".toml"))
+    return {name.removesuffix(".toml"): (here / name).read_text("utf-8") for name in files}
+
+
+def read_toml(folder: str, name: str) -> dict[str, Any]:
+    """The table in a built-in file of ``folder`` (a bare name) or in the user's own (a path that ends in .toml)."""
+    if name.endswith(".toml"):
+        try:
+            text = Path(name).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{name} cannot be read ({error}). Give a TOML file in UTF-8.") from error
+    else:
+        files = builtin_files(folder)
+        if name not in files:
+            kind = {"studies": "study", "search_spaces": "search space"}[folder]
+            raise InputError(f"{known(kind, name, files)} A file of your own ends in .toml.")
+        text = files[name]
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{name} is not valid TOML: {error}.") from error
+
+
+def parse(kind: type[T], table: Any, where: str) -> T:
+    """``table`` as the dataclass ``kind``; ``where`` names it in errors.
+
+    >>> @dataclasses.dataclass
+    ... class Size:
+    ...     width: float = 1.0
+    >>> parse(Size, {"width": 2}, "size.toml")
+    Size(width=2.0)
+    """
+    if not isinstance(table, dict):
+        raise InputError(f"{where} is {table!r}, but must be a table.")
+    hints = typing.get_type_hints(kind)
+    fields = dataclasses.fields(kind)  # type: ignore[arg-type]
+    names = [field.name for field in fields]
+    for key in table:
+        if key not in names:
+            raise InputError(f"{where}: {known('key', key, names)}")
+    for field in fields:
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if required and field.name not in table:
+            raise InputError(f"{where}: the key {field.name!r} is missing. Keys: {', '.join(names)}.")
+    try:
+        return kind(**{key: _value(hints[key], value, f"{where}: {key}") for key, value in table.items()})
+    except InputError as error:
+        raise error if str(error).startswith(where) else InputError(f"{where}: {error}") from error
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    """``value`` as the type that a field asks for; a union takes the first of its types that fits."""
+    if dataclasses.is_dataclass(hint):
+        return parse(hint, value, where)  # type: ignore[arg-type]
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        for option in arguments:
+            if option is not type(None) and _fits(option, value):
+                return _value(option, value, where)
+    elif _fits(hint, value):
+        if origin is tuple:
+            return tuple(_value(arguments[0], item, where) for item in value)
+        return float(value) if hint is float else value
+    raise InputError(f"{where} is {value!r}, but must be {_say(hint)}.")
+
+
+def _fits(hint: Any, value: Any) -> bool:
+    origin = typing.get_origin(hint)
+    if origin is tuple:
+        return isinstance(value, list)
+    if origin is dict:
+        return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
+    if dataclasses.is_dataclass(hint):
+        return isinstance(value, dict)
+    if origin in (types.UnionType, typing.Union):
+        return any(_fits(option, value) for option in typing.get_args(hint))
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, (int, float) if hint is float else hint)
+
+
+def _say(hint: Any) -> str:
+    words = {float: "a number", int: "a whole number", str: "a string", bool: "true or false"}
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple:
+        return f"a list, each item {_say(arguments[0])}"
+    if origin is dict:
+        return "a table of strings"
+    if origin in (types.UnionType, typing.Union):
+        return " or ".join(_say(option) for option in arguments if option is not type(None))
+    return words.get(hint, "a table")
