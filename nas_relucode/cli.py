@@ -25,8 +25,16 @@ from nas_relucode.indices import INDICES
 from nas_relucode.networks import BACKBONES
 from nas_relucode.objective import ATTRIBUTE
 from nas_relucode.ranking import rank, trials_frame
-from nas_relucode.report import Table, constant_on_front, networks_table, number, retries, text_table, write_report
-from nas_relucode.report import write_atomically
+from nas_relucode.report import (
+    Table,
+    constant_on_front,
+    networks_table,
+    number,
+    retries,
+    text_table,
+    write_atomically,
+    write_report,
+)
 from nas_relucode.scoring import Score, score
 from nas_relucode.settings import builtin_files
 from nas_relucode.study import default_storage, load_settings, open_storage, redact, run_study, storage_errors
@@ -79,7 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     stored.add_argument("--study-name", metavar="NAME", help="name in the storage (that of the study)")
     stored.add_argument("--output", metavar="DIR", help="folder of the report (runs/NAME)")
 
-    def add(name: str, command: Callable[[argparse.Namespace], int], *parents: argparse.ArgumentParser, help: str) -> Any:
+    def add(
+        name: str, command: Callable[[argparse.Namespace], int], *parents: argparse.ArgumentParser, help: str
+    ) -> Any:
         added = commands.add_parser(name, parents=[common, *parents], help=help, description=help)
         added.set_defaults(command=command)
         return added
@@ -138,7 +148,9 @@ def _report(options: argparse.Namespace) -> int:
     name = _study_name(options)
     storage = options.storage or default_storage(name)
     if storage == default_storage(name) and not Path("runs", name, "study.db").is_file():
-        raise InputError(f"there is no study in runs/{name}. Run `nas-relucode run {options.study}`, or give --storage.")
+        raise InputError(
+            f"there is no study in runs/{name}. Run `nas-relucode run {options.study}`, or give --storage."
+        )
     with storage_errors(storage):
         engine = open_storage(storage)
         names = optuna.get_all_study_names(engine)
@@ -217,7 +229,9 @@ def _network(model: str, weights: str | None) -> nn.Module:
     """The network that ``package.module:factory`` makes, with weights from a file of tensors."""
     module, _, factory = model.partition(":")
     if not module or not factory:
-        raise InputError(f"model {model!r} is not of the form package.module:factory, e.g. torchvision.models:resnet18.")
+        raise InputError(
+            f"model {model!r} is not of the form package.module:factory, e.g. torchvision.models:resnet18."
+        )
     sys.path.insert(0, os.getcwd())
     try:
         network = getattr(importlib.import_module(module), factory)()
@@ -242,8 +256,8 @@ def _list(options: argparse.Namespace) -> int:
     names: dict[str, dict[str, str]] = {
         "studies": {name: load_settings(name).description for name in builtin_files("studies")},
         "search_spaces": {name: _first_line(text) for name, text in builtin_files("search_spaces").items()},
-        "data": {**{name: "" for name in SOURCES}, "FILE.npz": "x_train, y_train, x_test, y_test", "FOLDER": "images"},
-        "backbones": {name: "" for name in BACKBONES},
+        "data": {**dict.fromkeys(SOURCES, ""), "FILE.npz": "x_train, y_train, x_test, y_test", "FOLDER": "images"},
+        "backbones": dict.fromkeys(BACKBONES, ""),
         "indices": {name: index.meaning for name, index in INDICES.items()},
     }
     if options.format == "json":

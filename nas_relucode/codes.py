@@ -197,9 +197,12 @@ def relu_calls(network: nn.Module, take: Callable[[str, Tensor], None]) -> Itera
         calls[name] += 1
         take(name if calls[name] == 1 else f"{name}#{calls[name]}", activation)
 
-    with register_module_forward_pre_hook(enter), register_module_forward_hook(leave, always_call=True):
-        with _ReLUMode(called):
-            yield
+    with (
+        register_module_forward_pre_hook(enter),
+        register_module_forward_hook(leave, always_call=True),
+        _ReLUMode(called),
+    ):
+        yield
 
 
 class _ReLUMode(TorchDispatchMode):

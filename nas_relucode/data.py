@@ -218,7 +218,8 @@ def _npz(path: Path) -> tuple[_Images, _Images]:
     for key in ("y_train", "y_test"):
         if arrays[key].ndim != 1 or not np.issubdtype(arrays[key].dtype, np.integer):
             raise InputError(
-                f"{key} in {path} is {arrays[key].dtype} of shape {arrays[key].shape}. Labels are integers, one a sample."
+                f"{key} in {path} is {arrays[key].dtype} of shape {arrays[key].shape}. "
+                "Labels are integers, one a sample."
             )
     if not len(arrays["y_train"]):
         raise InputError(f"{path} has no training images. Give at least one.")
@@ -316,7 +317,9 @@ def _hold_out(part: _Images, fraction: float, seed: int) -> tuple[_Images, _Imag
     try:
         kept, held = train_test_split(rows, test_size=fraction, random_state=seed, stratify=part.labels.numpy())
     except ValueError as error:
-        raise InputError(f"{len(rows)} images are too few to set {fraction:g} of each class aside ({error}).") from error
+        raise InputError(
+            f"{len(rows)} images are too few to set {fraction:g} of each class aside ({error})."
+        ) from error
     return part.take(np.sort(kept)), part.take(np.sort(held))
 
 

@@ -83,13 +83,13 @@ def class_distance_sums(cells: Codes, class_counts: np.ndarray, theta: int) -> t
     of cells are looked at, pairs of samples are counted.
     """
     within, total = _class_sums(cells.words, class_counts.astype(np.float64), bound(cells, theta))
-    return within, total - within
+    return float(within), float(total - within)
 
 
 @njit(cache=True)
 def _distance(a, i, b, j, theta):  # type: ignore[no-untyped-def]  # pragma: no cover
     """min(d_H, theta + 1) of a[i] and b[j]: the count stops after the word in which it exceeds theta."""
-    distance = 0
+    distance = np.int64(0)
     for word in range(a.shape[1]):
         x = a[i, word] ^ b[j, word]
         x = x - ((x >> np.uint64(1)) & np.uint64(0x5555555555555555))

@@ -181,7 +181,8 @@ def _cells(space: CodeSpace) -> tuple[float, float]:
 
 
 def _correct_cells(space: CodeSpace) -> tuple[float, float]:
-    return 0.0, float(min(int(np.sum(space.correct)), space.most_cells))
+    assert space.correct is not None
+    return 0.0, float(min(int(space.correct.sum()), space.most_cells))
 
 
 def _share_of_samples(space: CodeSpace) -> tuple[float, float]:
@@ -274,4 +275,6 @@ def saturated_indices(space: CodeSpace, values: dict[str, float]) -> list[str]:
     >>> saturated_indices(space, {"cell_count": 3.0, "component_count": 2.0})
     ['cell_count']
     """
-    return [name for name, value in values.items() if any(math.isclose(value, end) for end in INDICES[name].range(space))]
+    return [
+        name for name, value in values.items() if any(math.isclose(value, end) for end in INDICES[name].range(space))
+    ]

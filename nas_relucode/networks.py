@@ -32,7 +32,8 @@ class Network(nn.Module):
 class Autoencoder(nn.Module):
     """Reconstructions of images: FC layers with ReLU (``head``, Table 1: 128-64-32) and a dense decoder.
 
-    The paper does not say what the decoder is; 128-256-output is that of its released code. The reconstruction is linear: put the sigmoid into the loss.
+    The paper does not say what the decoder is; 128-256-output is that of its released code.
+    The reconstruction is linear: put the sigmoid into the loss.
     """
 
     def __init__(self, image_shape: ImageShape, head: str = "128-64-32", decoder: str = "128-256") -> None:
@@ -55,7 +56,9 @@ def parse_head(head: str) -> list[int]:
     [256, 128, 128]
     """
     if not re.fullmatch(r"[1-9]\d{0,5}(-[1-9]\d{0,5})*", head):
-        raise InputError(f"head {head!r} is not a list of layer widths. Write widths joined by '-', e.g. '256-128-128'.")
+        raise InputError(
+            f"head {head!r} is not a list of layer widths. Write widths joined by '-', e.g. '256-128-128'."
+        )
     return [int(width) for width in head.split("-")]
 
 

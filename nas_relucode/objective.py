@@ -188,8 +188,6 @@ def check_objective(name: str) -> None:
 def objective_value(found: dict[str, Any], name: str) -> float:
     """The value of an objective in what a trial found; NaN if it is undefined."""
     layer, _, index = name.rpartition(":")
-    if name == "accuracy":
-        value = found["accuracy"]
-    else:
-        value = (found["layers"][layer] if layer else found["joint"])[index]
+    where = found if name == "accuracy" else found["layers"][layer] if layer else found["joint"]
+    value = where[index]
     return math.nan if value is None else float(value)

@@ -144,7 +144,7 @@ def _silent(equal: pd.DataFrame) -> dict[str, str]:
             values = equal[name]
             if values.isna().any():
                 reasons[name] = "undefined for some"
-            elif len(values) > 1 and values.nunique() == 1:
+            elif len(values) > 1 and (values == values.iloc[0]).all():
                 reasons[name] = f"constant, {values.iloc[0]:.4g}"
     return reasons
 

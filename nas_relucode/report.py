@@ -102,7 +102,9 @@ def text_table(table: Table) -> str:
     widths = [max(len(line[i]) for line in [headings, *rows]) for i in range(len(headings))]
 
     def line(cells: list[str]) -> str:
-        first, *rest = (cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(cells, widths)))
+        first, *rest = (
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(cells, widths, strict=True))
+        )
         return f"| {' | '.join([first, *rest])} |"
 
     rule = [":" + "-" * (w - 1) if i == 0 else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
@@ -115,15 +117,19 @@ def retries(trials: pd.DataFrame) -> list[str]:
     sentences = []
     for _, trial in trials[trials["state"].isin(["FAIL", "PRUNED"])].iterrows():
         known = isinstance(trial["head"], str)
-        what = f"trial {trial['number']} ({network_label(trial)}, seed {trial['seed']})" if known else (
-            f"trial {trial['number']}"
+        what = (
+            f"trial {trial['number']} ({network_label(trial)}, seed {trial['seed']})"
+            if known
+            else (f"trial {trial['number']}")
         )
         if trial["state"] == "PRUNED":
             sentences.append(f"{what} was pruned: {trial['reason'] or 'a candidate that was complete already'}.")
             continue
         again = retried.get(trial["number"])
         reason = f"failed ({trial['reason']})" if isinstance(trial["reason"], str) else "was interrupted"
-        sentences.append(f"{what} {reason} and was " + ("not retried." if again is None else f"retried as trial {again}."))
+        sentences.append(
+            f"{what} {reason} and was " + ("not retried." if again is None else f"retried as trial {again}.")
+        )
     return sentences
 
 
@@ -134,7 +140,7 @@ def number(mean: float, spread: float = math.nan) -> str:
     ('0.9537 ± 0.0041', '1024 ± 30', '7')
     """
     if pd.isna(mean):
-        return "–"
+        return "-"
     digits = 0 if abs(mean) >= 100 or (float(mean).is_integer() and pd.isna(spread)) else 2 if abs(mean) >= 10 else 4
     return f"{mean:.{digits}f}" + ("" if pd.isna(spread) else f" ± {spread:.{digits}f}")
 
@@ -144,7 +150,7 @@ def _index_columns(networks: pd.DataFrame) -> list[str]:
 
 
 def _is_constant(values: pd.Series) -> bool:
-    return len(values) > 1 and values.nunique(dropna=False) == 1
+    return len(values) > 1 and (values == values.iloc[0]).all()
 
 
 def _sections(
@@ -156,17 +162,30 @@ def _sections(
     states = ", ".join(f"{count} {state.lower()}" for state, count in counts.items())
     sections: list[tuple[str, str, Table | None]] = []
     if math.isnan(ranking.threshold):
-        sections.append(("Equally accurate networks", "No network is feasible: all are below the accuracy floor.", None))
+        sections.append(
+            ("Equally accurate networks", "No network is feasible: all are below the accuracy floor.", None)
+        )
     else:
-        order = [f"{name} ({way})" for name, way in ranking.objectives.items() if name not in ("accuracy", *ranking.silent)]
+        order = [
+            f"{name} ({way})" for name, way in ranking.objectives.items() if name not in ("accuracy", *ranking.silent)
+        ]
         text = (
-            f"{len(ranking.equal)} of {len(ranking.networks)} networks reach an accuracy of {ranking.threshold:.4f}, the "
-            "best one's less one standard error (seeds and validation sample): by accuracy nobody can tell them apart. "
+            f"{len(ranking.equal)} of {len(ranking.networks)} networks reach an accuracy of {ranking.threshold:.4f}, "
+            "the best one's less one standard error (seeds and validation sample): "
+            "by accuracy nobody can tell them apart. "
             f"Their places follow their Pareto rank over {', '.join(order) or 'no index'}, then accuracy, then size."
         )
         if ranking.silent:
-            text += " These tell them nothing apart: " + "; ".join(f"{k} ({v})" for k, v in ranking.silent.items()) + "."
-        sections.append(("Equally accurate networks", text, longer_side_down(networks_table(ranking, ranking.equal, every_index=True))))
+            text += (
+                " These tell them nothing apart: " + "; ".join(f"{k} ({v})" for k, v in ranking.silent.items()) + "."
+            )
+        sections.append(
+            (
+                "Equally accurate networks",
+                text,
+                longer_side_down(networks_table(ranking, ranking.equal, every_index=True)),
+            )
+        )
     text = (
         f"Objectives: {objectives}. Means over seeds ± standard deviation; codes of the training samples. "
         "Mark: the place among the equally accurate networks, or a letter for the less accurate ones."
@@ -204,8 +223,10 @@ def _last_epoch(study: optuna.Study, ranking: Ranking) -> Table | None:
         return None
     layers = list(dict.fromkeys(points["layer"]))
     last = points[points["epoch"] == points.groupby(["network", "seed"])["epoch"].transform("max")]
-    means = last.groupby(["network", "layer"], sort=False)["cell_count"].mean().unstack().reindex(columns=layers)
-    rows = [[str(name), *(number(value) for value in row)] for name, row in zip(means.index, means.to_numpy(), strict=True)]
+    means = last.pivot_table(values="cell_count", index="network", columns="layer", sort=False)[layers]
+    rows = [
+        [str(name), *(number(value) for value in row)] for name, row in zip(means.index, means.to_numpy(), strict=True)
+    ]
     return ["network", *layers], rows
 
 
@@ -231,7 +252,9 @@ def _json(study: optuna.Study, ranking: Ranking, storage: str) -> dict[str, Any]
             for i, row in networks.iterrows()
         ]
 
-    numeric = [name for name in ranking.spread.columns if name in ranking.networks and name not in ("head", "learning_rate")]
+    numeric = [
+        name for name in ranking.spread.columns if name in ranking.networks and name not in ("head", "learning_rate")
+    ]
     return {
         "study": study.study_name,
         "storage": storage,
@@ -274,11 +297,14 @@ def _page(study: optuna.Study, ranking: Ranking, sections: list[tuple[str, str, 
 def _html_table(table: Table) -> str:
     headings, rows = table
     head = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in headings)
-    lines = [
-        f'<tr><th scope="row">{html.escape(row[0])}</th>' + "".join(f"<td>{html.escape(cell)}</td>" for cell in row[1:])
-        for row in rows
-    ]
-    return f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{"</tr>".join(lines)}</tr></tbody></table></div>'
+    lines = []
+    for first, *rest in rows:
+        cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in rest)
+        lines.append(f'<tr><th scope="row">{html.escape(first)}</th>{cells}</tr>')
+    return (
+        '<div class="scroll" tabindex="0"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+    )
 
 
 _STYLE = """

@@ -90,9 +90,9 @@ class StudySettings:
     data: DataSettings
     search: SearchSettings
     description: str = ""
-    network: NetworkSettings = NetworkSettings()
-    training: Recipe = Recipe()
-    codes: CodeSettings = CodeSettings()
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    training: Recipe = field(default_factory=Recipe)
+    codes: CodeSettings = field(default_factory=CodeSettings)
     objectives: dict[str, str] = field(default_factory=_default_objectives)  # name -> "maximize" or "minimize"
     accuracy_floor: float | None = None  # networks below it are infeasible
 
@@ -102,7 +102,7 @@ class StudySettings:
             if direction not in ("maximize", "minimize"):
                 raise known(f"direction of {name}", direction, ["maximize", "minimize"])
         if not self.objectives:
-            raise InputError("objectives is empty. Name at least one, e.g. accuracy = \"maximize\".")
+            raise InputError('objectives is empty. Name at least one, e.g. accuracy = "maximize".')
 
     def as_dict(self, space: SearchSpace) -> dict[str, Any]:
         """As JSON values, with the search space itself in the place of its name."""
@@ -149,7 +149,7 @@ def storage_errors(url: str) -> Iterator[None]:
         reason = str(getattr(cause, "orig", None) or cause).splitlines()[0]
         raise InputError(
             f"the storage {redact(url)} cannot be used ({reason}). "
-            "Check that it is reachable, writable, not full and not locked by another process; the same command goes on."
+            "Check that it is reachable, writable, not full and not locked; the same command then goes on."
         ) from error
 
 
@@ -188,7 +188,9 @@ def create_or_resume(name: str, settings: StudySettings, storage: optuna.storage
         study = optuna.load_study(study_name=name, storage=storage)
         then = study.user_attrs.get("settings")
         if then is None:
-            raise InputError(f"study {name!r} exists in this storage and is not one of ours. Give another --study-name.")
+            raise InputError(
+                f"study {name!r} exists in this storage and is not one of ours. Give another --study-name."
+            )
         changed = list(_differences(then, now))
         if changed:
             raise InputError(
@@ -196,11 +198,13 @@ def create_or_resume(name: str, settings: StudySettings, storage: optuna.storage
                 "Give another --study-name to start a new study, or set the settings back."
             )
         return study
-    study = optuna.create_study(study_name=name, storage=storage, directions=list(settings.objectives.values()))
+    directions = [optuna.study.StudyDirection[direction.upper()] for direction in settings.objectives.values()]
+    study = optuna.create_study(study_name=name, storage=storage, directions=directions)
     study.set_user_attr("settings", now)
-    study.set_user_attr("versions", {p: version(p) for p in ("nas-relucode", "torch", "optuna", "numpy")} | {
-        "python": platform.python_version()
-    })
+    study.set_user_attr(
+        "versions",
+        {p: version(p) for p in ("nas-relucode", "torch", "optuna", "numpy")} | {"python": platform.python_version()},
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names(list(settings.objectives))
@@ -229,7 +233,9 @@ def run_study(
     url = storage or default_storage(name)
     space = load_search_space(settings.search.space)
     if settings.search.trials is None and not space.is_finite:
-        raise InputError("the search space has an interval of learning rates. Set trials in [search]: how many to draw.")
+        raise InputError(
+            "the search space has an interval of learning rates. Set trials in [search]: how many to draw."
+        )
     data = load_study_data(settings.data, data_root, download)
     objective = Objective(
         data,

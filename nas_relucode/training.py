@@ -87,7 +87,7 @@ def train(
         raise InputError("there are no labelled samples to train on. Give at least one.")
     device = data.inputs.device
     if data.inputs.ndim == 4:
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.to(memory_format=torch.channels_last)
     forward = torch.compile(network) if recipe.compile else network
     optimizer = torch.optim.SGD(
         network.parameters(), lr=learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
@@ -104,7 +104,7 @@ def train(
             with torch.autocast(device.type, torch.bfloat16, enabled=recipe.mixed_precision):
                 loss = functional.cross_entropy(forward(data.inputs[rows]), data.labels[rows])
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             if recipe.schedule == "cosine":
                 scheduler.step()
@@ -112,7 +112,8 @@ def train(
         mean = float(total) / len(data)
         if not (math.isfinite(mean) and all(bool(p.isfinite().all()) for p in network.parameters())):
             raise NonFiniteLossError(
-                f"loss or weights stopped being finite in epoch {epoch} (loss {mean:g}, learning rate {learning_rate:g})"
+                f"loss or weights stopped being finite in epoch {epoch} "
+                f"(loss {mean:g}, learning rate {learning_rate:g})"
             )
         if on_epoch:
             on_epoch(Epoch(epoch, mean))

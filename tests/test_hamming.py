@@ -1,0 +1,94 @@
+"""Distances and pairs against brute force on bits, and the axioms of a metric (Definition 1)."""
+
+import hypothesis.extra.numpy as arrays
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial.distance import cdist
+
+from nas_relucode import InputError, distance_matrix, find_cells, pack, pairs_within
+from nas_relucode.hamming import class_distance_sums, ones_by_class
+
+WIDTHS = st.sampled_from([1, 2, 5, 63, 64, 65, 200])
+BITS = arrays.arrays(bool, st.tuples(st.integers(0, 12), WIDTHS))
+THETAS = st.one_of(st.integers(0, 5), st.integers(60, 300))
+
+
+def brute_force(bits, theta):
+    return np.minimum((bits[:, None] != bits[None]).sum(axis=2), theta)
+
+
+@given(BITS, THETAS)
+def test_the_truncated_distance_counts_the_bits_that_differ(bits, theta):
+    assert np.array_equal(distance_matrix(pack(bits), theta=theta), brute_force(bits, theta))
+
+
+@given(BITS, THETAS)
+def test_the_truncated_distance_is_a_metric(bits, theta):
+    codes = find_cells(pack(bits)).codes
+    d = distance_matrix(codes, theta=theta)
+    assert np.array_equal(d, d.T)
+    assert (np.diag(d) == 0).all()
+    if theta > 0:
+        assert (d[~np.eye(len(d), dtype=bool)] > 0).all()
+    assert (d[:, :, None] <= d[:, None, :] + d.T[None]).all()
+
+
+@given(BITS)
+def test_the_adjacency_distance_is_zero_one_or_two(bits):
+    """Definition 2: 0 for one cell, 1 for adjacent cells, 2 for all others."""
+    d = distance_matrix(pack(bits), theta=2)
+    equal = (bits[:, None] == bits[None]).all(axis=2)
+    assert np.isin(d, [0, 1, 2]).all()
+    assert np.array_equal(d == 0, equal)
+
+
+@given(BITS, THETAS)
+def test_pairs_within_theta_are_all_and_only_those(bits, theta):
+    pairs = pairs_within(pack(bits), theta)
+    distances = brute_force(bits, bits.shape[1])
+    first, second = np.nonzero(np.triu(distances <= theta, k=1))
+    assert np.array_equal(pairs.first, first)
+    assert np.array_equal(pairs.second, second)
+    assert np.array_equal(pairs.distance, distances[first, second])
+
+
+def test_more_pairs_than_first_expected_are_all_found():
+    assert len(pairs_within(pack(np.zeros((100, 3))), 0)) == 100 * 99 // 2
+
+
+def test_distances_agree_with_scipy_on_several_words():
+    bits = np.random.default_rng(0).random((40, 700)) < 0.3
+    other = np.random.default_rng(1).random((30, 700)) < 0.3
+    expected = np.rint(cdist(bits, other, "hamming") * 700)
+    assert np.array_equal(distance_matrix(pack(bits), pack(other)), expected)
+
+
+@given(BITS.filter(len), st.integers(1, 3), st.integers(0, 5), st.randoms(use_true_random=False))
+def test_class_distance_sums_are_those_over_all_pairs_of_samples(bits, classes, theta, random):
+    labels = np.array([random.randrange(classes) for _ in bits])
+    cells = find_cells(pack(bits))
+    within, between = class_distance_sums(cells.codes, cells.class_counts(labels, classes), theta)
+    distances, same = brute_force(bits, theta), labels[:, None] == labels[None]
+    assert within == distances[same].sum() / 2
+    assert between == distances[~same].sum() / 2
+
+
+@given(BITS.filter(len), st.randoms(use_true_random=False))
+def test_ones_are_counted_by_class_and_neuron(bits, random):
+    labels = np.array([random.randrange(3) for _ in bits])
+    counts = ones_by_class(pack(bits), labels, 3)
+    assert np.array_equal(counts[:, : bits.shape[1]], [bits[labels == label].sum(axis=0) for label in range(3)])
+    assert (counts[:, bits.shape[1] :] == 0).all()
+
+
+@pytest.mark.parametrize("theta", [-1, 1.5, True])
+def test_theta_must_be_a_whole_number(theta):
+    with pytest.raises(InputError, match=f"theta {theta}"):
+        pairs_within(pack(np.eye(2)), theta)
+
+
+def test_codes_of_other_neurons_have_no_distance():
+    with pytest.raises(InputError, match="3 and 4 neurons"):
+        distance_matrix(pack(np.eye(3)), pack(np.eye(4)))

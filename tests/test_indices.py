@@ -1,0 +1,125 @@
+"""Indices against their formulas written out on samples and bits, and against networks with a known answer."""
+
+import math
+from collections import Counter
+
+import hypothesis.extra.numpy as arrays
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import entropy
+
+from nas_relucode import INDICES, CodeSpace, InputError, compute_indices, pack
+from nas_relucode.indices import saturated_indices
+
+BITS = arrays.arrays(bool, st.tuples(st.integers(1, 20), st.sampled_from([1, 3, 8, 65])))
+
+
+@st.composite
+def spaces(draw):
+    bits = draw(BITS)
+    labels = np.array(draw(st.lists(st.integers(0, 2), min_size=len(bits), max_size=len(bits))))
+    correct = np.array(draw(st.lists(st.booleans(), min_size=len(bits), max_size=len(bits))))
+    theta = draw(st.sampled_from([None, 1, 2, 70]))
+    return bits, labels, correct, theta
+
+
+def by_hand(bits, labels, correct, theta):
+    """The definitions, one sample and one pair at a time."""
+    samples = len(bits)
+    codes = [row.tobytes() for row in bits]
+    cells = Counter(codes)
+    distances = {"within": [], "between": []}
+    for i in range(samples):
+        for j in range(i):
+            d = min(int((bits[i] != bits[j]).sum()), math.inf if theta is None else theta)
+            distances["within" if labels[i] == labels[j] else "between"].append(d)
+    within, between = (np.mean(d) if d else math.nan for d in distances.values())
+    majority = sum(max(Counter(labels[[c == cell for c in codes]].tolist()).values()) for cell in cells)
+    return {
+        "cell_count": len(cells),
+        "correct_cell_count": len({code for code, right in zip(codes, correct, strict=True) if right}),
+        "cells_per_sample": len(cells) / samples,
+        "singleton_fraction": sum(size == 1 for size in cells.values()) / len(cells),
+        "occupancy_entropy": entropy(list(cells.values()), base=2),
+        "cell_purity": majority / samples,
+        "within_class_distance": within,
+        "between_class_distance": between,
+        "class_distance_ratio": within / between if between else math.nan,
+        "dead_neuron_fraction": np.mean([not bits[:, j].any() for j in range(bits.shape[1])]),
+        "always_on_fraction": np.mean([bits[:, j].all() for j in range(bits.shape[1])]),
+    }
+
+
+@given(spaces())
+def test_indices_are_their_formulas(case):
+    bits, labels, correct, theta = case
+    expected = by_hand(*case)
+    found = compute_indices(CodeSpace(pack(bits), labels, correct, distance_theta=theta), expected)
+    assert found == pytest.approx(expected, nan_ok=True)
+
+
+@given(spaces())
+def test_every_index_is_a_float_in_its_range(case):
+    bits, labels, correct, theta = case
+    space = CodeSpace(pack(bits), labels, correct, parameters=7, distance_theta=theta)
+    values = compute_indices(space)
+    assert list(values) == list(INDICES)
+    for name, value in values.items():
+        low, high = INDICES[name].range(space)
+        assert type(value) is float
+        assert math.isnan(value) or low - 1e-9 <= value <= high + 1e-9
+
+
+@given(spaces(), st.randoms(use_true_random=False))
+def test_indices_do_not_depend_on_the_order_of_the_samples(case, random):
+    bits, labels, correct, theta = case
+    order = list(range(len(bits)))
+    random.shuffle(order)
+    values = compute_indices(CodeSpace(pack(bits), labels, correct, distance_theta=theta))
+    shuffled = compute_indices(CodeSpace(pack(bits[order]), labels[order], correct[order], distance_theta=theta))
+    assert shuffled == pytest.approx(values, nan_ok=True)
+
+
+def test_graph_indices_of_a_path_and_a_point():
+    """000 - 001 - 011 is a path; 111111 is apart."""
+    bits = [[0, 0, 0, 0, 0, 0], [0, 0, 1, 0, 0, 0], [0, 1, 1, 0, 0, 0], [1, 1, 1, 1, 1, 1]]
+    names = ["edge_count", "component_count", "largest_component_share", "isolated_cell_fraction"]
+    values = compute_indices(CodeSpace(pack(bits)), names)
+    assert values == {
+        "edge_count": 2,
+        "component_count": 2,
+        "largest_component_share": 3 / 4,
+        "isolated_cell_fraction": 1 / 4,
+    }
+    joined = compute_indices(CodeSpace(pack(bits), graph_theta=4), names)
+    assert joined == {
+        "edge_count": 4,
+        "component_count": 1,
+        "largest_component_share": 1,
+        "isolated_cell_fraction": 0,
+    }
+
+
+def test_a_count_that_is_as_large_as_the_sample_is_saturated():
+    alone, shared = np.eye(5, 9), np.vstack([np.eye(4, 9), np.eye(1, 9)])
+    for bits, saturated in ((alone, True), (shared, False)):
+        space = CodeSpace(pack(bits))
+        values = compute_indices(space, ["cell_count", "cells_per_sample", "singleton_fraction", "occupancy_entropy"])
+        assert [name in saturated_indices(space, values) for name in values] == [saturated] * 4
+
+
+def test_an_index_without_its_data_is_left_out_or_an_error():
+    space = CodeSpace(pack(np.eye(3)))
+    assert "cell_purity" not in compute_indices(space)
+    with pytest.raises(InputError, match="'cell_purity' needs labels"):
+        compute_indices(space, ["cell_purity"])
+    with pytest.raises(InputError, match=r"unknown index 'cells'. Known: cell_count, .*parameter_count"):
+        compute_indices(space, ["cells"])
+
+
+def test_every_index_says_what_it_means():
+    for index in INDICES.values():
+        assert index.meaning.endswith((".", ";"))
+        assert index.direction in (None, "minimize", "maximize")

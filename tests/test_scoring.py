@@ -1,0 +1,144 @@
+"""score() on networks of this project and of others."""
+
+import copy
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from torch import nn
+from torch.nn import functional
+
+from nas_relucode import InputError, Split, build_autoencoder, build_network, load_data, score
+
+
+class HandWritten(nn.Module):
+    """A network that this project has never seen: functions and methods, a skip, dropout, batch statistics."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(1, 6, 3, padding=1)
+        self.norm = nn.BatchNorm2d(6)
+        self.body = nn.Conv2d(6, 6, 3, padding=1)
+        self.out = nn.Linear(6, 10)
+
+    def forward(self, x):
+        x = functional.relu(self.norm(self.stem(x)))
+        x = x + functional.dropout(self.body(x).relu_(), training=self.training)
+        return self.out(x.mean(dim=(2, 3)))
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_data("digits", train_samples=300, test_samples=100)
+
+
+def byte_equal(network, before):
+    return pickle.dumps(network) == before
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_network_never_seen_is_scored_and_left_byte_equal(digits, training):
+    network = HandWritten().train(training)
+    before = pickle.dumps(network)
+    result = score(network, digits)
+    assert byte_equal(network, before)
+    assert network.training is training
+    assert list(result.layers) == ["relu", "relu#2"]
+    assert result.samples == 300
+
+
+def test_resnet18_is_scored_and_left_byte_equal():
+    network = torchvision.models.resnet18(num_classes=10)
+    before = pickle.dumps(network)
+    images, labels = torch.rand(8, 3, 32, 32), torch.arange(8)
+    result = score(network, (images, labels))
+    assert byte_equal(network, before)
+    assert len(result.layers) == 17
+    assert result.joint["cell_count"] == 8
+    assert result.joint["parameter_count"] == 11_181_642  # torchvision's 11,689,512 less 990 of 1,000 outputs
+
+
+def test_the_numbers_are_those_of_the_bits(digits):
+    """Everything recomputed from a copy's own activations."""
+    network = build_network("24-12", digits.image_shape, 10, backbone="none", seed=4)
+    result = score(network, digits, layers="head")
+    with torch.no_grad():
+        x = digits.train.inputs.flatten(1)
+        first = (x @ network.head[0].weight.T).relu()
+        second = (first @ network.head[2].weight.T).relu()
+        outputs = second @ network.head[4].weight.T
+    right = (outputs.argmax(dim=1) == digits.train.labels).numpy()
+    assert result.accuracy == right.mean()
+    bits = {"head.1": (first > 0).numpy(), "head.3": (second > 0).numpy()}
+    bits["joint"] = np.hstack([bits["head.1"], bits["head.3"]])
+    for name, b in bits.items():
+        values = result.joint if name == "joint" else result.layers[name]
+        assert values["cell_count"] == len(np.unique(b, axis=0))
+        assert values["correct_cell_count"] == len(np.unique(b[right], axis=0))
+        assert values["dead_neuron_fraction"] == np.mean(~b.any(axis=0))
+
+
+@pytest.mark.parametrize("batch_size", [7, 33, 300])
+def test_scores_do_not_depend_on_the_batch_size_or_the_order(digits, batch_size):
+    network = build_network("32-16", digits.image_shape, 10, backbone="small_conv")
+    expected = score(network, digits).as_dict()
+    assert score(network, digits, batch_size=batch_size).as_dict() == expected
+    order = torch.randperm(300, generator=torch.Generator().manual_seed(1))
+    shuffled = score(network, (digits.train.inputs[order], digits.train.labels[order]), batch_size=batch_size).as_dict()
+    assert shuffled | {"split": "train"} == expected | {"joint": pytest.approx(expected["joint"])}
+
+
+def test_splits_are_scored_by_name(digits):
+    network = build_network("16", digits.image_shape, 10, backbone="none")
+    sizes = {split: score(network, digits, split=split).samples for split in ("train", "test", "all")}
+    assert sizes == {"train": 300, "test": 100, "all": 400}
+    test = score(network, digits.test).as_dict()
+    assert score(network, digits, split="test").as_dict() == test | {"split": "test"}
+    with pytest.raises(InputError, match=r"unknown split 'tset'. Known: train, validation, test, all"):
+        score(network, digits, split="tset")
+
+
+def test_a_reconstruction_has_no_accuracy(digits):
+    result = score(build_autoencoder(digits.image_shape), digits, layers="head")
+    assert result.accuracy is None
+    assert "correct_cell_count" not in result.joint
+    assert "cell_purity" in result.joint
+
+
+def test_inputs_without_labels_give_the_indices_that_need_none():
+    network = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
+    result = score(network, torch.rand(7, 3))
+    assert result.accuracy is None
+    assert result.split == "given"
+    assert {"cell_count", "component_count"} <= result.joint.keys()
+    assert "cell_purity" not in result.joint
+
+
+def test_the_dictionary_is_json_and_undefined_indices_are_null():
+    """One sample a class: there is no pair within a class."""
+    network = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    result = score(network, (torch.rand(2, 3), torch.tensor([0, 1])))
+    table = json.loads(json.dumps(result.as_dict(), allow_nan=False))
+    assert table["joint"]["within_class_distance"] is None
+    assert list(table) == ["accuracy", "split", "samples", "joint", "layers", "saturated"]
+    assert "cell_count" in table["saturated"]["joint"]
+
+
+def test_weights_that_differ_give_other_scores(digits):
+    network = build_network("32", digits.image_shape, 10, backbone="none")
+    other = copy.deepcopy(network)
+    other.head[0].bias.data -= 0.5
+    assert score(network, digits).joint["cell_count"] != score(other, digits).joint["cell_count"]
+
+
+def test_labels_that_the_network_does_not_know_are_errors():
+    network = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    with pytest.raises(InputError, match=r"the largest is 5, but the network has 2 outputs.*0..1"):
+        score(network, (torch.rand(2, 3), torch.tensor([0, 5])))
+    with pytest.raises(InputError, match="2 inputs, but labels of shape"):
+        score(network, Split(torch.rand(2, 3), torch.tensor([0])))
+    with pytest.raises(InputError, match="unknown index 'cells'"):
+        score(network, torch.rand(2, 3), indices=["cells"])

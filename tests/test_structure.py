@@ -1,0 +1,56 @@
+"""The modules import in one direction, from the data to the command line, and the front page of the package is whole."""
+
+import ast
+from pathlib import Path
+
+import nas_relucode
+
+PACKAGE = Path(nas_relucode.__file__).parent
+LEVELS = [
+    ["errors"],
+    ["codes", "hamming", "cells", "adjacency", "indices"],  # anybody's network: no training, no Optuna
+    ["data", "networks", "training", "settings"],
+    ["scoring"],
+    ["search_space", "objective", "study", "ranking", "figures", "report"],
+    ["cli", "__main__"],
+]
+FOREIGN = {"optuna": 4, "pandas": 4, "torchvision": 2, "matplotlib": 4, "plotly": 4, "moocore": 4, "argparse": 5}
+ORDER = [module for level in LEVELS for module in level]
+
+
+def imports(module):
+    """Every module that ``module`` imports, also inside functions."""
+    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+
+
+def test_every_module_has_its_place():
+    assert sorted(ORDER) == sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+
+
+def test_a_module_imports_only_what_comes_before_it():
+    for place, module in enumerate(ORDER):
+        ours = {name.removeprefix("nas_relucode.") for name in imports(module) if name.startswith("nas_relucode.")}
+        assert ours <= set(ORDER[:place]), module
+
+
+def test_other_packages_enter_where_they_belong():
+    for level, modules in enumerate(LEVELS):
+        for module in modules:
+            for name in imports(module):
+                assert level >= FOREIGN.get(name.split(".")[0], 0), f"{module} imports {name}"
+
+
+def test_the_library_does_not_print():
+    for module in ORDER[: ORDER.index("cli")]:
+        calls = [n.func for n in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())) if isinstance(n, ast.Call)]
+        assert "print" not in [call.id for call in calls if isinstance(call, ast.Name)], module
+
+
+def test_every_public_name_has_a_docstring():
+    for name, thing in vars(nas_relucode).items():
+        if not name.startswith("_") and callable(thing):
+            assert thing.__doc__, name
