@@ -46,7 +46,8 @@ def distance_matrix(codes: Codes, other: Codes | None = None, *, theta: int | No
 def pairs_within(codes: Codes, theta: int) -> Pairs:
     """All pairs of different rows at a Hamming distance of at most ``theta``, exactly.
 
-    Every pair is looked at, and left as soon as its words differ in more than theta bits.
+    The rows are the leaves of a binary trie, two subtrees are compared at once, and left as soon as the bits that
+    they share differ in more than theta places: time grows with the pairs found, not with all pairs.
     Rows with equal codes are pairs at distance 0: join distinct codes (`find_cells`) to get edges.
 
     >>> from nas_relucode import pack
@@ -54,7 +55,17 @@ def pairs_within(codes: Codes, theta: int) -> Pairs:
     >>> pairs.first, pairs.second, pairs.distance
     (array([0, 1]), array([1, 2]), array([1, 2]))
     """
-    return Pairs(*_pairs(codes.words, bound(codes, theta)))
+    theta = bound(codes, theta)
+    if len(codes.words) < 2 or codes.neurons == 0:
+        first, second = np.triu_indices(len(codes.words), k=1)
+        return Pairs(first, second, np.zeros(len(first), np.int64))
+    big_endian = codes.words.astype(">u8")
+    order = np.argsort(big_endian.view(np.dtype((np.void, big_endian.strides[0])))[:, 0], kind="stable")
+    rows = codes.words[order]
+    first, second, distance = _join(rows, *_trie(rows), theta)
+    ends = np.sort([order[first], order[second]], axis=0)
+    by_rows = np.lexsort(ends[::-1])
+    return Pairs(ends[0, by_rows], ends[1, by_rows], distance[by_rows])
 
 
 def bound(codes: Codes, theta: int | None) -> int:
@@ -87,15 +98,20 @@ def class_distance_sums(cells: Codes, class_counts: np.ndarray, theta: int) -> t
 
 
 @njit(cache=True)
+def _popcount(x):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """The bits set in a word; compilers know this sum as one instruction."""
+    x = x - ((x >> np.uint64(1)) & np.uint64(0x5555555555555555))
+    x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return np.int64((x * np.uint64(0x0101010101010101)) >> np.uint64(56))
+
+
+@njit(cache=True)
 def _distance(a, i, b, j, theta):  # type: ignore[no-untyped-def]  # pragma: no cover
     """min(d_H, theta + 1) of a[i] and b[j]: the count stops after the word in which it exceeds theta."""
     distance = np.int64(0)
     for word in range(a.shape[1]):
-        x = a[i, word] ^ b[j, word]
-        x = x - ((x >> np.uint64(1)) & np.uint64(0x5555555555555555))
-        x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
-        x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-        distance += np.int64((x * np.uint64(0x0101010101010101)) >> np.uint64(56))
+        distance += _popcount(a[i, word] ^ b[j, word])
         if distance > theta:
             return theta + 1
     return distance
@@ -111,19 +127,83 @@ def _matrix(a, b, theta):  # type: ignore[no-untyped-def]  # pragma: no cover
 
 
 @njit(cache=True)
-def _pairs(words, theta):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _trie(rows):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """The binary trie of sorted rows: the first bit, left and right child of each node.
+
+    Node m < n splits the sorted rows before row m; node n + i is the leaf of row i. Bits are counted from the highest
+    of the first word. Equal rows are split at a bit behind the last one.
+    """
+    n, words = rows.shape
+    bit = np.full(2 * n, 64 * words, np.int64)
+    for m in range(1, n):
+        for word in range(words):
+            x = rows[m - 1, word] ^ rows[m, word]
+            if x != 0:
+                bit[m] = 64 * word
+                while x >> np.uint64(63) == 0:
+                    x <<= np.uint64(1)
+                    bit[m] += 1
+                break
+    # Nodes with a smaller first bit are higher: one pass with a stack of the nodes on the right edge.
+    left, right = np.empty(n, np.int64), np.empty(n, np.int64)
+    edge, top = np.empty(n, np.int64), 0
+    for m in range(1, n):
+        left[m], right[m] = n + m - 1, n + m
+        while top > 0 and bit[edge[top - 1]] > bit[m]:
+            top -= 1
+            left[m] = edge[top]
+        if top > 0:
+            right[edge[top - 1]] = m
+        edge[top] = m
+        top += 1
+    return bit, left, right
+
+
+@njit(cache=True)
+def _join(rows, bit, left, right, theta):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """All pairs of rows within theta: at each node, the two sides are walked down together."""
+    n = rows.shape[0]
     found, room = 0, 1024
     pairs = np.empty((3, room), np.int64)
-    for i in range(words.shape[0]):
-        for j in range(i + 1, words.shape[0]):
-            distance = _distance(words, i, words, j, theta)
-            if distance <= theta:
+    stack = np.empty((4, 64), np.int64)  # a node, another node, the first bit not compared yet, bits that differ so far
+    for m in range(1, n):
+        stack[:, 0] = left[m], right[m], bit[m], 0
+        top = 1
+        while top > 0:
+            top -= 1
+            a, b, start, distance = stack[0, top], stack[1, top], stack[2, top], stack[3, top]
+            stop = min(bit[a], bit[b])
+            i, j = a % n, b % n  # a row below each node
+            for word in range(start >> 6, (stop + 63) >> 6):
+                x = rows[i, word] ^ rows[j, word]
+                if word == start >> 6:
+                    x &= np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(start & 63)
+                if word == stop >> 6:
+                    x &= ~(np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(stop & 63))
+                distance += _popcount(x)
+                if distance > theta:
+                    break
+            if distance > theta:
+                continue
+            if a >= n and b >= n:
                 if found == room:
                     wider = np.empty((3, 2 * room), np.int64)
                     wider[:, :room] = pairs
                     pairs, room = wider, 2 * room
                 pairs[0, found], pairs[1, found], pairs[2, found] = i, j, distance
                 found += 1
+                continue
+            if top + 2 > stack.shape[1]:
+                deeper = np.empty((4, 2 * stack.shape[1]), np.int64)
+                deeper[:, : stack.shape[1]] = stack
+                stack = deeper
+            if b >= n or (a < n and bit[a] <= bit[b]):
+                stack[:, top] = left[a], b, stop, distance
+                stack[:, top + 1] = right[a], b, stop, distance
+            else:
+                stack[:, top] = a, left[b], stop, distance
+                stack[:, top + 1] = a, right[b], stop, distance
+            top += 2
     return pairs[0, :found].copy(), pairs[1, :found].copy(), pairs[2, :found].copy()
 
 

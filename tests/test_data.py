@@ -65,7 +65,7 @@ def test_digits_are_those_of_scikit_learn_divided_by_16():
     assert data.train.inputs.max() == 1
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(seed=st.integers(0, 2**32 - 1), fraction=st.floats(0.05, 0.9))
 def test_each_class_gives_its_fraction_and_the_test_split_stays(seed, fraction):
     whole = load_data("digits")

@@ -138,7 +138,7 @@ def test_backbone_and_head_are_named(backbone):
     assert torch.equal(network(images), network.head(network.backbone(images)))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     backbone=st.sampled_from(sorted(BACKBONES)),
     channels=st.integers(1, 4),

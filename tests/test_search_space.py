@@ -6,7 +6,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FixedTrial
@@ -93,7 +93,6 @@ def test_an_interval_has_no_list_of_candidates():
         space.candidates(seeds=[0])
 
 
-@settings(deadline=None)
 @given(
     depths=st.lists(st.integers(1, 3), min_size=1, max_size=3, unique=True),
     widths=st.lists(st.integers(1, 512), min_size=1, max_size=4, unique=True),

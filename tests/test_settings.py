@@ -100,7 +100,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.sampled_from(
         [*[(None, f.name) for f in fields(StudySettings)], ("training", "epochs"), ("training", "momentum")]
