@@ -12,6 +12,7 @@ from nas_relucode.indices import INDICES, CodeSpace, compute_indices
 from nas_relucode.scoring import Score, score
 from nas_relucode.search_space import Candidate, SearchSpace, load_search_space
 from nas_relucode.objective import Objective
-from nas_relucode.study import StudySettings, load_settings, run_study
+from nas_relucode.study_settings import StudySettings, load_settings
+from nas_relucode.study import run_study
 from nas_relucode.ranking import Ranking, rank
 from nas_relucode.report import write_report

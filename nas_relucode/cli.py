@@ -37,7 +37,9 @@ from nas_relucode.report import (
 )
 from nas_relucode.scoring import Score, score
 from nas_relucode.settings import builtin_files
-from nas_relucode.study import default_storage, load_settings, open_storage, redact, run_study, storage_errors
+from nas_relucode.storage import default_storage, open_storage, redact, storage_errors
+from nas_relucode.study import run_study
+from nas_relucode.study_settings import load_settings
 from nas_relucode.training import Epoch, pick_device
 
 
@@ -298,21 +300,27 @@ class _Progress:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.quiet, self.verbose = options.quiet, options.verbose
-        self.bar: tqdm[Any] | None = None
+        self.bar: tqdm[Any] | None = None  # of the trials
+        self.epochs: tqdm[Any] | None = None  # of the running trial's epochs
 
     def start(self, study: optuna.Study, size: int) -> None:
         done = len(study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED]))
         if not self.quiet and sys.stderr.isatty():
             self.bar = tqdm(total=size, initial=done, desc=study.study_name, unit="trial", file=sys.stderr)
+            epochs = study.user_attrs["settings"]["training"]["epochs"]
+            self.epochs = tqdm(total=epochs, unit="epoch", position=1, leave=False, file=sys.stderr)
         else:
             self._say(f"study {study.study_name}: {done} of {size} trials are done")
 
     def epoch(self, number: int, epoch: Epoch, point: dict[str, Any]) -> None:
-        told = f"epoch {epoch.number}: accuracy {point['accuracy']:.4f}, {point['joint']['cell_count']:.0f} cells"
-        if self.bar is not None:
-            self.bar.set_postfix_str(f"trial {number}, {told}")
+        told = f"accuracy {point['accuracy']:.4f}, {point['joint']['cell_count']:.0f} cells"
+        if self.epochs is not None:
+            self.epochs.set_description(f"trial {number}")
+            self.epochs.set_postfix_str(told, refresh=False)
+            self.epochs.n = epoch.number
+            self.epochs.refresh()
         if self.verbose:
-            self._say(f"trial {number}, {told}")
+            self._say(f"trial {number}, epoch {epoch.number}: {told}")
 
     def trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         what = f"trial {trial.number}: " + ", ".join(f"{k} {v}" for k, v in trial.params.items())
@@ -326,8 +334,9 @@ class _Progress:
             self.bar.update()
 
     def close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()
+        for bar in (self.epochs, self.bar):
+            if bar is not None:
+                bar.close()
 
     def _say(self, line: str) -> None:
         if self.bar is not None:

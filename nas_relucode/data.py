@@ -111,24 +111,30 @@ def load_data(
 
     >>> data = load_data("digits", validation=0.25, classes=[4, 9])
     >>> data.image_shape, data.classes, len(data.train), len(data.validation), len(data.test)
-    ((1, 8, 8), ('4', '9'), 216, 72, 73)
+    ((1, 8, 8), ('4', '9'), 216, 73, 72)
     """
     if not 0 <= validation < 1:
         raise InputError(f"validation {validation!r} is not a fraction. Give a number of at least 0 and below 1.")
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed {seed!r} is out of range. Give a whole number from 0 to 2**32 - 1.")
     train, test = _load(source, Path(data_root), download, image_size)
     if classes is not None:
         train, test = _subset(train, classes), _subset(test, classes)
+    train = _part(train, train_samples, seed, "train_samples")
+    test = _part(test, test_samples, seed, "test_samples")
     if image_size is not None:
         resize = _pad if source == "mnist" else _interpolate
         train, test = (replace(part, images=resize(part.images, image_size)) for part in (train, test))
-    train = _part(train, train_samples, seed, "train_samples")
-    test = _part(test, test_samples, seed, "test_samples")
     train, held = _hold_out(train, validation, seed) if validation else (train, train.take(np.arange(0)))
     parts = [_scaled(part.images) for part in (train, held, test)]
     if normalise:
         mean = parts[0].mean(dim=(0, 2, 3), keepdim=True)
         deviation = parts[0].std(dim=(0, 2, 3), keepdim=True).clamp_min(1e-8)
         parts = [(images - mean) / deviation for images in parts]
+    empty = set(range(len(train.classes))) - set(train.labels.tolist())
+    if classes is not None and empty:
+        names = ", ".join(train.classes[label] for label in sorted(empty))
+        raise InputError(f"{source} has no training image of the classes {names}. Leave them out of classes.")
     splits = [Split(images, part.labels) for images, part in zip(parts, (train, held, test), strict=True)]
     return ImageData(source, train.classes, *splits)
 
@@ -186,8 +192,13 @@ SOURCES: dict[str, Callable[[Path, bool], tuple[_Images, _Images]]] = {
 def _torchvision(dataset: type, root: Path, train: bool, download: bool):  # type: ignore[no-untyped-def]
     """The data set under ``root``; fetched if asked for or absent. torchvision's progress on stdout is swallowed."""
     if not download:
-        with contextlib.suppress(RuntimeError):  # torchvision's way to say that the files are not there
+        try:
             return dataset(root=str(root), train=train, download=False)
+        except (OSError, RuntimeError, ValueError) as error:
+            if "not found" not in str(error):  # torchvision's way to say that the files are not there
+                raise InputError(
+                    f"{dataset.__name__} under {root} cannot be read ({error}). Delete it, or fetch it with --download."
+                ) from error
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             return dataset(root=str(root), train=train, download=True)
@@ -201,12 +212,12 @@ def _torchvision(dataset: type, root: Path, train: bool, download: bool):  # typ
 def _npz(path: Path) -> tuple[_Images, _Images]:
     keys = ["x_train", "y_train", "x_test", "y_test"]
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             missing = [key for key in keys if key not in file]
             if missing:
                 raise InputError(f"{path} has no {', '.join(missing)}. It needs the arrays {', '.join(keys)}.")
             arrays = {key: file[key] for key in keys}
-            names = tuple(map(str, file["classes"])) if "classes" in file else None
+            names = tuple(file["classes"].astype(str).tolist()) if "classes" in file else None
     except InputError:
         raise
     except FileNotFoundError as error:
@@ -223,12 +234,13 @@ def _npz(path: Path) -> tuple[_Images, _Images]:
             )
     if not len(arrays["y_train"]):
         raise InputError(f"{path} has no training images. Give at least one.")
-    count = len(names) if names else int(arrays["y_train"].max()) + 1
+    # Without names there are as many classes as the largest label says, and no more than training images.
+    count = len(names) if names else min(int(arrays["y_train"].max()) + 1, len(arrays["y_train"]))
     for key in ("y_train", "y_test"):
         if len(arrays[key]) and not 0 <= arrays[key].min() <= arrays[key].max() < count:
             raise InputError(
                 f"{key} in {path} is out of range: labels lie in {arrays[key].min()}..{arrays[key].max()}, "
-                f"but must lie in 0..{count - 1}."
+                f"but must lie in 0..{count - 1}. Number the classes from 0, or store their names as 'classes'."
             )
     names = names or tuple(map(str, range(count)))
 
@@ -245,7 +257,8 @@ def _npz(path: Path) -> tuple[_Images, _Images]:
 
 
 def _nchw(array: np.ndarray, what: str) -> Tensor:
-    if array.dtype != np.uint8 or array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] not in (1, 3)):
+    channels_fit = array.ndim == 3 or (array.ndim == 4 and array.shape[3] in (1, 3))
+    if array.dtype != np.uint8 or not channels_fit or 0 in array.shape[1:]:
         raise InputError(
             f"{what} is {array.dtype} of shape {array.shape}. Images are uint8, NHW or NHWC with 1 or 3 channels."
         )
@@ -254,7 +267,9 @@ def _nchw(array: np.ndarray, what: str) -> Tensor:
 
 
 def _folder(path: Path, image_size: int | None) -> tuple[_Images, _Images]:
-    if (path / "train").is_dir() and (path / "test").is_dir():
+    if (path / "train").is_dir():
+        if not (path / "test").is_dir():
+            raise InputError(f"{path} holds train/ but no test/. Lay it out as train/CLASS/* and test/CLASS/*.")
         train, test = _image_folder(path / "train", image_size), _image_folder(path / "test", image_size)
         if train.classes != test.classes:
             raise InputError(f"{path}/train and {path}/test hold different classes: {train.classes}, {test.classes}.")
@@ -283,20 +298,20 @@ def _image_folder(path: Path, image_size: int | None) -> _Images:
 
 
 def _subset(part: _Images, classes: Sequence[int | str]) -> _Images:
-    numbers: list[int] = []
+    chosen: list[int] = []
     for name in classes:
-        if isinstance(name, int) and 0 <= name < len(part.classes):
-            numbers.append(name)
-        elif name in part.classes:
-            numbers.append(part.classes.index(str(name)))
+        if name in part.classes:
+            chosen.append(part.classes.index(str(name)))
+        elif type(name) is not bool and name in range(len(part.classes)):
+            chosen.append(int(name))
         else:
             raise known("class", str(name), part.classes)
-    if len(set(numbers)) != len(numbers) or len(numbers) < 2:
+    if len(set(chosen)) != len(chosen) or len(chosen) < 2:
         raise InputError(f"classes {list(classes)} are not two or more different classes.")
     new = torch.full((len(part.classes),), -1)
-    new[numbers] = torch.arange(len(numbers))
+    new[chosen] = torch.arange(len(chosen))
     rows = torch.nonzero(new[part.labels] >= 0).flatten()
-    names = tuple(part.classes[number] for number in numbers)
+    names = tuple(part.classes[number] for number in chosen)
     return _Images(part.images[rows], new[part.labels[rows]], names)
 
 

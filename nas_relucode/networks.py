@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import TypeVar
@@ -55,9 +56,10 @@ def parse_head(head: str) -> list[int]:
     >>> parse_head("256-128-128")
     [256, 128, 128]
     """
-    if not re.fullmatch(r"[1-9]\d{0,5}(-[1-9]\d{0,5})*", head):
+    if not re.fullmatch(r"[1-9][0-9]{0,5}(-[1-9][0-9]{0,5})*", head):
         raise InputError(
-            f"head {head!r} is not a list of layer widths. Write widths joined by '-', e.g. '256-128-128'."
+            f"head {head!r} is not a list of layer widths. "
+            "Write widths joined by '-', each from 1 to 999999, e.g. '256-128-128'."
         )
     return [int(width) for width in head.split("-")]
 
@@ -76,16 +78,23 @@ def build_network(
     widths = parse_head(head)
     if backbone not in BACKBONES:
         raise known("backbone", backbone, BACKBONES)
-    if not width > 0:
-        raise InputError(f"width {width!r} is not positive. Give the factor of the backbone's channels, e.g. 0.125.")
-    layers, features = BACKBONES[backbone](image_shape, width)
-    network = Network(nn.Sequential(*layers, nn.Flatten()), nn.Sequential(*_dense(features, widths, classes)))
+    if not 0 < width < math.inf:
+        raise InputError(
+            f"width {width!r} is not a positive number. Give the factor of the backbone's channels, e.g. 0.125."
+        )
+    if classes < 1:
+        raise InputError(f"{classes} classes are too few. Give the number of outputs.")
+    with torch.random.fork_rng(devices=[]):  # new layers draw weights of their own, which initialise replaces
+        layers, features = BACKBONES[backbone](image_shape, width)
+        network = Network(nn.Sequential(*layers, nn.Flatten()), nn.Sequential(*_dense(features, widths, classes)))
     return initialise(network, seed)
 
 
 def build_autoencoder(image_shape: ImageShape, *, head: str = "128-64-32", seed: int = 0) -> Autoencoder:
     """The autoencoder of Table 1 with Xavier weights drawn from ``seed`` and zero biases."""
-    return initialise(Autoencoder(image_shape, head), seed)
+    with torch.random.fork_rng(devices=[]):
+        network = Autoencoder(image_shape, head)
+    return initialise(network, seed)
 
 
 def initialise(network: Module, seed: int = 0) -> Module:

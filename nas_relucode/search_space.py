@@ -47,6 +47,17 @@ class HeadGrid:
     depths: tuple[int, ...]
     widths: tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        if not self.depths or not self.widths or min(*self.depths, *self.widths) < 1:
+            raise InputError(
+                f"depths {list(self.depths)} and widths {list(self.widths)} must hold at least one item, none below 1."
+            )
+        if sum(len(self.widths) ** depth for depth in self.depths) > 100_000:
+            raise InputError(
+                f"depths {list(self.depths)} and widths {list(self.widths)} give more than 100,000 heads. "
+                "Give fewer widths or smaller depths."
+            )
+
     def heads(self) -> tuple[str, ...]:
         """
         >>> HeadGrid(depths=(1, 2), widths=(8, 16)).heads()
@@ -69,6 +80,9 @@ class SearchSpace:
     learning_rates: tuple[float, ...] | Interval
 
     def __post_init__(self) -> None:
+        for name in ("heads", "learning_rates"):
+            if isinstance(getattr(self, name), list):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         for head in self.head_list:
             parse_head(head)
         if isinstance(self.learning_rates, tuple):
@@ -89,7 +103,11 @@ class SearchSpace:
 
     def candidates(self, seeds: list[int]) -> list[Candidate]:
         """Every candidate of a finite space, the seeds outermost: every network is seen once before any is repeated."""
-        assert isinstance(self.learning_rates, tuple)
+        if isinstance(self.learning_rates, Interval):
+            low, high = self.learning_rates.low, self.learning_rates.high
+            raise InputError(
+                f"the interval of learning rates {low:g} .. {high:g} has no list of candidates. Sample it."
+            )
         product = itertools.product(seeds, self.head_list, self.learning_rates)
         return [Candidate(head, rate, seed) for seed, head, rate in product]
 

@@ -68,7 +68,9 @@ def parse(kind: type[T], table: Any, where: str) -> T:
     try:
         return kind(**{key: _value(hints[key], value, f"{where}: {key}") for key, value in table.items()})
     except InputError as error:
-        raise error if str(error).startswith(where) else InputError(f"{where}: {error}") from error
+        if where in str(error):
+            raise
+        raise InputError(f"{where}: {error}") from error
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:
@@ -82,7 +84,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
                 return _value(option, value, where)
     elif _fits(hint, value):
         if origin is tuple:
-            return tuple(_value(arguments[0], item, where) for item in value)
+            return tuple(_value(arguments[0], item, f"{where}: item {i}") for i, item in enumerate(value, 1))
         return float(value) if hint is float else value
     raise InputError(f"{where} is {value!r}, but must be {_say(hint)}.")
 

@@ -59,8 +59,8 @@ def pick_device(device: str | None = None) -> torch.device:
         best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         return torch.device(best)
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.empty(1, device=device).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"device {device!r} cannot be used ({reason}). Give cpu, cuda, cuda:1 or mps.") from error
     return torch.device(device)
@@ -75,7 +75,7 @@ def train(
     seed: int = 1234,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> None:
-    """Trains ``network`` in place on images that lie, all of them, on its device.
+    """Trains ``network`` in place on images that lie, all of them, on its device; leaves it in training mode.
 
     ``seed`` decides the order of the samples. ``on_epoch`` is called before the first epoch and after each; it may
     take codes of the network. The same seed gives the same weights on the same machine and number of threads.
@@ -125,4 +125,4 @@ def accuracy(network: nn.Module, data: Split, *, batch_size: int = 512) -> float
         return math.nan
     with untouched(network), torch.no_grad():
         outputs: list[Tensor] = [network(inputs).argmax(dim=1) for inputs in data.inputs.split(batch_size)]
-    return float((torch.cat(outputs) == data.labels).double().mean())
+    return float((torch.cat(outputs) == data.labels).cpu().double().mean())

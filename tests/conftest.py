@@ -1,9 +1,15 @@
 """What the tests share: how hypothesis runs, and the folder of real data that lies beside some checkouts."""
 
+import os
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
+
+# Two suites on two cores wait for each other's threads; the networks here are too small to gain from more than one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(1)
 
 # The first call of a compiled function takes longer than hypothesis' usual 200 ms.
 settings.register_profile("nas_relucode", deadline=None)

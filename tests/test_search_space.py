@@ -132,7 +132,7 @@ def test_a_file_of_ones_own_may_hold_a_grid_and_an_interval(tmp_path):
         ('heads = ["8"]\nlearning_rates = {low = 0.1}', "learning_rates: the key 'high' is missing"),
         ('heads = ["8"]', "the key 'learning_rates' is missing"),
         ('heads = ["8"]\nlearning_rates = [0.1]\nseeds = [0]', "unknown key 'seeds'. Known: heads, learning_rates"),
-        ("heads = {depths = [1], widths = [0]}\nlearning_rates = [0.1]", "(head '0'|width 0)"),
+        ("heads = {depths = [1], widths = [0]}\nlearning_rates = [0.1]", "widths \\[0\\] must hold"),
         ("heads = {depths = [], widths = [8]}\nlearning_rates = [0.1]", "must hold at least one item"),
         ("heads = {depths = [0], widths = [8]}\nlearning_rates = [0.1]", "depth.*0"),
         ("heads = {depths = [-1], widths = [8]}\nlearning_rates = [0.1]", "depth.*-1"),

@@ -1,4 +1,4 @@
-"""The modules import in one direction, from the data to the command line, and the front page of the package is whole."""
+"""The modules import in one direction, the library does not print, and every public name says what it is."""
 
 import ast
 from pathlib import Path
@@ -11,7 +11,7 @@ LEVELS = [
     ["codes", "hamming", "cells", "adjacency", "indices"],  # anybody's network: no training, no Optuna
     ["data", "networks", "training", "settings"],
     ["scoring"],
-    ["search_space", "objective", "study", "ranking", "figures", "report"],
+    ["search_space", "objective", "study_settings", "storage", "study", "ranking", "figures", "report"],
     ["cli", "__main__"],
 ]
 FOREIGN = {"optuna": 4, "pandas": 4, "torchvision": 2, "matplotlib": 4, "plotly": 4, "moocore": 4, "argparse": 5}

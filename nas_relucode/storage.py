@@ -1,0 +1,85 @@
+"""Optuna's storage as a study needs it: opened, locked where it takes one process, named without its password."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import filelock
+import optuna
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from nas_relucode.errors import InputError
+
+
+def default_storage(name: str) -> str:
+    """The SQLite file of a study in the current folder."""
+    return f"sqlite:///runs/{name}/study.db"
+
+
+def redact(url: str) -> str:
+    """A storage URL without its password.
+
+    >>> redact("postgresql://me:secret@host/db")
+    'postgresql://me:***@host/db'
+    """
+    try:
+        parsed = make_url(url)
+    except SQLAlchemyError:
+        return "(not a URL)"
+    secret = {key: "***" for key in parsed.query if "password" in key}
+    return parsed.update_query_dict(secret).render_as_string(hide_password=True)
+
+
+@contextmanager
+def storage_errors(url: str) -> Iterator[None]:
+    """Turns what a storage raises inside into an InputError that names it without its password."""
+    try:
+        yield
+    except (optuna.exceptions.StorageInternalError, SQLAlchemyError, ImportError) as error:
+        cause = error.__cause__ or error
+        reason = str(getattr(cause, "orig", None) or cause).splitlines()[0]
+        raise InputError(
+            f"the storage {redact(url)} cannot be used ({reason}). "
+            "Check that it is reachable, writable, not full and not locked; the same command then goes on."
+        ) from error
+
+
+def open_storage(url: str) -> optuna.storages.RDBStorage:
+    """Optuna's storage at ``url``; a missing folder of an SQLite file is made."""
+    with storage_errors(url):
+        path = sqlite_path(url)
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return optuna.storages.RDBStorage(url)
+
+
+@contextmanager
+def only_process(url: str) -> Iterator[None]:
+    """Holds the lock beside an SQLite file: one process at a time runs a study there. Other storages need none."""
+    path = sqlite_path(url)
+    if path is None:
+        yield
+        return
+    lock = filelock.FileLock(path.with_suffix(".lock"), blocking=False)
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise InputError(
+            f"another process is running a study in {path}. SQLite takes one: wait for it, or give another --storage."
+        ) from error
+    with lock:
+        yield
+    lock.release()
+
+
+def sqlite_path(url: str) -> Path | None:
+    """The file behind an SQLite URL; None for other storages and for one in memory."""
+    try:
+        parsed = make_url(url)
+    except SQLAlchemyError as error:
+        raise InputError(f"the storage is not a URL. Write it like {default_storage('digits')}.") from error
+    on_disk = parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:")
+    return Path(str(parsed.database)) if on_disk else None

@@ -1,0 +1,122 @@
+"""What a study's TOML file says: the data, the network, the recipe, the search, the codes, the objectives."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from nas_relucode.errors import InputError, known
+from nas_relucode.objective import check_objective
+from nas_relucode.search_space import SearchSpace, load_search_space
+from nas_relucode.settings import parse, read_toml
+from nas_relucode.training import Recipe
+
+SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
+    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
+    "nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed),
+    "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """The arguments of `load_data`, but for the machine's own: data_root and download."""
+
+    source: str
+    classes: tuple[int | str, ...] | None = None
+    image_size: int | None = None
+    train_samples: int | None = None
+    test_samples: int | None = None
+    validation: float = 0.2
+    normalise: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings:
+    backbone: str = "vgg16"
+    width: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSettings:
+    """A finite space is enumerated. With ``trials`` a sampler draws that many candidates instead."""
+
+    space: str | SearchSpace  # a built-in name, a path ending in .toml, or a table with heads and learning_rates
+    seeds: tuple[int, ...] = (0,)
+    trials: int | None = None
+    sampler: str = "tpe"
+
+    def __post_init__(self) -> None:
+        if self.sampler not in SAMPLERS:
+            raise known("sampler", self.sampler, SAMPLERS)
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
+            raise InputError(f"seeds {list(self.seeds)} must be different whole numbers of at least 0.")
+        if self.trials is not None and self.trials < 1:
+            raise InputError(f"trials {self.trials} is too small. Give at least 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeSettings:
+    layers: tuple[str, ...] = ("head",)
+    graph_theta: int = 1
+    distance_theta: int | None = None
+
+
+def _default_objectives() -> dict[str, str]:
+    return {"accuracy": "maximize", "cell_count": "minimize"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySettings:
+    """Everything that decides the numbers of a study; stored with it, and compared when it is resumed."""
+
+    data: DataSettings
+    search: SearchSettings
+    description: str = ""
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    training: Recipe = field(default_factory=Recipe)
+    codes: CodeSettings = field(default_factory=CodeSettings)
+    objectives: dict[str, str] = field(default_factory=_default_objectives)  # name -> "maximize" or "minimize"
+    accuracy_floor: float | None = None  # networks below it are infeasible
+
+    def __post_init__(self) -> None:
+        for name, direction in self.objectives.items():
+            check_objective(name)
+            if direction not in ("maximize", "minimize"):
+                raise known(f"direction of {name}", direction, ["maximize", "minimize"])
+        if self.accuracy_floor is not None and not 0 <= self.accuracy_floor <= 1:
+            raise InputError(f"accuracy_floor {self.accuracy_floor!r} is out of range. Give a number from 0 to 1.")
+        if not self.objectives:
+            raise InputError('objectives is empty. Name at least one, e.g. accuracy = "maximize".')
+
+    @property
+    def search_space(self) -> SearchSpace:
+        space = self.search.space
+        return load_search_space(space) if isinstance(space, str) else space
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON values, with the search space itself in the place of its name."""
+        search = dataclasses.replace(self.search, space=self.search_space)
+        table: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(dataclasses.replace(self, search=search))))
+        return table
+
+
+def load_settings(name: str) -> StudySettings:
+    """A built-in study by name, or the user's own by a path that ends in .toml.
+
+    >>> load_settings("digits").data.source
+    'digits'
+    """
+    settings = parse(StudySettings, read_toml("studies", name), f"study {name}")
+    space = settings.search.space
+    if isinstance(space, str) and space.endswith(".toml"):  # named from the study's own folder
+        search = dataclasses.replace(settings.search, space=str(Path(name).parent / space))
+        settings = dataclasses.replace(settings, search=search)
+    return settings
