@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import logging
@@ -37,7 +38,7 @@ from nas_relucode.report import (
 )
 from nas_relucode.scoring import Score, score
 from nas_relucode.settings import builtin_files
-from nas_relucode.storage import default_storage, open_storage, redact, storage_errors
+from nas_relucode.storage import default_storage, open_storage, redact, sqlite_path, storage_errors
 from nas_relucode.study import run_study
 from nas_relucode.study_settings import load_settings
 from nas_relucode.training import Epoch, pick_device
@@ -117,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     listing = add("list", _list, help="studies, search spaces, data sets, backbones and indices")
     listing.add_argument("-f", "--format", choices=["table", "json"], default="table")
     copy = add("copy", _copy, help="copy a built-in study or search space, to change it")
-    copy.add_argument("name")
+    copy.add_argument("name", help="a study or search space; search_spaces/NAME for a space of a study's name")
     copy.add_argument("file", help="a new file ending in .toml")
     return parser
 
@@ -126,6 +127,10 @@ def _run(options: argparse.Namespace) -> int:
     settings = load_settings(options.study)
     name = _study_name(options)
     storage = options.storage or default_storage(name)
+    folder = _folder(options, name)
+    for path in (folder, *folder.parents):  # refused now rather than after the training
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{path} is a file, so no report can be written to {folder}. Give another --output.")
     progress = _Progress(options)
     study = run_study(
         name,
@@ -149,9 +154,10 @@ def _run(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     name = _study_name(options)
     storage = options.storage or default_storage(name)
-    if storage == default_storage(name) and not Path("runs", name, "study.db").is_file():
+    file = sqlite_path(storage)
+    if file and not file.is_file():
         raise InputError(
-            f"there is no study in runs/{name}. Run `nas-relucode run {options.study}`, or give --storage."
+            f"there is no {file}. Run `nas-relucode run {options.study}` first, or give another --storage."
         )
     with storage_errors(storage):
         engine = open_storage(storage)
@@ -162,16 +168,18 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _write_report(study: optuna.Study, options: argparse.Namespace, storage: str) -> int:
-    folder = Path(options.output or Path("runs", study.study_name))
-    files = write_report(study, folder, storage=redact(storage))
+    files = write_report(study, _folder(options, study.study_name), storage=redact(storage))
     ranking = rank(study)
     print(f"Pareto front of {study.study_name}: {', '.join(f'{k} ({v})' for k, v in ranking.objectives.items())}\n")
     print(text_table(networks_table(ranking, ranking.front)))
     constant = constant_on_front(ranking)
     if constant:
         print("\nThe same on the whole front: " + ", ".join(f"{k} = {v:.4g}" for k, v in constant.items()))
-    print(f"\nEqually accurate with the best (at least {ranking.threshold:.4f}), in their order by the indices:\n")
-    print(text_table(networks_table(ranking, ranking.equal)))
+    if ranking.equal.empty:
+        print("\nNo network reaches the accuracy floor.")
+    else:
+        print(f"\nEqually accurate with the best (at least {ranking.threshold:.4f}), in their order by the indices:\n")
+        print(text_table(networks_table(ranking, ranking.equal)))
     sentences = retries(trials_frame(study))
     print("\n" + "\n".join([*sentences, f"Report: {files['report.html']}"]))
     return 0
@@ -200,10 +208,12 @@ def _score(options: argparse.Namespace) -> int:
             distance_theta=options.distance_theta,
             batch_size=options.batch_size,
         )
-    except RuntimeError as error:
+    except InputError:
+        raise
+    except Exception as error:  # the user's own forward pass may raise anything
         shape = " x ".join(map(str, data.image_shape))
         raise InputError(
-            f"{options.model} failed on images of {shape} ({str(error).splitlines()[0]}). "
+            f"{options.model} failed on images of {shape} ({_reason(error)}). "
             "Check the channels and the size that it takes; --image-size makes images square."
         ) from error
     if options.format == "json":
@@ -236,9 +246,10 @@ def _network(model: str, weights: str | None) -> nn.Module:
         )
     sys.path.insert(0, os.getcwd())
     try:
-        network = getattr(importlib.import_module(module), factory)()
-    except Exception as error:  # the user's own code may raise anything
-        raise InputError(f"model {model!r} could not be made ({type(error).__name__}: {error}).") from error
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is for the results
+            network = getattr(importlib.import_module(module), factory)()
+    except (Exception, SystemExit) as error:  # the user's own code may raise anything
+        raise InputError(f"model {model!r} could not be made ({_reason(error)}).") from error
     finally:
         sys.path.remove(os.getcwd())
     if not isinstance(network, nn.Module):
@@ -248,10 +259,15 @@ def _network(model: str, weights: str | None) -> nn.Module:
             network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
         except Exception as error:  # torch raises half a dozen kinds for files that are none of its own
             raise InputError(
-                f"{weights} does not hold the weights of {model} ({str(error).splitlines()[0]}). "
+                f"{weights} does not hold the weights of {model} ({_reason(error)}). "
                 "Save them with torch.save(network.state_dict(), file)."
             ) from error
     return network
+
+
+def _reason(error: BaseException) -> str:
+    """The kind of an error and the first line of what it says."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -278,21 +294,30 @@ def _first_line(text: str) -> str:
 
 
 def _copy(options: argparse.Namespace) -> int:
-    files = {**builtin_files("search_spaces"), **builtin_files("studies")}  # a study comes before a space of its name
+    studies = builtin_files("studies")
+    spaces = builtin_files("search_spaces")
+    files = studies | {f"search_spaces/{name}" if name in studies else name: spaces[name] for name in spaces}
     if options.name not in files:
-        raise known("study or search space", options.name, sorted(files))
+        raise known("study or search space", options.name, files)
     target = Path(options.file)
     if target.suffix != ".toml":
         raise InputError(f"{target} does not end in .toml. Name the copy so: it is then read as your own file.")
     if target.exists():
         raise InputError(f"{target} exists already. Name a new file.")
     write_atomically(target, lambda path: path.write_text(files[options.name], "utf-8"))
-    print(f"{target}: a copy of {options.name}. Try `nas-relucode run {target}`.")
+    use = f"Try `nas-relucode run {target}`." if options.name in studies else f'Name it in a study: space = "{target}".'
+    print(f"{target}: a copy of {options.name}. {use}")
     return 0
 
 
 def _study_name(options: argparse.Namespace) -> str:
-    return str(options.study_name or Path(options.study).stem if options.study.endswith(".toml") else options.study)
+    of_the_file = Path(options.study).stem if options.study.endswith(".toml") else options.study
+    return str(options.study_name or of_the_file)
+
+
+def _folder(options: argparse.Namespace, name: str) -> Path:
+    """Where the report goes."""
+    return Path(options.output or Path("runs", name))
 
 
 class _Progress:

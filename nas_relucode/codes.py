@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nas_relucode.errors import InputError, known
+from nas_relucode.errors import InputError, NonFiniteError, known
 
 WORD = 64
 
@@ -305,7 +305,7 @@ def _positive(name: str, activation: Tensor) -> np.ndarray:
     """Where the activation is positive: bool, (samples, neurons). On a GPU the bits are moved, not the floats."""
     values = activation.detach().reshape(len(activation), -1)
     if values.shape[1] and not bool(torch.isfinite(values.amax())):
-        raise InputError(f"layer {name!r} has activations that are not finite. Check the weights and the inputs.")
+        raise NonFiniteError(f"layer {name!r} has activations that are not finite. Check the weights and the inputs.")
     if values.device.type == "cpu" and values.dtype in (torch.float32, torch.float64):
         return np.greater(values.numpy(), 0)
     return np.asarray((values > 0).cpu().numpy())

@@ -7,6 +7,10 @@ class InputError(ValueError):
     """Something that was given cannot be used. The message says what was given, what is needed, what to do."""
 
 
+class NonFiniteError(InputError):
+    """Activations, outputs, loss or weights of a network are NaN or infinite."""
+
+
 def known(kind: str, name: str, names: Iterable[str]) -> InputError:
     """The error for a name that is not among the known ones.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 import optuna
@@ -13,12 +13,12 @@ from torch import nn
 
 from nas_relucode.codes import capture
 from nas_relucode.data import ImageData
-from nas_relucode.errors import InputError, known
+from nas_relucode.errors import InputError, NonFiniteError, known
 from nas_relucode.indices import INDICES
 from nas_relucode.networks import Network, build_network, parse_head
 from nas_relucode.scoring import Score, score
 from nas_relucode.search_space import SearchSpace
-from nas_relucode.training import Epoch, NonFiniteLossError, Recipe, accuracy, pick_device, train
+from nas_relucode.training import Epoch, Recipe, accuracy, pick_device, train
 
 ATTRIBUTE = "relucode"  # the one user attribute that holds everything found in a trial
 CURVE = ("cell_count", "correct_cell_count")  # the indices taken after each epoch (Figure 1)
@@ -56,8 +56,10 @@ class Objective:
         device: str | None = None,
         on_epoch: Callable[[int, Epoch, dict[str, Any]], None] | None = None,
     ) -> None:
-        for name in objectives:
-            check_objective(name)
+        check_objectives(objectives)
+        for key, theta in {"graph_theta": graph_theta, "distance_theta": distance_theta}.items():
+            if theta is not None and theta < 0:
+                raise InputError(f"{key} {theta} is negative. Give a whole number of at least 0.")
         if not len(data.validation):
             raise InputError(
                 "the validation split is empty, but accuracy is measured on it. "
@@ -111,10 +113,10 @@ class Objective:
                 seed=PAPER_SEED + candidate.seed,
                 on_epoch=record,
             )
-        except NonFiniteLossError as error:
+            found["seconds"] = round(time.perf_counter() - start - scoring, 3)  # of the training alone
+            result = self._score(network)
+        except NonFiniteError as error:
             self._prune(trial, found, str(error))
-        found["seconds"] = round(time.perf_counter() - start - scoring, 3)  # of the training alone
-        result = self._score(network)
         found |= result.as_dict()
         found["train_accuracy"] = result.accuracy
         found["accuracy"] = accuracy(network, self.data.validation)
@@ -183,11 +185,15 @@ class Objective:
             )
 
 
-def check_objective(name: str) -> None:
-    """Raises InputError unless ``name`` is ``accuracy``, an index or ``layer:index``."""
-    index = name.rpartition(":")[2]
-    if name != "accuracy" and index not in INDICES:
-        raise known("objective", name, ["accuracy", *INDICES, "LAYER:INDEX"])
+def check_objectives(names: Iterable[str]) -> None:
+    """Raises InputError unless each name is ``accuracy``, an index, or an index of a layer: ``layer:index``."""
+    if not list(names):
+        raise InputError("objectives is empty. Name at least one, e.g. accuracy.")
+    for name in names:
+        layer, colon, index = name.rpartition(":")
+        of_a_layer = bool(layer) and index != "parameter_count"  # which is the whole network's
+        if name != "accuracy" and (index not in INDICES or (colon and not of_a_layer)):
+            raise known("objective", name, ["accuracy", *INDICES, "LAYER:INDEX"])
 
 
 def objective_value(found: dict[str, Any], name: str) -> float:

@@ -56,19 +56,21 @@ def trials_frame(study: optuna.Study) -> pd.DataFrame:
             row |= {name: found[name] for name in ("accuracy", "train_accuracy", "test_accuracy")}
             row |= {name: objective_value(found, name) for name in found["objectives"]}
             row |= {"parameters": found["parameters"], "seconds": found["seconds"]}
-            row |= {name: math.nan if value is None else value for name, value in found["joint"].items()}
+            row |= {name: objective_value(found, name) for name in found["joint"] if name != "parameter_count"}
             row["validation_samples"] = found["validation_samples"]
             row["infeasibility"] = max(trial.constraints.values(), default=0.0)
         row["ranked"] = complete
         row["retry_of"] = trial.user_attrs.get("retry_of")
         row["reason"] = found.get("pruned") or found.get("failed")
+        if "same_as" in trial.user_attrs:
+            row["reason"] = f"the same candidate as trial {trial.user_attrs['same_as']}"
         rows.append(row)
     if not any(ATTRIBUTE in trial.user_attrs for trial in study.get_trials(deepcopy=False)):
         raise InputError(
             f"no trial of study {study.study_name!r} carries the attribute {ATTRIBUTE!r}. "
             "Reports need trials of nas_relucode.Objective, at least one of them finished."
         )
-    return pd.DataFrame(rows).drop(columns="parameter_count", errors="ignore")  # it is "parameters" here
+    return pd.DataFrame(rows).astype({"seed": "Int64", "retry_of": "Int64"})
 
 
 def rank(study: optuna.Study) -> Ranking:
@@ -91,7 +93,7 @@ def rank(study: optuna.Study) -> Ranking:
         raise InputError(f"no trial of study {study.study_name!r} is complete, so there is nothing to rank.")
     objectives = _objectives(study)
     groups = trials.drop(columns=["number", "state", "seed", "ranked", "retry_of", "reason"]).groupby(NETWORK)
-    networks = groups.mean().reset_index()
+    networks = groups.agg(lambda values: values.mean(skipna=False)).reset_index()
     spread = groups.std(ddof=1).reset_index()
     networks.insert(2, "seeds", groups.size().to_numpy())
     networks["feasible"] = networks.pop("infeasibility") <= 0
@@ -120,10 +122,14 @@ def _front(networks: pd.DataFrame, objectives: dict[str, str]) -> np.ndarray:
     """Feasible networks that are not dominated; equal points stay together."""
     front = networks["feasible"].to_numpy().copy()
     if front.any():
-        points = networks.loc[front, list(objectives)].to_numpy(float)
-        maximise = [direction == "maximize" for direction in objectives.values()]
-        front[front] = moocore.is_nondominated(points, maximise=maximise, keep_weakly=True)
+        front[front] = moocore.is_nondominated(_costs(networks[front], objectives), keep_weakly=True)
     return front
+
+
+def _costs(networks: pd.DataFrame, objectives: dict[str, str]) -> np.ndarray:
+    """The objectives as numbers to minimise: moocore reads ``maximise=[False]``, of one column, as true."""
+    signs = [-1.0 if direction == "maximize" else 1.0 for direction in objectives.values()]
+    return networks[list(objectives)].to_numpy(float) * signs
 
 
 def _threshold(networks: pd.DataFrame, spread: pd.DataFrame) -> float:
@@ -155,8 +161,7 @@ def _places(networks: pd.DataFrame, deciding: dict[str, str]) -> np.ndarray:
     if len(equal):
         pareto = np.ones(len(equal))
         if deciding:
-            maximise = [direction == "maximize" for direction in deciding.values()]
-            pareto = moocore.pareto_rank(equal[list(deciding)].to_numpy(float), maximise=maximise)
+            pareto = moocore.pareto_rank(_costs(equal, deciding))
         order = np.lexsort((equal["parameters"], -equal["accuracy"], pareto))
         places[equal.index[order]] = np.arange(1, len(equal) + 1)
     return places

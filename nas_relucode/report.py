@@ -42,13 +42,18 @@ def write_report(study: optuna.Study, folder: str | Path, *, storage: str = "") 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
     """``write`` fills a temporary file beside ``path``, which then takes its place; nothing is left if it raises."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    except OSError as error:
+        raise OSError(error.errno, f"{path} cannot be written ({error.strerror})") from error
     os.close(handle)
     temporary = Path(name)
     try:
         write(temporary)
         temporary.chmod(0o644)
         temporary.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, f"{path} cannot be written ({error.strerror or error})") from error
     finally:
         temporary.unlink(missing_ok=True)
     return path
@@ -98,8 +103,8 @@ def constant_on_front(ranking: Ranking) -> dict[str, float]:
 
 def text_table(table: Table) -> str:
     """A table in Markdown, aligned to be read on a terminal as well."""
-    headings, rows = table
-    widths = [max(len(line[i]) for line in [headings, *rows]) for i in range(len(headings))]
+    headings, *rows = [[cell.replace("|", "\\|") for cell in line] for line in [table[0], *table[1]]]
+    widths = [max(2, *(len(line[i]) for line in [headings, *rows])) for i in range(len(headings))]
 
     def line(cells: list[str]) -> str:
         first, *rest = (
@@ -116,20 +121,16 @@ def retries(trials: pd.DataFrame) -> list[str]:
     retried = trials.dropna(subset="retry_of").set_index("retry_of")["number"]
     sentences = []
     for _, trial in trials[trials["state"].isin(["FAIL", "PRUNED"])].iterrows():
-        known = isinstance(trial["head"], str)
-        what = (
-            f"trial {trial['number']} ({network_label(trial)}, seed {trial['seed']})"
-            if known
-            else (f"trial {trial['number']}")
-        )
+        what, reason = f"trial {trial['number']}", trial["reason"] if isinstance(trial["reason"], str) else ""
+        if isinstance(trial["head"], str):
+            what += f" ({network_label(trial)}" + ("" if pd.isna(trial["seed"]) else f", seed {trial['seed']}") + ")"
         if trial["state"] == "PRUNED":
-            sentences.append(f"{what} was pruned: {trial['reason'] or 'a candidate that was complete already'}.")
-            continue
-        again = retried.get(trial["number"])
-        reason = f"failed ({trial['reason']})" if isinstance(trial["reason"], str) else "was interrupted"
-        sentences.append(
-            f"{what} {reason} and was " + ("not retried." if again is None else f"retried as trial {again}.")
-        )
+            sentences.append(f"{what} was pruned: {reason}.")
+        else:
+            again = retried.get(trial["number"])
+            happened = f"failed ({reason})" if reason else "was interrupted"
+            then = f"retried as trial {again}" if again else "not retried"
+            sentences.append(f"{what} {happened} and was {then}.")
     return sentences
 
 

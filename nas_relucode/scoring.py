@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nas_relucode.codes import Codes, capture_with_outputs
 from nas_relucode.data import ImageData, Split
-from nas_relucode.errors import InputError
+from nas_relucode.errors import InputError, NonFiniteError
 from nas_relucode.indices import CodeSpace, compute_indices, saturated_indices
 
 
@@ -116,5 +116,5 @@ def _correct(outputs: Tensor | None, labels: np.ndarray) -> np.ndarray | None:
             f"Labels must lie in 0..{outputs.shape[1] - 1}."
         )
     if not bool(torch.isfinite(outputs).all()):
-        raise InputError("the network's outputs are not finite. Check the weights and the inputs.")
+        raise NonFiniteError("the network's outputs are not finite. Check the weights and the inputs.")
     return np.asarray(outputs.argmax(dim=1).numpy() == labels)

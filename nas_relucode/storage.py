@@ -27,9 +27,11 @@ def redact(url: str) -> str:
     """
     try:
         parsed = make_url(url)
-    except SQLAlchemyError:
+    except (SQLAlchemyError, ValueError):
         return "(not a URL)"
-    secret = {key: "***" for key in parsed.query if "password" in key}
+    if "@" in str(parsed.host):  # a part of a password that should have been written %40
+        return f"{parsed.drivername}://***"
+    secret = {key: "***" for key in parsed.query if "pass" in key}
     return parsed.update_query_dict(secret).render_as_string(hide_password=True)
 
 
@@ -38,7 +40,7 @@ def storage_errors(url: str) -> Iterator[None]:
     """Turns what a storage raises inside into an InputError that names it without its password."""
     try:
         yield
-    except (optuna.exceptions.StorageInternalError, SQLAlchemyError, ImportError) as error:
+    except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
         cause = error.__cause__ or error
         reason = str(getattr(cause, "orig", None) or cause).splitlines()[0]
         raise InputError(
@@ -53,7 +55,13 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
         path = sqlite_path(url)
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
-        return optuna.storages.RDBStorage(url)
+        try:
+            return optuna.storages.RDBStorage(url)
+        except ImportError as error:
+            raise InputError(
+                f"the storage {redact(url)} needs a driver ({error}). "
+                "For PostgreSQL: pip install nas-relucode[postgres]."
+            ) from error
 
 
 @contextmanager
@@ -63,23 +71,26 @@ def only_process(url: str) -> Iterator[None]:
     if path is None:
         yield
         return
-    lock = filelock.FileLock(path.with_suffix(".lock"), blocking=False)
+    lock = filelock.FileLock(path.with_suffix(".lock"))
     try:
-        lock.acquire()
+        lock.acquire(blocking=False)
     except filelock.Timeout as error:
         raise InputError(
             f"another process is running a study in {path}. SQLite takes one: wait for it, or give another --storage."
         ) from error
-    with lock:
+    try:
         yield
-    lock.release()
+    finally:
+        lock.release()
 
 
 def sqlite_path(url: str) -> Path | None:
     """The file behind an SQLite URL; None for other storages and for one in memory."""
     try:
         parsed = make_url(url)
-    except SQLAlchemyError as error:
-        raise InputError(f"the storage is not a URL. Write it like {default_storage('digits')}.") from error
-    on_disk = parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:")
-    return Path(str(parsed.database)) if on_disk else None
+    except (SQLAlchemyError, ValueError) as error:
+        example = default_storage("digits")
+        raise InputError(f"the storage given is not a URL that can be read. Write it like {example}.") from error
+    name = parsed.database or ":memory:"
+    on_disk = parsed.get_backend_name() == "sqlite" and not name.startswith((":memory:", "file:"))
+    return Path(name) if on_disk else None

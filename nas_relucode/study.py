@@ -32,22 +32,24 @@ def load_study_data(settings: DataSettings, data_root: str | Path = "data", down
 def create_or_resume(name: str, settings: StudySettings, storage: optuna.storages.BaseStorage) -> optuna.Study:
     """The study ``name``, new or as it was left. Raises InputError if it was made with other settings."""
     now = settings.as_dict()
+    directions = [optuna.study.StudyDirection[direction.upper()] for direction in settings.objectives.values()]
     if name in optuna.get_all_study_names(storage):
         study = optuna.load_study(study_name=name, storage=storage)
         then = study.user_attrs.get("settings")
-        if then is None:
+        if then is not None:
+            changed = list(_differences(then, now))
+            if changed:
+                raise InputError(
+                    f"study {name!r} was made with other settings: {'; '.join(changed)}. "
+                    "Give another --study-name to start a new study, or set the settings back."
+                )
+            return study
+        if study.get_trials(deepcopy=False) or study.directions != directions:
             raise InputError(
                 f"study {name!r} exists in this storage and is not one of ours. Give another --study-name."
             )
-        changed = list(_differences(then, now))
-        if changed:
-            raise InputError(
-                f"study {name!r} was made with other settings: {'; '.join(changed)}. "
-                "Give another --study-name to start a new study, or set the settings back."
-            )
-        return study
-    directions = [optuna.study.StudyDirection[direction.upper()] for direction in settings.objectives.values()]
-    study = optuna.create_study(study_name=name, storage=storage, directions=directions)
+    else:
+        study = optuna.create_study(study_name=name, storage=storage, directions=directions)
     study.set_user_attr("settings", now)
     study.set_user_attr(
         "versions",
@@ -212,5 +214,7 @@ def _differences(then: Any, now: Any, path: str = "") -> Iterator[str]:
         for key in sorted({*then, *now}):
             if key != "description":
                 yield from _differences(then.get(key), now.get(key), f"{path}.{key}" if path else key)
+        if path == "objectives" and then == now and list(then) != list(now):  # it is the order of the trials' values
+            yield f"the order of objectives was {list(then)} and is {list(now)}"
     elif then != now:
         yield f"{path} was {then!r} and is {now!r}"

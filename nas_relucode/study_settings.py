@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 
 from nas_relucode.errors import InputError, known
-from nas_relucode.objective import check_objective
+from nas_relucode.objective import check_objectives
 from nas_relucode.search_space import SearchSpace, load_search_space
 from nas_relucode.settings import parse, read_toml
 from nas_relucode.training import Recipe
@@ -87,14 +87,12 @@ class StudySettings:
     accuracy_floor: float | None = None  # networks below it are infeasible
 
     def __post_init__(self) -> None:
+        check_objectives(self.objectives)
         for name, direction in self.objectives.items():
-            check_objective(name)
             if direction not in ("maximize", "minimize"):
                 raise known(f"direction of {name}", direction, ["maximize", "minimize"])
         if self.accuracy_floor is not None and not 0 <= self.accuracy_floor <= 1:
             raise InputError(f"accuracy_floor {self.accuracy_floor!r} is out of range. Give a number from 0 to 1.")
-        if not self.objectives:
-            raise InputError('objectives is empty. Name at least one, e.g. accuracy = "maximize".')
 
     @property
     def search_space(self) -> SearchSpace:

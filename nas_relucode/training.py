@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from nas_relucode.codes import untouched
 from nas_relucode.data import Split
-from nas_relucode.errors import InputError, known
+from nas_relucode.errors import InputError, NonFiniteError, known
 
 SCHEDULES = ("constant", "cosine")
 
@@ -49,10 +49,6 @@ class Epoch:
     loss: float  # mean over the samples of the epoch, taken while the weights move
 
 
-class NonFiniteLossError(ArithmeticError):
-    """The loss became NaN or infinite: as a rule the learning rate is too large."""
-
-
 def pick_device(device: str | None = None) -> torch.device:
     """``device``, or where there is none: ``cuda`` if there is one, else ``mps``, else ``cpu``."""
     if device is None:
@@ -79,7 +75,7 @@ def train(
 
     ``seed`` decides the order of the samples. ``on_epoch`` is called before the first epoch and after each; it may
     take codes of the network. The same seed gives the same weights on the same machine and number of threads.
-    Raises NonFiniteLossError after the epoch in which the loss stopped being finite.
+    Raises NonFiniteError after the epoch in which the loss stopped being finite.
     """
     if not 0 < learning_rate < math.inf:
         raise InputError(f"learning rate {learning_rate!r} is out of range. Give a positive number, e.g. 0.01.")
@@ -111,7 +107,7 @@ def train(
             total += loss.detach() * len(rows)
         mean = float(total) / len(data)
         if not (math.isfinite(mean) and all(bool(p.isfinite().all()) for p in network.parameters())):
-            raise NonFiniteLossError(
+            raise NonFiniteError(
                 f"loss or weights stopped being finite in epoch {epoch} "
                 f"(loss {mean:g}, learning rate {learning_rate:g})"
             )

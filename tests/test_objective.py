@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import optuna
@@ -31,15 +30,6 @@ from nas_relucode.training import accuracy
 
 SPACE = SearchSpace(heads=("8", "4-4"), learning_rates=(0.1, 0.01))
 RECIPE = Recipe(epochs=2, batch_size=32, momentum=0.9)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Tiny networks on several threads wait for each other; on a busy machine that takes a hundred times longer."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -299,7 +299,7 @@ def test_a_repeated_candidate_is_named_as_such_beside_a_failure():
     failed = without_result(TrialState.FAIL, "2-2", 0, {ATTRIBUTE: {"failed": "RuntimeError: no memory"}})
     repeated = without_result(TrialState.PRUNED, "8", 0, {"same_as": 0})
     sentences = sentences_of([hand_made("8"), failed, repeated])
-    assert sentences[1] == "trial 2 (8 @ 0.1, seed 0) was pruned: a candidate that was complete already."
+    assert sentences[1] == "trial 2 (8 @ 0.1, seed 0) was pruned: the same candidate as trial 0."
 
 
 def test_the_seed_of_a_failed_trial_is_named_where_there_is_one_seed():
@@ -340,6 +340,15 @@ def test_a_report_can_be_written_whatever_the_objectives_are(
     write_report(study_of(trials, directions), tmp_path)
     found = json.loads((tmp_path / "pareto.json").read_text("utf-8"))
     assert found["objectives"] == dict(zip(objectives, directions, strict=True))
+
+
+def test_a_report_can_be_written_while_a_trial_runs_and_others_wait(tmp_path: Path):
+    study = study_of([hand_made("8")])
+    study.ask()
+    study.enqueue_trial({"head": "4-4"})
+    write_report(study, tmp_path)
+    text = (tmp_path / "report.md").read_text("utf-8")
+    assert all(state in text for state in ("1 complete", "1 running", "1 waiting"))
 
 
 def test_a_second_report_takes_the_place_of_the_first(tmp_path: Path):
