@@ -53,7 +53,8 @@ def trials_frame(study: optuna.Study) -> pd.DataFrame:
         row["seed"] = found.get("candidate", trial.params).get("seed")
         complete = trial.state == TrialState.COMPLETE and "joint" in found
         if complete:
-            row |= {name: found[name] for name in ("accuracy", "train_accuracy", "test_accuracy")}
+            accuracies = {name: found[name] for name in ("accuracy", "train_accuracy", "test_accuracy")}
+            row |= {name: math.nan if value is None else value for name, value in accuracies.items()}
             row |= {name: objective_value(found, name) for name in found["objectives"]}
             row |= {"parameters": found["parameters"], "seconds": found["seconds"]}
             row |= {name: objective_value(found, name) for name in found["joint"] if name != "parameter_count"}
@@ -93,8 +94,7 @@ def rank(study: optuna.Study) -> Ranking:
         raise InputError(f"no trial of study {study.study_name!r} is complete, so there is nothing to rank.")
     objectives = _objectives(study)
     groups = trials.drop(columns=["number", "state", "seed", "ranked", "retry_of", "reason"]).groupby(NETWORK)
-    networks = groups.agg(lambda values: values.mean(skipna=False)).reset_index()
-    spread = groups.std(ddof=1).reset_index()
+    networks, spread = groups.agg(_mean).reset_index(), groups.agg(_deviation).reset_index()
     networks.insert(2, "seeds", groups.size().to_numpy())
     networks["feasible"] = networks.pop("infeasibility") <= 0
     networks["front"] = _front(networks, objectives)
@@ -107,6 +107,17 @@ def rank(study: optuna.Study) -> Ranking:
     order = networks.sort_values(["place", "accuracy"], ascending=[True, False], kind="stable").index
     networks, spread = networks.loc[order].reset_index(drop=True), spread.loc[order].reset_index(drop=True)
     return Ranking(objectives, networks, spread, threshold, silent)
+
+
+def _mean(values: pd.Series) -> float:
+    """The mean, NaN if a value is; summed exactly, so that networks with the same values tie whatever their order."""
+    return math.fsum(values) / len(values)
+
+
+def _deviation(values: pd.Series) -> float:
+    """The sample standard deviation; NaN for a single value."""
+    mean = _mean(values)
+    return math.sqrt(math.fsum((values - mean) ** 2) / (len(values) - 1)) if len(values) > 1 else math.nan
 
 
 def _objectives(study: optuna.Study) -> dict[str, str]:

@@ -239,7 +239,9 @@ def _markdown(study: optuna.Study, sections: list[tuple[str, str, Table | None]]
 
 
 def _json(study: optuna.Study, ranking: Ranking, storage: str) -> dict[str, Any]:
-    def rows(networks: pd.DataFrame) -> list[dict[str, Any]]:
+    constant = constant_on_front(ranking)
+
+    def rows(networks: pd.DataFrame, numeric: list[str]) -> list[dict[str, Any]]:
         return [
             {
                 "head": row["head"],
@@ -262,8 +264,9 @@ def _json(study: optuna.Study, ranking: Ranking, storage: str) -> dict[str, Any]
         "objectives": ranking.objectives,
         "threshold": None if math.isnan(ranking.threshold) else ranking.threshold,
         "silent": ranking.silent,
-        "equally_accurate": rows(ranking.equal),
-        "front": rows(ranking.front),
+        "constant_on_front": constant,
+        "equally_accurate": rows(ranking.equal, numeric),
+        "front": rows(ranking.front, [name for name in numeric if name not in constant]),
     }
 
 

@@ -1,19 +1,38 @@
-"""What the tests share: how hypothesis runs, and the folder of real data that lies beside some checkouts."""
+"""What the tests share: one thread, hypothesis' profile, a machine as new, and the fixtures of several files."""
 
+import itertools
 import os
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
+import optuna
 import pytest
 import torch
+from command_line import write_study
 from hypothesis import settings
 
 # Two suites on two cores wait for each other's threads; the networks here are too small to gain from more than one.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = "1"  # also for the processes that tests start
 torch.set_num_threads(1)
 
 # The first call of a compiled function takes longer than hypothesis' usual 200 ms.
 settings.register_profile("nas_relucode", deadline=None)
 settings.load_profile("nas_relucode")
+
+numbers = itertools.count()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def machine() -> Iterator[None]:
+    """No storage in the environment, as on a new machine; Optuna's log is silent, whatever the tests before set."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("OPTUNA_STORAGE", raising=False)
+        yield
+    optuna.logging.set_verbosity(verbosity)
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +42,58 @@ def data_root() -> Path:
     if not root.is_dir():
         pytest.skip(f"no real data: {root} does not exist")
     return root
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/study.db"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MB: a study finds room there, its report.html does not."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True, text=True, check=False
+    )
+    if mount.returncode:
+        pytest.skip(f"no small file system can be mounted here: {mount.stderr.strip()}")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with a small study of one's own."""
+    monkeypatch.chdir(tmp_path)
+    write_study(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def module(here: Path) -> Callable[[str], str]:
+    """Writes a module into the current folder and returns its name, which no other test has used."""
+
+    def write(text: str) -> str:
+        name = f"my_networks_{next(numbers)}"
+        (here / f"{name}.py").write_text(text)
+        return name
+
+    return write
+
+
+@pytest.fixture
+def images(here: Path) -> str:
+    """An .npz file: 30 training and 12 test images of 5 x 4 pixels, 3 classes."""
+    rng = np.random.default_rng(0)
+    np.savez(
+        "images.npz",
+        x_train=rng.integers(0, 256, (30, 5, 4)).astype(np.uint8),
+        y_train=np.arange(30) % 3,
+        x_test=rng.integers(0, 256, (12, 5, 4)).astype(np.uint8),
+        y_test=np.arange(12) % 3,
+    )
+    return "images.npz"

@@ -5,25 +5,23 @@ import json
 import math
 import os
 import re
-import subprocess
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
 import optuna
 import pytest
+from hand_made import hand_made, study_of, without_result
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
-from test_ranking import hand_made, study_of, without_result
+from reports_read_back import FILES, parse_markdown
 
-from nas_relucode import InputError, rank, write_report
 from nas_relucode.cli import main
+from nas_relucode.errors import InputError
 from nas_relucode.objective import ATTRIBUTE
-from nas_relucode.ranking import trials_frame
-from nas_relucode.report import networks_table, number, retries, text_table, write_atomically
+from nas_relucode.ranking import rank, trials_frame
+from nas_relucode.report import networks_table, number, retries, text_table, write_atomically, write_report
 
-FILES = {"report.html", "report.md", "pareto.png", "pareto.json", "trials.csv"}
 NAME = "a<b>&'c' \"d\""
 
 
@@ -219,17 +217,6 @@ def test_the_index_of_a_single_network_on_the_front_is_not_left_out():
     assert cells[headings.index("cell_count")] == "20"
 
 
-def parse_markdown(text: str) -> list[list[str]]:
-    """The cells of a Markdown table, headings first; what makes it no table raises."""
-    lines = text.strip("\n").split("\n")
-    rows = [re.split(r"(?<!\\)\|", line) for line in lines]
-    assert all(row[0].strip() == "" and row[-1].strip() == "" for row in rows), "a line starts and ends with |"
-    cells = [[cell.strip().replace("\\|", "|") for cell in row[1:-1]] for row in rows]
-    assert len({len(row) for row in cells}) == 1, "every line has the same number of cells"
-    assert all(re.fullmatch(r":?-+:?", cell) for cell in cells[1]), "the second line is the rule"
-    return [cells[0], *cells[2:]]
-
-
 words = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S"], exclude_characters="|\\"), max_size=6)
 
 
@@ -391,22 +378,6 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path: Path, study: optuna.Study)
     with pytest.raises(OSError, match=re.escape(str(tmp_path / "report"))):
         write_report(study, tmp_path / "report")
     assert (tmp_path / "report").read_text() == "mine"
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MB, in which report.html finds no room."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True, text=True, check=False
-    )
-    if mount.returncode:
-        pytest.skip(f"no small file system can be mounted here: {mount.stderr.strip()}")
-    try:
-        yield disk
-    finally:
-        subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 def test_on_a_full_disk_the_command_line_says_so_and_leaves_nothing_half_written(

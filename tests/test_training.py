@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn import functional
 
 from nas_relucode.data import Split, load_data
-from nas_relucode.errors import InputError
+from nas_relucode.errors import InputError, NonFiniteError
 from nas_relucode.networks import build_network
-from nas_relucode.training import Epoch, NonFiniteLossError, Recipe, accuracy, pick_device, train
+from nas_relucode.training import Epoch, Recipe, accuracy, pick_device, train
 
 
 def samples(count: int = 10, features: int = 3, classes: int = 2) -> Split:
@@ -165,7 +165,7 @@ def test_no_epochs_leave_the_network_as_it_was():
 def test_a_rate_that_is_too_large_is_named_with_its_epoch(epochs):
     data = samples()
     told: list[Epoch] = []
-    with pytest.raises(NonFiniteLossError, match=r"in epoch 1 \(.*learning rate 1e\+30"):
+    with pytest.raises(NonFiniteError, match=r"in epoch 1 \(.*learning rate 1e\+30"):
         train(
             linear().float(),
             Split(data.inputs.float() * 1e12, data.labels),
@@ -179,7 +179,7 @@ def test_a_rate_that_is_too_large_is_named_with_its_epoch(epochs):
 def test_inputs_that_are_not_finite_stop_the_training():
     data = samples()
     data.inputs[3, 0] = math.nan
-    with pytest.raises(NonFiniteLossError, match=r"epoch 1 \(loss nan"):
+    with pytest.raises(NonFiniteError, match=r"epoch 1 \(loss nan"):
         train(linear(), data, learning_rate=0.1, recipe=Recipe(epochs=2))
 
 

@@ -1,0 +1,56 @@
+"""The command line from the outside: a small study to run, a network to score, and what is said on a refusal."""
+
+from pathlib import Path
+
+import pytest
+
+from nas_relucode.cli import main
+
+SPACE = 'heads = ["8", "4-4"]\nlearning_rates = [0.1]\n'
+STUDY = """\
+description = "tiny"
+
+[data]
+source = "digits"
+classes = [0, 1]
+train_samples = 100
+validation = 0.3
+
+[network]
+backbone = "none"
+
+[training]
+epochs = 2
+batch_size = 35
+
+[search]
+space = "space.toml"
+"""
+NETWORK = """\
+import torch
+from torch import nn
+
+def make():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear({pixels}, 6), nn.ReLU(), nn.Linear(6, {classes}))
+"""
+
+
+def write_study(folder: Path) -> None:
+    """The small study, own.toml, and the search space that it names."""
+    (folder / "space.toml").write_text(SPACE)
+    (folder / "own.toml").write_text(STUDY)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2) -> str:
+    """What is said on stderr when a command can't be carried out; nothing stands on stdout, no traceback anywhere."""
+    try:
+        found = main(list(arguments))
+    except SystemExit as error:  # argparse's own
+        found = error.code
+    captured = capsys.readouterr()
+    assert found == code, captured.err
+    assert captured.out == "", captured.out
+    assert "error: " in captured.err, captured.err
+    assert "Traceback" not in captured.err, captured.err
+    return captured.err

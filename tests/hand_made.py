@@ -1,0 +1,89 @@
+"""Hand-made trials and studies, as `Objective` leaves them, with numbers of one's choice."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from nas_relucode.objective import ATTRIBUTE, objective_value
+
+OBJECTIVES = {"accuracy": "maximize", "cell_count": "minimize"}
+DISTRIBUTIONS = {
+    "head": CategoricalDistribution([*"0123456789", "16", "2-2", "4-4"]),
+    "learning_rate": FloatDistribution(1e-6, 1e6),
+    "seed": CategoricalDistribution([0, 1, 2]),
+}
+
+
+def hand_made(
+    head: str = "8",
+    rate: float = 0.1,
+    seed: int = 0,
+    *,
+    objectives: Sequence[str] = tuple(OBJECTIVES),
+    accuracy: float = 0.9,
+    test_accuracy: float | None = 0.8,
+    samples: int = 100,
+    parameters: int = 500,
+    infeasibility: float | None = None,
+    **indices: float | None,
+) -> FrozenTrial:
+    """A complete trial as `Objective` leaves it; ``indices`` are those of the joint codes and of the layer head.1."""
+    joint = {"cell_count": 10.0, "correct_cell_count": 9.0, "edge_count": 3.0} | indices
+    layer = {name: value for name, value in joint.items() if name != "parameter_count"}
+    point = {"cell_count": 1.0, "correct_cell_count": 1.0}
+    found: dict[str, Any] = {
+        "objectives": list(objectives),
+        "candidate": {"head": head, "learning_rate": rate, "seed": seed},
+        "parameters": parameters,
+        "validation_samples": samples,
+        "device": "cpu",
+        "curve": [
+            {
+                "epoch": epoch,
+                "loss": None if epoch == 0 else 0.5,
+                "accuracy": accuracy,
+                "train_accuracy": accuracy,
+                "joint": point,
+                "layers": {"head.1": point},
+            }
+            for epoch in (0, 1)
+        ],
+        "seconds": 1.5,
+        "accuracy": accuracy,
+        "split": "train",
+        "samples": 200,
+        "joint": joint,
+        "layers": {"head.1": layer},
+        "saturated": {"joint": [], "head.1": []},
+        "train_accuracy": accuracy,
+        "test_accuracy": test_accuracy,
+    }
+    values = [objective_value(found, name) for name in objectives]
+    return create_trial(
+        values=[0.0 if math.isnan(value) else value for value in values],
+        params={"head": head, "learning_rate": rate, "seed": seed},
+        distributions=DISTRIBUTIONS,
+        user_attrs={ATTRIBUTE: found},
+        constraints=None if infeasibility is None else {"accuracy_floor": infeasibility},
+    )
+
+
+def without_result(
+    state: TrialState, head: str, seed: int | None = 0, attributes: dict[str, Any] | None = None
+) -> FrozenTrial:
+    """A trial that failed, was interrupted or was pruned; ``seed`` is None in a study of one seed."""
+    params: dict[str, Any] = {"head": head, "learning_rate": 0.1} | ({} if seed is None else {"seed": seed})
+    distributions = {name: DISTRIBUTIONS[name] for name in params}
+    return create_trial(state=state, params=params, distributions=distributions, user_attrs=attributes)
+
+
+def study_of(
+    trials: Sequence[FrozenTrial], directions: Sequence[str] = tuple(OBJECTIVES.values()), name: str = "hand-made"
+) -> optuna.Study:
+    study = optuna.create_study(study_name=name, directions=list(directions))
+    study.add_trials(trials)
+    return study
