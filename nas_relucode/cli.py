@@ -8,6 +8,7 @@ import importlib
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
@@ -21,7 +22,7 @@ from torch import nn
 from tqdm import tqdm
 
 from nas_relucode.data import SOURCES, load_data
-from nas_relucode.errors import InputError, known
+from nas_relucode.errors import InputError, unknown
 from nas_relucode.indices import INDICES
 from nas_relucode.networks import BACKBONES
 from nas_relucode.objective import ATTRIBUTE
@@ -38,8 +39,8 @@ from nas_relucode.report import (
 )
 from nas_relucode.scoring import Score, score
 from nas_relucode.settings import builtin_files
-from nas_relucode.storage import default_storage, open_storage, redact, sqlite_path, storage_errors
-from nas_relucode.study import run_study
+from nas_relucode.storage import default_storage, open_storage, sqlite_path, storage_errors
+from nas_relucode.study import Plan, run_study
 from nas_relucode.study_settings import load_settings
 from nas_relucode.training import Epoch, pick_device
 
@@ -52,6 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         code: int = options.command(options)
         return code
+    except BrokenPipeError:  # whoever read our output has seen enough
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - Python closes it at its end
+        return 0
     except (InputError, OSError) as error:
         return _fail(options, error, str(error), 2)
     except KeyboardInterrupt as error:
@@ -78,7 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--debug", action="store_true", help="show tracebacks")
     data = argparse.ArgumentParser(add_help=False)
     data.add_argument("--data-root", default="data", metavar="DIR", help="where torchvision's data sets lie (data)")
-    data.add_argument("--download", action="store_true", help="fetch the data set even if it seems to be there")
+    data.add_argument(
+        "--download", action="store_true", help="let torchvision check the files and fetch what is missing"
+    )
     data.add_argument("--device", help="cpu, cuda, cuda:1, mps (the best there is)")
     stored = argparse.ArgumentParser(add_help=False)
     stored.add_argument(
@@ -148,7 +154,11 @@ def _run(options: argparse.Namespace) -> int:
         print("\n".join(retries(trials_frame(study))), file=sys.stderr)
         print("nas-relucode: error: no trial came to an end, so there is nothing to report.", file=sys.stderr)
         return 1
-    return _write_report(study, options, storage)
+    code = _write_report(study, options, storage)
+    missing = Plan(study, settings.search, settings.search_space).missing()
+    if missing:
+        print(f"nas-relucode: error: {len(missing)} candidates have no result; see the report.", file=sys.stderr)
+    return 1 if missing else code
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -163,12 +173,12 @@ def _report(options: argparse.Namespace) -> int:
         engine = open_storage(storage)
         names = optuna.get_all_study_names(engine)
         if name not in names:
-            raise known("study", name, names)
+            raise unknown("study", name, names)
         return _write_report(optuna.load_study(study_name=name, storage=engine), options, storage)
 
 
 def _write_report(study: optuna.Study, options: argparse.Namespace, storage: str) -> int:
-    files = write_report(study, _folder(options, study.study_name), storage=redact(storage))
+    files = write_report(study, _folder(options, study.study_name), storage=storage)
     ranking = rank(study)
     print(f"Pareto front of {study.study_name}: {', '.join(f'{k} ({v})' for k, v in ranking.objectives.items())}\n")
     print(text_table(networks_table(ranking, ranking.front)))
@@ -298,7 +308,7 @@ def _copy(options: argparse.Namespace) -> int:
     spaces = builtin_files("search_spaces")
     files = studies | {f"search_spaces/{name}" if name in studies else name: spaces[name] for name in spaces}
     if options.name not in files:
-        raise known("study or search space", options.name, files)
+        raise unknown("study or search space", options.name, files)
     target = Path(options.file)
     if target.suffix != ".toml":
         raise InputError(f"{target} does not end in .toml. Name the copy so: it is then read as your own file.")
@@ -312,7 +322,10 @@ def _copy(options: argparse.Namespace) -> int:
 
 def _study_name(options: argparse.Namespace) -> str:
     of_the_file = Path(options.study).stem if options.study.endswith(".toml") else options.study
-    return str(options.study_name or of_the_file)
+    name = str(options.study_name or of_the_file)
+    if not re.fullmatch(r"[\w. -]+", name) or name.startswith("."):
+        raise InputError(f"study name {name!r} names no folder. Use letters, digits, '_', '-', '.' and blanks.")
+    return name
 
 
 def _folder(options: argparse.Namespace, name: str) -> Path:
@@ -354,7 +367,8 @@ class _Progress:
             values = ", ".join(f"{k} {v:.4g}" for k, v in zip(found["objectives"], trial.values, strict=True))
             self._say(f"{what}: {values} ({found['seconds']:.1f} s)")
         else:
-            self._say(f"{what}: {trial.state.name.lower()}, {found.get('pruned') or found.get('failed') or ''}")
+            reason = found.get("pruned") or found.get("failed") or "a candidate that was complete already"
+            self._say(f"{what}: {trial.state.name.lower()}, {reason}")
         if self.bar is not None and trial.state != TrialState.FAIL:
             self.bar.update()
 

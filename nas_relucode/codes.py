@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nas_relucode.errors import InputError, NonFiniteError, known
+from nas_relucode.errors import InputError, NonFiniteError, unknown
 
 WORD = 64
 
@@ -66,7 +66,7 @@ class Codes:
             if layer.name == name:
                 words = np.ascontiguousarray(self.words[:, layer.start : layer.stop])
                 return Codes(words, (replace(layer, start=0),))
-        raise known("layer", name, [layer.name for layer in self.layers])
+        raise unknown("layer", name, [layer.name for layer in self.layers])
 
     def bits(self) -> np.ndarray:
         """The codes unpacked: bool, (samples, neurons).
@@ -97,8 +97,10 @@ def capture(network: nn.Module, inputs: Tensor, *, layers: str | Sequence[str] =
     ``layers`` is ``"all"``, or names, prefixes (``"head"`` means ``head`` and everything below it) or globs
     (``"layer?.*"``), one or several. Every ReLU of the forward pass counts, a module's or a function's, also when it
     is called several times; ReLU6, LeakyReLU, PReLU, ``clamp(min=0)`` and ``threshold(0, 0)`` are read the same way.
+    A ReLU written as arithmetic (``x * (x > 0)``, ``torch.where``, ``torch.maximum``) is not seen.
 
-    The network's device is used, and the network is left as it was: mode, buffers, hooks, random state. The
+    The samples must come first in every activation. The network's device is used, and its mode, buffers and hooks and
+    torch's random state are left as they were; what else a forward pass changes by itself stays changed. The
     arithmetic is the network's own (float32 as a rule): a pre-activation within rounding of 0 may change its bit
     with the batch size, because matrix products are then summed in another order.
 
@@ -151,7 +153,10 @@ def device_of(network: nn.Module) -> torch.device:
 
 @contextmanager
 def untouched(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; afterwards every module's mode, every buffer and the random state are as before."""
+    """Evaluation mode inside; afterwards every module's mode, every buffer and torch's random state are as before.
+
+    Inside, transformers take their plain path (the fused one hides its ReLUs) and CUDA computes in full float32.
+    """
     modes = [(module, module.training) for module in network.modules()]
     buffers = [
         (module, name, buffer, buffer.clone())
@@ -159,11 +164,16 @@ def untouched(network: nn.Module) -> Iterator[None]:
         for name, buffer in module.named_buffers(recurse=False)
     ]
     device = device_of(network)
+    fused, tf32 = torch.backends.mha.get_fastpath_enabled(), torch.backends.cudnn.allow_tf32
     try:
+        torch.backends.mha.set_fastpath_enabled(False)
+        torch.backends.cudnn.allow_tf32 = False
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             network.eval()
             yield
     finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+        torch.backends.cudnn.allow_tf32 = tf32
         for module, training in modes:
             module.training = training
         with torch.no_grad():
@@ -212,15 +222,16 @@ class _ReLUMode(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        test = _RELUS.get(func.overloadpacket)
-        if test is not None and test(*args[1:], **(kwargs or {})):
-            self.called(result)
+        packet = func.overloadpacket
+        if packet in _RELUS and _RELUS[packet](*args[1:], **(kwargs or {})):
+            self.called(args[0] if packet in _SIGNED else result)
         return result
 
 
 _aten = torch.ops.aten
 
-# The operations whose positive outputs are exactly their positive inputs, each with a test of its other arguments.
+# The operations that are read, each with a test of its other arguments: they bend at 0, and but for a negative slope
+# their outputs are positive exactly where their inputs are.
 _RELUS: dict[Any, Callable[..., bool]] = {
     _aten.relu: lambda: True,
     _aten.relu_: lambda: True,
@@ -232,10 +243,11 @@ _RELUS: dict[Any, Callable[..., bool]] = {
     _aten.clamp_min_: lambda min: _is_zero(min),
     _aten.threshold: lambda threshold, value: threshold == 0 and value == 0,
     _aten.threshold_: lambda threshold, value: threshold == 0 and value == 0,
-    _aten.leaky_relu: lambda slope=0.01: slope >= 0,
+    _aten.leaky_relu: lambda slope=0.01: True,
     _aten.leaky_relu_: lambda slope=0.01: slope >= 0,
-    _aten._prelu_kernel: lambda weight: bool((weight >= 0).all()),
+    _aten._prelu_kernel: lambda weight: True,
 }
+_SIGNED = {_aten.leaky_relu, _aten._prelu_kernel}  # read from their inputs, as a slope may be negative
 
 
 def _is_zero(bound: Any) -> bool:
@@ -248,6 +260,8 @@ class _Writer:
     def __init__(self, samples: int, layers: str | Sequence[str]) -> None:
         self.samples = samples
         self.patterns = [layers] if isinstance(layers, str) else list(layers)
+        if not self.patterns:
+            raise InputError("layers is empty. Name at least one, or all.")
         self.layers: list[Layer] = []
         self.seen: list[str] = []  # every layer of the current batch, chosen or not
         self.packed: list[tuple[Layer, np.ndarray]] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nas_relucode.errors import InputError, known
+from nas_relucode.errors import InputError, unknown
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,18 @@ class ImageData:
             labels = [split.labels for split in splits.values() if split.labels is not None]
             return Split(torch.cat([split.inputs for split in splits.values()]), torch.cat(labels))
         if name not in splits:
-            raise known("split", name, [*splits, "all"])
+            raise unknown("split", name, [*splits, "all"])
         return splits[name]
+
+    def digest(self) -> str:
+        """A SHA-256 of every image and label, to tell whether two data sets are the same."""
+        found = hashlib.sha256()
+        for split in (self.train, self.validation, self.test):
+            for tensor in (split.inputs, split.labels):
+                if tensor is not None:
+                    found.update(repr(tuple(tensor.shape)).encode())
+                    found.update(tensor.cpu().contiguous().numpy())
+        return found.hexdigest()
 
     def to(self, device: torch.device | str) -> ImageData:
         """The same data with every tensor on ``device``."""
@@ -197,7 +208,7 @@ def _torchvision(dataset: type, root: Path, train: bool, download: bool):  # typ
         except (OSError, RuntimeError, ValueError) as error:
             if "not found" not in str(error):  # torchvision's way to say that the files are not there
                 raise InputError(
-                    f"{dataset.__name__} under {root} cannot be read ({error}). Delete it, or fetch it with --download."
+                    f"{dataset.__name__} under {root} cannot be read ({error}). Delete its files there and run again."
                 ) from error
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -305,7 +316,7 @@ def _subset(part: _Images, classes: Sequence[int | str]) -> _Images:
         elif type(name) is not bool and name in range(len(part.classes)):
             chosen.append(int(name))
         else:
-            raise known("class", str(name), part.classes)
+            raise unknown("class", str(name), part.classes)
     if len(set(chosen)) != len(chosen) or len(chosen) < 2:
         raise InputError(f"classes {list(classes)} are not two or more different classes.")
     new = torch.full((len(part.classes),), -1)

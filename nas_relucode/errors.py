@@ -11,10 +11,10 @@ class NonFiniteError(InputError):
     """Activations, outputs, loss or weights of a network are NaN or infinite."""
 
 
-def known(kind: str, name: str, names: Iterable[str]) -> InputError:
+def unknown(kind: str, name: str, names: Iterable[str]) -> InputError:
     """The error for a name that is not among the known ones.
 
-    >>> print(known("backbone", "vgg", ["none", "vgg16"]))
+    >>> print(unknown("backbone", "vgg", ["none", "vgg16"]))
     unknown backbone 'vgg'. Known: none, vgg16.
     """
     return InputError(f"unknown {kind} {name!r}. Known: {', '.join(names)}.")

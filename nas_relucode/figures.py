@@ -89,7 +89,7 @@ def pareto_plotly(ranking: Ranking) -> go.Figure:
         yaxis_title="validation accuracy (mean over seeds)",
         yaxis_range=[low, high],
         template="plotly_white",
-        legend={"orientation": "h", "y": 1.12},
+        legend={"orientation": "h", "y": -0.2},
         margin={"t": 60, "r": 20},
         height=520,
     )
@@ -172,7 +172,7 @@ def curves(study: optuna.Study, ranking: Ranking) -> pd.DataFrame:
 
 
 def curves_plotly(points: pd.DataFrame) -> go.Figure:
-    """A panel a layer: occupied cells (lines) and those with a correctly classified sample (dashes), seeds averaged."""
+    """A panel a layer: occupied cells (lines) and those with a correctly classified sample (dots), seeds averaged."""
     layers = list(dict.fromkeys(points["layer"]))
     networks = list(dict.fromkeys(points["network"]))
     figure = make_subplots(rows=len(layers), cols=1, shared_xaxes=True, subplot_titles=layers, vertical_spacing=0.06)
@@ -187,14 +187,19 @@ def curves_plotly(points: pd.DataFrame) -> go.Figure:
                     x=line.index,
                     y=line[column],
                     name=network if dash == "solid" else f"{network}, with a correct sample",
-                    legendgroup=f"{network}{dash}",
-                    showlegend=i == 0,
+                    legendgroup=network,
+                    showlegend=i == 0 and dash == "solid",
                     line={"color": COLOURS[j % len(COLOURS)], "dash": dash},
                     marker={"symbol": MARKERS[j % len(MARKERS)]},
                     row=i + 1,
                     col=1,
                 )
-    figure.update_yaxes(title_text="cells", rangemode="tozero")
+    figure.update_yaxes(title_text="cells (dotted: correct)", rangemode="tozero")
     figure.update_xaxes(title_text="epoch", row=len(layers), col=1)
-    figure.update_layout(template="plotly_white", height=240 * len(layers) + 120, margin={"t": 40, "r": 20})
+    figure.update_layout(
+        template="plotly_white",
+        height=240 * len(layers) + 160,
+        margin={"t": 40, "r": 20},
+        legend={"orientation": "h", "y": -0.12 * 4 / (len(layers) + 3)},
+    )
     return figure

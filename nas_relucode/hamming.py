@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numba import njit
 
 from nas_relucode.codes import WORD, Codes
 from nas_relucode.errors import InputError
+
+
+def _compiled(function: Callable[..., Any]) -> Any:
+    """``function`` compiled, and kept on disk where there is a place for it."""
+    try:
+        return njit(cache=True)(function)
+    except RuntimeError:  # no folder to write to
+        return njit(function)
 
 
 @dataclass(frozen=True)
@@ -23,7 +34,7 @@ class Pairs:
         return len(self.first)
 
 
-def distance_matrix(codes: Codes, other: Codes | None = None, *, theta: int | None = None) -> np.ndarray:
+def distance_matrix(codes: Codes, other: Codes | None = None, *, theta: float | None = None) -> np.ndarray:
     """Truncated Hamming distances min(d_H, theta) between all rows: int64, (samples, other samples).
 
     ``theta`` None stands for infinity. The matrix is dense: meant for up to some thousands of rows.
@@ -35,19 +46,20 @@ def distance_matrix(codes: Codes, other: Codes | None = None, *, theta: int | No
            [2, 2, 0]])
     """
     other = codes if other is None else other
-    if codes.neurons != other.neurons:
+    if [layer.neurons for layer in codes.layers] != [layer.neurons for layer in other.layers]:
         raise InputError(
-            f"the codes have {codes.neurons} and {other.neurons} neurons. "
-            "A distance needs codes of the same layers of the same network."
+            f"the codes have {codes.neurons} and {other.neurons} neurons in {len(codes.layers)} and "
+            f"{len(other.layers)} layers. A distance needs codes of the same layers of the same network."
         )
     return _matrix(codes.words, other.words, bound(codes, theta))
 
 
-def pairs_within(codes: Codes, theta: int) -> Pairs:
+def pairs_within(codes: Codes, theta: float) -> Pairs:
     """All pairs of different rows at a Hamming distance of at most ``theta``, exactly.
 
     The rows are the leaves of a binary trie, two subtrees are compared at once, and left as soon as the bits that
-    they share differ in more than theta places: time grows with the pairs found, not with all pairs.
+    they share differ in more than theta places. For theta of a few bits the time grows little faster than the rows;
+    as theta nears the typical distance of two rows it grows with all pairs.
     Rows with equal codes are pairs at distance 0: join distinct codes (`find_cells`) to get edges.
 
     >>> from nas_relucode import pack
@@ -55,24 +67,26 @@ def pairs_within(codes: Codes, theta: int) -> Pairs:
     >>> pairs.first, pairs.second, pairs.distance
     (array([0, 1]), array([1, 2]), array([1, 2]))
     """
-    theta = bound(codes, theta)
+    most = bound(codes, theta)
     if len(codes.words) < 2 or codes.neurons == 0:
         first, second = np.triu_indices(len(codes.words), k=1)
         return Pairs(first, second, np.zeros(len(first), np.int64))
     big_endian = codes.words.astype(">u8")
     order = np.argsort(big_endian.view(np.dtype((np.void, big_endian.strides[0])))[:, 0], kind="stable")
     rows = codes.words[order]
-    first, second, distance = _join(rows, *_trie(rows), theta)
+    first, second, distance = _join(rows, *_trie(rows), most)
     ends = np.sort([order[first], order[second]], axis=0)
     by_rows = np.lexsort(ends[::-1])
     return Pairs(ends[0, by_rows], ends[1, by_rows], distance[by_rows])
 
 
-def bound(codes: Codes, theta: int | None) -> int:
+def bound(codes: Codes, theta: float | None) -> int:
     """theta as a number no larger than needed: the number of neurons stands for infinity."""
-    if theta is not None and (isinstance(theta, bool) or theta != int(theta) or theta < 0):
-        raise InputError(f"theta {theta!r} is not a whole number of at least 0. Give one, or None for no truncation.")
-    return codes.neurons if theta is None else min(int(theta), codes.neurons)
+    if theta is None or theta == math.inf:
+        return codes.neurons
+    if isinstance(theta, bool) or not isinstance(theta, int | np.integer) or theta < 0:
+        raise InputError(f"theta {theta!r} is not a whole number of at least 0. Give one, or None for infinity.")
+    return min(int(theta), codes.neurons)
 
 
 def ones_by_class(codes: Codes, labels: np.ndarray, classes: int) -> np.ndarray:
@@ -97,7 +111,7 @@ def class_distance_sums(cells: Codes, class_counts: np.ndarray, theta: int) -> t
     return float(within), float(total - within)
 
 
-@njit(cache=True)
+@_compiled
 def _popcount(x):  # type: ignore[no-untyped-def]  # pragma: no cover
     """The bits set in a word; compilers know this sum as one instruction."""
     x = x - ((x >> np.uint64(1)) & np.uint64(0x5555555555555555))
@@ -106,7 +120,7 @@ def _popcount(x):  # type: ignore[no-untyped-def]  # pragma: no cover
     return np.int64((x * np.uint64(0x0101010101010101)) >> np.uint64(56))
 
 
-@njit(cache=True)
+@_compiled
 def _distance(a, i, b, j, theta):  # type: ignore[no-untyped-def]  # pragma: no cover
     """min(d_H, theta + 1) of a[i] and b[j]: the count stops after the word in which it exceeds theta."""
     distance = np.int64(0)
@@ -117,7 +131,7 @@ def _distance(a, i, b, j, theta):  # type: ignore[no-untyped-def]  # pragma: no 
     return distance
 
 
-@njit(cache=True)
+@_compiled
 def _matrix(a, b, theta):  # type: ignore[no-untyped-def]  # pragma: no cover
     result = np.empty((a.shape[0], b.shape[0]), np.int64)
     for i in range(a.shape[0]):
@@ -126,7 +140,7 @@ def _matrix(a, b, theta):  # type: ignore[no-untyped-def]  # pragma: no cover
     return result
 
 
-@njit(cache=True)
+@_compiled
 def _trie(rows):  # type: ignore[no-untyped-def]  # pragma: no cover
     """The binary trie of sorted rows: the first bit, left and right child of each node.
 
@@ -159,7 +173,7 @@ def _trie(rows):  # type: ignore[no-untyped-def]  # pragma: no cover
     return bit, left, right
 
 
-@njit(cache=True)
+@_compiled
 def _join(rows, bit, left, right, theta):  # type: ignore[no-untyped-def]  # pragma: no cover
     """All pairs of rows within theta: at each node, the two sides are walked down together."""
     n = rows.shape[0]
@@ -207,7 +221,7 @@ def _join(rows, bit, left, right, theta):  # type: ignore[no-untyped-def]  # pra
     return pairs[0, :found].copy(), pairs[1, :found].copy(), pairs[2, :found].copy()
 
 
-@njit(cache=True)
+@_compiled
 def _class_sums(words, counts, theta):  # type: ignore[no-untyped-def]  # pragma: no cover
     sizes = counts.sum(axis=1)
     within, total = 0.0, 0.0

@@ -12,7 +12,7 @@ import numpy as np
 from nas_relucode.adjacency import AdjacencyGraph, adjacency_graph
 from nas_relucode.cells import Cells, find_cells
 from nas_relucode.codes import Codes
-from nas_relucode.errors import InputError, known
+from nas_relucode.errors import InputError, unknown
 from nas_relucode.hamming import bound, class_distance_sums, ones_by_class
 
 
@@ -26,6 +26,25 @@ class CodeSpace:
     parameters: int | None = None  # of the whole network
     graph_theta: int = 1  # cells are joined up to this distance
     distance_theta: int | None = None  # distances are truncated here; None stands for infinity
+
+    def __post_init__(self) -> None:
+        if self.codes.samples == 0 or self.codes.neurons == 0:
+            raise InputError(
+                f"there are {self.codes.samples} codes of {self.codes.neurons} neurons. Give at least one."
+            )
+        for name, kind in {"labels": np.int64, "correct": np.bool_}.items():
+            given = getattr(self, name)
+            if given is None:
+                continue
+            array = np.asarray(given)
+            if array.shape != (self.codes.samples,) or (
+                name == "labels" and (array.dtype.kind not in "iu" or array.min() < 0)
+            ):
+                raise InputError(
+                    f"{name} are {array.dtype} of shape {array.shape} for {self.codes.samples} samples. "
+                    "Give one a sample: labels are whole numbers from 0, correct is true or false."
+                )
+            object.__setattr__(self, name, array.astype(kind))
 
     @cached_property
     def cells(self) -> Cells:
@@ -249,7 +268,7 @@ def choose(names: Iterable[str] | None, space: CodeSpace) -> list[str]:
     chosen = list(names)
     for name in chosen:
         if name not in INDICES:
-            raise known("index", name, INDICES)
+            raise unknown("index", name, INDICES)
         if name not in able:
             needs = " and ".join(INDICES[name].needs)
             raise InputError(f"index {name!r} needs {needs}, which this network and data do not give. Leave it out.")

@@ -10,9 +10,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from nas_relucode.errors import InputError, known
+from nas_relucode.errors import InputError, unknown
 
-TABLE_1 = ("512", "256-256", "256-128-128")  # FC heads behind VGG16, "FC-0-FC-1-..."
 ImageShape = tuple[int, int, int]  # channels, height, width
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -77,7 +76,7 @@ def build_network(
     """
     widths = parse_head(head)
     if backbone not in BACKBONES:
-        raise known("backbone", backbone, BACKBONES)
+        raise unknown("backbone", backbone, BACKBONES)
     if not 0 < width < math.inf:
         raise InputError(
             f"width {width!r} is not a positive number. Give the factor of the backbone's channels, e.g. 0.125."

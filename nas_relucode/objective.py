@@ -13,7 +13,7 @@ from torch import nn
 
 from nas_relucode.codes import capture
 from nas_relucode.data import ImageData
-from nas_relucode.errors import InputError, NonFiniteError, known
+from nas_relucode.errors import InputError, NonFiniteError, unknown
 from nas_relucode.indices import INDICES
 from nas_relucode.networks import Network, build_network, parse_head
 from nas_relucode.scoring import Score, score
@@ -57,6 +57,9 @@ class Objective:
         on_epoch: Callable[[int, Epoch, dict[str, Any]], None] | None = None,
     ) -> None:
         check_objectives(objectives)
+        check_accuracy_floor(accuracy_floor)
+        if not seeds:
+            raise InputError("seeds is empty. Give at least one, e.g. 0.")
         for key, theta in {"graph_theta": graph_theta, "distance_theta": distance_theta}.items():
             if theta is not None and theta < 0:
                 raise InputError(f"{key} {theta} is negative. Give a whole number of at least 0.")
@@ -153,13 +156,16 @@ class Objective:
         }
 
     def _check_layers(self) -> None:
-        """Builds a head of each depth: what can't be built or has no such layer is an error now, not in trial 7."""
-        for head in {len(parse_head(head)): head for head in self.space.head_list}.values():
+        """Builds the narrowest head of each depth: what can't be built or lacks a layer is an error before trial 0."""
+        narrowest: dict[int, str] = {}
+        for head in sorted(self.space.head_list, key=lambda head: max(parse_head(head)), reverse=True):
+            narrowest[len(parse_head(head))] = head
+        for head in narrowest.values():
             codes = capture(self._build(head, 0), self.data.train.inputs[:1], layers=self.layers)
             names = [layer.name for layer in codes.layers]
             for layer in (name.rpartition(":")[0] for name in self.objectives):
                 if layer and layer not in names:
-                    raise InputError(f"head {head!r}: {known('layer', layer, names)}")
+                    raise InputError(f"head {head!r}: {unknown('layer', layer, names)}")
 
     def _build(self, head: str, seed: int) -> Network:
         network = build_network(
@@ -187,13 +193,22 @@ class Objective:
 
 def check_objectives(names: Iterable[str]) -> None:
     """Raises InputError unless each name is ``accuracy``, an index, or an index of a layer: ``layer:index``."""
-    if not list(names):
+    names = list(names)
+    if not names:
         raise InputError("objectives is empty. Name at least one, e.g. accuracy.")
     for name in names:
         layer, colon, index = name.rpartition(":")
         of_a_layer = bool(layer) and index != "parameter_count"  # which is the whole network's
         if name != "accuracy" and (index not in INDICES or (colon and not of_a_layer)):
-            raise known("objective", name, ["accuracy", *INDICES, "LAYER:INDEX"])
+            raise unknown("objective", name, ["accuracy", *INDICES, "LAYER:INDEX"])
+    if len(set(names)) != len(names):
+        raise InputError(f"objectives {names} name one twice. Name each once.")
+
+
+def check_accuracy_floor(floor: float | None) -> None:
+    """Raises InputError unless ``floor`` is None or a fraction."""
+    if floor is not None and not 0 <= floor <= 1:
+        raise InputError(f"accuracy_floor {floor!r} is out of range. Give a number from 0 to 1.")
 
 
 def objective_value(found: dict[str, Any], name: str) -> float:

@@ -61,6 +61,7 @@ def trials_frame(study: optuna.Study) -> pd.DataFrame:
             row["validation_samples"] = found["validation_samples"]
             row["infeasibility"] = max(trial.constraints.values(), default=0.0)
         row["ranked"] = complete
+        row["diverged"] = "pruned" in found
         row["retry_of"] = trial.user_attrs.get("retry_of")
         row["reason"] = found.get("pruned") or found.get("failed")
         if "same_as" in trial.user_attrs:
@@ -80,28 +81,36 @@ def rank(study: optuna.Study) -> Ranking:
     A network is a head and a learning rate; its seeds are averaged first. It is equally accurate with the most
     accurate feasible network if its mean accuracy is at least the best one's minus one standard error (the
     one-standard-error rule). The standard error adds the two ways in which the best could have come out otherwise: by
-    other seeds (variance / seeds) and by another validation sample (p (1 - p) / samples).
+    other seeds (variance / seeds) and by another validation sample (q (1 - q) / samples, where q is the accuracy with
+    two more samples right and two wrong, after Agresti and Coull 1998).
 
     Equally accurate networks are ordered by their Pareto rank over the study's other objectives, then by accuracy,
-    then by fewer parameters. Objectives that are constant or undefined among them take no part.
+    then by fewer parameters. Objectives that are constant, undefined or saturated among them take no part.
 
-    Columns of ``networks``: head, learning_rate, seeds, means of the numeric columns of `trials_frame`, ``feasible``,
+    A network is feasible if it reaches the study's accuracy floor and none of its seeds was pruned (diverged).
+
+    Columns of ``networks``: head, learning_rate, seeds, means of the numeric columns of `trials_frame`, ``diverged``
+    (seeds pruned), ``feasible``,
     ``front``, ``equal`` (booleans) and ``place`` (1 for the first of the equally accurate ones, NaN for the others).
     """
-    trials = trials_frame(study)
-    trials = trials[trials["ranked"]]
+    every_trial = trials_frame(study)
+    trials = every_trial[every_trial["ranked"]]
     if trials.empty:
         raise InputError(f"no trial of study {study.study_name!r} is complete, so there is nothing to rank.")
     objectives = _objectives(study)
-    groups = trials.drop(columns=["number", "state", "seed", "ranked", "retry_of", "reason"]).groupby(NETWORK)
+    trials = trials.drop(columns=["number", "state", "ranked", "retry_of", "reason"])
+    by_seed = trials.groupby([*NETWORK, "seed"]).agg(_mean).reset_index()  # a training that was repeated counts once
+    groups = by_seed.drop(columns="seed").groupby(NETWORK)
     networks, spread = groups.agg(_mean).reset_index(), groups.agg(_deviation).reset_index()
     networks.insert(2, "seeds", groups.size().to_numpy())
-    networks["feasible"] = networks.pop("infeasibility") <= 0
+    diverged = every_trial[every_trial["diverged"]].groupby(NETWORK)["seed"].nunique()
+    networks["diverged"] = diverged.reindex(pd.MultiIndex.from_frame(networks[NETWORK]), fill_value=0).to_numpy()
+    networks["feasible"] = (networks.pop("infeasibility") <= 0) & (networks["diverged"] == 0)
     networks["front"] = _front(networks, objectives)
     threshold = _threshold(networks, spread)
     networks["equal"] = networks["feasible"] & (networks["accuracy"] >= threshold)
     indices = [name for name in objectives if name != "accuracy"]
-    silent = _silent(networks[networks["equal"]])
+    silent = _silent(networks[networks["equal"]], _saturated(study))
     deciding = {name: objectives[name] for name in indices if name not in silent}
     networks["place"] = _places(networks, deciding)
     order = networks.sort_values(["place", "accuracy"], ascending=[True, False], kind="stable").index
@@ -150,12 +159,24 @@ def _threshold(networks: pd.DataFrame, spread: pd.DataFrame) -> float:
     best = feasible["accuracy"].idxmax()
     p, samples, seeds = (networks.loc[best, name] for name in ("accuracy", "validation_samples", "seeds"))
     by_seeds = spread.loc[best, "accuracy"] ** 2 / seeds if seeds > 1 else 0.0
-    return float(p - math.sqrt(by_seeds + p * (1 - p) / samples))
+    q = (p * samples + 2) / (samples + 4)  # so that a perfect validation is not taken for certainty
+    return float(p - math.sqrt(by_seeds + q * (1 - q) / samples))
 
 
-def _silent(equal: pd.DataFrame) -> dict[str, str]:
+def _saturated(study: optuna.Study) -> dict[str, set[tuple[str, float]]]:
+    """Joint index -> the networks for which it lies at an end of its range with some seed."""
+    networks: dict[str, set[tuple[str, float]]] = {}
+    for trial in study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]):
+        found = trial.user_attrs.get(ATTRIBUTE, {})
+        for name in found.get("saturated", {}).get("joint", []):
+            networks.setdefault(name, set()).add((trial.params["head"], trial.params["learning_rate"]))
+    return networks
+
+
+def _silent(equal: pd.DataFrame, saturated: dict[str, set[tuple[str, float]]]) -> dict[str, str]:
     """The index columns that can't order these networks, each with the reason."""
     reasons = {}
+    everyone = set(zip(equal["head"], equal["learning_rate"], strict=True))
     for name in equal.columns:
         if name.rpartition(":")[2] in INDICES:
             values = equal[name]
@@ -163,6 +184,8 @@ def _silent(equal: pd.DataFrame) -> dict[str, str]:
                 reasons[name] = "undefined for some"
             elif len(values) > 1 and (values == values.iloc[0]).all():
                 reasons[name] = f"constant, {values.iloc[0]:.4g}"
+            elif len(values) > 1 and everyone <= saturated.get(name, set()):
+                reasons[name] = "saturated for all"
     return reasons
 
 

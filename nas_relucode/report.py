@@ -6,7 +6,6 @@ import html
 import json
 import math
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import pandas as pd
 from nas_relucode.figures import curves, curves_plotly, marks, network_label, pareto_plotly, pareto_png
 from nas_relucode.indices import INDICES
 from nas_relucode.ranking import Ranking, rank, trials_frame
+from nas_relucode.storage import redact
 
 Table = tuple[list[str], list[list[str]]]  # headings, rows
 
@@ -24,8 +24,9 @@ Table = tuple[list[str], list[list[str]]]  # headings, rows
 def write_report(study: optuna.Study, folder: str | Path, *, storage: str = "") -> dict[str, Path]:
     """Writes the report of any study whose trials carry our attribute; returns name -> path of each file.
 
-    ``storage`` is shown in the report: pass it without its password (`redact`). Each file is complete or untouched.
+    ``storage``, its URL, is shown without its password. Each file is complete or untouched.
     """
+    storage = redact(storage) if storage else ""
     ranking, trials = rank(study), trials_frame(study)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -35,22 +36,16 @@ def write_report(study: optuna.Study, folder: str | Path, *, storage: str = "") 
         "report.md": lambda path: path.write_text(_markdown(study, sections), "utf-8"),
         "pareto.png": lambda path: pareto_png(ranking, path),
         "pareto.json": lambda path: path.write_text(json.dumps(_json(study, ranking, storage), indent=2), "utf-8"),
-        "trials.csv": lambda path: trials.drop(columns="ranked").to_csv(path, index=False),
+        "trials.csv": lambda path: trials.drop(columns=["ranked", "diverged"]).to_csv(path, index=False),
     }
     return {name: write_atomically(folder / name, write) for name, write in writers.items()}
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
     """``write`` fills a temporary file beside ``path``, which then takes its place; nothing is left if it raises."""
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    except OSError as error:
-        raise OSError(error.errno, f"{path} cannot be written ({error.strerror})") from error
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
     try:
         write(temporary)
-        temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
         raise OSError(error.errno, f"{path} cannot be written ({error.strerror or error})") from error
@@ -118,7 +113,7 @@ def text_table(table: Table) -> str:
 
 def retries(trials: pd.DataFrame) -> list[str]:
     """A sentence for each trial that failed or was interrupted, and for each that was pruned."""
-    retried = trials.dropna(subset="retry_of").set_index("retry_of")["number"]
+    retried = trials.dropna(subset="retry_of").groupby("retry_of")["number"].last()
     sentences = []
     for _, trial in trials[trials["state"].isin(["FAIL", "PRUNED"])].iterrows():
         what, reason = f"trial {trial['number']}", trial["reason"] if isinstance(trial["reason"], str) else ""
@@ -195,9 +190,14 @@ def _sections(
     if constant:
         text += " Constant on the front: " + ", ".join(f"{k} = {v:.4g}" for k, v in constant.items()) + "."
     sections.append(("Pareto front", text, longer_side_down(networks_table(ranking, ranking.front, every_index=True))))
+    text = "All networks by accuracy; infeasible ones are below the accuracy floor or diverged with some seed."
+    by_accuracy = ranking.networks.sort_values("accuracy", ascending=False, kind="stable")
+    sections.append(("All networks", text, networks_table(ranking, by_accuracy)))
     last = _last_epoch(study, ranking)
     if last is not None:
-        sections.append(("Occupied cells by layer", "After the last epoch, means over seeds.", last))
+        sections.append(("Occupied cells by layer", "Means over seeds; the table is that of the last epoch.", last))
+    rows = [[name, INDICES[name].meaning, INDICES[name].direction or ""] for name in INDICES if name in trials]
+    sections.append(("What the indices mean", "", (["index", "meaning", "usually"], rows)))
     happened = retries(trials)
     sections.append(("Trials", " ".join([f"{states}.", *(s[0].upper() + s[1:] for s in happened)]), None))
     settings = study.user_attrs.get("settings")
@@ -276,10 +276,11 @@ def _plain(values: pd.Series) -> dict[str, float | None]:
 
 def _page(study: optuna.Study, ranking: Ranking, sections: list[tuple[str, str, Table | None]]) -> str:
     """One self-contained page: plotly's script is inside, nothing is fetched."""
-    figures = {"Pareto front": pareto_plotly(ranking).to_html(full_html=False, include_plotlyjs=True)}
+    bare = {"full_html": False, "config": {"displayModeBar": False, "responsive": True}}
+    figures = {"Pareto front": pareto_plotly(ranking).to_html(include_plotlyjs=True, **bare)}
     points = curves(study, ranking)
     if not points.empty:
-        figures["Occupied cells by layer"] = curves_plotly(points).to_html(full_html=False, include_plotlyjs=False)
+        figures["Occupied cells by layer"] = curves_plotly(points).to_html(include_plotlyjs=False, **bare)
     sections = sorted(sections, key=lambda section: section[0] != "Pareto front")
     body = [f"<h1>Study {html.escape(study.study_name)}</h1>"]
     description = study.user_attrs.get("settings", {}).get("description")

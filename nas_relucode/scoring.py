@@ -21,7 +21,7 @@ from nas_relucode.indices import CodeSpace, compute_indices, saturated_indices
 class Score:
     """What `score` found. Indices that are undefined for the sample are NaN."""
 
-    accuracy: float | None  # on the samples scored; None where the network is no classifier or there are no labels
+    accuracy: float | None  # on the samples scored; None without labels or rows of two and more class scores
     split: str  # "train", "validation", "test", "all" or "given"
     samples: int
     joint: dict[str, float]  # the indices of the codes of all chosen layers
@@ -57,7 +57,8 @@ def score(
 ) -> Score:
     """Accuracy and code-space indices of ``network`` on one split of ``data``, or on given inputs and labels.
 
-    ``network`` is any module with ReLUs and one input; it runs on its own device and is left byte for byte as it was.
+    ``network`` is any module with ReLUs and one input; it runs on its own device and is left as it was (see `capture`).
+    A row of two or more outputs is taken for class scores.
     ``layers`` is read as in `capture`, ``indices`` are names in `INDICES` (None: all that the data allow),
     cells are joined up to ``graph_theta`` bits, distances are truncated at ``distance_theta`` (None: never).
 
@@ -75,7 +76,7 @@ def score(
         return CodeSpace(codes, labels, correct, parameters, graph_theta, distance_theta)
 
     joint = space(codes, parameters)
-    names = None if indices is None else list(indices)
+    names = None if indices is None else [indices] if isinstance(indices, str) else list(indices)
     values = compute_indices(joint, names)
     result = Score(
         accuracy=None if correct is None else float(correct.mean()),
@@ -99,11 +100,18 @@ def _samples(data: Any, split: str) -> tuple[Tensor, np.ndarray | None, str]:
         data = data.split(split)
     else:
         split = "given"
-        if isinstance(data, Tensor):
-            data = Split(data, None)
+        if isinstance(data, Tensor | np.ndarray):
+            data = Split(torch.as_tensor(data), None)
+        elif isinstance(data, tuple | list) and len(data) == 2:
+            data = Split(torch.as_tensor(data[0]), None if data[1] is None else torch.as_tensor(data[1]))
         elif not isinstance(data, Split):
-            data = Split(*data)
-    return data.inputs, None if data.labels is None else data.labels.cpu().numpy(), split
+            raise InputError(
+                f"data is a {type(data).__name__}. Give ImageData, a Split, a tensor of inputs or (inputs, labels)."
+            )
+    labels = None if data.labels is None else data.labels.cpu().numpy()
+    if labels is not None and (labels.dtype.kind not in "iu" or labels.min(initial=0) < 0):
+        raise InputError(f"labels are {labels.dtype} from {labels.min()}. Give whole numbers from 0, one a sample.")
+    return data.inputs, labels, split
 
 
 def _correct(outputs: Tensor | None, labels: np.ndarray) -> np.ndarray | None:

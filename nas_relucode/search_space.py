@@ -81,8 +81,11 @@ class SearchSpace:
 
     def __post_init__(self) -> None:
         for name in ("heads", "learning_rates"):
-            if isinstance(getattr(self, name), list):
-                object.__setattr__(self, name, tuple(getattr(self, name)))
+            given = getattr(self, name)
+            if isinstance(given, str | int | float):
+                raise InputError(f"{name} is {given!r}. Give a list of them, also of one.")
+            if isinstance(given, list):
+                object.__setattr__(self, name, tuple(given))
         for head in self.head_list:
             parse_head(head)
         if isinstance(self.learning_rates, tuple):

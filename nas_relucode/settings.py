@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nas_relucode.errors import InputError, known
+from nas_relucode.errors import InputError, unknown
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ def read_toml(folder: str, name: str) -> dict[str, Any]:
         files = builtin_files(folder)
         if name not in files:
             kind = {"studies": "study", "search_spaces": "search space"}[folder]
-            raise InputError(f"{known(kind, name, files)} A file of your own ends in .toml.")
+            raise InputError(f"{unknown(kind, name, files)} A file of your own ends in .toml.")
         text = files[name]
     try:
         return tomllib.loads(text)
@@ -60,7 +60,7 @@ def parse(kind: type[T], table: Any, where: str) -> T:
     names = [field.name for field in fields]
     for key in table:
         if key not in names:
-            raise InputError(f"{where}: {known('key', key, names)}")
+            raise InputError(f"{where}: {unknown('key', key, names)}")
     for field in fields:
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and field.name not in table:

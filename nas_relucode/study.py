@@ -29,9 +29,12 @@ def load_study_data(settings: DataSettings, data_root: str | Path = "data", down
     return load_data(**dataclasses.asdict(settings), data_root=data_root, download=download)
 
 
-def create_or_resume(name: str, settings: StudySettings, storage: optuna.storages.BaseStorage) -> optuna.Study:
-    """The study ``name``, new or as it was left. Raises InputError if it was made with other settings."""
+def create_or_resume(
+    name: str, settings: StudySettings, data: ImageData, storage: optuna.storages.BaseStorage
+) -> optuna.Study:
+    """The study ``name``, new or as it was left. Raises InputError if it was made with other settings or other data."""
     now = settings.as_dict()
+    now["data"]["sha256"] = data.digest()
     directions = [optuna.study.StudyDirection[direction.upper()] for direction in settings.objectives.values()]
     if name in optuna.get_all_study_names(storage):
         study = optuna.load_study(study_name=name, storage=storage)
@@ -104,7 +107,7 @@ def run_study(
     )
     engine = open_storage(url)
     with storage_errors(url), only_process(url):
-        study = create_or_resume(name, settings, engine)
+        study = create_or_resume(name, settings, data, engine)
         if sqlite_path(url):
             _fail_interrupted(study)
         plan = Plan(study, settings.search, space)
@@ -141,7 +144,7 @@ class Plan:
         if waiting:  # left over from a run that was stopped
             return waiting
         trials = self.study.get_trials(deepcopy=False)
-        todo = [(c.params, retry) for c, retry in self._missing(trials)]
+        todo = [(c.params, retry) for c, retry, raised in self._missing(trials) if raised <= MAX_RETRIES]
         if not todo and self.search.trials is not None and self._draws(trials) < self.search.trials:
             todo = [({"seed": self.seeds[0]}, None)]  # the sampler chooses the rest
         for params, retry in todo:
@@ -166,8 +169,12 @@ class Plan:
 
         return call
 
-    def _missing(self, trials: list[FrozenTrial]) -> list[tuple[Candidate, int | None]]:
-        """The candidates without a result, each with the number of the trial that failed on it last.
+    def missing(self) -> list[Candidate]:
+        """The candidates without a result; after a run, those that were given up."""
+        return [candidate for candidate, _, _ in self._missing(self.study.get_trials(deepcopy=False))]
+
+    def _missing(self, trials: list[FrozenTrial]) -> list[tuple[Candidate, int | None, int]]:
+        """The candidates without a result, with the trial that failed on it last and the number of those that raised.
 
         A trial that was interrupted is tried again however often; one that raised, MAX_RETRIES times.
         """
@@ -189,7 +196,7 @@ class Plan:
             wanted = self.space.candidates(self.seeds)
         else:
             wanted = [Candidate(c.head, c.learning_rate, seed) for c in drawn for seed in self.seeds]
-        return [(c, failed.get(c)) for c in wanted if c not in done and raised[c] <= MAX_RETRIES]
+        return [(c, failed.get(c), raised[c]) for c in wanted if c not in done]
 
     def _draws(self, trials: list[FrozenTrial]) -> int:
         """How often the sampler was asked: repeated candidates count, so that a small space comes to an end."""

@@ -11,8 +11,9 @@ from typing import Any
 
 import optuna
 
-from nas_relucode.errors import InputError, known
-from nas_relucode.objective import check_objectives
+from nas_relucode.data import SOURCES
+from nas_relucode.errors import InputError, unknown
+from nas_relucode.objective import check_accuracy_floor, check_objectives
 from nas_relucode.search_space import SearchSpace, load_search_space
 from nas_relucode.settings import parse, read_toml
 from nas_relucode.training import Recipe
@@ -55,7 +56,7 @@ class SearchSettings:
 
     def __post_init__(self) -> None:
         if self.sampler not in SAMPLERS:
-            raise known("sampler", self.sampler, SAMPLERS)
+            raise unknown("sampler", self.sampler, SAMPLERS)
         if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
             raise InputError(f"seeds {list(self.seeds)} must be different whole numbers of at least 0.")
         if self.trials is not None and self.trials < 1:
@@ -90,9 +91,8 @@ class StudySettings:
         check_objectives(self.objectives)
         for name, direction in self.objectives.items():
             if direction not in ("maximize", "minimize"):
-                raise known(f"direction of {name}", direction, ["maximize", "minimize"])
-        if self.accuracy_floor is not None and not 0 <= self.accuracy_floor <= 1:
-            raise InputError(f"accuracy_floor {self.accuracy_floor!r} is out of range. Give a number from 0 to 1.")
+                raise unknown(f"direction of {name}", direction, ["maximize", "minimize"])
+        check_accuracy_floor(self.accuracy_floor)
 
     @property
     def search_space(self) -> SearchSpace:
@@ -113,8 +113,12 @@ def load_settings(name: str) -> StudySettings:
     'digits'
     """
     settings = parse(StudySettings, read_toml("studies", name), f"study {name}")
-    space = settings.search.space
-    if isinstance(space, str) and space.endswith(".toml"):  # named from the study's own folder
-        search = dataclasses.replace(settings.search, space=str(Path(name).parent / space))
-        settings = dataclasses.replace(settings, search=search)
+    if name.endswith(".toml"):  # files are named from the study's own folder
+        space, source = settings.search.space, settings.data.source
+        if isinstance(space, str) and space.endswith(".toml"):
+            search = dataclasses.replace(settings.search, space=str(Path(name).parent / space))
+            settings = dataclasses.replace(settings, search=search)
+        if source not in SOURCES:
+            data = dataclasses.replace(settings.data, source=str(Path(name).parent / source))
+            settings = dataclasses.replace(settings, data=data)
     return settings

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from nas_relucode.codes import untouched
 from nas_relucode.data import Split
-from nas_relucode.errors import InputError, NonFiniteError, known
+from nas_relucode.errors import InputError, NonFiniteError, unknown
 
 SCHEDULES = ("constant", "cosine")
 
@@ -31,14 +31,14 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name, low in {"epochs": 0, "batch_size": 1}.items():
-            if getattr(self, name) < low:
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < low:
                 raise InputError(f"{name} {getattr(self, name)!r} is too small. Give a whole number of at least {low}.")
         if not 0 <= self.momentum < 1:
             raise InputError(f"momentum {self.momentum!r} is out of range. Give a number of at least 0 and below 1.")
         if not 0 <= self.weight_decay < math.inf:
             raise InputError(f"weight_decay {self.weight_decay!r} is out of range. Give a number of at least 0.")
         if self.schedule not in SCHEDULES:
-            raise known("schedule", self.schedule, SCHEDULES)
+            raise unknown("schedule", self.schedule, SCHEDULES)
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,27 @@ def test_layers_are_chosen_by_name_prefix_or_glob():
         names("tail")
 
 
+def test_transformers_show_the_relus_that_their_fused_path_hides():
+    torch.manual_seed(0)
+    encoder = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+    network = nn.Sequential(encoder, nn.Flatten(), nn.Linear(24, 4), nn.ReLU())
+    words = torch.randn(7, 3, 8)
+    codes = capture(network, words)
+    assert [layer.name for layer in codes.layers] == ["0", "3"]
+    with torch.no_grad():
+        attended = encoder.norm1(words + encoder.self_attn(words, words, words, need_weights=False)[0])
+        hidden = encoder.linear1(attended) > 0
+    assert np.array_equal(codes.layer("0").bits(), hidden.flatten(1).numpy())
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_a_negative_slope_does_not_hide_a_layer():
+    layer = nn.PReLU(4)
+    layer.weight.data[2] = -0.3
+    x = inputs(9, 4)
+    assert np.array_equal(capture(nn.Sequential(layer), x).bits(), (x > 0).numpy())
+
+
 def test_joint_codes_are_the_layers_side_by_side():
     network = build_network("70-8", (1, 8, 8), 10, backbone="small_conv")
     codes = capture(network, torch.rand(5, 1, 8, 8))

@@ -1,13 +1,17 @@
 """Distances and pairs against brute force on bits, and the axioms of a metric (Definition 1)."""
 
+import math
+
 import hypothesis.extra.numpy as arrays
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
+from torch import nn
 
-from nas_relucode import InputError, distance_matrix, find_cells, pack, pairs_within
+from nas_relucode import InputError, capture, distance_matrix, find_cells, pack, pairs_within
 from nas_relucode.hamming import class_distance_sums, ones_by_class
 
 WIDTHS = st.sampled_from([1, 2, 5, 63, 64, 65, 200])
@@ -89,6 +93,15 @@ def test_theta_must_be_a_whole_number(theta):
         pairs_within(pack(np.eye(2)), theta)
 
 
-def test_codes_of_other_neurons_have_no_distance():
+def test_codes_of_other_layers_have_no_distance():
     with pytest.raises(InputError, match="3 and 4 neurons"):
         distance_matrix(pack(np.eye(3)), pack(np.eye(4)))
+    network = nn.Sequential(nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU())
+    with pytest.raises(InputError, match="64 and 64 neurons in 2 and 1 layers"):
+        distance_matrix(capture(network, torch.rand(3, 2)), pack(np.eye(64)))
+
+
+def test_infinity_is_no_truncation():
+    codes = pack(np.random.default_rng(0).random((9, 70)) < 0.5)
+    assert np.array_equal(distance_matrix(codes, theta=math.inf), distance_matrix(codes))
+    assert len(pairs_within(codes, math.inf)) == 9 * 8 // 2

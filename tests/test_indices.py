@@ -119,6 +119,16 @@ def test_an_index_without_its_data_is_left_out_or_an_error():
         compute_indices(space, ["cells"])
 
 
+def test_samples_labels_and_correctness_must_fit():
+    codes = pack(np.eye(3))
+    for wrong in ({"labels": [0, 1]}, {"labels": [0, 1, -1]}, {"labels": [0.5, 1, 2]}, {"correct": [True]}):
+        with pytest.raises(InputError, match=f"{next(iter(wrong))} are .* for 3 samples"):
+            CodeSpace(codes, **wrong)
+    assert compute_indices(CodeSpace(codes, correct=[0, 0, 1]), ["correct_cell_count"]) == {"correct_cell_count": 1}
+    with pytest.raises(InputError, match="0 codes of 3 neurons"):
+        CodeSpace(pack(np.empty((0, 3))))
+
+
 def test_every_index_says_what_it_means():
     for index in INDICES.values():
         assert index.meaning.endswith((".", ";"))

@@ -10,7 +10,8 @@ from torch import nn
 from torchvision.models import vgg16
 
 from nas_relucode.errors import InputError
-from nas_relucode.networks import BACKBONES, TABLE_1, build_autoencoder, build_network, initialise, parse_head
+from nas_relucode.networks import BACKBONES, build_autoencoder, build_network, initialise, parse_head
+from nas_relucode.search_space import load_search_space
 
 TABLE_1_OF_THE_PAPER = {"512": [512], "256-256": [256, 256], "256-128-128": [256, 128, 128]}
 SMALL = {  # one of each kind, small enough for every test
@@ -36,7 +37,7 @@ def vgg16_features() -> list[nn.Module]:
 
 
 def test_the_heads_are_those_of_table_1():
-    assert set(TABLE_1) == set(TABLE_1_OF_THE_PAPER)
+    assert set(load_search_space("table1").head_list) == set(TABLE_1_OF_THE_PAPER)
     for head, widths in TABLE_1_OF_THE_PAPER.items():
         assert parse_head(head) == widths
         network = build_network(head, (1, 32, 32), 10, width=1 / 8)

@@ -31,6 +31,12 @@ def dominates(one: Sequence[float], other: Sequence[float], directions: Sequence
     return min(gains) >= 0 and max(gains) > 0
 
 
+def sampling_variance(accuracy: float, samples: int) -> float:
+    """Of a fraction, with two more successes and two more failures (Agresti and Coull), so that it is never 0."""
+    q = (accuracy * samples + 2) / (samples + 4)
+    return q * (1 - q) / samples
+
+
 def peeled(points: Sequence[Sequence[float]], directions: Sequence[str]) -> list[int]:
     """Pareto ranks by taking one front away after the other."""
     ranks = [-1] * len(points)
@@ -58,7 +64,7 @@ def test_hand_made_trials_look_like_those_of_an_objective():
 def test_the_threshold_is_one_standard_error_below_the_best():
     accuracies, samples = [0.90, 0.92, 0.97], 360
     mean = statistics.mean(accuracies)
-    error = math.sqrt(statistics.variance(accuracies) / 3 + mean * (1 - mean) / samples)
+    error = math.sqrt(statistics.variance(accuracies) / 3 + sampling_variance(mean, samples))
     best = [hand_made("16", seed=seed, accuracy=a, samples=samples) for seed, a in enumerate(accuracies)]
     within = hand_made("8", accuracy=mean - error + 1e-9, samples=samples)
     below = hand_made("4", accuracy=mean - error - 1e-9, samples=samples)
@@ -69,14 +75,39 @@ def test_the_threshold_is_one_standard_error_below_the_best():
 
 def test_with_one_seed_the_threshold_knows_the_validation_sample_alone():
     ranking = rank(study_of([hand_made("8", accuracy=0.8, samples=400), hand_made("4", accuracy=0.5, samples=400)]))
-    assert ranking.threshold == pytest.approx(0.8 - math.sqrt(0.8 * 0.2 / 400), abs=1e-12)
+    assert ranking.threshold == pytest.approx(0.8 - math.sqrt(sampling_variance(0.8, 400)), abs=1e-12)
     assert named(ranking.equal) == ["8"]
 
 
-def test_a_perfect_network_is_equal_to_perfect_ones_alone():
-    ranking = rank(study_of([hand_made("8", accuracy=1.0), hand_made("4", accuracy=0.999)]))
-    assert ranking.threshold == 1.0
-    assert named(ranking.equal) == ["8"]
+def test_a_perfect_network_is_not_ahead_of_one_that_misses_a_sample():
+    trials = [hand_made(head, accuracy=a, samples=360) for head, a in (("8", 1.0), ("4", 359 / 360), ("2", 0.99))]
+    assert named(rank(study_of(trials)).equal) == ["8", "4"]
+
+
+def test_a_training_that_was_repeated_counts_once():
+    once = [hand_made("8", seed=0, accuracy=0.8), hand_made("8", seed=1, accuracy=0.9)]
+    ranking = rank(study_of([*once, once[0], once[0]]))
+    assert ranking.networks["seeds"].tolist() == [2]
+    assert ranking.networks["accuracy"].tolist() == pytest.approx([0.85])
+    assert ranking.spread["accuracy"].tolist() == pytest.approx([statistics.stdev([0.8, 0.9])])
+
+
+def test_a_network_that_diverged_with_a_seed_is_not_feasible():
+    candidate = {"head": "8", "learning_rate": 0.1, "seed": 1}
+    lost = without_result(TrialState.PRUNED, "8", 1, {ATTRIBUTE: {"pruned": "the loss is nan", "candidate": candidate}})
+    ranking = rank(study_of([hand_made("8", accuracy=0.97), lost, hand_made("4", accuracy=0.9)]))
+    assert named(ranking.equal) == named(ranking.front) == ["4"]
+    assert ranking.networks.set_index("head")["diverged"].to_dict() == {"4": 0, "8": 1}
+
+
+def test_an_index_that_is_saturated_for_all_takes_no_part():
+    trials = [hand_made("8", accuracy=0.9, cell_count=199.0), hand_made("4", accuracy=0.89, cell_count=198.0)]
+    assert named(rank(study_of(trials)).equal) == ["4", "8"]
+    for trial in trials:
+        trial.user_attrs[ATTRIBUTE]["saturated"]["joint"] = ["cell_count"]
+    ranking = rank(study_of(trials))
+    assert ranking.silent["cell_count"] == "saturated for all"
+    assert named(ranking.equal) == ["8", "4"]
 
 
 def test_seeds_are_averaged_and_their_sample_deviation_is_the_spread():
@@ -206,7 +237,7 @@ def test_an_infeasible_network_is_neither_on_the_front_nor_equal():
     ranking = rank(study_of(trials))
     assert named(ranking.front) == ["2"]
     assert named(ranking.equal) == ["2", "3"]
-    assert ranking.threshold == pytest.approx(0.9 - math.sqrt(0.9 * 0.1 / 100))
+    assert ranking.threshold == pytest.approx(0.9 - math.sqrt(sampling_variance(0.9, 100)))
 
 
 def test_where_no_network_is_feasible_there_is_no_threshold_and_nobody_is_ahead():

@@ -168,7 +168,7 @@ def test_pareto_json_agrees_with_the_hand_made_study(folder: Path):
 def test_trials_csv_has_a_row_a_trial(study: optuna.Study, folder: Path):
     with (folder / "trials.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == [name for name in trials_frame(study).columns if name != "ranked"]
+    assert list(rows[0]) == [name for name in trials_frame(study).columns if name not in ("ranked", "diverged")]
     assert len(rows) == len(study.trials) == 8
     assert [row["number"] for row in rows] == [str(i) for i in range(8)]
     assert [row["state"] for row in rows] == [trial.state.name for trial in study.trials]
@@ -405,3 +405,10 @@ def test_on_a_full_disk_an_older_report_stays_whole(small_disk: Path):
 
 def test_files_of_a_report_can_be_read_by_others(folder: Path):
     assert all(os.stat(path).st_mode & 0o044 == 0o044 for path in folder.iterdir())
+
+
+def test_a_failure_that_was_retried_twice_names_the_last_retry():
+    failed = without_result(TrialState.FAIL, "8")
+    stopped = without_result(TrialState.FAIL, "8", attributes={"retry_of": 1})
+    (first, *_) = sentences_of([hand_made("4"), failed, stopped, hand_made("8", retry_of=None)])
+    assert first == "trial 1 (8 @ 0.1, seed 0) was interrupted and was retried as trial 2."

@@ -127,6 +127,16 @@ def test_the_dictionary_is_json_and_undefined_indices_are_null():
     assert "cell_count" in table["saturated"]["joint"]
 
 
+def test_arrays_and_a_single_index_name_are_taken():
+    network = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    inputs, labels = np.ones((5, 3), np.float32), np.zeros(5, np.int64)
+    assert score(network, (inputs, labels), indices="cell_count").joint == {"cell_count": 1}
+    with pytest.raises(InputError, match="data is a DataLoader"):
+        score(network, torch.utils.data.DataLoader(inputs))
+    with pytest.raises(InputError, match="labels are float64"):
+        score(network, (inputs, labels / 2))
+
+
 def test_weights_that_differ_give_other_scores(digits):
     network = build_network("32", digits.image_shape, 10, backbone="none")
     other = copy.deepcopy(network)

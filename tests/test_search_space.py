@@ -151,3 +151,10 @@ def test_the_same_errors_reach_python():
         Interval(0.1, 0.1)
     with pytest.raises(InputError, match=r"unknown search space 'tabel1'\. Known: .*table1"):
         load_search_space("tabel1")
+
+
+def test_a_lone_value_is_not_taken_for_a_list():
+    with pytest.raises(InputError, match=r"heads is '64'\. Give a list"):
+        SearchSpace(heads="64", learning_rates=[0.1])  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"learning_rates is 0\.1\. Give a list"):
+        SearchSpace(heads=["64"], learning_rates=0.1)  # type: ignore[arg-type]

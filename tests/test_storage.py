@@ -30,10 +30,11 @@ def test_a_run_that_raised_gives_the_lock_back_at_once(tmp_path: Path, url: str)
 
 
 def test_storages_that_take_many_processes_need_no_lock():
-    with only_process("postgresql+psycopg://me@host/db"), only_process("postgresql+psycopg://me@host/db"):
-        pass
-    with only_process("sqlite://"), only_process("sqlite://"):
-        pass
+    entered = []
+    for url in ("postgresql+psycopg://me@host/db", "sqlite://"):
+        with only_process(url), only_process(url):
+            entered.append(url)
+    assert len(entered) == 2
 
 
 def test_a_server_that_cannot_be_reached_is_named_without_its_password(tmp_path: Path):
@@ -119,7 +120,7 @@ def test_an_error_of_ones_own_callback_is_not_blamed_on_the_storage(tmp_path: Pa
     ("url", "shown"),
     [
         ("postgresql+psycopg://me:secret@host:5432/db", "postgresql+psycopg://me:***@host:5432/db"),
-        ("mysql+pymysql://me:secret@host/db?charset=utf8", "mysql+pymysql://me:***@host/db?charset=utf8"),
+        ("mysql+pymysql://me:secret@host/db?charset=utf8", "mysql+pymysql://me:***@host/db?***"),
         ("postgresql://me@host/db", "postgresql://me@host/db"),
         ("sqlite:///runs/digits/study.db", "sqlite:///runs/digits/study.db"),
         ("sqlite:////tmp/study.db", "sqlite:////tmp/study.db"),

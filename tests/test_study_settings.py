@@ -1,15 +1,17 @@
 """The settings of a study: what makes no sense is refused, and a study is gone on with as it was begun."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from command_line import SPACE, STUDY, refused, write_study
 from small_studies import run, settings_in
 
 from nas_relucode.errors import InputError
 from nas_relucode.search_space import load_search_space
-from nas_relucode.study_settings import CodeSettings, load_settings
+from nas_relucode.study_settings import CodeSettings, DataSettings, StudySettings, load_settings
 from nas_relucode.training import Recipe
 
 
@@ -147,10 +149,26 @@ def test_a_study_with_other_settings_is_refused_and_nothing_is_changed(
 
 
 def test_another_description_is_no_other_study(tmp_path: Path, finished: Path):
-    run(settings_in(tmp_path, description="said better"), f"sqlite:///{finished}/study.db")
+    study = run(settings_in(tmp_path, description="said better"), f"sqlite:///{finished}/study.db")
+    assert study.user_attrs["settings"]["description"] == settings_in(tmp_path).description
 
 
 def test_the_order_of_the_objectives_belongs_to_the_settings(tmp_path: Path, finished: Path):
     other_way_round = {"cell_count": "minimize", "accuracy": "maximize"}
     with pytest.raises(InputError, match="objectives"):
         run(settings_in(tmp_path, objectives=other_way_round), f"sqlite:///{finished}/study.db")
+
+
+def test_a_study_is_not_resumed_with_other_data(tmp_path: Path, url: str):
+    rng = np.random.default_rng(0)
+    file = tmp_path / "images.npz"
+
+    def images(samples: int) -> StudySettings:
+        x, y = rng.integers(0, 256, (samples, 4, 4)).astype(np.uint8), np.arange(samples) % 2
+        np.savez(file, x_train=x, y_train=y, x_test=x, y_test=y)
+        settings = settings_in(tmp_path)
+        return dataclasses.replace(settings, data=DataSettings(source=str(file)))
+
+    run(images(40), url)
+    with pytest.raises(InputError, match=r"other settings: data\.sha256 was"):
+        run(images(50), url)
