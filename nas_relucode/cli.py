@@ -38,10 +38,10 @@ from nas_relucode.report import (
     write_report,
 )
 from nas_relucode.scoring import Score, score
-from nas_relucode.settings import builtin_files
 from nas_relucode.storage import default_storage, open_storage, sqlite_path, storage_errors
 from nas_relucode.study import Plan, run_study
 from nas_relucode.study_settings import load_settings
+from nas_relucode.toml_files import builtin_files
 from nas_relucode.training import Epoch, pick_device
 
 
@@ -56,8 +56,12 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has seen enough
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - Python closes it at its end
         return 0
-    except (InputError, OSError) as error:
+    except InputError as error:
         return _fail(options, error, str(error), 2)
+    except OSError as error:
+        file = f"{error.filename} cannot be used ({error.strerror})" if error.filename else str(error.strerror or error)
+        advice = "Check that the folder is there, can be written to and is not full; the same command then goes on."
+        return _fail(options, error, f"{file}. {advice}", 2)
     except KeyboardInterrupt as error:
         return _fail(options, error, "interrupted. The same command goes on where this one stopped.", 1)
     except Exception as error:
@@ -186,7 +190,7 @@ def _write_report(study: optuna.Study, options: argparse.Namespace, storage: str
     if constant:
         print("\nThe same on the whole front: " + ", ".join(f"{k} = {v:.4g}" for k, v in constant.items()))
     if ranking.equal.empty:
-        print("\nNo network reaches the accuracy floor.")
+        print("\nNo network is feasible: all are below the accuracy floor or diverged.")
     else:
         print(f"\nEqually accurate with the best (at least {ranking.threshold:.4f}), in their order by the indices:\n")
         print(text_table(networks_table(ranking, ranking.equal)))

@@ -56,6 +56,11 @@ class Codes:
     def neurons(self) -> int:
         return sum(layer.neurons for layer in self.layers)
 
+    @property
+    def columns(self) -> np.ndarray:
+        """Which bits of a row are neurons, the others being filled with 0: int64, (neurons,)."""
+        return np.concatenate([np.arange(layer.neurons) + layer.start * WORD for layer in self.layers])
+
     def __getitem__(self, rows: Any) -> Codes:
         """The codes of the chosen samples; ``rows`` is a slice, a mask or an array of sample numbers."""
         return replace(self, words=self.words[rows])
@@ -75,9 +80,7 @@ class Codes:
         array([[1, 0, 1],
                [0, 0, 1]])
         """
-        unpacked = np.unpackbits(self.words.view(np.uint8), axis=1, bitorder="little").view(bool)
-        columns = [np.arange(layer.neurons) + layer.start * WORD for layer in self.layers]
-        return unpacked[:, np.concatenate(columns)] if columns else unpacked
+        return np.unpackbits(self.words.view(np.uint8), axis=1, bitorder="little").view(bool)[:, self.columns]
 
 
 def pack(bits: Any, name: str = "layer") -> Codes:

@@ -90,7 +90,7 @@ def bound(codes: Codes, theta: float | None) -> int:
 
 
 def ones_by_class(codes: Codes, labels: np.ndarray, classes: int) -> np.ndarray:
-    """How many samples of each class have each bit set: int64, (classes, words * 64), a few words at a time."""
+    """How many samples of each class have each bit set: int64, (classes, neurons), counted word by word."""
     order = np.argsort(labels, kind="stable")
     present, starts = np.unique(labels[order], return_index=True)
     ones = np.zeros((classes, codes.words.shape[1] * WORD), np.int64)
@@ -98,7 +98,7 @@ def ones_by_class(codes: Codes, labels: np.ndarray, classes: int) -> np.ndarray:
         column = np.ascontiguousarray(codes.words[order, word : word + 1]).view(np.uint8)
         bits = np.unpackbits(column, axis=1, bitorder="little")
         ones[present, word * WORD : (word + 1) * WORD] = np.add.reduceat(bits, starts, axis=0, dtype=np.int64)
-    return ones
+    return ones[:, codes.columns]
 
 
 def class_distance_sums(cells: Codes, class_counts: np.ndarray, theta: int) -> tuple[float, float]:

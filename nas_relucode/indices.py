@@ -64,9 +64,7 @@ class CodeSpace:
     def ones(self) -> np.ndarray:
         """Samples of each class with each bit set: int64, (classes, neurons). Without labels all are of one class."""
         labels = np.zeros(self.codes.samples, np.int64) if self.labels is None else self.labels
-        counts = ones_by_class(self.codes, labels, int(labels.max()) + 1)
-        used = np.concatenate([np.arange(layer.neurons) + layer.start * 64 for layer in self.codes.layers])
-        return counts[:, used]
+        return ones_by_class(self.codes, labels, int(labels.max()) + 1)
 
     @cached_property
     def class_distances(self) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import json
 import math
@@ -50,7 +51,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
     except OSError as error:
         raise OSError(error.errno, f"{path} cannot be written ({error.strerror or error})") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # on a read-only disk there is nothing to remove
+            temporary.unlink()
     return path
 
 
@@ -159,7 +161,7 @@ def _sections(
     sections: list[tuple[str, str, Table | None]] = []
     if math.isnan(ranking.threshold):
         sections.append(
-            ("Equally accurate networks", "No network is feasible: all are below the accuracy floor.", None)
+            ("Equally accurate networks", "No network is feasible: all are below the accuracy floor or diverged.", None)
         )
     else:
         order = [

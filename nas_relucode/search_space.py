@@ -11,7 +11,7 @@ from optuna.trial import BaseTrial
 
 from nas_relucode.errors import InputError
 from nas_relucode.networks import parse_head
-from nas_relucode.settings import parse, read_toml
+from nas_relucode.toml_files import parse, read_toml
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from nas_relucode.data import SOURCES
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.objective import check_accuracy_floor, check_objectives
 from nas_relucode.search_space import SearchSpace, load_search_space
-from nas_relucode.settings import parse, read_toml
+from nas_relucode.toml_files import parse, read_toml
 from nas_relucode.training import Recipe
 
 SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {

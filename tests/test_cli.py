@@ -351,3 +351,10 @@ def test_where_a_candidate_is_given_up_run_exits_with_1(here: Path, capsys: pyte
     (here / "space.toml").write_text('heads = ["4", "4-4", "999999-999999"]\nlearning_rates = [0.1]\n')
     assert main(["run", "own.toml", "-q", "--device", "cpu"]) == 1
     assert "1 candidates have no result" in capsys.readouterr().err
+
+
+def test_a_read_only_folder_is_named_with_what_to_do(small_disk: Path, capsys: pytest.CaptureFixture[str]):
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    error = refused(capsys, "copy", "digits", str(small_disk / "mine.toml"))
+    assert f"{small_disk}/mine.toml cannot be written (Read-only file system). Check that the folder" in error
+    assert list(small_disk.iterdir()) == []

@@ -9,7 +9,7 @@ PACKAGE = Path(nas_relucode.__file__).parent
 LEVELS = [
     ["errors"],
     ["codes", "hamming", "cells", "adjacency", "indices"],  # anybody's network: no training, no Optuna
-    ["data", "networks", "training", "settings"],
+    ["data", "networks", "training", "toml_files"],
     ["scoring"],
     ["search_space", "objective", "study_settings", "storage", "study", "ranking", "figures", "report"],
     ["cli", "__main__"],
