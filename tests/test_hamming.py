@@ -1,4 +1,4 @@
-"""Distances and pairs against brute force on bits, and the axioms of a metric (Definition 1)."""
+"""Distances against brute force on bits, and the axioms of a metric (Definition 1)."""
 
 import math
 
@@ -11,10 +11,18 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from torch import nn
 
-from nas_relucode import InputError, capture, distance_matrix, find_cells, pack, pairs_within
+from nas_relucode import (
+    InputError,
+    capture,
+    distance_blocks,
+    distance_histogram,
+    distance_matrix,
+    find_cells,
+    pack,
+)
 from nas_relucode.hamming import class_distance_sums, ones_by_class
 
-WIDTHS = st.sampled_from([1, 2, 5, 63, 64, 65, 200])
+WIDTHS = st.sampled_from([1, 2, 5, 63, 64, 65, 200, 1000])
 BITS = arrays.arrays(bool, st.tuples(st.integers(0, 12), WIDTHS))
 THETAS = st.one_of(st.integers(0, 5), st.integers(60, 300))
 
@@ -48,20 +56,6 @@ def test_the_adjacency_distance_is_zero_one_or_two(bits):
     assert np.array_equal(d == 0, equal)
 
 
-@given(BITS, THETAS)
-def test_pairs_within_theta_are_all_and_only_those(bits, theta):
-    pairs = pairs_within(pack(bits), theta)
-    distances = brute_force(bits, bits.shape[1])
-    first, second = np.nonzero(np.triu(distances <= theta, k=1))
-    assert np.array_equal(pairs.first, first)
-    assert np.array_equal(pairs.second, second)
-    assert np.array_equal(pairs.distance, distances[first, second])
-
-
-def test_more_pairs_than_first_expected_are_all_found():
-    assert len(pairs_within(pack(np.zeros((100, 3))), 0)) == 100 * 99 // 2
-
-
 def test_distances_agree_with_scipy_on_several_words():
     bits = np.random.default_rng(0).random((40, 700)) < 0.3
     other = np.random.default_rng(1).random((30, 700)) < 0.3
@@ -82,15 +76,15 @@ def test_class_distance_sums_are_those_over_all_pairs_of_samples(bits, classes, 
 @given(BITS.filter(len), st.randoms(use_true_random=False))
 def test_ones_are_counted_by_class_and_neuron(bits, random):
     labels = np.array([random.randrange(3) for _ in bits])
-    counts = ones_by_class(pack(bits), labels, 3)
-    assert np.array_equal(counts[:, : bits.shape[1]], [bits[labels == label].sum(axis=0) for label in range(3)])
-    assert (counts[:, bits.shape[1] :] == 0).all()
+    cells = find_cells(pack(bits))
+    counts = ones_by_class(cells.codes, cells.class_counts(labels, 3))
+    assert np.array_equal(counts, [bits[labels == label].sum(axis=0) for label in range(3)])
 
 
 @pytest.mark.parametrize("theta", [-1, 1.5, True])
 def test_theta_must_be_a_whole_number(theta):
     with pytest.raises(InputError, match=f"theta {theta}"):
-        pairs_within(pack(np.eye(2)), theta)
+        distance_matrix(pack(np.eye(2)), theta=theta)
 
 
 def test_codes_of_other_layers_have_no_distance():
@@ -104,4 +98,33 @@ def test_codes_of_other_layers_have_no_distance():
 def test_infinity_is_no_truncation():
     codes = pack(np.random.default_rng(0).random((9, 70)) < 0.5)
     assert np.array_equal(distance_matrix(codes, theta=math.inf), distance_matrix(codes))
-    assert len(pairs_within(codes, math.inf)) == 9 * 8 // 2
+
+
+@given(BITS, st.integers(1, 5))
+def test_blocks_are_the_matrix_a_few_rows_at_a_time(bits, rows):
+    codes = pack(bits)
+    blocks = list(distance_blocks(codes, rows=rows))
+    assert [start for start, _ in blocks] == list(range(0, len(bits), rows))
+    assert np.array_equal(
+        np.vstack([np.empty((0, len(bits))), *(block for _, block in blocks)]), distance_matrix(codes)
+    )
+
+
+@given(BITS, BITS)
+def test_a_histogram_counts_the_distances_of_all_pairs(bits, more):
+    d, width = brute_force(bits, bits.shape[1]), bits.shape[1]
+    assert np.array_equal(
+        distance_histogram(pack(bits)), np.bincount(d[np.triu_indices(len(bits), 1)], minlength=width + 1)
+    )
+    other = np.resize(more, (len(more), width))
+    d = (bits[:, None] != other[None]).sum(axis=2)
+    assert np.array_equal(distance_histogram(pack(bits), pack(other)), np.bincount(d.ravel(), minlength=width + 1))
+
+
+def test_tiles_of_a_large_matrix_fit_together():
+    bits = np.random.default_rng(0).random((700, 130)) < 0.5
+    ones = bits.astype(np.float32)
+    expected = np.rint(ones @ (1 - ones).T + (1 - ones) @ ones.T).astype(int)
+    assert np.array_equal(distance_matrix(pack(bits)), expected)
+    assert np.array_equal(distance_matrix(pack(bits), pack(bits[:600]), theta=60), np.minimum(expected[:, :600], 60))
+    assert np.array_equal(distance_histogram(pack(bits)), np.bincount(expected[np.triu_indices(700, 1)], minlength=131))

@@ -1,0 +1,316 @@
+"""The minimum spanning tree of codes under the Hamming distance, exactly: the graph of the cells for every theta."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from nas_relucode.codes import Codes
+from nas_relucode.words import BLOCK, compiled, distances_to, inlined, popcount
+
+GROUP = 64  # rows around one pivot, which are compared with another row at once
+FEW = 8192  # rows for which Prim's algorithm is as fast
+ROUND = 16  # groups that are compared with all before them, by any number of threads, before the tree grows
+NEIGHBOURS = 4  # groups whose pairs go into the first tree
+
+
+@dataclass(frozen=True)
+class SpanningTree:
+    """Edges of a minimum spanning tree, ordered by distance. Its distances are those of every such tree."""
+
+    first: np.ndarray  # int64, (rows - 1,)
+    second: np.ndarray  # int64, (rows - 1,)
+    distance: np.ndarray  # int64, (rows - 1,)
+
+    def __len__(self) -> int:
+        return len(self.distance)
+
+
+def spanning_tree(codes: Codes, *, threads: int | None = None) -> SpanningTree:
+    """A minimum spanning tree of the rows under the Hamming distance, exactly, in memory that grows with the rows.
+
+    A pair of rows is looked at only if its distance can be below the largest edge between them in the best tree so
+    far (an edge that is not is in no better tree). Rows lie in groups around pivots: the triangle inequality leaves
+    out most pairs of groups, and where the tree's edges are far below the typical distance most of the rest.
+    Time grows with the square of the rows, at a small fraction of a nanosecond a pair for trained networks.
+    ``threads`` (None: torch's) do not change the tree.
+
+    >>> from nas_relucode import pack
+    >>> tree = spanning_tree(pack([[0, 0, 0, 0], [0, 0, 0, 1], [1, 1, 1, 1]]))
+    >>> tree.first, tree.second, tree.distance
+    (array([0, 1]), array([1, 2]), array([1, 3]))
+    """
+    rows = np.ascontiguousarray(codes.words)
+    if len(rows) <= FEW:
+        return _tree(_prim(rows, np.ascontiguousarray(rows.T)))
+    order, groups = _grouped(rows)
+    rows = np.ascontiguousarray(rows[order])
+    edges = _grow(rows, groups, threads or torch.get_num_threads())
+    edges[1:] = order[edges[1:]]
+    return _tree(edges)
+
+
+def _tree(edges: np.ndarray) -> SpanningTree:
+    """From int64 (3, edges): distances and both ends."""
+    distance, ends = edges[0], np.sort(edges[1:], axis=0)
+    order = np.lexsort((ends[1], ends[0], distance))
+    return SpanningTree(ends[0, order], ends[1, order], distance[order])
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """Neighbouring rows, start <= row < stop, all within the radius of one row, the pivot."""
+
+    start: np.ndarray  # int64, (groups,)
+    stop: np.ndarray
+    pivot: np.ndarray
+    radius: np.ndarray
+
+
+def _grouped(rows: np.ndarray) -> tuple[np.ndarray, _Groups]:
+    """An order of the rows, and groups of it: rows with the same nearest pivot, near ones first, GROUP at a time."""
+    pivots = np.sort(np.random.default_rng(0).choice(len(rows), len(rows) // GROUP, replace=False))
+    radius, pivot = _nearest(rows[pivots], np.ascontiguousarray(rows.T))
+    order = np.lexsort((radius, pivot))
+    radius, pivot = radius[order], pivot[order]
+    place = np.empty(len(rows), np.int64)
+    place[order] = np.arange(len(rows))
+    begins = np.searchsorted(pivot, pivot, side="left")  # of the rows with the same pivot
+    start = np.flatnonzero((np.arange(len(rows)) - begins) % GROUP == 0)
+    stop = np.append(start[1:], len(rows))
+    return order, _Groups(start, stop, place[pivots[pivot[start]]], np.maximum.reduceat(radius, start))
+
+
+def _grow(rows: np.ndarray, groups: _Groups, threads: int) -> np.ndarray:
+    """The edges of the tree: int64, (3, rows - 1), distances and both ends."""
+    n = len(rows)
+    columns = np.ascontiguousarray(rows.T)
+    pivots = np.ascontiguousarray(rows[groups.pivot])
+    grouping = (groups.start, groups.stop, np.ascontiguousarray(pivots.T), pivots, groups.radius)
+    tree = _prim(pivots, np.ascontiguousarray(pivots.T))
+    tree[1:] = groups.pivot[tree[1:]]
+    sizes = groups.stop - groups.start
+    to_pivot = np.empty((3, n), np.int64)
+    to_pivot[1], to_pivot[2] = np.arange(n), np.repeat(groups.pivot, sizes)
+    to_pivot[0] = _distances(rows, to_pivot[1], to_pivot[2])
+    tree, forest = _kruskal(n, np.hstack([tree, to_pivot]))
+    tree, forest = _kruskal(n, np.hstack([tree, _near_groups(rows, columns, *grouping, *forest, NEIGHBOURS)]))
+
+    def compare(task: tuple[int, int]) -> tuple[np.ndarray, int]:
+        return _compare(rows, columns, *grouping, *forest, *task, 2 * n)
+
+    tasks = [(group, 0) for group in range(len(groups.start))]
+    found: list[np.ndarray] = []
+    with ThreadPoolExecutor(threads) as pool:
+        while tasks:
+            now, tasks = tasks[:ROUND], tasks[ROUND:]
+            results = list(pool.map(compare, now))
+            found += [edges for edges, _ in results]
+            rest = [(task[0], next_) for task, (_, next_) in zip(now, results, strict=True) if next_ <= task[0]]
+            tasks = rest + tasks
+            if rest or not tasks or sum(edges.shape[1] for edges in found) > n // 2:
+                tree, forest = _kruskal(n, np.hstack([tree, *found]))
+                found = []
+    return tree
+
+
+def _kruskal(n: int, edges: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The edges of a minimum spanning tree of n rows; and its forest: parents, links and heights of the rows."""
+    small = np.uint16 if edges[0].max() < 2**16 else np.int64  # numpy sorts 16 bits by counting
+    chosen, parent, link = _join(n, edges, np.argsort(edges[0].astype(small), kind="stable"))
+    return edges[:, chosen], (parent, link, _heights(parent, link))
+
+
+@compiled
+def _distances(rows, first, second):  # type: ignore[no-untyped-def]  # pragma: no cover
+    out = np.empty(first.shape[0], np.int64)
+    for k in range(first.shape[0]):
+        total = np.uint64(0)
+        for word in range(rows.shape[1]):
+            total += popcount(rows[first[k], word] ^ rows[second[k], word])
+        out[k] = total
+    return out
+
+
+@compiled
+def _nearest(pivots, columns):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """The distance to the nearest pivot and its number, for each column."""
+    n = columns.shape[1]
+    best = np.empty(n, np.uint64)
+    out = np.empty(BLOCK, np.uint64)
+    for start in range(0, n, BLOCK):
+        stop = min(n, start + BLOCK)
+        nearest = best[start:stop]
+        nearest[:] = np.uint64(0xFFFFFFFFFFFFFFFF)
+        for k in range(pivots.shape[0]):
+            distances_to(pivots[k], columns, start, stop, out)
+            for j in range(stop - start):
+                nearest[j] = min(nearest[j], (out[j] << np.uint64(32)) | np.uint64(k))
+    return (best >> np.uint64(32)).astype(np.int64), (best & np.uint64(0xFFFFFFFF)).astype(np.int64)
+
+
+@compiled
+def _prim(rows, columns):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Prim's algorithm: int64, (3, rows - 1), distances and both ends. A key is a distance and the row it is to."""
+    n = rows.shape[0]
+    edges = np.empty((3, max(0, n - 1)), np.int64)
+    keys = np.full(n, 0x7FFFFFFFFFFFFFFF, np.uint64)
+    inside = np.zeros(n, np.uint64)  # the top bit is set once a row is in the tree: its key is then never the least
+    out = np.empty(BLOCK, np.uint64)
+    row = np.int64(0)
+    for k in range(n - 1):
+        inside[row] = np.uint64(0x8000000000000000)
+        keys[row] |= np.uint64(0x8000000000000000)
+        least = np.uint64(0xFFFFFFFFFFFFFFFF)
+        for start in range(0, n, BLOCK):
+            stop = min(n, start + BLOCK)
+            distances_to(rows[row], columns, start, stop, out)
+            key, used = keys[start:stop], inside[start:stop]
+            for j in range(stop - start):
+                key[j] = min(key[j], (out[j] << np.uint64(32)) | np.uint64(row) | used[j])
+                least = min(least, (key[j] & np.uint64(0xFFFFFFFF00000000)) | np.uint64(start + j))
+        nearest = np.int64(least & np.uint64(0xFFFFFFFF))
+        edges[0, k] = np.int64(least >> np.uint64(32))
+        edges[1, k], edges[2, k] = np.int64(keys[nearest] & np.uint64(0xFFFFFFFF)), nearest
+        row = nearest
+    return edges
+
+
+@compiled
+def _join(n, edges, order):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Kruskal's algorithm by union of trees of rows, the smaller below the larger, without shortening any path.
+
+    Of each row: its parent, and the distance at which it was linked to it; links grow along every path to the root.
+    """
+    parent, size = np.arange(n), np.ones(n, np.int64)
+    link = np.full(n, 0x7FFFFFFFFFFFFFFF, np.int64)
+    chosen, found = np.empty(max(0, n - 1), np.int64), 0
+    for edge in order:
+        a, b = edges[1, edge], edges[2, edge]
+        while parent[a] != a:
+            a = parent[a]
+        while parent[b] != b:
+            b = parent[b]
+        if a == b:
+            continue
+        if size[a] > size[b]:
+            a, b = b, a
+        parent[a], link[a] = b, edges[0, edge]
+        size[b] += size[a]
+        chosen[found] = edge
+        found += 1
+        if found == n - 1:
+            break
+    return chosen[:found], parent, link
+
+
+@inlined
+def _largest_edge(a, b, parent, link):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """The largest edge on the tree's path between two rows: where their paths to the root meet."""
+    largest = np.int64(0)
+    while a != b:
+        if link[a] <= link[b]:
+            largest, a = link[a], parent[a]
+        else:
+            largest, b = link[b], parent[b]
+    return largest
+
+
+@compiled
+def _heights(parent, link):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """The largest edge between each row and the root: no pair has a larger edge between it than its higher row."""
+    n = parent.shape[0]
+    root = 0
+    while parent[root] != root:
+        root = parent[root]
+    heights = np.empty(n, np.uint64)
+    for row in range(n):
+        heights[row] = np.uint64(_largest_edge(row, root, parent, link))
+    return heights
+
+
+@compiled
+def _pairs_of_groups(rows, columns, a, b, starts, stops, wanted, parent, link, heights, edges, found, out):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Adds the pairs of two groups that are shorter than the largest edge between them to ``edges``."""
+    start, stop = starts[b], stops[b]
+    high = heights[start:stop]
+    for k in range(wanted.shape[0]):
+        i = wanted[k]
+        distances_to(rows[i], columns, start, stop, out)
+        near = np.int64(0)
+        for j in range(stop - start):
+            near += np.int64(out[j] < max(heights[i], high[j]))
+        if near == 0:
+            continue
+        for j in range(i + 1 - start if a == b else 0, stop - start):
+            d = np.int64(out[j])
+            if out[j] < max(heights[i], high[j]) and d < _largest_edge(i, start + j, parent, link):
+                if found == edges.shape[1]:
+                    wider = np.empty((3, 2 * found), np.int64)
+                    wider[:, :found] = edges
+                    edges = wider
+                edges[0, found], edges[1, found], edges[2, found] = d, i, start + j
+                found += 1
+    return edges, found
+
+
+@compiled
+def _near_groups(  # type: ignore[no-untyped-def]  # pragma: no cover
+    rows, columns, starts, stops, pivot_columns, pivots, radius, parent, link, heights, neighbours
+):
+    """The pairs within each group and with the groups of its nearest pivots, as `_compare` finds them."""
+    count = starts.shape[0]
+    edges, found = np.empty((3, 1024), np.int64), 0
+    out, to_pivots = np.empty(GROUP, np.uint64), np.empty(count, np.uint64)
+    for b in range(count):
+        distances_to(pivots[b], pivot_columns, 0, count, to_pivots)
+        for _ in range(min(neighbours + 1, count)):
+            a = np.argmin(to_pivots)
+            to_pivots[a] = np.uint64(0xFFFFFFFFFFFFFFFF)
+            edges, found = _pairs_of_groups(
+                rows,
+                columns,
+                a,
+                b,
+                starts,
+                stops,
+                np.arange(starts[a], stops[a]),
+                parent,
+                link,
+                heights,
+                edges,
+                found,
+                out,
+            )
+    return edges[:, :found].copy()
+
+
+@compiled
+def _compare(  # type: ignore[no-untyped-def]  # pragma: no cover
+    rows, columns, starts, stops, pivot_columns, pivots, radius, parent, link, heights, b, first, enough
+):
+    """The pairs of group b with the groups first..b that can improve the tree, and the group to go on with."""
+    edges, found = np.empty((3, 1024), np.int64), 0
+    out, to_pivots, wanted = np.empty(GROUP, np.uint64), np.empty(b + 1, np.uint64), np.empty(GROUP, np.int64)
+    high = heights[starts[b] : stops[b]].max()
+    distances_to(pivots[b], pivot_columns, 0, b + 1, to_pivots)
+    for a in range(first, b + 1):
+        if found > enough:
+            return edges[:, :found].copy(), a
+        start, stop = starts[a], stops[a]
+        highest = max(high, heights[start:stop].max())
+        if np.int64(to_pivots[a]) >= radius[a] + radius[b] + np.int64(highest):
+            continue
+        distances_to(pivots[b], columns, start, stop, out)
+        count = 0
+        for i in range(start, stop):
+            if np.int64(out[i - start]) < radius[b] + np.int64(max(high, heights[i])):
+                wanted[count] = i
+                count += 1
+        edges, found = _pairs_of_groups(
+            rows, columns, a, b, starts, stops, wanted[:count], parent, link, heights, edges, found, out
+        )
+    return edges[:, :found].copy(), b + 1
