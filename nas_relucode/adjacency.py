@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from nas_relucode.cells import Cells
-from nas_relucode.hamming import Pairs, pairs_within
+from nas_relucode.neighbours import Pairs, pairs_within
+from nas_relucode.words import compiled
 
 
 @dataclass(frozen=True)
@@ -27,10 +26,8 @@ class AdjacencyGraph:
 
     @cached_property
     def component_of(self) -> np.ndarray:
-        """The component of each cell: (cells,)."""
-        weights = np.ones(len(self.edges), np.int8)
-        matrix = coo_array((weights, (self.edges.first, self.edges.second)), shape=(self.cells, self.cells))
-        return np.asarray(connected_components(matrix, directed=False)[1], np.int64)
+        """The component of each cell, numbered by their first cells: int64, (cells,)."""
+        return components(self.cells, self.edges.first, self.edges.second)
 
     @cached_property
     def component_sizes(self) -> np.ndarray:
@@ -53,3 +50,26 @@ def adjacency_graph(cells: Cells, *, theta: int = 1) -> AdjacencyGraph:
     (1, array([2, 1]), array([1, 1, 0]))
     """
     return AdjacencyGraph(len(cells), theta, pairs_within(cells.codes, theta))
+
+
+@compiled
+def components(n, first, second):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """The connected component of each of n nodes, numbered by their first nodes, by union and find: int64, (n,)."""
+    parent = np.arange(n)  # of a node: one of its component with a smaller number, or itself
+    for edge in range(first.shape[0]):
+        a, b = first[edge], second[edge]
+        while parent[a] != a:
+            parent[a] = parent[parent[a]]
+            a = parent[a]
+        while parent[b] != b:
+            parent[b] = parent[parent[b]]
+            b = parent[b]
+        parent[max(a, b)] = min(a, b)
+    found, count = np.empty(n, np.int64), 0
+    for node in range(n):
+        if parent[node] == node:
+            found[node] = count
+            count += 1
+        else:
+            found[node] = found[parent[node]]
+    return found

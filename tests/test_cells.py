@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import nas_relucode.cells as cells_module
 from nas_relucode import InputError, find_cells, pack
+from nas_relucode.cells import CellTable
 
 FEW_BITS = arrays.arrays(bool, st.tuples(st.integers(0, 30), st.sampled_from([0, 1, 3, 64, 65])), fill=st.just(False))
 
@@ -27,13 +29,48 @@ def test_cells_are_the_distinct_codes_with_their_samples(bits):
 
 
 @given(FEW_BITS, st.randoms(use_true_random=False))
-def test_cells_do_not_depend_on_the_order_of_the_samples(bits, random):
+def test_the_order_of_the_samples_decides_the_order_of_the_cells_and_nothing_else(bits, random):
     order = list(range(len(bits)))
     random.shuffle(order)
     cells, shuffled = find_cells(pack(bits)), find_cells(pack(bits[order]))
-    assert np.array_equal(cells.codes.words, shuffled.codes.words)
-    assert np.array_equal(cells.sizes, shuffled.sizes)
-    assert np.array_equal(cells.cell_of[order], shuffled.cell_of)
+    sizes = dict(zip(rows(cells.codes), cells.sizes, strict=True))
+    assert dict(zip(rows(shuffled.codes), shuffled.sizes, strict=True)) == sizes
+    assert (np.diff(cells.first) > 0).all()
+
+
+@given(FEW_BITS, st.integers(1, 9))
+def test_a_batch_at_a_time_gives_the_same_cells(bits, batch):
+    codes, whole = pack(bits), find_cells(pack(bits))
+    table = CellTable(codes.layers)
+    parts = [table.add(codes.words[start : start + batch]) for start in range(0, len(bits), batch)]
+    cells = table.cells(np.concatenate([np.empty(0, np.int64), *parts]))
+    for name in ("sizes", "first", "cell_of"):
+        assert np.array_equal(getattr(cells, name), getattr(whole, name))
+    assert np.array_equal(cells.codes.words, whole.codes.words)
+
+
+def test_a_table_that_grows_many_times_loses_no_cell():
+    numbers = np.random.default_rng(0).integers(0, 30_000, 100_000).astype(np.uint64)
+    table = CellTable(pack(np.zeros((1, 64))).layers)
+    parts = [table.add(part[:, None]) for part in np.array_split(numbers, 300)]
+    cells = table.cells(np.concatenate(parts))
+    distinct, counts = np.unique(numbers, return_counts=True)
+    assert dict(zip(cells.codes.words[:, 0].tolist(), cells.sizes.tolist(), strict=True)) == dict(
+        zip(distinct.tolist(), counts.tolist(), strict=True)
+    )
+    assert np.array_equal(cells.codes.words[cells.cell_of, 0], numbers)
+
+
+def test_codes_with_equal_hashes_are_different_cells(monkeypatch):
+    """Every row gets the same hash, by the compiled function run as Python: only the codes tell cells apart."""
+    bits = np.random.default_rng(0).random((50, 70)) < 0.02
+    codes = pack(bits)
+    monkeypatch.setattr(cells_module, "row_hash", lambda *_: np.uint64(12345 << 32))
+    sizes, first, cell_of = (np.zeros(50, np.int64) for _ in range(3))
+    slots = cells_module._slots(50)
+    count = cells_module._insert.py_func(codes.words, slots, codes.words, first, sizes, 0, 0, False, cell_of)
+    assert np.array_equal(cell_of, find_cells(codes).cell_of)
+    assert count == len(np.unique(bits, axis=0))
 
 
 @given(FEW_BITS.filter(len), st.randoms(use_true_random=False))
