@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from nas_relucode.data import SOURCES, load_data
 from nas_relucode.errors import InputError, unknown
+from nas_relucode.files import write_atomically
 from nas_relucode.indices import INDICES
 from nas_relucode.networks import BACKBONES
 from nas_relucode.objective import ATTRIBUTE
@@ -34,7 +35,6 @@ from nas_relucode.report import (
     number,
     retries,
     text_table,
-    write_atomically,
     write_report,
 )
 from nas_relucode.scoring import Score, score
@@ -121,6 +121,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--layers", nargs="+", default=["all"], help="names, prefixes or globs of layers (all)")
     command.add_argument("--indices", nargs="+", help="names of indices (all)")
     command.add_argument("--split", default="train", help="train, test or all (train)")
+    command.add_argument("--mode", default="eval", help="eval, or train: batch statistics, for initialisation (eval)")
+    command.add_argument("--preset", default="paper", help="paper, or released_code: bits of activations >= 1 (paper)")
+    command.add_argument("--maps", default="pixel", help="bits of convolution maps: pixel, channel or pooled (pixel)")
+    command.add_argument("--also", nargs="+", default=[], help="smooth activations to read at 0: gelu, silu, ...")
     command.add_argument("--graph-theta", type=int, default=1, help="cells are joined up to this distance (1)")
     command.add_argument("--distance-theta", type=int, help="distances are truncated here (never)")
     command.add_argument("--batch-size", type=int, default=512, help="samples in one forward pass (512)")
@@ -218,6 +222,11 @@ def _score(options: argparse.Namespace) -> int:
             layers=options.layers,
             indices=options.indices,
             split=options.split,
+            held_out="test" if options.split == "train" else None,
+            mode=options.mode,
+            preset=options.preset,
+            maps=options.maps,
+            also=options.also,
             graph_theta=options.graph_theta,
             distance_theta=options.distance_theta,
             batch_size=options.batch_size,

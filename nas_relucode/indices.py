@@ -5,101 +5,31 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
-from nas_relucode.adjacency import AdjacencyGraph, adjacency_graph
-from nas_relucode.cells import Cells, find_cells
-from nas_relucode.codes import Codes
+from nas_relucode import initialisation, knn
+from nas_relucode.code_space import CodeSpace
 from nas_relucode.errors import InputError, unknown
-from nas_relucode.hamming import bound, class_distance_sums, ones_by_class
+from nas_relucode.evidence import NEEDS, Evidence, known
+from nas_relucode.hamming import bound
 
-
-@dataclass(frozen=True)
-class CodeSpace:
-    """What an index reads: the codes of a sample, of one layer or joint, and what is known of the samples."""
-
-    codes: Codes
-    labels: np.ndarray | None = None  # int64, (samples,)
-    correct: np.ndarray | None = None  # bool, (samples,): the network's class is the label
-    parameters: int | None = None  # of the whole network
-    graph_theta: int = 1  # cells are joined up to this distance
-    distance_theta: int | None = None  # distances are truncated here; None stands for infinity
-
-    def __post_init__(self) -> None:
-        if self.codes.samples == 0 or self.codes.neurons == 0:
-            raise InputError(
-                f"there are {self.codes.samples} codes of {self.codes.neurons} neurons. Give at least one."
-            )
-        for name, kind in {"labels": np.int64, "correct": np.bool_}.items():
-            given = getattr(self, name)
-            if given is None:
-                continue
-            array = np.asarray(given)
-            if array.shape != (self.codes.samples,) or (
-                name == "labels" and (array.dtype.kind not in "iu" or array.min() < 0)
-            ):
-                raise InputError(
-                    f"{name} are {array.dtype} of shape {array.shape} for {self.codes.samples} samples. "
-                    "Give one a sample: labels are whole numbers from 0, correct is true or false."
-                )
-            object.__setattr__(self, name, array.astype(kind))
-
-    @cached_property
-    def cells(self) -> Cells:
-        return find_cells(self.codes)
-
-    @cached_property
-    def graph(self) -> AdjacencyGraph:
-        return adjacency_graph(self.cells, theta=self.graph_theta)
-
-    @cached_property
-    def class_counts(self) -> np.ndarray:
-        """Samples of each class in each cell: int64, (cells, classes)."""
-        assert self.labels is not None
-        return self.cells.class_counts(self.labels)
-
-    @cached_property
-    def ones(self) -> np.ndarray:
-        """Samples of each class with each bit set: int64, (classes, neurons). Without labels all are of one class."""
-        labels = np.zeros(self.codes.samples, np.int64) if self.labels is None else self.labels
-        return ones_by_class(self.codes, labels, int(labels.max()) + 1)
-
-    @cached_property
-    def class_distances(self) -> tuple[float, float]:
-        """Mean truncated distance of two samples of one class, and of two classes; NaN where there is no such pair."""
-        sizes = self.class_counts.sum(axis=0)
-        samples = sizes.sum()
-        within_pairs = (sizes * (sizes - 1) // 2).sum()
-        between_pairs = samples * (samples - 1) // 2 - within_pairs
-        if bound(self.codes, self.distance_theta) == self.codes.neurons:
-            # Not truncated: neuron by neuron, the pairs that differ are those of a sample with and one without the bit.
-            ones = self.ones.sum(axis=0)
-            within = float((self.ones * (sizes[:, None] - self.ones)).sum())
-            between = float((ones * (samples - ones)).sum()) - within
-        else:
-            assert self.distance_theta is not None
-            within, between = class_distance_sums(self.cells.codes, self.class_counts, self.distance_theta)
-        return (
-            float(within / within_pairs) if within_pairs else math.nan,
-            float(between / between_pairs) if between_pairs else math.nan,
-        )
-
-    @property
-    def most_cells(self) -> int:
-        """The number of cells that the sample could occupy at most."""
-        return min(self.codes.samples, 2 ** min(self.codes.neurons, 62))
+NEIGHBOURS = 5  # that vote
+KERNEL_SAMPLES = 128  # of NASWOT's kernel, as published
+PATTERN_SAMPLES = 16  # of SWAP's patterns, as published
+MANY_CELLS = 100_000  # beyond, indices that compare all cells with all are computed only by name
 
 
 @dataclass(frozen=True)
 class Index:
     """How to compute an index and how to read it."""
 
-    compute: Callable[[CodeSpace], float]
-    range: Callable[[CodeSpace], tuple[float, float]]
+    compute: Callable[[Evidence], float]
+    range: Callable[[Evidence], tuple[float, float]]
     direction: str | None = None  # "minimize" or "maximize" where there is a reason to prefer; else the study decides
-    needs: tuple[str, ...] = ()  # fields of CodeSpace that must not be None
+    needs: tuple[str, ...] = ()  # fields of Evidence that must not be None, among NEEDS
+    joint: bool = False  # of the whole network: it has no value for a layer
+    all_pairs: bool = False  # all cells are compared with all: the time grows with their square
 
     @property
     def meaning(self) -> str:
@@ -107,191 +37,308 @@ class Index:
         return (self.compute.__doc__ or "").split("\n")[0]
 
 
-def cell_count(space: CodeSpace) -> float:
+def cell_count(of: Evidence) -> float:
     """Occupied cells: the number of distinct codes (section 3 of the paper).
 
     Fewer and larger cells go with robustness (Croce et al. 2018, cited there).
     """
-    return float(len(space.cells))
+    return float(len(of.cells))
 
 
-def correct_cell_count(space: CodeSpace) -> float:
+def correct_cell_count(of: Evidence) -> float:
     """Cells that hold at least one correctly classified sample (Figure 1)."""
-    return float(len(np.unique(space.cells.cell_of[space.correct])))
+    return float(np.count_nonzero(known(of.correct_counts)))
 
 
-def cells_per_sample(space: CodeSpace) -> float:
+def cells_per_sample(of: Evidence) -> float:
     """Occupied cells / samples. At 1 each sample is alone, and the count tells the sample's size."""
-    return len(space.cells) / space.codes.samples
+    return len(of.cells) / of.samples
 
 
-def singleton_fraction(space: CodeSpace) -> float:
+def singleton_fraction(of: Evidence) -> float:
     """The fraction of the occupied cells that hold one sample."""
-    return float(np.mean(space.cells.sizes == 1))
+    return float(np.mean(of.cells.sizes == 1))
 
 
-def occupancy_entropy(space: CodeSpace) -> float:
+def occupancy_entropy(of: Evidence) -> float:
     """Entropy in bits of the cell of a sample: -sum p log2 p with p = size / samples."""
-    p = space.cells.sizes / space.codes.samples
+    p = of.cells.sizes / of.samples
     return float(abs(-(p * np.log2(p)).sum()))
 
 
-def cell_purity(space: CodeSpace) -> float:
+def cell_purity(of: Evidence) -> float:
     """The fraction of the samples that have the most frequent label of their cell."""
-    return float(space.class_counts.max(axis=1).sum()) / space.codes.samples
+    return float(known(of.class_counts).max(axis=1).sum()) / of.samples
 
 
-def edge_count(space: CodeSpace) -> float:
+def edge_count(of: Evidence) -> float:
     """Pairs of occupied cells whose codes are at most graph_theta bits apart; adjacent cells at 1 (Lemma 1)."""
-    return float(len(space.graph.edges))
+    return float(len(of.graph.edges))
 
 
-def component_count(space: CodeSpace) -> float:
+def component_count(of: Evidence) -> float:
     """Connected components of the graph of the occupied cells."""
-    return float(len(space.graph.component_sizes))
+    return float(len(of.graph.component_sizes))
 
 
-def largest_component_share(space: CodeSpace) -> float:
+def largest_component_share(of: Evidence) -> float:
     """The fraction of the occupied cells that lie in the largest connected component."""
-    return float(space.graph.component_sizes.max()) / len(space.cells)
+    return float(of.graph.component_sizes.max()) / len(of.cells)
 
 
-def isolated_cell_fraction(space: CodeSpace) -> float:
+def isolated_cell_fraction(of: Evidence) -> float:
     """The fraction of the occupied cells without a neighbour in the graph."""
-    return float(np.mean(space.graph.degrees == 0))
+    return float(np.mean(of.graph.degrees == 0))
 
 
-def within_class_distance(space: CodeSpace) -> float:
+def within_class_distance(of: Evidence) -> float:
     """Mean of min(d_H, distance_theta) over the pairs of samples of one class; NaN if there is no such pair."""
-    return space.class_distances[0]
+    return of.class_distances[0]
 
 
-def between_class_distance(space: CodeSpace) -> float:
+def between_class_distance(of: Evidence) -> float:
     """Mean of min(d_H, distance_theta) over the pairs of samples of two classes; NaN if there is no such pair."""
-    return space.class_distances[1]
+    return of.class_distances[1]
 
 
-def class_distance_ratio(space: CodeSpace) -> float:
+def class_distance_ratio(of: Evidence) -> float:
     """within_class_distance / between_class_distance; below 1 classes are apart in the code space."""
-    within, between = space.class_distances
+    within, between = of.class_distances
     return within / between if between else math.nan
 
 
-def dead_neuron_fraction(space: CodeSpace) -> float:
+def dead_neuron_fraction(of: Evidence) -> float:
     """The fraction of the neurons whose bit is 0 for every sample."""
-    return float(np.mean(space.ones.sum(axis=0) == 0))
+    return float(np.mean(of.ones.sum(axis=0) == 0))
 
 
-def always_on_fraction(space: CodeSpace) -> float:
+def always_on_fraction(of: Evidence) -> float:
     """The fraction of the neurons whose bit is 1 for every sample."""
-    return float(np.mean(space.ones.sum(axis=0) == space.codes.samples))
+    return float(np.mean(of.ones.sum(axis=0) == of.samples))
 
 
-def parameter_count(space: CodeSpace) -> float:
+def connecting_theta_50(of: Evidence) -> float:
+    """The smallest theta at which one component holds half of the occupied cells (single linkage); 0 for one cell.
+
+    Unlike the graph at distance 1 it tells networks apart whose cells all lie further from each other.
+    """
+    return float(of.connectivity.theta_connecting(0.5))
+
+
+def connecting_theta_90(of: Evidence) -> float:
+    """The smallest theta at which one component holds 90 % of the occupied cells (single linkage); 0 for one cell."""
+    return float(of.connectivity.theta_connecting(0.9))
+
+
+def connecting_theta_100(of: Evidence) -> float:
+    """The smallest theta that connects all occupied cells: the longest edge of their spanning tree; 0 for one cell."""
+    return float(of.connectivity.theta_connecting(1.0))
+
+
+def nearest_cell_distance(of: Evidence) -> float:
+    """Mean Hamming distance of an occupied cell to the nearest other; NaN for a single cell."""
+    nearest = of.connectivity.nearest_distances
+    return float(nearest.mean()) if len(nearest) > 1 else math.nan
+
+
+def dendrogram_purity(of: Evidence) -> float:
+    """How pure the smallest single-linkage cluster of cells around two samples of one class is in it, on average.
+
+    1 if each class comes together before another joins it; NaN if no class has two samples (Heller and Ghahramani,
+    "Bayesian Hierarchical Clustering", ICML 2005).
+    """
+    return of.connectivity.dendrogram_purity(known(of.class_counts))
+
+
+def knn_accuracy(of: Evidence) -> float:
+    """The fraction of the samples that the 5 nearest other samples in the code space vote into their class.
+
+    Leave-one-out; ties at the fifth distance all vote. NaN for a single sample.
+    """
+    return knn.knn_accuracy(of.codes, known(of.class_counts), k=NEIGHBOURS)
+
+
+def new_cell_fraction(of: Evidence) -> float:
+    """The fraction of the held-out samples that lie in a cell without any sample (section 3: non-empty cells)."""
+    assert of.held_out is not None
+    return float(of.held_out.cells.sizes[~of.held_out.occupied_by(of.space)].sum()) / of.held_out.samples
+
+
+def varying_neurons(of: Evidence) -> float:
+    """Effective number of varying neurons: the sum of the entropies in bits of their bits, -p log2 p - q log2 q.
+
+    A neuron that is on for p of the samples counts for up to 1, a constant one for 0; the sum bounds the entropy of
+    the codes, occupancy_entropy.
+    """
+    p = of.ones.sum(axis=0) / of.samples
+    p = p[(p > 0) & (p < 1)]
+    return float(-(p * np.log2(p) + (1 - p) * np.log2(1 - p)).sum())
+
+
+def logdet_kernel(of: Evidence) -> float:
+    """NASWOT: log |det K|, K = neurons - d_H, of the first 128 samples; NaN where two of their codes are equal.
+
+    Published for networks at initialisation in train mode (Mellor et al., "Neural Architecture Search without
+    Training", ICML 2021).
+    """
+    return initialisation.logdet_kernel(of.space.sample_codes(KERNEL_SAMPLES))
+
+
+def distinct_patterns(of: Evidence) -> float:
+    """SWAP: distinct columns of the samples x neurons bit matrix of the first 16 samples.
+
+    Published for networks at initialisation (Peng et al., "SWAP-NAS", ICLR 2024). TE-NAS' number of distinct codes
+    (Chen et al., ICLR 2021) is cell_count of a batch.
+    """
+    return initialisation.distinct_patterns(of.space.sample_codes(PATTERN_SAMPLES))
+
+
+def segment_transitions(of: Evidence) -> float:
+    """Mean number of cell borders between two samples of one class, on the straight segment between them.
+
+    Exact, after Sotoudeh and Thakur, "Computing Linear Restrictions of Neural Networks", NeurIPS 2019. NaN if no
+    class has two samples. Computed where it is asked for.
+    """
+    transitions = known(of.transitions)
+    return float(transitions.mean()) if len(transitions) else math.nan
+
+
+def parameter_count(of: Evidence) -> float:
     """Parameters of the whole network, counted once where shared."""
-    assert space.parameters is not None
-    return float(space.parameters)
+    assert of.parameters is not None
+    return float(of.parameters)
 
 
-def _cells(space: CodeSpace) -> tuple[float, float]:
-    return 1.0, float(space.most_cells)
+def _cells(of: Evidence) -> tuple[float, float]:
+    return 1.0, float(of.most_cells)
 
 
-def _correct_cells(space: CodeSpace) -> tuple[float, float]:
-    assert space.correct is not None
-    return 0.0, float(min(int(space.correct.sum()), space.most_cells))
+def _correct_cells(of: Evidence) -> tuple[float, float]:
+    return 0.0, float(min(int(known(of.correct_counts).sum()), of.most_cells))
 
 
-def _share_of_samples(space: CodeSpace) -> tuple[float, float]:
-    return 1 / space.codes.samples, space.most_cells / space.codes.samples
+def _share_of_samples(of: Evidence) -> tuple[float, float]:
+    return 1 / of.samples, of.most_cells / of.samples
 
 
-def _entropy(space: CodeSpace) -> tuple[float, float]:
-    return 0.0, math.log2(space.most_cells)
+def _entropy(of: Evidence) -> tuple[float, float]:
+    return 0.0, math.log2(of.most_cells)
 
 
-def _purity(space: CodeSpace) -> tuple[float, float]:
-    return float(space.class_counts.sum(axis=0).max()) / space.codes.samples, 1.0
+def _purity(of: Evidence) -> tuple[float, float]:
+    return float(known(of.class_counts).sum(axis=0).max()) / of.samples, 1.0
 
 
-def _edges(space: CodeSpace) -> tuple[float, float]:
-    return 0.0, len(space.cells) * (len(space.cells) - 1) / 2
+def _edges(of: Evidence) -> tuple[float, float]:
+    return 0.0, len(of.cells) * (len(of.cells) - 1) / 2
 
 
-def _components(space: CodeSpace) -> tuple[float, float]:
-    return 1.0, float(len(space.cells))
+def _components(of: Evidence) -> tuple[float, float]:
+    return 1.0, float(len(of.cells))
 
 
-def _share_of_cells(space: CodeSpace) -> tuple[float, float]:
-    return 1 / len(space.cells), 1.0
+def _share_of_cells(of: Evidence) -> tuple[float, float]:
+    return 1 / len(of.cells), 1.0
 
 
-def _distance(space: CodeSpace) -> tuple[float, float]:
-    return 0.0, float(bound(space.codes, space.distance_theta))
+def _distance(of: Evidence) -> tuple[float, float]:
+    return 0.0, float(bound(of.codes, of.distance_theta))
 
 
-def _fraction(space: CodeSpace) -> tuple[float, float]:
+def _neurons(of: Evidence) -> tuple[float, float]:
+    return 0.0, float(of.codes.neurons)
+
+
+def _nearest(of: Evidence) -> tuple[float, float]:
+    return 1.0, float(of.codes.neurons)
+
+
+def _logdet(of: Evidence) -> tuple[float, float]:
+    return 0.0, min(KERNEL_SAMPLES, of.samples) * math.log(of.codes.neurons)
+
+
+def _patterns(of: Evidence) -> tuple[float, float]:
+    return 1.0, float(min(of.codes.neurons, 2 ** min(PATTERN_SAMPLES, of.samples)))
+
+
+def _fraction(of: Evidence) -> tuple[float, float]:
     return 0.0, 1.0
 
 
-def _positive(space: CodeSpace) -> tuple[float, float]:
+def _positive(of: Evidence) -> tuple[float, float]:
     return 0.0, math.inf
 
 
+CLASSES, CORRECT = ("class_counts",), ("correct_counts",)
+
 INDICES: dict[str, Index] = {
     "cell_count": Index(cell_count, _cells, "minimize"),
-    "correct_cell_count": Index(correct_cell_count, _correct_cells, None, ("correct",)),
+    "correct_cell_count": Index(correct_cell_count, _correct_cells, None, CORRECT),
     "cells_per_sample": Index(cells_per_sample, _share_of_samples, "minimize"),
     "singleton_fraction": Index(singleton_fraction, _fraction, "minimize"),
     "occupancy_entropy": Index(occupancy_entropy, _entropy, "minimize"),
-    "cell_purity": Index(cell_purity, _purity, "maximize", ("labels",)),
+    "cell_purity": Index(cell_purity, _purity, "maximize", CLASSES),
+    "new_cell_fraction": Index(new_cell_fraction, _fraction, "minimize", ("held_out",)),
     "edge_count": Index(edge_count, _edges),
     "component_count": Index(component_count, _components, "minimize"),
     "largest_component_share": Index(largest_component_share, _share_of_cells, "maximize"),
     "isolated_cell_fraction": Index(isolated_cell_fraction, _fraction, "minimize"),
-    "within_class_distance": Index(within_class_distance, _distance, "minimize", ("labels",)),
-    "between_class_distance": Index(between_class_distance, _distance, "maximize", ("labels",)),
-    "class_distance_ratio": Index(class_distance_ratio, _positive, "minimize", ("labels",)),
+    "connecting_theta_50": Index(connecting_theta_50, _neurons, "minimize", all_pairs=True),
+    "connecting_theta_90": Index(connecting_theta_90, _neurons, "minimize", all_pairs=True),
+    "connecting_theta_100": Index(connecting_theta_100, _neurons, "minimize", all_pairs=True),
+    "nearest_cell_distance": Index(nearest_cell_distance, _nearest, "minimize", all_pairs=True),
+    "dendrogram_purity": Index(dendrogram_purity, _fraction, "maximize", CLASSES, all_pairs=True),
+    "knn_accuracy": Index(knn_accuracy, _fraction, "maximize", CLASSES, all_pairs=True),
+    "within_class_distance": Index(within_class_distance, _distance, "minimize", CLASSES),
+    "between_class_distance": Index(between_class_distance, _distance, "maximize", CLASSES),
+    "class_distance_ratio": Index(class_distance_ratio, _positive, "minimize", CLASSES),
     "dead_neuron_fraction": Index(dead_neuron_fraction, _fraction, "minimize"),
     "always_on_fraction": Index(always_on_fraction, _fraction, "minimize"),
-    "parameter_count": Index(parameter_count, _positive, "minimize", ("parameters",)),
+    "varying_neurons": Index(varying_neurons, _neurons),
+    "logdet_kernel": Index(logdet_kernel, _logdet, "maximize"),
+    "distinct_patterns": Index(distinct_patterns, _patterns, "maximize"),
+    "segment_transitions": Index(segment_transitions, _positive, "minimize", ("transitions",), joint=True),
+    "parameter_count": Index(parameter_count, _positive, "minimize", ("parameters",), joint=True),
 }
 
 
-def choose(names: Iterable[str] | None, space: CodeSpace) -> list[str]:
-    """The names asked for, checked; None stands for every index that ``space`` has the data for."""
-    able = [name for name, index in INDICES.items() if all(getattr(space, need) is not None for need in index.needs)]
+def choose(names: Iterable[str] | None, of: Evidence) -> list[str]:
+    """The names asked for, checked; None stands for every index that there is the evidence for.
+
+    With more than 100,000 cells those that compare all pairs of cells are then left out.
+    """
+    able = [name for name, index in INDICES.items() if all(getattr(of, need) is not None for need in index.needs)]
     if names is None:
-        return able
+        return [name for name in able if len(of.cells) <= MANY_CELLS or not INDICES[name].all_pairs]
     chosen = list(names)
     for name in chosen:
         if name not in INDICES:
             raise unknown("index", name, INDICES)
         if name not in able:
-            needs = " and ".join(INDICES[name].needs)
+            needs = " and ".join(NEEDS[need] for need in INDICES[name].needs)
             raise InputError(f"index {name!r} needs {needs}, which this network and data do not give. Leave it out.")
     return chosen
 
 
-def compute_indices(space: CodeSpace, names: Iterable[str] | None = None) -> dict[str, float]:
-    """The indices asked for, by name; every index that the data allow if ``names`` is None.
+def compute_indices(of: Evidence | CodeSpace, names: Iterable[str] | None = None) -> dict[str, float]:
+    """The indices asked for, by name; every index that the data allow if ``names`` is None (see `choose`).
 
     >>> from nas_relucode import pack
-    >>> space = CodeSpace(pack([[0, 0, 0], [0, 0, 1], [1, 1, 1], [1, 1, 1]]))
-    >>> compute_indices(space, ["cell_count", "component_count", "dead_neuron_fraction"])
-    {'cell_count': 3.0, 'component_count': 2.0, 'dead_neuron_fraction': 0.0}
+    >>> space = CodeSpace.of(pack([[0, 0, 0], [0, 0, 1], [1, 1, 1], [1, 1, 1]]))
+    >>> compute_indices(space, ["cell_count", "component_count", "connecting_theta_100"])
+    {'cell_count': 3.0, 'component_count': 2.0, 'connecting_theta_100': 2.0}
     """
-    return {name: INDICES[name].compute(space) for name in choose(names, space)}
+    of = Evidence(of) if isinstance(of, CodeSpace) else of
+    return {name: INDICES[name].compute(of) for name in choose(names, of)}
 
 
-def saturated_indices(space: CodeSpace, values: dict[str, float]) -> list[str]:
+def saturated_indices(of: Evidence | CodeSpace, values: dict[str, float]) -> list[str]:
     """The indices whose value lies at an end of its range, where it can no longer tell networks apart.
 
     >>> from nas_relucode import pack
-    >>> space = CodeSpace(pack([[0, 0, 0], [0, 0, 1], [1, 1, 1]]))
+    >>> space = CodeSpace.of(pack([[0, 0, 0], [0, 0, 1], [1, 1, 1]]))
     >>> saturated_indices(space, {"cell_count": 3.0, "component_count": 2.0})
     ['cell_count']
     """
-    return [
-        name for name, value in values.items() if any(math.isclose(value, end) for end in INDICES[name].range(space))
-    ]
+    of = Evidence(of) if isinstance(of, CodeSpace) else of
+    return [name for name, value in values.items() if any(math.isclose(value, end) for end in INDICES[name].range(of))]

@@ -11,7 +11,7 @@ import optuna
 from optuna.trial import BaseTrial
 from torch import nn
 
-from nas_relucode.codes import capture
+from nas_relucode.capture import capture
 from nas_relucode.data import ImageData
 from nas_relucode.errors import InputError, NonFiniteError, unknown
 from nas_relucode.indices import INDICES
@@ -198,7 +198,7 @@ def check_objectives(names: Iterable[str]) -> None:
         raise InputError("objectives is empty. Name at least one, e.g. accuracy.")
     for name in names:
         layer, colon, index = name.rpartition(":")
-        of_a_layer = bool(layer) and index != "parameter_count"  # which is the whole network's
+        of_a_layer = bool(layer) and index in INDICES and not INDICES[index].joint
         if name != "accuracy" and (index not in INDICES or (colon and not of_a_layer)):
             raise unknown("objective", name, ["accuracy", *INDICES, "LAYER:INDEX"])
     if len(set(names)) != len(names):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import html
 import json
 import math
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import optuna
 import pandas as pd
 
 from nas_relucode.figures import curves, curves_plotly, marks, network_label, pareto_plotly, pareto_png
+from nas_relucode.files import write_atomically
 from nas_relucode.indices import INDICES
 from nas_relucode.ranking import Ranking, rank, trials_frame
 from nas_relucode.storage import redact
@@ -40,20 +39,6 @@ def write_report(study: optuna.Study, folder: str | Path, *, storage: str = "") 
         "trials.csv": lambda path: trials.drop(columns=["ranked", "diverged"]).to_csv(path, index=False),
     }
     return {name: write_atomically(folder / name, write) for name, write in writers.items()}
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
-    """``write`` fills a temporary file beside ``path``, which then takes its place; nothing is left if it raises."""
-    temporary = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    except OSError as error:
-        raise OSError(error.errno, f"{path} cannot be written ({error.strerror or error})") from error
-    finally:
-        with contextlib.suppress(OSError):  # on a read-only disk there is nothing to remove
-            temporary.unlink()
-    return path
 
 
 def networks_table(ranking: Ranking, networks: pd.DataFrame, *, every_index: bool = False) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nas_relucode.codes import Codes, capture_with_outputs
+from nas_relucode.code_space import CodeSpace, code_space
 from nas_relucode.data import ImageData, Split
-from nas_relucode.errors import InputError, NonFiniteError
-from nas_relucode.indices import CodeSpace, compute_indices, saturated_indices
+from nas_relucode.errors import InputError, unknown
+from nas_relucode.evidence import Evidence
+from nas_relucode.indices import INDICES, compute_indices, saturated_indices
+from nas_relucode.segments import segment_transitions
+
+SEGMENTS = 100  # for the index segment_transitions
 
 
 @dataclass(frozen=True)
@@ -46,83 +50,112 @@ class Score:
 
 def score(
     network: nn.Module,
-    data: ImageData | Split | tuple[Tensor, Tensor | None] | Tensor,
+    data: Any,
     *,
     layers: str | Sequence[str] = "all",
     indices: Iterable[str] | None = None,
     split: str = "train",
+    held_out: str | Split | tuple[Any, Any] | Tensor | None = None,
     graph_theta: int = 1,
     distance_theta: int | None = None,
+    mode: str = "eval",
+    preset: str = "paper",
+    maps: str = "pixel",
+    also: Sequence[str] = (),
     batch_size: int = 512,
+    forward: Callable[[nn.Module, Any], Any] | None = None,
 ) -> Score:
     """Accuracy and code-space indices of ``network`` on one split of ``data``, or on given inputs and labels.
 
-    ``network`` is any module with ReLUs and one input; it runs on its own device and is left as it was (see `capture`).
-    A row of two or more outputs is taken for class scores.
-    ``layers`` is read as in `capture`, ``indices`` are names in `INDICES` (None: all that the data allow),
-    cells are joined up to ``graph_theta`` bits, distances are truncated at ``distance_theta`` (None: never).
+    ``network`` is any module with ReLUs; it runs on its own device and is left as it was (see `capture`, also for
+    ``layers``, ``mode``, ``preset``, ``maps``, ``also`` and ``forward``). ``data`` is ImageData, a Split, a tensor, a
+    pair of inputs and labels, a DataLoader or an iterator of batches. A row of two or more outputs is taken for class
+    scores. ``indices`` are names in `INDICES` (None: all that the data allow, but for segment_transitions, which takes
+    long on deep networks). ``held_out`` are other samples, or a split's name; None takes ImageData's validation split
+    beside its train split. Cells are joined up to ``graph_theta`` bits, distances are truncated at ``distance_theta``
+    (None: never).
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
     >>> result = score(network, torch.zeros(5, 1, 2, 2), indices=["cell_count"])
     >>> result.samples, result.joint, result.layers
     (5, {'cell_count': 1.0}, {'2': {'cell_count': 1.0}})
     """
-    inputs, labels, split = _samples(data, split)
-    codes, outputs = capture_with_outputs(network, inputs, layers=layers, batch_size=batch_size)
-    correct = None if labels is None else _correct(outputs, labels)
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-
-    def space(codes: Codes, parameters: int | None) -> CodeSpace:
-        return CodeSpace(codes, labels, correct, parameters, graph_theta, distance_theta)
-
-    joint = space(codes, parameters)
     names = None if indices is None else [indices] if isinstance(indices, str) else list(indices)
+    for name in names or []:
+        if name not in INDICES:
+            raise unknown("index", name, INDICES)
+    sample, others, split = _samples(data, split, held_out)
+
+    def space_of(inputs: Any) -> CodeSpace:
+        return code_space(
+            network,
+            inputs,
+            layers=layers,
+            mode=mode,
+            preset=preset,
+            maps=maps,
+            also=also,
+            batch_size=batch_size,
+            forward=forward,
+        )
+
+    def wanted(need: str) -> bool:
+        return names is None or any(need in INDICES[name].needs for name in names)
+
+    space = space_of(sample)
+    held = space_of(others) if others is not None and wanted("held_out") else None
+    transitions = None
+    if names is not None and wanted("transitions"):
+        inputs, labels = _pair(sample)
+        transitions = segment_transitions(network, inputs, labels, segments=SEGMENTS, layers=layers, forward=forward)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    joint = Evidence(space, parameters, graph_theta, distance_theta, held, transitions)
     values = compute_indices(joint, names)
     result = Score(
-        accuracy=None if correct is None else float(correct.mean()),
+        accuracy=None if space.correct_counts is None else float(space.correct_counts.sum()) / space.samples,
         split=split,
-        samples=codes.samples,
+        samples=space.samples,
         joint=values,
         layers={},
         saturated={"joint": saturated_indices(joint, values)},
     )
-    for layer in codes.layers:
-        # The number of parameters is the network's: it stands with the joint indices alone.
-        alone = space(codes.layer(layer.name), None)
-        chosen = None if names is None else [name for name in names if name != "parameter_count"]
+    for layer in space.codes.layers:
+        # What is the network's stands with the joint indices alone.
+        other = None if held is None else held.layer(layer.name)
+        alone = Evidence(space.layer(layer.name), None, graph_theta, distance_theta, other)
+        chosen = None if names is None else [name for name in names if not INDICES[name].joint]
         result.layers[layer.name] = compute_indices(alone, chosen)
         result.saturated[layer.name] = saturated_indices(alone, result.layers[layer.name])
     return result
 
 
-def _samples(data: Any, split: str) -> tuple[Tensor, np.ndarray | None, str]:
+def _samples(data: Any, split: str, held_out: Any) -> tuple[Any, Any, str]:
+    """What to take codes of, the held-out samples or None, and the name of the split."""
     if isinstance(data, ImageData):
-        data = data.split(split)
-    else:
-        split = "given"
-        if isinstance(data, Tensor | np.ndarray):
-            data = Split(torch.as_tensor(data), None)
-        elif isinstance(data, tuple | list) and len(data) == 2:
-            data = Split(torch.as_tensor(data[0]), None if data[1] is None else torch.as_tensor(data[1]))
-        elif not isinstance(data, Split):
-            raise InputError(
-                f"data is a {type(data).__name__}. Give ImageData, a Split, a tensor of inputs or (inputs, labels)."
-            )
-    labels = None if data.labels is None else data.labels.cpu().numpy()
-    if labels is not None and (labels.dtype.kind not in "iu" or labels.min(initial=0) < 0):
-        raise InputError(f"labels are {labels.dtype} from {labels.min()}. Give whole numbers from 0, one a sample.")
-    return data.inputs, labels, split
+        if held_out is None and split == "train" and len(data.validation):
+            held_out = "validation"
+        if isinstance(held_out, str):
+            held_out = data.split(held_out)
+        return _checked(data.split(split)), None if held_out is None else _checked(held_out), split
+    if isinstance(held_out, str):
+        raise InputError(f"held_out {held_out!r} names a split, but the data have none. Give the samples themselves.")
+    return _checked(data), None if held_out is None else _checked(held_out), "given"
 
 
-def _correct(outputs: Tensor | None, labels: np.ndarray) -> np.ndarray | None:
-    """Which samples are classified as labelled; None if the outputs are not one row of class scores a sample."""
-    if outputs is None or outputs.ndim != 2 or outputs.shape[1] < 2:
-        return None
-    if labels.max() >= outputs.shape[1]:
-        raise InputError(
-            f"labels are out of range: the largest is {labels.max()}, but the network has {outputs.shape[1]} outputs. "
-            f"Labels must lie in 0..{outputs.shape[1] - 1}."
-        )
-    if not bool(torch.isfinite(outputs).all()):
-        raise NonFiniteError("the network's outputs are not finite. Check the weights and the inputs.")
-    return np.asarray(outputs.argmax(dim=1).numpy() == labels)
+def _checked(data: Any) -> Any:
+    """Inputs with labels as a Split, whose labels are known to be whole numbers from 0; else the data as they are."""
+    if isinstance(data, Tensor | np.ndarray):
+        data = Split(torch.as_tensor(data), None)
+    elif isinstance(data, tuple | list) and len(data) == 2:
+        data = Split(torch.as_tensor(data[0]), None if data[1] is None else torch.as_tensor(data[1]))
+    if isinstance(data, Split) and data.labels is not None:
+        labels = data.labels.cpu().numpy()
+        if labels.dtype.kind not in "iu" or labels.min(initial=0) < 0:
+            raise InputError(f"labels are {labels.dtype} from {labels.min()}. Give whole numbers from 0, one a sample.")
+    return data
+
+
+def _pair(sample: Any) -> tuple[Tensor, Tensor]:
+    if not isinstance(sample, Split) or sample.labels is None:
+        raise InputError("segment_transitions joins samples of one class. Give inputs with their labels, as tensors.")
+    return sample.inputs, sample.labels

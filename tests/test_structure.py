@@ -6,15 +6,16 @@ from pathlib import Path
 import nas_relucode
 
 PACKAGE = Path(nas_relucode.__file__).parent
-LEVELS = [
+LEVELS = [  # up to indices: anybody's network, no training, no Optuna
     ["errors"],
-    ["codes", "hamming", "cells", "adjacency", "indices"],  # anybody's network: no training, no Optuna
+    ["files", "words", "codes", "relus", "capture", "hamming", "neighbours", "spanning_tree", "cells", "adjacency"],
+    ["connectivity", "knn", "code_space", "stored_spaces", "bends", "segments", "initialisation", "evidence", "indices"],
     ["data", "networks", "training", "toml_files"],
     ["scoring"],
     ["search_space", "objective", "study_settings", "storage", "study", "ranking", "figures", "report"],
     ["cli", "__main__"],
 ]
-FOREIGN = {"optuna": 4, "pandas": 4, "torchvision": 2, "matplotlib": 4, "plotly": 4, "moocore": 4, "argparse": 5}
+FOREIGN = {"optuna": 5, "pandas": 5, "torchvision": 3, "matplotlib": 5, "plotly": 5, "moocore": 5, "argparse": 6}
 ORDER = [module for level in LEVELS for module in level]
 
 
