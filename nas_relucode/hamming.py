@@ -22,8 +22,6 @@ def distance_matrix(codes: Codes, other: Codes | None = None, *, theta: float | 
     [[0, 1, 2], [1, 0, 2], [2, 2, 0]]
     """
     other = codes if other is None else comparable(codes, other)
-    if other is codes:
-        return _symmetric_matrix(codes.words, _columns(codes), bound(codes, theta))
     return _matrix(codes.words, _columns(other), bound(codes, theta))
 
 
@@ -106,37 +104,24 @@ def _columns(codes: Codes) -> np.ndarray:
     return np.ascontiguousarray(codes.words.T)
 
 
+def _matrix(rows: np.ndarray, columns: np.ndarray, theta: int) -> np.ndarray:
+    result = np.empty((len(rows), columns.shape[1]), np.int32)  # made here, as numpy asks for large pages
+    _fill(result, rows, columns, theta)
+    return result
+
+
 @compiled
-def _matrix(rows, columns, theta):  # type: ignore[no-untyped-def]  # pragma: no cover
-    result = np.empty((rows.shape[0], columns.shape[1]), np.int32)
+def _fill(result, rows, columns, theta):  # type: ignore[no-untyped-def]  # pragma: no cover
+    n, m = result.shape
     out = np.empty(BLOCK, np.uint64)
-    for start in range(0, columns.shape[1], BLOCK):
-        stop = min(columns.shape[1], start + BLOCK)
-        for i in range(rows.shape[0]):
-            distances_to(rows[i], columns, start, stop, out)
-            for k in range(stop - start):
-                result[i, start + k] = min(np.int64(out[k]), theta)
-    return result
-
-
-@compiled
-def _symmetric_matrix(rows, columns, theta):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Tile by tile: what is above the diagonal is computed, what is below it is copied while it is in the cache."""
-    n = rows.shape[0]
-    result = np.empty((n, n), np.int32)
-    out = np.empty(64, np.uint64)
-    for start in range(0, n, 64):
-        stop = min(n, start + 64)
-        for top in range(0, stop, 64):
-            for i in range(top, min(top + 64, stop)):
+    for top in range(0, n, 16):  # rows that share the columns of a block while they are in the cache
+        for start in range(0, m, BLOCK):
+            stop = min(m, start + BLOCK)
+            for i in range(top, min(n, top + 16)):
                 distances_to(rows[i], columns, start, stop, out)
+                part = result[i, start:stop]
                 for k in range(stop - start):
-                    result[i, start + k] = min(np.int64(out[k]), theta)
-            if top < start:
-                for j in range(start, stop):
-                    for i in range(top, min(top + 64, stop)):
-                        result[j, i] = result[i, j]
-    return result
+                    part[k] = min(out[k], np.uint64(theta))
 
 
 @compiled

@@ -72,7 +72,7 @@ def _in_buckets(rows, theta, masks, most_comparisons):  # type: ignore[no-untype
     whole = parts <= words  # part p is then words p, p + parts, ...; else it is some bits of every word
     step = parts if whole else 1
     slots = 1
-    while slots < 2 * n:
+    while slots < 4 * n:
         slots *= 2
     last, before = np.empty(slots, np.int32), np.empty(n, np.int32)  # the last row of a bucket, the row before a row
     pairs, found, comparisons = np.empty((3, 1024), np.int64), 0, 0
@@ -92,8 +92,10 @@ def _in_buckets(rows, theta, masks, most_comparisons):  # type: ignore[no-untype
                     first, differ = -1, np.uint64(1)
                     while differ != np.uint64(0):  # ends at the latest with this part
                         first, differ = first + 1, np.uint64(0)
-                        for word in range(first if whole else 0, words, step):
+                        word = first if whole else 0
+                        while word < words:
                             differ |= (rows[i, word] ^ rows[j, word]) & masks[first]
+                            word += step
                         if first == part:
                             break
                     if first == part and differ == np.uint64(0):

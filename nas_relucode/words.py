@@ -37,10 +37,12 @@ def row_hash(rows, i, start, step, mask):  # type: ignore[no-untyped-def]  # pra
     """64 bits that are the same for rows with the same bits of ``mask`` in their words start, start + step, ..."""
     total = np.uint64(0)
     factor = np.uint64(0x9E3779B97F4A7C15)
-    for word in range(start, rows.shape[1], step):
+    word = start
+    while word < rows.shape[1]:  # a range with a step would divide first
         x = rows[i, word] & mask
         total += (x ^ (x >> np.uint64(29))) * factor
         factor += np.uint64(0x3C6EF372FE94F82A)
+        word += step
     total = (total ^ (total >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
     return total ^ (total >> np.uint64(32))
 
