@@ -11,10 +11,10 @@ import torch
 from nas_relucode.codes import Codes
 from nas_relucode.words import BLOCK, compiled, distances_to, inlined, popcount
 
-GROUP = 64  # rows around one pivot, which are compared with another row at once
+GROUP = 64  # rows around one centre, which are compared with another row at once
 FEW = 8192  # rows for which Prim's algorithm is as fast
 ROUND = 16  # groups that are compared with all before them, by any number of threads, before the tree grows
-NEIGHBOURS = 4  # groups whose pairs go into the first tree
+NEIGHBOURS = 4  # groups near a row in which it looks for its first edges
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def spanning_tree(codes: Codes, *, threads: int | None = None) -> SpanningTree:
     """A minimum spanning tree of the rows under the Hamming distance, exactly, in memory that grows with the rows.
 
     A pair of rows is looked at only if its distance can be below the largest edge between them in the best tree so
-    far (an edge that is not is in no better tree). Rows lie in groups around pivots: the triangle inequality leaves
+    far (an edge that is not is in no better tree). Rows lie in groups around centres: the triangle inequality leaves
     out most pairs of groups, and where the tree's edges are far below the typical distance most of the rest.
     Time grows with the square of the rows, at a small fraction of a nanosecond a pair for trained networks.
     ``threads`` (None: torch's) do not change the tree.
@@ -62,45 +62,50 @@ def _tree(edges: np.ndarray) -> SpanningTree:
 
 @dataclass(frozen=True)
 class _Groups:
-    """Neighbouring rows, start <= row < stop, all within the radius of one row, the pivot."""
+    """Neighbouring rows, start <= row < stop, all within the radius of a code, the centre."""
 
     start: np.ndarray  # int64, (groups,)
     stop: np.ndarray
-    pivot: np.ndarray
+    centre: np.ndarray  # uint64, (groups, words)
     radius: np.ndarray
 
 
 def _grouped(rows: np.ndarray) -> tuple[np.ndarray, _Groups]:
-    """An order of the rows, and groups of it: rows with the same nearest pivot, near ones first, GROUP at a time."""
-    pivots = np.sort(np.random.default_rng(0).choice(len(rows), len(rows) // GROUP, replace=False))
-    radius, pivot = _nearest(rows[pivots], np.ascontiguousarray(rows.T))
-    order = np.lexsort((radius, pivot))
-    radius, pivot = radius[order], pivot[order]
-    place = np.empty(len(rows), np.int64)
-    place[order] = np.arange(len(rows))
-    begins = np.searchsorted(pivot, pivot, side="left")  # of the rows with the same pivot
-    start = np.flatnonzero((np.arange(len(rows)) - begins) % GROUP == 0)
-    stop = np.append(start[1:], len(rows))
-    return order, _Groups(start, stop, place[pivots[pivot[start]]], np.maximum.reduceat(radius, start))
+    """An order of the rows, and groups of it: rows with the same nearest centre, near ones first, GROUP at a time.
+
+    Centres begin as rows and become the majority of each bit, once among their rows and once in each group.
+    """
+    columns = np.ascontiguousarray(rows.T)
+    centres = rows[np.sort(np.random.default_rng(0).choice(len(rows), len(rows) // GROUP, replace=False))]
+    for last in (False, True):
+        radius, centre = _nearest(centres, columns)
+        order = np.lexsort((radius, centre))
+        begins = np.flatnonzero(np.diff(centre[order], prepend=-1))
+        if last:  # cut what is larger than a group
+            within = np.arange(len(rows)) - np.repeat(begins, np.diff(np.append(begins, len(rows))))
+            begins = np.flatnonzero(within % GROUP == 0)
+        ends = np.append(begins[1:], len(rows))
+        centres = _majorities(rows, order, begins, ends)
+    return order, _Groups(begins, ends, centres, _radii(rows, order, begins, ends, centres))
 
 
 def _grow(rows: np.ndarray, groups: _Groups, threads: int) -> np.ndarray:
     """The edges of the tree: int64, (3, rows - 1), distances and both ends."""
     n = len(rows)
-    columns = np.ascontiguousarray(rows.T)
-    pivots = np.ascontiguousarray(rows[groups.pivot])
-    grouping = (groups.start, groups.stop, np.ascontiguousarray(pivots.T), pivots, groups.radius)
-    tree = _prim(pivots, np.ascontiguousarray(pivots.T))
-    tree[1:] = groups.pivot[tree[1:]]
     sizes = groups.stop - groups.start
-    to_pivot = np.empty((3, n), np.int64)
-    to_pivot[1], to_pivot[2] = np.arange(n), np.repeat(groups.pivot, sizes)
-    to_pivot[0] = _distances(rows, to_pivot[1], to_pivot[2])
-    tree, forest = _kruskal(n, np.hstack([tree, to_pivot]))
-    tree, forest = _kruskal(n, np.hstack([tree, _near_groups(rows, columns, *grouping, *forest, NEIGHBOURS)]))
+    group = np.repeat(np.arange(len(sizes)), sizes)
+    tiles = np.zeros((len(sizes), rows.shape[1], GROUP), np.uint64)  # a word of all rows of a group lies side by side
+    tiles[group, :, np.arange(n) - groups.start[group]] = rows
+    heads = np.ascontiguousarray(rows[groups.start])
+    tree = _prim(heads, np.ascontiguousarray(heads.T))
+    tree[1:] = groups.start[tree[1:]]
+    centres = np.ascontiguousarray(groups.centre.T)
+    near = _near_rows(rows, tiles, groups.start, groups.stop, groups.centre, centres, NEIGHBOURS)
+    tree, forest = _kruskal(n, np.hstack([tree, near]))
 
     def compare(task: tuple[int, int]) -> tuple[np.ndarray, int]:
-        return _compare(rows, columns, *grouping, *forest, *task, 2 * n)
+        bounds = (groups.start, groups.stop, groups.centre, centres, groups.radius)
+        return _compare(rows, tiles, *bounds, *forest, *task, 2 * n)
 
     tasks = [(group, 0) for group in range(len(groups.start))]
     found: list[np.ndarray] = []
@@ -125,19 +130,8 @@ def _kruskal(n: int, edges: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, n
 
 
 @compiled
-def _distances(rows, first, second):  # type: ignore[no-untyped-def]  # pragma: no cover
-    out = np.empty(first.shape[0], np.int64)
-    for k in range(first.shape[0]):
-        total = np.uint64(0)
-        for word in range(rows.shape[1]):
-            total += popcount(rows[first[k], word] ^ rows[second[k], word])
-        out[k] = total
-    return out
-
-
-@compiled
-def _nearest(pivots, columns):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """The distance to the nearest pivot and its number, for each column."""
+def _nearest(centres, columns):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """The distance to the nearest centre and its number, for each column."""
     n = columns.shape[1]
     best = np.empty(n, np.uint64)
     out = np.empty(BLOCK, np.uint64)
@@ -145,11 +139,42 @@ def _nearest(pivots, columns):  # type: ignore[no-untyped-def]  # pragma: no cov
         stop = min(n, start + BLOCK)
         nearest = best[start:stop]
         nearest[:] = np.uint64(0xFFFFFFFFFFFFFFFF)
-        for k in range(pivots.shape[0]):
-            distances_to(pivots[k], columns, start, stop, out)
+        for k in range(centres.shape[0]):
+            distances_to(centres[k], columns, start, stop, out)
             for j in range(stop - start):
                 nearest[j] = min(nearest[j], (out[j] << np.uint64(32)) | np.uint64(k))
     return (best >> np.uint64(32)).astype(np.int64), (best & np.uint64(0xFFFFFFFF)).astype(np.int64)
+
+
+@compiled
+def _majorities(rows, order, starts, stops):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """The bits that most rows of a group have set: uint64, (groups, words)."""
+    words = rows.shape[1]
+    majorities = np.zeros((starts.shape[0], words), np.uint64)
+    for group in range(starts.shape[0]):
+        half = np.int32((stops[group] - starts[group]) // 2)
+        for word in range(words):
+            counts = np.zeros(64, np.int32)
+            for k in range(starts[group], stops[group]):
+                x = rows[order[k], word]
+                for bit in range(64):
+                    counts[bit] += np.int32((x >> np.uint64(bit)) & np.uint64(1))
+            for bit in range(64):
+                if counts[bit] > half:
+                    majorities[group, word] |= np.uint64(1) << np.uint64(bit)
+    return majorities
+
+
+@compiled
+def _radii(rows, order, starts, stops, centres):  # type: ignore[no-untyped-def]  # pragma: no cover
+    radii = np.zeros(starts.shape[0], np.int64)
+    for group in range(starts.shape[0]):
+        for k in range(starts[group], stops[group]):
+            distance = np.uint64(0)
+            for word in range(rows.shape[1]):
+                distance += popcount(rows[order[k], word] ^ centres[group, word])
+            radii[group] = max(radii[group], np.int64(distance))
+    return radii
 
 
 @compiled
@@ -233,84 +258,94 @@ def _heights(parent, link):  # type: ignore[no-untyped-def]  # pragma: no cover
 
 
 @compiled
-def _pairs_of_groups(rows, columns, a, b, starts, stops, wanted, parent, link, heights, edges, found, out):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Adds the pairs of two groups that are shorter than the largest edge between them to ``edges``."""
-    start, stop = starts[b], stops[b]
-    high = heights[start:stop]
-    for k in range(wanted.shape[0]):
-        i = wanted[k]
-        distances_to(rows[i], columns, start, stop, out)
-        near = np.int64(0)
-        for j in range(stop - start):
-            near += np.int64(out[j] < max(heights[i], high[j]))
-        if near == 0:
-            continue
-        for j in range(i + 1 - start if a == b else 0, stop - start):
-            d = np.int64(out[j])
-            if out[j] < max(heights[i], high[j]) and d < _largest_edge(i, start + j, parent, link):
-                if found == edges.shape[1]:
-                    wider = np.empty((3, 2 * found), np.int64)
-                    wider[:, :found] = edges
-                    edges = wider
-                edges[0, found], edges[1, found], edges[2, found] = d, i, start + j
-                found += 1
-    return edges, found
+def _to_tile(rows, i, tiles, group, out):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """out = the Hamming distances of rows[i] to the rows of a group; behind its last row they mean nothing."""
+    words, size = tiles.shape[1], tiles.shape[2]
+    for j in range(size):
+        out[j] = 0
+    for word in range(0, words - words % 4, 4):
+        p, q, r, s = rows[i, word], rows[i, word + 1], rows[i, word + 2], rows[i, word + 3]
+        for j in range(size):
+            out[j] += (
+                popcount(p ^ tiles[group, word, j])
+                + popcount(q ^ tiles[group, word + 1, j])
+                + popcount(r ^ tiles[group, word + 2, j])
+                + popcount(s ^ tiles[group, word + 3, j])
+            )
+    for word in range(words - words % 4, words):
+        p = rows[i, word]
+        for j in range(size):
+            out[j] += popcount(p ^ tiles[group, word, j])
 
 
 @compiled
-def _near_groups(  # type: ignore[no-untyped-def]  # pragma: no cover
-    rows, columns, starts, stops, pivot_columns, pivots, radius, parent, link, heights, neighbours
-):
-    """The pairs within each group and with the groups of its nearest pivots, as `_compare` finds them."""
-    count = starts.shape[0]
-    edges, found = np.empty((3, 1024), np.int64), 0
-    out, to_pivots = np.empty(GROUP, np.uint64), np.empty(count, np.uint64)
-    for b in range(count):
-        distances_to(pivots[b], pivot_columns, 0, count, to_pivots)
-        for _ in range(min(neighbours + 1, count)):
-            a = np.argmin(to_pivots)
-            to_pivots[a] = np.uint64(0xFFFFFFFFFFFFFFFF)
-            edges, found = _pairs_of_groups(
-                rows,
-                columns,
-                a,
-                b,
-                starts,
-                stops,
-                np.arange(starts[a], stops[a]),
-                parent,
-                link,
-                heights,
-                edges,
-                found,
-                out,
-            )
+def _near_rows(rows, tiles, starts, stops, centres, centre_columns, neighbours):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Edges from each row to the first of its group, and to the nearest row of its own and of each near group."""
+    groups = starts.shape[0]
+    edges, found = np.empty((3, rows.shape[0] * (neighbours + 2)), np.int64), 0
+    out, to_centres = np.empty(tiles.shape[2], np.uint64), np.empty(groups, np.uint64)
+    for b in range(groups):
+        distances_to(centres[b], centre_columns, 0, groups, to_centres)
+        to_centres[b] = 0
+        for _ in range(min(neighbours + 1, groups)):
+            a = np.argmin(to_centres)
+            to_centres[a] = np.uint64(0xFFFFFFFFFFFFFFFF)
+            for i in range(starts[b], stops[b]):
+                _to_tile(rows, i, tiles, a, out)
+                nearest = np.uint64(0xFFFFFFFFFFFFFFFF)
+                for j in range(stops[a] - starts[a]):
+                    if starts[a] + j != i:
+                        nearest = min(nearest, (out[j] << np.uint64(32)) | np.uint64(j))
+                if a == b and i > starts[b]:
+                    edges[0, found], edges[1, found], edges[2, found] = np.int64(out[0]), i, starts[b]
+                    found += 1
+                if nearest != np.uint64(0xFFFFFFFFFFFFFFFF):
+                    edges[0, found] = np.int64(nearest >> np.uint64(32))
+                    edges[1, found], edges[2, found] = i, starts[a] + np.int64(nearest & np.uint64(0xFFFFFFFF))
+                    found += 1
     return edges[:, :found].copy()
 
 
 @compiled
 def _compare(  # type: ignore[no-untyped-def]  # pragma: no cover
-    rows, columns, starts, stops, pivot_columns, pivots, radius, parent, link, heights, b, first, enough
+    rows, tiles, starts, stops, centres, centre_columns, radius, parent, link, heights, b, first, enough
 ):
-    """The pairs of group b with the groups first..b that can improve the tree, and the group to go on with."""
+    """The pairs of group b with the groups first..b that are shorter than the largest edge between them in the tree.
+
+    Returns them, and the group to go on with. A pair is looked at only if the triangle inequality over the centre of
+    b lets its distance be below the height of one of its rows, which bounds the edges between them.
+    """
     edges, found = np.empty((3, 1024), np.int64), 0
-    out, to_pivots, wanted = np.empty(GROUP, np.uint64), np.empty(b + 1, np.uint64), np.empty(GROUP, np.int64)
-    high = heights[starts[b] : stops[b]].max()
-    distances_to(pivots[b], pivot_columns, 0, b + 1, to_pivots)
+    out, to_centres = np.empty(tiles.shape[2], np.uint64), np.empty(b + 1, np.uint64)
+    to_centre = np.empty(tiles.shape[2], np.uint64)
+    start, stop = starts[b], stops[b]
+    high = heights[start:stop]
+    highest = high.max()
+    distances_to(centres[b], centre_columns, 0, b + 1, to_centres)
     for a in range(first, b + 1):
         if found > enough:
             return edges[:, :found].copy(), a
-        start, stop = starts[a], stops[a]
-        highest = max(high, heights[start:stop].max())
-        if np.int64(to_pivots[a]) >= radius[a] + radius[b] + np.int64(highest):
+        begin, end = starts[a], stops[a]
+        if np.int64(to_centres[a]) >= radius[a] + radius[b] + np.int64(max(highest, heights[begin:end].max())):
             continue
-        distances_to(pivots[b], columns, start, stop, out)
-        count = 0
-        for i in range(start, stop):
-            if np.int64(out[i - start]) < radius[b] + np.int64(max(high, heights[i])):
-                wanted[count] = i
-                count += 1
-        edges, found = _pairs_of_groups(
-            rows, columns, a, b, starts, stops, wanted[:count], parent, link, heights, edges, found, out
-        )
+        _to_tile(centres, b, tiles, a, to_centre)
+        for i in range(begin, end):
+            height = heights[i]
+            if np.int64(to_centre[i - begin]) >= radius[b] + np.int64(max(highest, height)):
+                continue
+            _to_tile(rows, i, tiles, b, out)
+            near = np.int64(0)
+            for j in range(stop - start):
+                near += np.int64(out[j] < max(height, high[j]))
+            if near == 0:
+                continue
+            for j in range(i + 1 - start if a == b else 0, stop - start):
+                d = np.int64(out[j])
+                if out[j] < max(height, high[j]) and d < _largest_edge(i, start + j, parent, link):
+                    if found == edges.shape[1]:
+                        wider = np.empty((3, 2 * found), np.int64)
+                        wider[:, :found] = edges
+                        edges = wider
+                    edges[0, found], edges[1, found], edges[2, found] = d, i, start + j
+                    found += 1
     return edges[:, :found].copy(), b + 1
