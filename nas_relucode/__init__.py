@@ -4,11 +4,18 @@ from nas_relucode.errors import InputError
 from nas_relucode.data import ImageData, Split, load_data
 from nas_relucode.networks import Autoencoder, Network, build_autoencoder, build_network
 from nas_relucode.training import Recipe, train
-from nas_relucode.codes import Codes, capture, pack
-from nas_relucode.hamming import distance_matrix, pairs_within
+from nas_relucode.codes import Codes, pack
+from nas_relucode.capture import Reading, capture
+from nas_relucode.hamming import distance_blocks, distance_histogram, distance_matrix
+from nas_relucode.neighbours import Pairs, pairs_within
+from nas_relucode.spanning_tree import SpanningTree, spanning_tree
 from nas_relucode.cells import Cells, find_cells
 from nas_relucode.adjacency import AdjacencyGraph, adjacency_graph
-from nas_relucode.indices import INDICES, CodeSpace, compute_indices
+from nas_relucode.connectivity import Connectivity, connectivity
+from nas_relucode.code_space import CodeSpace, code_space, merge_code_spaces
+from nas_relucode.stored_spaces import load_code_space, save_code_space
+from nas_relucode.evidence import Evidence
+from nas_relucode.indices import INDICES, compute_indices
 from nas_relucode.scoring import Score, score
 from nas_relucode.search_space import Candidate, SearchSpace, load_search_space
 from nas_relucode.objective import Objective

@@ -16,7 +16,7 @@ from nas_relucode.data import ImageData
 from nas_relucode.errors import InputError, NonFiniteError, unknown
 from nas_relucode.indices import INDICES
 from nas_relucode.networks import Network, build_network, parse_head
-from nas_relucode.scoring import Score, score
+from nas_relucode.scoring import SEGMENTS, Score, score
 from nas_relucode.search_space import SearchSpace
 from nas_relucode.training import Epoch, Recipe, accuracy, pick_device, train
 
@@ -139,6 +139,7 @@ class Objective:
             self.data,
             layers=self.layers,
             indices=indices,
+            segments=SEGMENTS if indices is None and "segment_transitions" in self.objectives else 0,
             graph_theta=self.graph_theta,
             distance_theta=self.distance_theta,
         )

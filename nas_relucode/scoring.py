@@ -18,7 +18,7 @@ from nas_relucode.evidence import Evidence
 from nas_relucode.indices import INDICES, compute_indices, saturated_indices
 from nas_relucode.segments import segment_transitions
 
-SEGMENTS = 100  # for the index segment_transitions
+SEGMENTS = 100  # for the index segment_transitions, where it is named
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ def score(
     indices: Iterable[str] | None = None,
     split: str = "train",
     held_out: str | Split | tuple[Any, Any] | Tensor | None = None,
+    segments: int = 0,
     graph_theta: int = 1,
     distance_theta: int | None = None,
     mode: str = "eval",
@@ -70,10 +71,10 @@ def score(
     ``network`` is any module with ReLUs; it runs on its own device and is left as it was (see `capture`, also for
     ``layers``, ``mode``, ``preset``, ``maps``, ``also`` and ``forward``). ``data`` is ImageData, a Split, a tensor, a
     pair of inputs and labels, a DataLoader or an iterator of batches. A row of two or more outputs is taken for class
-    scores. ``indices`` are names in `INDICES` (None: all that the data allow, but for segment_transitions, which takes
-    long on deep networks). ``held_out`` are other samples, or a split's name; None takes ImageData's validation split
-    beside its train split. Cells are joined up to ``graph_theta`` bits, distances are truncated at ``distance_theta``
-    (None: never).
+    scores. ``indices`` are names in `INDICES` (None: all that the data allow). ``held_out`` are other samples, or a
+    split's name; None takes ImageData's validation split beside its train split. ``segments`` is the number of pairs of
+    samples for segment_transitions, which takes long on deep networks: 0 leaves it out unless it is named. Cells are
+    joined up to ``graph_theta`` bits, distances are truncated at ``distance_theta`` (None: never).
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
     >>> result = score(network, torch.zeros(5, 1, 2, 2), indices=["cell_count"])
@@ -105,9 +106,11 @@ def score(
     space = space_of(sample)
     held = space_of(others) if others is not None and wanted("held_out") else None
     transitions = None
-    if names is not None and wanted("transitions"):
+    if segments or (names is not None and wanted("transitions")):
         inputs, labels = _pair(sample)
-        transitions = segment_transitions(network, inputs, labels, segments=SEGMENTS, layers=layers, forward=forward)
+        transitions = segment_transitions(
+            network, inputs, labels, segments=segments or SEGMENTS, layers=layers, forward=forward
+        )
     parameters = sum(parameter.numel() for parameter in network.parameters())
     joint = Evidence(space, parameters, graph_theta, distance_theta, held, transitions)
     values = compute_indices(joint, names)

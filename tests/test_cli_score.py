@@ -99,7 +99,7 @@ def test_score_takes_the_weights_of_a_file(
     without = json.loads(capsys.readouterr().out)
     assert main(["score", *arguments, "--weights", "weights.pt"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found == score(trained, load_data("digits")).as_dict() != without
+    assert found == score(trained, load_data("digits"), held_out="test").as_dict() != without
 
 
 def test_score_of_a_network_that_is_no_classifier_has_no_accuracy(
@@ -142,7 +142,9 @@ def test_what_a_module_prints_does_not_spoil_the_json(
     ("arguments", "messages"),
     [
         (["--indices", "cells"], ["unknown index 'cells'", "cell_count"]),
-        (["--layers", "head"], ["head", "all, 2"]),
+        (["--layers", "tail"], ["tail", "all, 2"]),
+        (["--mode", "training"], ["unknown mode 'training'", "eval, train"]),
+        (["--also", "relu"], ["unknown smooth activation 'relu'", "gelu"]),
         (["--split", "valid"], ["unknown split 'valid'", "train"]),
         (["--split", "validation"], ["--split", "train, test or all"]),
         (["--data", "digit"], ["unknown data 'digit'", "digits, mnist, cifar10"]),

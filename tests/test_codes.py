@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from nas_relucode import InputError, build_network, capture, pack
-from nas_relucode.codes import capture_with_outputs
+from nas_relucode.capture import capture_with_outputs
 
 
 class Functional(nn.Module):

@@ -18,9 +18,9 @@ from reports_read_back import FILES, parse_markdown
 
 from nas_relucode.cli import main
 from nas_relucode.errors import InputError
+from nas_relucode.files import write_atomically
 from nas_relucode.objective import ATTRIBUTE
 from nas_relucode.ranking import rank, trials_frame
-from nas_relucode.files import write_atomically
 from nas_relucode.report import networks_table, number, retries, text_table, write_report
 
 NAME = "a<b>&'c' \"d\""

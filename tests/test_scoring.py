@@ -84,11 +84,19 @@ def test_the_numbers_are_those_of_the_bits(digits):
 @pytest.mark.parametrize("batch_size", [7, 33, 300])
 def test_scores_do_not_depend_on_the_batch_size_or_the_order(digits, batch_size):
     network = build_network("32-16", digits.image_shape, 10, backbone="small_conv")
-    expected = score(network, digits).as_dict()
-    assert score(network, digits, batch_size=batch_size).as_dict() == expected
+    names = [name for name in score(network, digits).joint if name not in ("distinct_patterns", "logdet_kernel")]
+    expected = score(network, digits, indices=names).as_dict()  # without those of the first samples
+    assert score(network, digits, indices=names, batch_size=batch_size).as_dict() == expected
     order = torch.randperm(300, generator=torch.Generator().manual_seed(1))
-    shuffled = score(network, (digits.train.inputs[order], digits.train.labels[order]), batch_size=batch_size).as_dict()
-    assert shuffled | {"split": "train"} == expected | {"joint": pytest.approx(expected["joint"])}
+    images, labels = digits.train.inputs[order], digits.train.labels[order]
+    shuffled = score(network, (images, labels), indices=names, batch_size=batch_size).as_dict()
+    for values in (shuffled["joint"], *shuffled["layers"].values()):
+        assert values.keys() >= {"knn_accuracy", "connecting_theta_50"}
+    assert shuffled["joint"] == pytest.approx(expected["joint"])
+    assert shuffled["layers"] == {layer: pytest.approx(values) for layer, values in expected["layers"].items()}
+    assert {name: shuffled[name] for name in ("accuracy", "saturated")} == {
+        name: expected[name] for name in ("accuracy", "saturated")
+    }
 
 
 def test_splits_are_scored_by_name(digits):
@@ -131,10 +139,32 @@ def test_arrays_and_a_single_index_name_are_taken():
     network = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     inputs, labels = np.ones((5, 3), np.float32), np.zeros(5, np.int64)
     assert score(network, (inputs, labels), indices="cell_count").joint == {"cell_count": 1}
-    with pytest.raises(InputError, match="data is a DataLoader"):
-        score(network, torch.utils.data.DataLoader(inputs))
+    assert score(network, torch.utils.data.DataLoader(inputs, batch_size=2)).samples == 5
     with pytest.raises(InputError, match="labels are float64"):
         score(network, (inputs, labels / 2))
+
+
+def test_held_out_samples_tell_how_much_of_the_code_space_the_sample_has_seen(digits):
+    network = build_network("32-16", digits.image_shape, 10, backbone="none")
+    result = score(network, digits, layers="head", indices=["new_cell_fraction"], held_out="test")
+    bits = {split: network.head[:4](network.backbone(digits.split(split).inputs)) > 0 for split in ("train", "test")}
+    seen = {row.numpy().tobytes() for row in bits["train"]}
+    unseen = np.mean([row.numpy().tobytes() not in seen for row in bits["test"]])
+    assert result.layers["head.3"]["new_cell_fraction"] == unseen
+    assert 0 < unseen < result.joint["new_cell_fraction"]
+    with pytest.raises(InputError, match="needs held-out samples"):
+        score(network, digits.train, indices=["new_cell_fraction"])
+    with pytest.raises(InputError, match="'test' names a split, but the data have none"):
+        score(network, digits.train, held_out="test")
+
+
+def test_transitions_are_counted_where_they_are_asked_for(digits):
+    network = build_network("8", digits.image_shape, 10, backbone="none")
+    assert "segment_transitions" not in score(network, digits).joint
+    found = score(network, digits, segments=20)
+    assert found.joint["segment_transitions"] > 0
+    assert "segment_transitions" not in found.layers["head.1"]
+    assert score(network, digits, indices=["segment_transitions"]).joint.keys() == {"segment_transitions"}
 
 
 def test_weights_that_differ_give_other_scores(digits):

@@ -8,14 +8,15 @@ import nas_relucode
 PACKAGE = Path(nas_relucode.__file__).parent
 LEVELS = [  # up to indices: anybody's network, no training, no Optuna
     ["errors"],
-    ["files", "words", "codes", "relus", "capture", "hamming", "neighbours", "spanning_tree", "cells", "adjacency"],
-    ["connectivity", "knn", "code_space", "stored_spaces", "bends", "segments", "initialisation", "evidence", "indices"],
+    ["files", "words", "codes", "torchscript", "relus", "network_state", "batches", "packing", "capture"],
+    ["hamming", "neighbours", "spanning_tree", "cells", "adjacency", "connectivity", "knn"],
+    ["code_space", "stored_spaces", "bends", "segments", "initialisation", "evidence", "indices"],
     ["data", "networks", "training", "toml_files"],
     ["scoring"],
     ["search_space", "objective", "study_settings", "storage", "study", "ranking", "figures", "report"],
     ["cli", "__main__"],
 ]
-FOREIGN = {"optuna": 5, "pandas": 5, "torchvision": 3, "matplotlib": 5, "plotly": 5, "moocore": 5, "argparse": 6}
+FOREIGN = {"optuna": 6, "pandas": 6, "torchvision": 4, "matplotlib": 6, "plotly": 6, "moocore": 6, "argparse": 7}
 ORDER = [module for level in LEVELS for module in level]
 
 

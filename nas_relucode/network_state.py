@@ -1,0 +1,109 @@
+"""What a forward pass borrows it gives back: a network's modes and buffers, torch's random state and precision."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """The device of the network's first parameter or buffer, the CPU if it has none."""
+    tensor = next(itertools.chain(network.parameters(), network.buffers()), None)
+    return torch.device("cpu") if tensor is None else tensor.device
+
+
+def untouched(network: nn.Module, mode: str = "eval") -> Untouched:
+    """A context with evaluation mode inside; afterwards modes, buffers and torch's random state are as before.
+
+    With ``mode`` ``"train"`` modules that keep running statistics (BatchNorm) use those of the batch; all others stay
+    in evaluation mode. Inside, transformers take their plain path (the fused one hides its ReLUs), float32 is float32
+    without autocast, TF32 or bfloat16, no gradients are kept, and a DataParallel in the network uses its one device.
+    """
+    return Untouched(network, mode)
+
+
+class Untouched:
+    """The context of `untouched`. It may be entered again, but not within itself."""
+
+    def __init__(self, network: nn.Module, mode: str) -> None:
+        modules = list(network.modules())
+        self.modes = [(module, mode == "train" and "running_mean" in module._buffers) for module in modules]
+        self.buffered = [module for module in modules if module._buffers]
+        self.parallel = [module for module in modules if isinstance(module, nn.DataParallel)]
+        self.device = device_of(network)
+
+    def __enter__(self) -> None:
+        with ExitStack() as back:
+            back.callback(torch.set_rng_state, torch.get_rng_state())
+            if self.device.type != "cpu":
+                back.enter_context(torch.random.fork_rng([self.device], device_type=self.device.type))
+            for module in self.buffered:
+                for name, buffer in module._buffers.items():
+                    if buffer is not None:
+                        back.callback(_restore, module, name, buffer, buffer.clone())
+            for module, training in self.modes:
+                if module.training is not training:
+                    back.callback(setattr, module, "training", module.training)
+                    module.training = training
+            for module in self.parallel:
+                back.callback(setattr, module, "device_ids", module.device_ids)
+                module.device_ids = []
+            if torch.backends.mha.get_fastpath_enabled():
+                back.callback(torch.backends.mha.set_fastpath_enabled, True)
+                torch.backends.mha.set_fastpath_enabled(False)
+            _full_float32(self.device.type, back)
+            if torch.is_autocast_enabled(self.device.type):
+                back.enter_context(torch.autocast(self.device.type, enabled=False))
+            back.enter_context(torch.no_grad())
+            self.back = back.pop_all()
+
+    def __exit__(self, *error: object) -> None:
+        self.back.close()
+
+
+def _restore(module: nn.Module, name: str, buffer: Tensor, value: Tensor) -> None:
+    if not torch.equal(buffer, value):
+        with torch.no_grad():
+            buffer.copy_(value)
+    if module._buffers[name] is not buffer:
+        module._buffers[name] = buffer
+
+
+def _full_float32(device: str, back: ExitStack) -> None:
+    """Lower precisions for float32 are taken back in both of torch's ways, old and new, and given back in both.
+
+    What was allowed in the new way may raise when it is read in the old, and is then left alone there.
+    """
+    backends = torch.backends
+    parts = {
+        "cuda": [backends.cuda.matmul, getattr(backends.cudnn, "conv", None), getattr(backends.cudnn, "rnn", None)],
+        "cpu": [getattr(backends.mkldnn, part, None) for part in ("matmul", "conv", "rnn")],
+    }
+    used = [part.fp32_precision for part in parts.get(device, []) if hasattr(part, "fp32_precision")]
+    products = _read(torch.get_float32_matmul_precision)
+    convolutions = _read(lambda: backends.cudnn.allow_tf32) if device == "cuda" else None
+    if set(used) <= {"none", "ieee"} and products in (None, "highest") and not convolutions:
+        return
+    everywhere = [part for part in [*parts["cuda"], *parts["cpu"]] if hasattr(part, "fp32_precision")]
+    for part in everywhere:  # to be given back last, because the old way sets them, too
+        back.callback(setattr, part, "fp32_precision", part.fp32_precision)
+    if products:
+        back.callback(torch.set_float32_matmul_precision, products)
+        torch.set_float32_matmul_precision("highest")
+    if convolutions:
+        back.callback(setattr, backends.cudnn, "allow_tf32", True)
+        backends.cudnn.allow_tf32 = False
+    for part in everywhere:
+        part.fp32_precision = "ieee"
+
+
+def _read(setting: Callable[[], Any]) -> Any:
+    try:
+        return setting()
+    except RuntimeError:
+        return None
