@@ -112,24 +112,20 @@ def score(
             network, inputs, labels, segments=segments or SEGMENTS, layers=layers, forward=forward
         )
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    joint = Evidence(space, parameters, graph_theta, distance_theta, held, transitions)
-    values = compute_indices(joint, names)
-    result = Score(
+    evidence = {"joint": Evidence(space, parameters, graph_theta, distance_theta, held, transitions)}
+    for layer in space.codes.layers:  # what is the network's stands with the joint indices alone
+        other = None if held is None else held.layer(layer.name)
+        evidence[layer.name] = Evidence(space.layer(layer.name), None, graph_theta, distance_theta, other)
+    of_layers = None if names is None else [name for name in names if not INDICES[name].joint]
+    found = {where: compute_indices(of, names if where == "joint" else of_layers) for where, of in evidence.items()}
+    return Score(
         accuracy=None if space.correct_counts is None else float(space.correct_counts.sum()) / space.samples,
         split=split,
         samples=space.samples,
-        joint=values,
-        layers={},
-        saturated={"joint": saturated_indices(joint, values)},
+        joint=found["joint"],
+        layers={where: values for where, values in found.items() if where != "joint"},
+        saturated={where: saturated_indices(of, found[where]) for where, of in evidence.items()},
     )
-    for layer in space.codes.layers:
-        # What is the network's stands with the joint indices alone.
-        other = None if held is None else held.layer(layer.name)
-        alone = Evidence(space.layer(layer.name), None, graph_theta, distance_theta, other)
-        chosen = None if names is None else [name for name in names if not INDICES[name].joint]
-        result.layers[layer.name] = compute_indices(alone, chosen)
-        result.saturated[layer.name] = saturated_indices(alone, result.layers[layer.name])
-    return result
 
 
 def _samples(data: Any, split: str, held_out: Any) -> tuple[Any, Any, str]:
