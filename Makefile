@@ -1,7 +1,7 @@
 VENV ?= .venv
 RUN = $(VENV)/bin
 
-.PHONY: demo test check
+.PHONY: demo test check bench
 
 demo: $(VENV)/.installed  ## train the candidates of studies/digits.toml, print the Pareto front, write runs/digits/report.html
 	$(RUN)/nas-relucode run digits
@@ -14,6 +14,12 @@ test: $(VENV)/.installed  ## lint, types, and the tests that a push must pass
 
 check: test  ## also the slow tests
 	$(RUN)/pytest -m slow
+
+bench: $(VENV)/.installed  ## every claim of speed against its peers, and the curve of docs/performance.md
+	$(RUN)/pip install --quiet -e '.[bench]'
+	failed=; for script in pairs cells matrix tree components capture curve; do \
+		$(RUN)/python benchmarks/$$script.py --check || failed=1; \
+	done; test -z "$$failed"
 
 $(VENV)/.installed: pyproject.toml
 	python3 -m venv $(VENV)

@@ -84,29 +84,29 @@ def _in_buckets(rows, theta, masks, most_comparisons):  # type: ignore[no-untype
     pairs, found, comparisons = np.empty((3, 1024), np.int64), 0, 0
     for part in range(parts):
         last[:] = -1
-        open_rows = np.int64(0)
+        open_rows = 0
         for i in range(n):
             slot = np.int64(row_hash(rows, i, part if whole else 0, step, masks[part]) >> np.uint64(8)) & (slots - 1)
             before[i] = last[slot]
             last[slot] = i
             row[open_rows], other[open_rows] = i, before[i]
-            open_rows += np.int64(before[i] >= 0)
+            open_rows += 1 if before[i] >= 0 else 0
         while open_rows > 0:
             comparisons += open_rows
             if comparisons > most_comparisons + n:
                 return -1, pairs
-            still_open = np.int64(0)
+            still_open = 0
             for start in range(0, open_rows, BLOCK):
-                count = np.int64(0)
+                count = 0
                 for k in range(start, min(start + BLOCK, open_rows)):
                     i, j = row[k], other[k]
                     d = np.uint64(0)
                     for word in range(words):
                         d += popcount(rows[i, word] ^ rows[j, word])
                     near[count], distances[count] = (np.int64(i) << 32) | np.int64(j), d
-                    count += np.int64(d <= np.uint64(theta))
+                    count += 1 if d <= np.uint64(theta) else 0
                     row[still_open], other[still_open] = i, before[j]
-                    still_open += np.int64(before[j] >= 0)
+                    still_open += 1 if before[j] >= 0 else 0
                 for k in range(count):
                     i, j = near[k] >> 32, near[k] & 0xFFFFFFFF
                     first, differ = -1, np.uint64(1)
