@@ -1,5 +1,7 @@
 """Code spaces: taken in batches, in shards or at once, layer by layer, and who lies in their cells."""
 
+import copy
+
 import hypothesis.extra.numpy as arrays
 import numpy as np
 import pytest
@@ -9,7 +11,17 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from nas_relucode import CodeSpace, InputError, build_network, capture, code_space, find_cells, merge_code_spaces, pack
+from nas_relucode import (
+    CodeSpace,
+    InputError,
+    build_network,
+    capture,
+    code_space,
+    find_cells,
+    merge_code_spaces,
+    pack,
+    pairs_within,
+)
 
 BITS = arrays.arrays(bool, st.tuples(st.integers(1, 30), st.sampled_from([1, 3, 65])))
 
@@ -125,3 +137,15 @@ def test_labels_for_some_batches_only_are_an_error(network):
         code_space(network, iter([]))
     with pytest.raises(InputError, match=r"the largest is 11, but the network has 10 outputs"):
         code_space(network, (images, torch.full((20,), 11)))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_cells_and_edges_on_a_gpu_are_those_of_the_cpu(network):
+    images, labels = sample(2000)
+    data, network = (images.double(), labels), copy.deepcopy(network).double()
+    on_cpu, on_gpu = code_space(network, data), code_space(network.cuda(), data)
+    assert_same(on_gpu, on_cpu)
+    for name in ("first", "second", "distance"):
+        pairs = [getattr(pairs_within(space.codes, 3), name) for space in (on_cpu, on_gpu)]
+        assert np.array_equal(*pairs)
