@@ -11,16 +11,34 @@ from torch import Tensor
 
 from nas_relucode.errors import InputError
 
+_ARRAYS = (Tensor, np.ndarray)
+_WHOLE = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+
+
+class Slices:
+    """The batches of a tensor, of a pair of inputs and labels or of a dict of tensors."""
+
+    def __init__(self, data: Any, batch_size: int) -> None:
+        self.data = data
+        self.batch_size = batch_size
+        self.samples = samples_of(data)
+
+    def __iter__(self) -> Iterator[Any]:
+        for start in range(0, self.samples, self.batch_size):
+            rows = slice(start, start + self.batch_size)
+            yield self.data[rows] if isinstance(self.data, _ARRAYS) else _each(self.data, lambda v: v[rows])  # noqa: B023
+
 
 def batches(data: Any, batch_size: int) -> Iterable[Any]:
-    """A tensor, a pair of inputs and labels or a dict of tensors in slices; the batches of a DataLoader as they are."""
+    """`Slices` of what is whole; the batches of a DataLoader or of another iterable as they are."""
     if hasattr(data, "inputs") and hasattr(data, "labels"):  # a Split
         data = (data.inputs, data.labels)
     if isinstance(data, tuple) and len(data) == 2:
-        return _slices(data[0] if data[1] is None else _checked(*data), batch_size)
-    if isinstance(data, Tensor | np.ndarray | Mapping) or (isinstance(data, list) and labels_of(data) is not None):
-        return _slices(data, batch_size)
-    if isinstance(data, torch.utils.data.Dataset) or not hasattr(data, "__iter__") or isinstance(data, str):
+        data = data[0] if data[1] is None else _pair(*data)
+        return Slices(data, batch_size)
+    if isinstance(data, (*_ARRAYS, Mapping)) or labels_of(data) is not None:
+        return Slices(data, batch_size)
+    if isinstance(data, torch.utils.data.Dataset | str) or not isinstance(data, Iterable):
         raise InputError(
             f"data is a {type(data).__name__}. Give a tensor of inputs, (inputs, labels), a Split, a DataLoader "
             "or an iterator of batches."
@@ -28,34 +46,32 @@ def batches(data: Any, batch_size: int) -> Iterable[Any]:
     return data
 
 
-def _checked(inputs: Any, labels: Any) -> tuple[Any, Any]:
-    pair = _tensor(inputs), _tensor(labels)
+def _pair(inputs: Any, labels: Any) -> tuple[Any, Tensor]:
+    labels = _tensor(labels)
+    pair = inputs if isinstance(inputs, Mapping) else _tensor(inputs), labels
     if labels_of(pair) is None:
-        dtype = str(pair[1].dtype).removeprefix("torch.")
+        dtype = str(labels.dtype).removeprefix("torch.")
         raise InputError(
-            f"labels are {dtype} of shape {tuple(pair[1].shape)} for {len(pair[0])} inputs. "
+            f"labels are {dtype} of shape {tuple(labels.shape)} for {samples_of(pair)} inputs. "
             "Give whole numbers, one a sample."
         )
     return pair
 
 
-def _slices(data: Any, batch_size: int) -> Iterator[Any]:
-    for start in range(0, samples_of(data), batch_size):
-        yield _each(data, lambda values: values[start : start + batch_size])  # noqa: B023
-
-
 def _each(batch: Any, change: Callable[[Any], Any]) -> Any:
     """A batch in whose tensors and arrays ``change`` was made."""
-    if isinstance(batch, Tensor | np.ndarray):
+    if isinstance(batch, _ARRAYS):
         return change(batch)
     if isinstance(batch, Mapping):
         return {key: _each(value, change) for key, value in batch.items()}
     if isinstance(batch, tuple | list):
-        return [_each(value, change) for value in batch]
+        parts = [_each(value, change) for value in batch]
+        return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
     return batch
 
 
 def moved(batch: Any, device: torch.device) -> Any:
+    """The batch with its tensors and arrays as tensors on ``device``."""
     return _each(batch, lambda values: _tensor(values).to(device))
 
 
@@ -67,25 +83,21 @@ def _tensor(values: Any) -> Tensor:
 
 def labels_of(batch: Any) -> np.ndarray | None:
     """The labels of a pair of inputs and labels, int64, on the CPU; None if the batch is anything else."""
-    if not (isinstance(batch, tuple | list) and len(batch) == 2 and isinstance(batch[1], Tensor | np.ndarray)):
+    if not (isinstance(batch, tuple | list) and len(batch) == 2 and isinstance(batch[1], _ARRAYS)):
         return None
-    labels = batch[1]
-    whole = labels.dtype.kind in "iu" if isinstance(labels, np.ndarray) else labels.dtype in _WHOLE
-    if labels.ndim != 1 or not whole or len(labels) != samples_of(batch[0]):
+    labels = _tensor(batch[1])
+    if labels.ndim != 1 or labels.dtype not in _WHOLE or len(labels) != samples_of(batch[0]):
         return None
-    return _tensor(labels).cpu().numpy().astype(np.int64)
-
-
-_WHOLE = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+    return labels.cpu().numpy().astype(np.int64)
 
 
 def samples_of(batch: Any) -> int:
     """How many samples a batch has: the length of the first tensor in it."""
-    if isinstance(batch, Tensor | np.ndarray) and batch.ndim:
+    if isinstance(batch, _ARRAYS) and batch.ndim:
         return len(batch)
     parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, tuple | list) else ()
     for part in parts:
-        if isinstance(part, Tensor | np.ndarray | Mapping | tuple | list):
+        if isinstance(part, (*_ARRAYS, Mapping, tuple, list)):
             return samples_of(part)
     raise InputError(
         f"a batch is a {type(batch).__name__} without a tensor to count its samples by. "

@@ -8,21 +8,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-from nas_relucode.batches import batches, labels_of, moved, samples_of
+from nas_relucode.batches import Slices, batches, labels_of, moved, samples_of
 from nas_relucode.codes import WORD, Codes, Layer
 from nas_relucode.errors import InputError, NonFiniteError, unknown
 from nas_relucode.network_state import device_of as device_of
 from nas_relucode.network_state import untouched as untouched
-from nas_relucode.packing import LEVELS, neurons_shape, pack_on_cpu, pack_on_device
+from nas_relucode.packing import PRESETS, Packer
 from nas_relucode.relus import SMOOTH, Call, ReluCalls, unwrapped
 
 Forward = Callable[[nn.Module, Any], Any]
 
 MODES = ("eval", "train")
-PRESETS = tuple(LEVELS)
 MAPS = ("pixel", "channel", "pooled")
 
 
@@ -133,6 +131,7 @@ def capture(
 
     ``layers``, ``mode``, ``preset``, ``maps`` and ``also`` are those of `Reading`.
 
+    >>> import torch
     >>> layer = nn.Linear(1, 2)
     >>> _ = layer.weight.data.copy_(torch.tensor([[1.0], [1.0]])), layer.bias.data.copy_(torch.tensor([0.0, -1.0]))
     >>> network = nn.Sequential(layer, nn.ReLU())
@@ -142,23 +141,17 @@ def capture(
            [1, 1]])
     """
     reading = Reading(layers=layers, mode=mode, preset=preset, maps=maps, also=also)  # type: ignore[arg-type]
-    parts = capture_batches(network, inputs, reading=reading, batch_size=batch_size, forward=forward)
-    codes = [part.codes for part in parts]
-    return codes[0] if len(codes) == 1 else Codes(np.concatenate([part.words for part in codes]), codes[0].layers)
-
-
-def capture_with_outputs(
-    network: nn.Module, inputs: Tensor, *, layers: str | Sequence[str] = "all", batch_size: int = 512
-) -> tuple[Codes, Tensor | None]:
-    """The codes as from `capture`, and the network's outputs (samples, ...) of the same forward passes, on the CPU.
-
-    The outputs are None for a network that does not return one tensor with a row for each sample.
-    """
-    reading = Reading(layers=layers)  # type: ignore[arg-type]
-    parts = list(capture_batches(network, inputs, reading=reading, batch_size=batch_size))
-    codes = Codes(np.concatenate([part.codes.words for part in parts]), parts[0].codes.layers)
-    outputs = [part.outputs for part in parts if part.outputs is not None]
-    return codes, torch.cat(outputs) if len(outputs) == len(parts) else None
+    parts = batches(inputs, batch_size)
+    taken: list[Codes] = []
+    for batch in capture_batches(network, parts, reading=reading, batch_size=batch_size, forward=forward):
+        if isinstance(parts, Slices):  # how many samples there are is known: they are not kept twice
+            if not taken:
+                room = np.empty((parts.samples, batch.codes.words.shape[1]), np.uint64)
+                taken = [Codes(room, batch.codes.layers)]
+            taken[0].words[batch.start : batch.start + batch.codes.samples] = batch.codes.words
+        else:
+            taken.append(batch.codes)
+    return taken[0] if len(taken) == 1 else Codes(np.concatenate([part.words for part in taken]), taken[0].layers)
 
 
 def _code_batches(
@@ -176,7 +169,7 @@ def _code_batches(
         writer.begin(size)
         with as_before:
             batch = moved(given, as_before.device)
-            with calls.told_to(writer.take):
+            with calls.told_to(writer.take, hooks=True):
                 output = _run(network, batch if labels is None else batch[0], batch, forward)
         words = writer.end(network, start, calls.untold)
         rows = isinstance(output, Tensor) and output.ndim > 0 and len(output) == size
@@ -198,20 +191,25 @@ def _run(network: nn.Module, inputs: Any, batch: Any, forward: Forward | None) -
     if isinstance(inputs, Mapping):
         return network(**inputs)
     if isinstance(inputs, tuple | list):
-        return network(*inputs)
+        try:
+            return network(*inputs)
+        except TypeError as error:
+            error.add_note(f"The batch is a tuple of {len(inputs)}. Say with forward= how the network is called on it.")
+            raise
     return network(inputs)
 
 
 @dataclass(frozen=True)
-class _Piece:
-    """The packed bits of one layer and batch, uint8 (samples, bytes), where its activation was."""
+class _Place:
+    """Where the bits of a layer are, and how they come there."""
 
     layer: Layer
+    packer: Packer
     shape: tuple[int, ...]  # of the activation of one sample
     dtype: str
     chosen: bool  # or only kept in case that it belongs to the head
-    bits: np.ndarray | Tensor
-    finite: bool | Tensor
+    number: int
+    columns: slice  # the layer's bytes in a row
 
 
 class _Writer:
@@ -222,13 +220,13 @@ class _Writer:
         self.seeks_head = "head" in reading.layers and not has_head
         self.layers: tuple[Layer, ...] = ()
         self.dtype = ""
-        self.places: dict[str, tuple[int, tuple[int, ...], slice]] = {}  # name: number, activation's shape, bytes
+        self.places: dict[str, _Place] = {}
 
     def begin(self, size: int) -> None:
         self.size = size
         self.seen: list[str] = []  # every layer of this batch, chosen or not
-        self.pieces: list[_Piece] = []
         self.rows = np.zeros((size, self.layers[-1].stop * WORD // 8 if self.layers else 0), np.uint8)
+        self.late: list[tuple[_Place, np.ndarray | Tensor, bool | Tensor]] = []  # bits that are not yet in the rows
         self.taken = 0
         self.unlike_the_first = False
 
@@ -236,75 +234,78 @@ class _Writer:
         self.seen.append(call.name)
         if not self.layers:
             self._take_first(call)
-        elif call.name in self.places:
-            number, shape, columns = self.places[call.name]
-            self._check_rows(call)
-            if number != self.taken or call.values.shape[1:] != shape:
-                self.unlike_the_first = True
-            else:
-                bits, finite = self._pack(call, self.rows[:, columns])
-                if isinstance(bits, Tensor):
-                    self.pieces.append(_Piece(self.layers[number], shape, "", True, bits, finite))
-            self.taken += 1
-        elif self._chosen(call):
+            return
+        place = self.places.get(call.name)
+        if place is None:
+            self.unlike_the_first |= self._chosen(call)
+            return
+        self._check_rows(call)
+        if place.number != self.taken or call.values.shape[1:] != place.shape:
             self.unlike_the_first = True
+        else:
+            self._pack(call, place, self.rows[:, place.columns])
+        self.taken += 1
 
     def _take_first(self, call: Call) -> None:
         vector, chosen = call.values.ndim == 2, self._chosen(call)
         if self.seeks_head and not vector:  # what came before it is no head
-            self.pieces = [piece for piece in self.pieces if piece.chosen]
+            self.late = [late for late in self.late if late[0].chosen]
         if not chosen and not (self.seeks_head and vector):
             return
         self._check_rows(call)
         shape = tuple(call.values.shape[1:])
-        layer = Layer(call.name, neurons_shape(shape, self.reading.maps), 0, call.kind.label)
-        dtype = str(call.values.dtype).removeprefix("torch.")
-        bits, finite = self._pack(call, np.zeros((self.size, layer.stop * WORD // 8), np.uint8))
-        self.pieces.append(_Piece(layer, shape, dtype, chosen, bits, finite))
+        packer = Packer(shape, preset=self.reading.preset, maps=self.reading.maps, signed=call.kind.by_input)
+        layer = Layer(call.name, packer.neurons, 0, call.kind.label)
+        place = _Place(layer, packer, shape, str(call.values.dtype).removeprefix("torch."), chosen, 0, slice(0))
+        room = np.zeros((self.size, layer.stop * WORD // 8), np.uint8)
+        self._pack(call, place, room)
+        if call.values.device.type == "cpu":
+            self.late.append((place, room, True))
 
     def _chosen(self, call: Call) -> bool:
         return any(_matches(call.name, call.values.ndim == 2, pattern) for pattern in self.reading.layers)
 
     def _check_rows(self, call: Call) -> None:
-        if call.values.ndim == 0 or len(call.values) != self.size:
+        shape = call.values.shape
+        if not shape or shape[0] != self.size:
             raise InputError(
-                f"layer {call.name!r} gives an activation of shape {tuple(call.values.shape)} for a batch of {self.size}. "
+                f"layer {call.name!r} gives an activation of shape {tuple(shape)} for a batch of {self.size}. "
                 "Codes need one row a sample: put the samples first, or choose other layers."
             )
 
-    def _pack(self, call: Call, room: np.ndarray) -> tuple[np.ndarray | Tensor, bool | Tensor]:
-        """The bits, in ``room`` or on the device, and whether the activation is finite, which a GPU says later."""
-        preset, maps = self.reading.preset, self.reading.maps
-        if call.values.device.type != "cpu":
-            return pack_on_device(call.values, preset=preset, maps=maps)
-        _check_finite(call.name, pack_on_cpu(call.values, room, preset=preset, maps=maps, signed=call.kind.by_input))
-        return room, True
+    def _pack(self, call: Call, place: _Place, room: np.ndarray) -> None:
+        """Into ``room`` on the CPU; bits on a GPU are fetched at the end, so that it need not be waited for."""
+        if call.values.device.type == "cpu":
+            _check_finite(call.name, place.packer.on_cpu(call.values, room))
+        else:
+            self.late.append((place, *place.packer.on_device(call.values)))
 
     def end(self, network: nn.Module, start: int, untold: Mapping[str, set[str]]) -> np.ndarray:
         """The rows of the batch: uint64, (samples, words)."""
         if not self.seen:
             raise _no_relu(network, untold)
         if not self.layers:
-            self._place()
+            self._settle()
         elif self.unlike_the_first or self.taken < len(self.layers):
             raise InputError(
                 f"{type(network).__name__} called other ReLUs for sample {start} than for sample 0 "
                 f"({', '.join(self.seen)}). Codes need the same layers for every sample."
             )
-        for piece in self.pieces:
-            _check_finite(piece.layer.name, bool(piece.finite))
-            bits = piece.bits.cpu().numpy() if isinstance(piece.bits, Tensor) else piece.bits
-            self.rows[:, self.places[piece.layer.name][2]] = bits
+        for place, bits, finite in self.late:
+            _check_finite(place.layer.name, bool(finite))
+            columns = self.places[place.layer.name].columns
+            self.rows[:, columns] = bits.cpu().numpy() if isinstance(bits, Tensor) else bits
         return self.rows.view(np.uint64)
 
-    def _place(self) -> None:
-        if not self.pieces:
+    def _settle(self) -> None:
+        if not self.late:
             raise InputError(f"no layer matches {', '.join(self.reading.layers)}. Known: all, {', '.join(self.seen)}.")
-        for number, piece in enumerate(self.pieces):
-            layer = replace(piece.layer, start=self.layers[-1].stop if self.layers else 0)
+        for place, _, _ in self.late:
+            layer = replace(place.layer, start=self.layers[-1].stop if self.layers else 0)
+            columns = slice(layer.start * WORD // 8, layer.stop * WORD // 8)
+            self.places[layer.name] = replace(place, layer=layer, number=len(self.layers), columns=columns)
             self.layers += (layer,)
-            self.places[layer.name] = number, piece.shape, slice(layer.start * WORD // 8, layer.stop * WORD // 8)
-        self.dtype = ", ".join(sorted({piece.dtype for piece in self.pieces}))
+        self.dtype = ", ".join(sorted({place.dtype for place in self.places.values()}))
         self.rows = np.zeros((self.size, self.layers[-1].stop * WORD // 8), np.uint8)
 
 

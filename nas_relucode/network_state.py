@@ -32,20 +32,23 @@ class Untouched:
 
     def __init__(self, network: nn.Module, mode: str) -> None:
         modules = list(network.modules())
-        self.modes = [(module, mode == "train" and "running_mean" in module._buffers) for module in modules]
+        # A frozen script has no mode left.
+        with_mode = [module for module in modules if hasattr(module, "training")]
+        self.modes = [(module, mode == "train" and "running_mean" in module._buffers) for module in with_mode]
         self.buffered = [module for module in modules if module._buffers]
         self.parallel = [module for module in modules if isinstance(module, nn.DataParallel)]
+        self.attends = any(isinstance(module, _WITH_FUSED_PATH) for module in modules)
         self.device = device_of(network)
+        self.precisions = _float32_parts()
 
     def __enter__(self) -> None:
         with ExitStack() as back:
             back.callback(torch.set_rng_state, torch.get_rng_state())
-            if self.device.type != "cpu":
-                back.enter_context(torch.random.fork_rng([self.device], device_type=self.device.type))
+            if self.device.type == "cuda":
+                back.enter_context(torch.random.fork_rng([self.device]))
             for module in self.buffered:
                 for name, buffer in module._buffers.items():
-                    if buffer is not None:
-                        back.callback(_restore, module, name, buffer, buffer.clone())
+                    back.callback(_restore, module, name, buffer, None if buffer is None else buffer.clone())
             for module, training in self.modes:
                 if module.training is not training:
                     back.callback(setattr, module, "training", module.training)
@@ -53,51 +56,61 @@ class Untouched:
             for module in self.parallel:
                 back.callback(setattr, module, "device_ids", module.device_ids)
                 module.device_ids = []
-            if torch.backends.mha.get_fastpath_enabled():
+            if self.attends and torch.backends.mha.get_fastpath_enabled():
                 back.callback(torch.backends.mha.set_fastpath_enabled, True)
                 torch.backends.mha.set_fastpath_enabled(False)
-            _full_float32(self.device.type, back)
+            _full_float32(self.device.type, self.precisions, back)
             if torch.is_autocast_enabled(self.device.type):
                 back.enter_context(torch.autocast(self.device.type, enabled=False))
-            back.enter_context(torch.no_grad())
+            if torch.is_grad_enabled():
+                back.callback(torch.set_grad_enabled, True)
+                torch.set_grad_enabled(False)
             self.back = back.pop_all()
 
     def __exit__(self, *error: object) -> None:
         self.back.close()
 
 
-def _restore(module: nn.Module, name: str, buffer: Tensor, value: Tensor) -> None:
-    if not torch.equal(buffer, value):
+_WITH_FUSED_PATH = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
+
+
+def _restore(module: nn.Module, name: str, buffer: Tensor | None, value: Tensor | None) -> None:
+    if buffer is not None and not torch.equal(buffer, value):
         with torch.no_grad():
             buffer.copy_(value)
     if module._buffers[name] is not buffer:
         module._buffers[name] = buffer
 
 
-def _full_float32(device: str, back: ExitStack) -> None:
+def _float32_parts() -> dict[str, list[Any]]:
+    """What has a ``fp32_precision`` of its own, by device; nothing in a torch that has one way only."""
+    cuda = [torch.backends.cuda.matmul, *(getattr(torch.backends.cudnn, part, None) for part in ("conv", "rnn"))]
+    cpu = [getattr(torch.backends.mkldnn, part, None) for part in ("matmul", "conv", "rnn")]
+    return {
+        device: [part for part in parts if hasattr(part, "fp32_precision")]
+        for device, parts in {"cuda": cuda, "cpu": cpu}.items()
+    }
+
+
+def _full_float32(device: str, parts: dict[str, list[Any]], back: ExitStack) -> None:
     """Lower precisions for float32 are taken back in both of torch's ways, old and new, and given back in both.
 
     What was allowed in the new way may raise when it is read in the old, and is then left alone there.
     """
-    backends = torch.backends
-    parts = {
-        "cuda": [backends.cuda.matmul, getattr(backends.cudnn, "conv", None), getattr(backends.cudnn, "rnn", None)],
-        "cpu": [getattr(backends.mkldnn, part, None) for part in ("matmul", "conv", "rnn")],
-    }
-    used = [part.fp32_precision for part in parts.get(device, []) if hasattr(part, "fp32_precision")]
+    lowered = any(part.fp32_precision not in ("none", "ieee") for part in parts.get(device, ()))
     products = _read(torch.get_float32_matmul_precision)
-    convolutions = _read(lambda: backends.cudnn.allow_tf32) if device == "cuda" else None
-    if set(used) <= {"none", "ieee"} and products in (None, "highest") and not convolutions:
+    convolutions = _read(lambda: torch.backends.cudnn.allow_tf32) if device == "cuda" else None
+    if not lowered and products in (None, "highest") and not convolutions:
         return
-    everywhere = [part for part in [*parts["cuda"], *parts["cpu"]] if hasattr(part, "fp32_precision")]
+    everywhere = [part for some in parts.values() for part in some]
     for part in everywhere:  # to be given back last, because the old way sets them, too
         back.callback(setattr, part, "fp32_precision", part.fp32_precision)
     if products:
         back.callback(torch.set_float32_matmul_precision, products)
         torch.set_float32_matmul_precision("highest")
     if convolutions:
-        back.callback(setattr, backends.cudnn, "allow_tf32", True)
-        backends.cudnn.allow_tf32 = False
+        back.callback(setattr, torch.backends.cudnn, "allow_tf32", True)
+        torch.backends.cudnn.allow_tf32 = False
     for part in everywhere:
         part.fp32_precision = "ieee"
 

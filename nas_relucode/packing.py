@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from nas_relucode.codes import WORD
 
-TILE = 65_536  # numbers that are compared, checked and packed at a time: 256 KB of float32
-LEVELS = {"paper": 0, "released_code": 1}  # a bit is 1 above 0, or from 1 on, which is int(activation) > 0
+TILE = 131_072  # numbers that are compared, checked and packed at a time: 512 KB of float32
+PRESETS = ("paper", "released_code")  # a bit is 1 above 0, or from 1 on, which is int(activation) > 0
 
 
 def neurons_shape(shape: tuple[int, ...], maps: str) -> tuple[int, ...]:
@@ -26,45 +26,59 @@ def neurons_shape(shape: tuple[int, ...], maps: str) -> tuple[int, ...]:
     return shape[:1] if maps == "channel" else (*shape[:-2], -(-shape[-2] // 2), -(-shape[-1] // 2))
 
 
-def row_bytes(shape: tuple[int, ...]) -> int:
-    """The bytes of the bits of one sample: whole words."""
-    return -(-math.prod(shape) // WORD) * WORD // 8
+class Packer:
+    """Packs the activations of one layer, whose samples have ``shape``; ``signed`` ones may be negative."""
+
+    def __init__(self, shape: tuple[int, ...], *, preset: str, maps: str, signed: bool) -> None:
+        self.preset = preset
+        self.maps = maps if len(shape) > 2 else "pixel"
+        self.signed = signed
+        self.neurons = neurons_shape(shape, maps)
+        self.used = -(-math.prod(self.neurons) // 8)  # bytes of a row; the others are left as they are
+        self.step = max(1, TILE // max(1, math.prod(shape)))  # samples in a tile
+        self.tile = np.empty((0, *shape), bool)
+
+    def on_cpu(self, values: Tensor, room: np.ndarray) -> bool:
+        """Writes the bits of ``values`` into ``room``, uint8 (samples, bytes); whether the values are finite.
+
+        A whole layer is never copied, in whatever order it lies in memory.
+        """
+        step, samples = self.step, len(values)
+        if len(self.tile) < min(step, samples):
+            self.tile = np.empty((min(step, samples), *self.tile.shape[1:]), bool)
+        plain = values.dtype in _NUMPY and values.layout == torch.strided
+        whole = values.numpy(force=True) if plain else None
+        for start in range(0, samples, step):
+            # numpy has no bfloat16; float32 holds all of its numbers, and float16's
+            part = (
+                values[start : start + step].to_dense().float().numpy(force=True)
+                if whole is None
+                else whole[start : start + step]
+            )
+            if part.size:
+                largest = np.maximum.reduce(part, axis=None)  # NaN, if there is one
+                if not (largest < np.inf and (not self.signed or np.minimum.reduce(part, axis=None) > -np.inf)):
+                    return False
+            bits = self.tile[: len(part)]
+            if self.preset == "paper":
+                np.greater(part, 0, out=bits)
+            else:
+                np.greater_equal(part, 1, out=bits)
+            if self.maps != "pixel":
+                bits = _reduced(torch.from_numpy(bits), self.maps).numpy()
+            room[start : start + step, : self.used] = np.packbits(
+                bits.reshape(len(part), -1), axis=1, bitorder="little"
+            )
+        return True
+
+    def on_device(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The bits on the values' own device, uint8 (samples, bytes), and whether all are finite, still there, too."""
+        values = values.detach()
+        bits = _reduced(values > 0 if self.preset == "paper" else values >= 1, self.maps)
+        return pack_bits(bits.flatten(1)), torch.isfinite(values).all()
 
 
-def pack_on_cpu(values: Tensor, room: np.ndarray, *, preset: str, maps: str, signed: bool) -> bool:
-    """Writes the bits of ``values`` (samples, ...) into ``room``, uint8 (samples, bytes); whether all are finite.
-
-    ``signed`` values may be negative. A whole layer is never copied, whatever the order in which it lies in memory.
-    """
-    plain = values.layout == torch.strided and values.dtype in (torch.float32, torch.float64)
-    whole = values.numpy(force=True) if plain else None
-    shape = neurons_shape(tuple(values.shape[1:]), maps)
-    used = -(-math.prod(shape) // 8)
-    step = max(1, TILE // max(1, math.prod(values.shape[1:])))
-    tile = np.empty((min(step, len(values)), *values.shape[1:]), bool)
-    for start in range(0, len(values), step):
-        rows = slice(start, min(start + step, len(values)))
-        # numpy has no bfloat16; float32 holds all of its numbers, and float16's
-        part = whole[rows] if whole is not None else values[rows].to_dense().float().numpy(force=True)
-        if part.size and not (part.max() < np.inf and (not signed or part.min() > -np.inf)):  # NaN is the maximum, too
-            return False
-        bits = tile[: len(part)]
-        if preset == "paper":
-            np.greater(part, 0, out=bits)
-        else:
-            np.greater_equal(part, 1, out=bits)
-        if maps != "pixel":
-            bits = _reduced(torch.from_numpy(bits), maps).numpy()
-        room[rows, :used] = np.packbits(bits.reshape(len(part), -1), axis=1, bitorder="little")
-    return True
-
-
-def pack_on_device(values: Tensor, *, preset: str, maps: str) -> tuple[Tensor, Tensor]:
-    """The same on the values' own device: uint8 (samples, bytes), and whether all are finite, both still there."""
-    values = values.detach()
-    bits = _reduced(values > 0 if preset == "paper" else values >= 1, maps)
-    finite = torch.isfinite(values).all()
-    return pack_bits(bits.flatten(1)), finite
+_NUMPY = {torch.float32, torch.float64}
 
 
 def pack_bits(bits: Tensor) -> Tensor:
@@ -75,12 +89,12 @@ def pack_bits(bits: Tensor) -> Tensor:
     """
     filled = functional.pad(bits.to(torch.uint8), (0, -bits.shape[1] % WORD))
     weights = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8, device=bits.device)
-    return (filled.reshape(len(bits), -1, 8) * weights).sum(dim=2, dtype=torch.uint8)
+    return (filled.reshape(len(bits), filled.shape[1] // 8, 8) * weights).sum(dim=2, dtype=torch.uint8)
 
 
 def _reduced(bits: Tensor, maps: str) -> Tensor:
     """Bits of pixels (samples, channels, ..., height, width) as those of channels, or of 2 x 2 pixels."""
-    if bits.ndim < 4 or maps == "pixel":
+    if maps == "pixel":
         return bits
     if maps == "channel":
         return bits.flatten(2).any(dim=2)

@@ -6,11 +6,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from types import FrameType
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nas_relucode.errors import InputError, unknown
@@ -27,8 +27,7 @@ class Kind:
     by_input: bool = False  # the input is read, not the output: a slope may be negative, a sigmoid never is
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """One call of an activation function: who made it, and the values whose signs are its bits."""
 
     name: str  # the module's, as in named_modules(); "#2" is appended for the second call under this name
@@ -108,7 +107,7 @@ class ReluCalls:
     """Tells of every ReLU that a network's forward passes call, a module's or a function's, and who calls it.
 
     The calls are seen below autograd, where a module, a function and an in-place method are the same operation.
-    The modules' names come from hooks that belong to torch, not to the network, and are removed on leaving.
+    Who calls is read off Python's stack, so that nothing is registered anywhere.
     Smooth activations are told of where ``also`` names them.
     """
 
@@ -120,27 +119,68 @@ class ReluCalls:
         self.names = module_names(network)
         self.untold: dict[str, set[str]] = {}  # the other activations that were called: label -> callers
         self.plans: dict[int, Plan] = {}  # of the TorchScript modules that were called
+        self.modules = list(network.modules())
+        self.hooked: list[nn.Module] | None = None  # not known before the first forward pass
 
-    def told_to(self, take: Callable[[Call], None]) -> ForwardPass:
-        """A context for one forward pass, in which ``take`` is told of each call.
+    def told_to(self, take: Callable[[Call], None], *, hooks: bool = False) -> SeenPass | HookedPass:
+        """A context for one forward pass, in which ``take`` is told of each call, while it runs.
+
+        With ``hooks`` it is told when a module ends, from the second forward pass on, where hooks see the same calls.
 
         What is compiled or fused runs as it is written. On leaving, what ``take`` raised is raised: before,
         TorchScript would make an error of its own of it, and a network might catch it. Raises InputError if an
         operation has swallowed a ReLU.
         """
-        return ForwardPass(self, take)
+        return HookedPass(self, take) if hooks and self.hooked else SeenPass(self, take)
+
+    def first_passed(self, callers: list[nn.Module | None]) -> None:
+        """Whether hooks on the modules that called will see the same in every other forward pass.
+
+        That is so where the network has no code of its own, which could choose other modules or call a function.
+        """
+        alike = all(
+            type(module).__module__.startswith(_STATIC)
+            and not (module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__)
+            and module._compiled_call_impl is None
+            for module in self.modules
+        )
+        seen = {id(module): module for module in callers if module is not None and type(module) in _HOOKED}
+        self.hooked = list(seen.values()) if alike and all(id(module) in seen for module in callers) else []
 
 
-class ForwardPass(TorchDispatchMode):
-    """The context of `ReluCalls.told_to`."""
+class HookedPass:
+    """The context of `ReluCalls.told_to` where hooks on some modules see all that there is to see, for less time."""
+
+    def __init__(self, calls: ReluCalls, take: Callable[[Call], None]) -> None:
+        self.calls = calls
+        self.take = take
+        self.numbers: dict[str, int] = {}
+
+    def __enter__(self) -> None:
+        with ExitStack() as back:
+            for module in self.calls.hooked or ():
+                back.enter_context(module.register_forward_hook(self.called))
+            self.back = back.pop_all()
+
+    def __exit__(self, *error: object) -> None:
+        self.back.close()
+
+    def called(self, module: nn.Module, args: Any, output: Tensor) -> None:
+        name = self.calls.names[id(module)]
+        number = self.numbers[name] = self.numbers.get(name, 0) + 1
+        self.take(Call(name if number == 1 else f"{name}#{number}", _HOOKED[type(module)], output))
+
+
+class SeenPass(TorchDispatchMode):
+    """The context of `ReluCalls.told_to` that sees every operation."""
 
     def __init__(self, calls: ReluCalls, take: Callable[[Call], None]) -> None:
         super().__init__()
         self.calls = calls
         self.take = take
-        self.stack: list[tuple[str, ScriptRun | None]] = [("", None)]  # the modules that are running
+        self.callers: list[nn.Module | None] = []
         self.numbers: dict[str, int] = {}
-        self.scripts: list[ScriptRun] = []
+        self.scripts: dict[FrameType, ScriptRun] = {}  # by the frames that called them
         self.errors: list[InputError] = []
 
     @classmethod
@@ -148,13 +188,11 @@ class ForwardPass(TorchDispatchMode):
         """torch's own default keeps the compiler out of each operation, and imports it, for seconds, to do so."""
         return False
 
-    def __enter__(self) -> ForwardPass:
+    def __enter__(self) -> SeenPass:
         with ExitStack() as back:
             if "torch._dynamo" in sys.modules:  # or else nothing is compiled
                 back.enter_context(torch.compiler.set_stance("force_eager"))
             back.enter_context(torch.jit.optimized_execution(False))
-            back.enter_context(register_module_forward_pre_hook(self.enter))
-            back.enter_context(register_module_forward_hook(self.leave, always_call=True))
             super().__enter__()
             self.back = back.pop_all()
         return self
@@ -162,7 +200,7 @@ class ForwardPass(TorchDispatchMode):
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         super().__exit__(kind, error, trace)
         self.back.close()
-        for script in self.scripts:
+        for script in self.scripts.values():
             if script.missing and not error:
                 operation, name = script.missing[-1]
                 self.errors.append(
@@ -171,33 +209,18 @@ class ForwardPass(TorchDispatchMode):
                         "or fuses what it can. Give a fresh copy, loaded or scripted anew."
                     )
                 )
+        self.scripts.clear()
         if self.errors and (error is None or isinstance(error, Exception)):
             raise self.errors[0] from error
-
-    def enter(self, module: nn.Module, args: Any) -> None:
-        name = self.calls.names.get(id(module))
-        if name is not None:
-            self.stack.append((name, self.script_run(module, name)))
-
-    def leave(self, module: nn.Module, args: Any, output: Any) -> None:
-        if id(module) in self.calls.names:
-            self.stack.pop()
-
-    def script_run(self, module: nn.Module, name: str) -> ScriptRun | None:
-        if not isinstance(module, torch.jit.ScriptModule):
-            return None
-        plans = self.calls.plans
-        if id(module) not in plans:
-            plans[id(module)] = script_plan(module, self.calls.names, _OPERATIONS)
-        self.scripts.append(ScriptRun(name, plans[id(module)]))
-        return self.scripts[-1]
+        if self.calls.hooked is None and not error:
+            self.calls.first_passed(self.callers)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         kind = _KINDS.get(func, _NEW)
         if kind is _NEW:
             self.look_at(func, args)
-        if kind is None or kind is _NEW or not args[0].is_floating_point():  # a clamp of whole numbers is no activation
+        if kind is None or kind is _NEW or not args[0].is_floating_point():  # nor is a clamp of integers
             return func(*args, **kwargs)
         if kind.by_input:  # before an in-place operation overwrites it
             self.called(kind, args[0], args, kwargs)
@@ -207,30 +230,53 @@ class ForwardPass(TorchDispatchMode):
         return result
 
     def called(self, kind: Kind, values: Tensor, args: Any, kwargs: Any) -> None:
-        name, script = self.stack[-1]
-        name = (script.caller(kind.operation) if script else name) or kind.label
+        name, module = self.caller(kind.operation)
+        name = name or kind.label
         rest = {key: value for key, value in kwargs.items() if key != "out"}
         if not (kind.label in self.calls.also if kind.label in SMOOTH else kind.bends_at_0(*args[1:], **rest)):
             self.calls.untold.setdefault(kind.label, set()).add(name)
         elif not self.errors:
+            self.callers.append(module)
             number = self.numbers[name] = self.numbers.get(name, 0) + 1
             try:
                 self.take(Call(name if number == 1 else f"{name}#{number}", kind, values))
             except InputError as error:
                 self.errors.append(error)
 
+    def caller(self, operation: str) -> tuple[str, nn.Module | None]:
+        """The innermost of the network's modules that is being called, and its name."""
+        frame = sys._getframe().f_back
+        while frame is not None:
+            if frame.f_code is _CALL:
+                module = frame.f_locals.get("self")
+                name = self.calls.names.get(id(module))
+                if name is not None:
+                    script = self.script_run(frame, module, name)
+                    return script.caller(operation) if script else name, module
+            frame = frame.f_back
+        return "", None
+
+    def script_run(self, frame: FrameType, module: nn.Module, name: str) -> ScriptRun | None:
+        if not isinstance(module, torch.jit.ScriptModule):
+            return None
+        if frame not in self.scripts:
+            plans = self.calls.plans
+            if id(module) not in plans:
+                plans[id(module)] = script_plan(module, self.calls.names, _OPERATIONS)
+            self.scripts[frame] = ScriptRun(name, plans[id(module)])
+        return self.scripts[frame]
+
     def look_at(self, func: Any, args: Any) -> None:
-        """An operation that is met for the first time, and not an activation, may have one inside."""
+        """An operation that is met for the first time, and is no activation, may have one inside."""
         name = str(func)
         if "pointwise" in name:  # oneDNN's, told by an argument what comes after a matrix product
             hidden = any(arg == "relu" for arg in args if isinstance(arg, str))
-        elif ("relu" in name and "backward" not in name) or name.startswith(_WITH_RELU):
-            hidden = True
         else:
-            _KINDS[func] = None
-            return
+            hidden = ("relu" in name and "backward" not in name) or name.startswith(_WITH_RELU)
+            if not hidden:
+                _KINDS[func] = None
         if hidden:
-            caller = self.stack[-1][0] or "the network"
+            caller = self.caller("")[0] or "the network"
             self.errors.append(
                 InputError(
                     f"{caller} calls {name}, and the ReLU inside it can't be seen. "
@@ -241,6 +287,9 @@ class ForwardPass(TorchDispatchMode):
 
 _NEW = Kind("", "", _always)
 _WITH_RELU = ("aten._transformer_encoder_layer_fwd", "aten._addmm_activation")
+_HOOKED = {nn.ReLU: _RELUS[0], nn.ReLU6: _RELUS[1]}  # whose output is the activation, and whose one call is their own
+_STATIC = ("torch.nn.modules.", "nas_relucode.networks")  # their forward passes take the same way for every input
+_CALL = nn.Module._call_impl.__code__  # runs for as long as a module is being called, and has it as self
 
 
 @contextmanager
