@@ -149,7 +149,8 @@ def code_space(
     if counter is None:
         raise InputError("there are no samples to take codes of. Give at least one.")
     settings = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(reading).items()}
-    return counter.space({"network": type(network).__name__, **settings, "torch": torch.__version__})
+    made = {"network": type(network).__name__, **settings, "dtype": counter.dtype, "torch": torch.__version__}
+    return counter.space(made)
 
 
 def merge_code_spaces(shards: Sequence[CodeSpace]) -> CodeSpace:
@@ -199,6 +200,7 @@ class _Counter:
 
     def __init__(self, batch: CodeBatch) -> None:
         self.table = CellTable(batch.codes.layers)
+        self.dtype = batch.dtype
         self.cell_of: list[np.ndarray] = []
         self.labels = batch.labels is not None
         self.scores = self.labels and _class_scores(batch.outputs)

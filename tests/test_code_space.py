@@ -60,6 +60,7 @@ def test_a_code_space_counts_the_samples_of_each_cell_by_class_and_the_correct_o
         assert not np.isin(cell_of[~inside], cell_of[inside]).any()
         assert np.array_equal(space.class_counts[cell], np.bincount(labels.numpy()[inside], minlength=10))
         assert space.correct_counts[cell] == right[inside].sum()
+    assert (space.made["layers"], space.made["mode"], space.made["dtype"]) == (["head"], "eval", "float32")
     assert np.array_equal(space.sample_codes(300).bits(), bits)
     assert np.array_equal(space.sample_codes(np.array([5, 2])).bits(), bits[[5, 2]])
 
