@@ -14,6 +14,7 @@ from nas_relucode.adjacency import AdjacencyGraph, adjacency_graph
 from nas_relucode.connectivity import Connectivity, connectivity
 from nas_relucode.code_space import CodeSpace, code_space, merge_code_spaces
 from nas_relucode.stored_spaces import load_code_space, save_code_space
+from nas_relucode.segments import Crossings, crossings
 from nas_relucode.evidence import Evidence
 from nas_relucode.indices import INDICES, compute_indices
 from nas_relucode.scoring import Score, score
