@@ -10,6 +10,7 @@ from nas_relucode.codes import Codes, Layer
 from nas_relucode.errors import InputError
 from nas_relucode.words import ALL, compiled, row_hash
 
+MOST_CLASSES = 100_000  # samples are counted in a table of cells x classes
 EMPTY = np.uint64(0)  # a slot of a hash table without a cell; numba compares words with words alone
 HIGH, LOW = np.uint64(0xFFFFFFFF00000000), np.uint64(0x00000000FFFFFFFF)
 
@@ -37,11 +38,21 @@ class Cells:
         labels = np.asarray(labels)
         if labels.shape != self.cell_of.shape:
             raise InputError(f"{labels.shape} labels were given for {len(self.cell_of)} samples. Give one a sample.")
+        labels = check_labels(labels)
         classes = int(labels.max(initial=-1)) + 1 if classes is None else classes
         if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
             raise InputError(f"labels lie in {labels.min()}..{labels.max()}, but must lie in 0..{classes - 1}.")
         flat = np.bincount(self.cell_of * classes + labels, minlength=len(self) * classes)
         return flat.reshape(len(self), classes)
+
+
+def check_labels(labels: np.ndarray) -> np.ndarray:
+    """The labels as int64, if they are whole numbers from 0 to a class that a table of all classes has room for."""
+    if labels.dtype.kind not in "iub":
+        raise InputError(f"labels are {labels.dtype}. Give whole numbers from 0, one a sample.")
+    if len(labels) and int(labels.max()) >= MOST_CLASSES:
+        raise InputError(f"labels go up to {labels.max()}. Number the classes from 0, below {MOST_CLASSES}.")
+    return labels.astype(np.int64)
 
 
 def find_cells(codes: Codes) -> Cells:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_relucode.capture import CodeBatch, Reading, capture_batches
-from nas_relucode.cells import Cells, CellTable, find_cells
+from nas_relucode.cells import Cells, CellTable, check_labels, find_cells
 from nas_relucode.codes import Codes
 from nas_relucode.errors import InputError, NonFiniteError
 from nas_relucode.hamming import comparable
@@ -21,7 +21,7 @@ from nas_relucode.hamming import comparable
 class CodeSpace:
     """The cells that a sample occupies, and how many samples of each class, and correct ones, lie in each.
 
-    Its size grows with the cells: of a sample only the number of its cell is kept.
+    Its size grows with the cells, times the classes: of a sample only the number of its cell is kept.
     """
 
     cells: Cells
@@ -75,7 +75,7 @@ class CodeSpace:
 
     def sample_codes(self, samples: int | slice | np.ndarray) -> Codes:
         """The codes of chosen samples, by number, in the order given; a whole number stands for the first so many."""
-        chosen = slice(samples) if isinstance(samples, int) else samples
+        chosen = slice(int(samples)) if isinstance(samples, int | np.integer) else samples
         return self.codes[self.cells.cell_of[chosen]]
 
     def cells_by_class(self) -> np.ndarray:
@@ -218,12 +218,14 @@ class _Counter:
             return
         if batch.labels.min(initial=0) < 0:
             raise InputError(f"labels go down to {batch.labels.min()}. Give whole numbers from 0, one a sample.")
-        classes = max(self.class_counts.shape[1], int(batch.labels.max(initial=0)) + 1)
+        labels = check_labels(batch.labels)
+        right = correct(batch.outputs, labels) if self.scores else None
+        classes = max(self.class_counts.shape[1], int(labels.max(initial=0)) + 1)
         self.class_counts = _room(self.class_counts, (self.table.count, classes))
-        np.add.at(self.class_counts, (cell_of, batch.labels), 1)
-        if self.scores:
+        np.add.at(self.class_counts, (cell_of, labels), 1)
+        if right is not None:
             self.correct_counts = _room(self.correct_counts, (self.table.count,))
-            np.add.at(self.correct_counts, cell_of[correct(batch.outputs, batch.labels)], 1)
+            np.add.at(self.correct_counts, cell_of[right], 1)
 
     def space(self, made: dict[str, Any]) -> CodeSpace:
         cells = self.table.cells(np.concatenate(self.cell_of))

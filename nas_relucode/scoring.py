@@ -113,18 +113,22 @@ def score(
         )
     parameters = sum(parameter.numel() for parameter in network.parameters())
     evidence = {"joint": Evidence(space, parameters, graph_theta, distance_theta, held, transitions)}
-    for layer in space.codes.layers:  # what is the network's stands with the joint indices alone
-        other = None if held is None else held.layer(layer.name)
-        evidence[layer.name] = Evidence(space.layer(layer.name), None, graph_theta, distance_theta, other)
     of_layers = None if names is None else [name for name in names if not INDICES[name].joint]
+    for layer in space.codes.layers if of_layers != [] else ():  # what is the network's stands with the joint indices
+        if layer.name == "joint":
+            raise InputError("a module is called joint, as the codes of all layers are here. Give it another name.")
+        if layer.neurons:
+            other = None if held is None else held.layer(layer.name)
+            evidence[layer.name] = Evidence(space.layer(layer.name), None, graph_theta, distance_theta, other)
     found = {where: compute_indices(of, names if where == "joint" else of_layers) for where, of in evidence.items()}
     return Score(
         accuracy=None if space.correct_counts is None else float(space.correct_counts.sum()) / space.samples,
         split=split,
         samples=space.samples,
         joint=found["joint"],
-        layers={where: values for where, values in found.items() if where != "joint"},
-        saturated={where: saturated_indices(of, found[where]) for where, of in evidence.items()},
+        layers={layer.name: found.get(layer.name, {}) for layer in space.codes.layers},
+        saturated={layer.name: [] for layer in space.codes.layers}
+        | {where: saturated_indices(of, found[where]) for where, of in evidence.items()},
     )
 
 
@@ -145,12 +149,15 @@ def _checked(data: Any) -> Any:
     """Inputs with labels as a Split, whose labels are known to be whole numbers from 0; else the data as they are."""
     if isinstance(data, Tensor | np.ndarray):
         data = Split(torch.as_tensor(data), None)
-    elif isinstance(data, tuple | list) and len(data) == 2:
-        data = Split(torch.as_tensor(data[0]), None if data[1] is None else torch.as_tensor(data[1]))
+    elif isinstance(data, tuple | list) and len(data) == 2 and isinstance(data[0], Tensor | np.ndarray):
+        labels = None if data[1] is None else torch.as_tensor(data[1])
+        if labels is None or labels.ndim < 2:  # else it is a second batch
+            data = Split(torch.as_tensor(data[0]), labels)
     if isinstance(data, Split) and data.labels is not None:
-        labels = data.labels.cpu().numpy()
-        if labels.dtype.kind not in "iu" or labels.min(initial=0) < 0:
-            raise InputError(f"labels are {labels.dtype} from {labels.min()}. Give whole numbers from 0, one a sample.")
+        labels = data.labels
+        if labels.is_floating_point() or labels.is_complex() or (len(labels) and int(labels.min()) < 0):
+            kind = str(labels.dtype).removeprefix("torch.")
+            raise InputError(f"labels are {kind}, some not whole numbers from 0. Give a class for each sample.")
     return data
 
 

@@ -285,6 +285,10 @@ def _near_rows(rows, tiles, starts, stops, centres, centre_columns, neighbours):
     edges, found = np.empty((3, rows.shape[0] * (neighbours + 2)), np.int64), 0
     out, to_centres = np.empty(tiles.shape[2], np.uint64), np.empty(groups, np.uint64)
     for b in range(groups):
+        for i in range(starts[b] + 1, stops[b]):  # these edges, and those among the first rows, span all rows
+            _to_tile(rows, i, tiles, b, out)
+            edges[0, found], edges[1, found], edges[2, found] = np.int64(out[0]), i, starts[b]
+            found += 1
         distances_to(centres[b], centre_columns, 0, groups, to_centres)
         to_centres[b] = 0
         for _ in range(min(neighbours + 1, groups)):
@@ -296,9 +300,6 @@ def _near_rows(rows, tiles, starts, stops, centres, centre_columns, neighbours):
                 for j in range(stops[a] - starts[a]):
                     if starts[a] + j != i:
                         nearest = min(nearest, (out[j] << np.uint64(32)) | np.uint64(j))
-                if a == b and i > starts[b]:
-                    edges[0, found], edges[1, found], edges[2, found] = np.int64(out[0]), i, starts[b]
-                    found += 1
                 if nearest != np.uint64(0xFFFFFFFFFFFFFFFF):
                     edges[0, found] = np.int64(nearest >> np.uint64(32))
                     edges[1, found], edges[2, found] = i, starts[a] + np.int64(nearest & np.uint64(0xFFFFFFFF))

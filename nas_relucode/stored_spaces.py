@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,18 @@ from nas_relucode.errors import InputError
 from nas_relucode.files import write_atomically
 
 VERSION = 1
+UNREADABLE = (  # what numpy and zipfile raise for damaged files; RuntimeError for the flags of encryption or others
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 FIELDS = ("words", "sizes", "first", "cell_of")
 
 
@@ -59,7 +72,7 @@ def load_code_space(path: str | Path) -> CodeSpace:
         version, digest = header["version"], header.pop("sha256")
     except FileNotFoundError as error:
         raise InputError(f"there is no {path}. Give a file that save_code_space wrote.") from error
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    except UNREADABLE as error:
         raise InputError(f"{path} is no code space, or was cut short ({error}). Save it again.") from error
     if version != VERSION:
         raise InputError(

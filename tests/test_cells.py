@@ -86,6 +86,11 @@ def test_labels_that_do_not_fit_are_errors():
     cells = find_cells(pack([[0, 1], [1, 1]]))
     with pytest.raises(InputError, match="for 2 samples"):
         cells.class_counts(np.array([0, 1, 1]))
+    with pytest.raises(InputError, match="labels are float64"):
+        cells.class_counts(np.array([0.0, 1.0]))
+    with pytest.raises(InputError, match="labels go up to 8589934592"):
+        cells.class_counts(np.array([0, 2**33]))
+    assert cells.class_counts(np.array([0, 1], np.uint8)).tolist() == [[1, 0], [0, 1]]
     with pytest.raises(InputError, match=r"lie in 0..3, but must lie in 0..2"):
         cells.class_counts(np.array([0, 3]), 3)
     with pytest.raises(InputError, match=r"lie in -1..1"):

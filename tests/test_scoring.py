@@ -167,6 +167,33 @@ def test_transitions_are_counted_where_they_are_asked_for(digits):
     assert score(network, digits, indices=["segment_transitions"]).joint.keys() == {"segment_transitions"}
 
 
+def test_two_batches_are_not_taken_for_inputs_and_labels():
+    network = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    x, y = torch.rand(10, 3), torch.arange(10) % 2
+    whole = score(network, (x, y)).as_dict()
+    assert score(network, [(x[:4], y[:4]), (x[4:], y[4:])]).as_dict() == whole
+    assert score(network, [x[:5], x[5:]]).samples == 10
+
+
+def test_layers_without_neurons_and_a_layer_called_joint_do_not_spoil_the_joint_indices():
+    class Empty(nn.Module):
+        def __init__(self, name):
+            super().__init__()
+            self.name = name
+            self.add_module(name, nn.ReLU())
+
+        def forward(self, x):
+            return x.relu() + getattr(self, self.name)(x[:, :0]).sum()
+
+    inputs = torch.tensor([[-1.0], [1.0]])
+    result = score(Empty("nothing"), inputs)
+    assert result.joint["cell_count"] == 2
+    assert result.layers["nothing"] == {}
+    with pytest.raises(InputError, match="a module is called joint"):
+        score(Empty("joint"), inputs)
+    assert score(Empty("joint"), inputs, indices=["parameter_count"]).joint == {"parameter_count": 0}
+
+
 def test_weights_that_differ_give_other_scores(digits):
     network = build_network("32", digits.image_shape, 10, backbone="none")
     other = copy.deepcopy(network)
