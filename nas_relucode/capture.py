@@ -169,7 +169,7 @@ def _code_batches(
         writer.begin(size)
         with as_before:
             batch = moved(given, as_before.device)
-            with calls.told_to(writer.take, hooks=True):
+            with calls.told_to(writer.take, hooks=forward is None):
                 output = _run(network, batch if labels is None else batch[0], batch, forward)
         words = writer.end(network, start, calls.untold)
         rows = isinstance(output, Tensor) and output.ndim > 0 and len(output) == size

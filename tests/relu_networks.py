@@ -1,5 +1,6 @@
 """Networks that call their ReLUs in every way, and others that hide them."""
 
+import math
 import warnings
 
 import torch
@@ -85,6 +86,18 @@ class Branching(nn.Module):
         if bool(x.sum() > 0):
             x = functional.relu(x).clamp(min=0)
         return x
+
+
+class Numbers(nn.Module):
+    """Clamps whole numbers, and takes a hyperbolic tangent of a number that is no tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.act = nn.ReLU()
+
+    def forward(self, x):
+        chosen = (x.sum(dim=1).long() % 3).clamp(min=0)
+        return self.act(x[:, chosen[0] : chosen[0] + 1] * math.tanh(float(x[0, 0])))
 
 
 class Twice(nn.Module):

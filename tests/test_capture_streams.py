@@ -95,6 +95,16 @@ def test_forward_is_given_the_network_unwrapped_and_the_batch_as_it_came():
     assert given[0][1]["path"] == ["a"] * 10
 
 
+def test_relus_that_forward_calls_itself_are_seen_in_every_batch():
+    network = nn.Sequential(nn.Linear(5, 4), nn.ReLU())
+
+    def forward(called, batch):
+        return called(batch) - 0.1 if batch[0, 0] == X[0, 0] else (called(batch) - 0.1).relu()
+
+    with pytest.raises(InputError, match="other ReLUs for sample 4 than for sample 0"):
+        capture(network, X, batch_size=4, forward=forward)
+
+
 def test_a_batch_that_does_not_fit_the_network_is_explained():
     with pytest.raises(TypeError) as caught:
         capture(Two(), [(X, X)])
@@ -272,12 +282,25 @@ def test_samples_must_come_first():
     assert capture(Scale(), inputs(3), layers="relu#2").neurons == 5
 
 
+class Swapping(nn.Module):
+    """The same ReLUs, for some samples in another order."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.ReLU(), nn.ReLU()
+
+    def forward(self, x):
+        return self.second(self.first(x)) if x[0, 0] > 0 else self.first(self.second(x))
+
+
 def test_a_network_that_calls_other_relus_for_other_samples_is_an_error():
     data = torch.cat([torch.ones(1, 3), -torch.ones(1, 3)])
     for samples in (data, data.flip(0)):
         with pytest.raises(InputError, match="Branching called other ReLUs for sample 1 than for sample 0"):
             capture(Branching(), samples, batch_size=1)
     assert capture(Branching(), data, batch_size=1, layers="relu#2").neurons == 3
+    with pytest.raises(InputError, match="Swapping called other ReLUs for sample 1 than for sample 0"):
+        capture(Swapping(), data, batch_size=1)
     with pytest.raises(InputError, match="other ReLUs for sample 10 than for sample 0"):
         capture(nn.Sequential(nn.ReLU()), [X, X[:, :3]])
 

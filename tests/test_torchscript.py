@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torchvision
-from relu_networks import Branching, Every, Twice, scripted, silently, traced
+from relu_networks import Branching, Every, Numbers, Twice, scripted, silently, traced
 from test_relus import seen
 from torch import nn
 
@@ -52,6 +52,11 @@ def test_calls_that_are_not_planned_have_the_scripts_name():
         "script",
     ]
     assert run.missing == []
+
+
+def test_what_is_no_activation_does_not_disturb_the_plan():
+    network = nn.Sequential(nn.Linear(4, 4), Numbers())
+    assert seen(network, X) == seen(scripted(network), X) == [("1.act", "relu")]
 
 
 def test_a_relu_that_torchscript_left_out_is_an_error():
