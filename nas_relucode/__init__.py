@@ -5,7 +5,7 @@ from nas_relucode.data import ImageData, Split, load_data
 from nas_relucode.networks import Autoencoder, Network, build_autoencoder, build_network
 from nas_relucode.training import Recipe, train
 from nas_relucode.codes import Codes, pack
-from nas_relucode.capture import Reading, capture
+from nas_relucode.capture import CodeBatch, Reading, capture, capture_batches
 from nas_relucode.hamming import distance_blocks, distance_histogram, distance_matrix
 from nas_relucode.neighbours import Pairs, pairs_within
 from nas_relucode.spanning_tree import SpanningTree, spanning_tree
