@@ -23,7 +23,7 @@ from scipy.sparse.csgraph import connected_components
 
 import nas_relucode as rc
 from nas_relucode.codes import Codes
-from nas_relucode.spanning_tree import spanning_tree
+from nas_relucode.spanning import spanning_tree
 
 WORK: dict[str, Callable[[Codes], Any]] = {
     "cells": rc.find_cells,

@@ -5,16 +5,17 @@ from __future__ import annotations
 import measure
 
 # isort: split
-import statistics
-from collections.abc import Callable
+import gc
+import time
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from measure import Bench, Claim, processor_seconds
+from measure import Bench, Claim
 from torch import Tensor, nn
 
 import nas_relucode as rc
-from nas_relucode.capture import capture
+from nas_relucode import capture
 
 WORK = "codes of {cells} samples"
 CLAIMS = {
@@ -30,6 +31,7 @@ NETWORKS = {  # the shape of an image, the backbone, the samples in a batch
     "vgg16, all": ((3, 32, 32), "vgg16", 64),
     "perceptron": ((1, 28, 28), "none", 512),
 }
+TURNS = {"vgg16, head": 25, "vgg16, all": 25, "perceptron": 100}
 LAYERS = {"vgg16, head": "head", "vgg16, all": "all", "perceptron": "all"}
 
 
@@ -44,36 +46,49 @@ def main() -> None:
 
 
 def measured(bench: Bench, name: str, network: nn.Module, inputs: Tensor, layers: str, batch: int) -> None:
-    def forward() -> list[Tensor]:
-        with torch.no_grad():
-            return [network(part) for part in inputs.split(batch)]
-
-    def ours() -> rc.Codes:
-        return capture(network, inputs, layers=layers, batch_size=batch)
-
-    if not np.array_equal(ours()[:batch].bits(), by_hooks(network, inputs[:batch], layers)):
+    parts = inputs.split(batch)
+    if not np.array_equal(capture(network, parts, layers=layers)[:batch].bits(), by_hooks(network, parts[0], layers)):
         raise SystemExit(f"{bench.claims[name]}: hooks see other codes. No time was taken.")
-    forward()
-    alone, added = in_pairs(forward, ours, turns=3 if bench.quick else 25)
-    bench.row(name, max(added, 1e-9), alone, f"{100 * added / alone:.1f} %; batches of {batch}")
+    turns = [one_turn(network, parts, layers) for _ in range(3 if bench.quick else TURNS[name])]
+    alone, with_codes = (np.array(seconds) for seconds in zip(*turns, strict=True))
+    total = np.median(alone, axis=0).sum()
+    added = np.median(with_codes - alone, axis=0).sum()
+    bench.row(name, max(added, 1e-9), total, f"{100 * added / total:.1f} %; batches of {batch}, {len(turns)} runs")
 
 
-def in_pairs(forward: Callable[[], object], ours: Callable[[], object], turns: int) -> tuple[float, float]:
-    """The forward pass, and what ours adds to the one beside it: medians over the turns, each a few runs long."""
-    alone, added = [], []
-    repeats = max(1, round((0.3 if turns < 5 else 0.5) / processor_seconds(forward)))
-    for turn in range(turns):
-        first, second = (forward, ours) if turn % 2 else (ours, forward)
-        seconds = [
-            statistics.fmean(times)
-            for times in zip(
-                *((processor_seconds(first), processor_seconds(second)) for _ in range(repeats)), strict=True
-            )
-        ]
-        with_forward, with_ours = seconds if turn % 2 else reversed(seconds)
-        alone.append(with_forward)
-        added.append(with_ours - with_forward)
-    return statistics.median(alone), statistics.median(added)
+def one_turn(network: nn.Module, parts: Sequence[Tensor], layers: str) -> tuple[list[float], list[float]]:
+    """Seconds of each batch, alone and with its codes, one right after the other: the machine's pace changes slowly.
+
+    What is run alone beside a batch is another one of the same size, so that neither finds its inputs in the cache.
+    """
+    alone, with_codes = list[float](), list[float]()
+
+    def forward(number: int) -> None:
+        start = time.process_time()
+        with torch.no_grad():
+            network(parts[number])
+        alone.append(time.process_time() - start)
+
+    def in_turn() -> Iterator[Tensor]:
+        nonlocal start
+        for number, part in enumerate(parts):
+            with_codes.append(time.process_time() - start)  # what it did since the batch before was given
+            forward((number + len(parts) // 2) % len(parts))
+            start = time.process_time()
+            yield part
+        with_codes.append(time.process_time() - start)
+        start = time.process_time()
+
+    gc.collect()
+    gc.disable()
+    start = time.process_time()
+    capture(network, in_turn(), layers=layers)
+    end = time.process_time() - start
+    gc.enable()
+    before, *with_codes = with_codes
+    with_codes[0] += before
+    with_codes[-1] += end
+    return alone, with_codes
 
 
 def by_hooks(network: nn.Module, inputs: Tensor, layers: str) -> np.ndarray:

@@ -5,14 +5,14 @@ from nas_relucode.data import ImageData, Split, load_data
 from nas_relucode.networks import Autoencoder, Network, build_autoencoder, build_network
 from nas_relucode.training import Recipe, train
 from nas_relucode.codes import Codes, pack
-from nas_relucode.capture import CodeBatch, Reading, capture, capture_batches
+from nas_relucode.capturing import CodeBatch, Reading, capture, capture_batches
 from nas_relucode.hamming import distance_blocks, distance_histogram, distance_matrix
 from nas_relucode.neighbours import Pairs, pairs_within
-from nas_relucode.spanning_tree import SpanningTree, spanning_tree
+from nas_relucode.spanning import SpanningTree, spanning_tree
 from nas_relucode.cells import Cells, find_cells
 from nas_relucode.adjacency import AdjacencyGraph, adjacency_graph
-from nas_relucode.connectivity import Connectivity, connectivity
-from nas_relucode.code_space import CodeSpace, code_space, merge_code_spaces
+from nas_relucode.linkage import Connectivity, connectivity
+from nas_relucode.code_spaces import CodeSpace, code_space, merge_code_spaces
 from nas_relucode.stored_spaces import load_code_space, save_code_space
 from nas_relucode.segments import Crossings, crossings
 from nas_relucode.evidence import Evidence

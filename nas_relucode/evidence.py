@@ -10,11 +10,11 @@ import numpy as np
 
 from nas_relucode.adjacency import AdjacencyGraph, adjacency_graph
 from nas_relucode.cells import Cells
-from nas_relucode.code_space import CodeSpace
+from nas_relucode.code_spaces import CodeSpace
 from nas_relucode.codes import Codes
-from nas_relucode.connectivity import Connectivity, connectivity
 from nas_relucode.errors import InputError
 from nas_relucode.hamming import bound, class_distance_sums, ones_by_class
+from nas_relucode.linkage import Connectivity, connectivity
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas_relucode import initialisation, knn
-from nas_relucode.code_space import CodeSpace
+from nas_relucode.code_spaces import CodeSpace
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.evidence import NEEDS, Evidence, known
 from nas_relucode.hamming import bound
@@ -51,23 +51,29 @@ def correct_cell_count(of: Evidence) -> float:
 
 
 def cells_per_sample(of: Evidence) -> float:
-    """Occupied cells / samples. At 1 each sample is alone, and the count tells the sample's size."""
+    """Occupied cells / samples. At 1 each sample is alone, and the count tells the sample's size.
+
+    That TE-NAS' count of codes does so on common batches is known from its users (see `distinct_patterns`).
+    """
     return len(of.cells) / of.samples
 
 
 def singleton_fraction(of: Evidence) -> float:
-    """The fraction of the occupied cells that hold one sample."""
+    """The fraction of the occupied cells (section 3 of the paper) that hold one sample."""
     return float(np.mean(of.cells.sizes == 1))
 
 
 def occupancy_entropy(of: Evidence) -> float:
-    """Entropy in bits of the cell of a sample: -sum p log2 p with p = size / samples."""
+    """Entropy in bits of the cell of a sample: -sum p log2 p with p = size / samples (Shannon 1948)."""
     p = of.cells.sizes / of.samples
     return float(abs(-(p * np.log2(p)).sum()))
 
 
 def cell_purity(of: Evidence) -> float:
-    """The fraction of the samples that have the most frequent label of their cell."""
+    """The fraction of the samples that have the most frequent label of their cell.
+
+    Purity of a clustering: Manning, Raghavan and Schuetze, "Introduction to Information Retrieval", section 16.3.
+    """
     return float(known(of.class_counts).max(axis=1).sum()) / of.samples
 
 
@@ -77,43 +83,46 @@ def edge_count(of: Evidence) -> float:
 
 
 def component_count(of: Evidence) -> float:
-    """Connected components of the graph of the occupied cells."""
+    """Connected components of the graph of the occupied cells (Definition 2)."""
     return float(len(of.graph.component_sizes))
 
 
 def largest_component_share(of: Evidence) -> float:
-    """The fraction of the occupied cells that lie in the largest connected component."""
+    """The fraction of the occupied cells that lie in the largest connected component (Definition 2)."""
     return float(of.graph.component_sizes.max()) / len(of.cells)
 
 
 def isolated_cell_fraction(of: Evidence) -> float:
-    """The fraction of the occupied cells without a neighbour in the graph."""
+    """The fraction of the occupied cells without a neighbour in the graph (Definition 2)."""
     return float(np.mean(of.graph.degrees == 0))
 
 
 def within_class_distance(of: Evidence) -> float:
-    """Mean of min(d_H, distance_theta) over the pairs of samples of one class; NaN if there is no such pair."""
+    """Mean of min(d_H, distance_theta) over the pairs of samples of one class (Definition 1); NaN if none."""
     return of.class_distances[0]
 
 
 def between_class_distance(of: Evidence) -> float:
-    """Mean of min(d_H, distance_theta) over the pairs of samples of two classes; NaN if there is no such pair."""
+    """Mean of min(d_H, distance_theta) over the pairs of samples of two classes (Definition 1); NaN if none."""
     return of.class_distances[1]
 
 
 def class_distance_ratio(of: Evidence) -> float:
-    """within_class_distance / between_class_distance; below 1 classes are apart in the code space."""
+    """within_class_distance / between_class_distance (Definition 1); below 1 classes are apart in the code space."""
     within, between = of.class_distances
     return within / between if between else math.nan
 
 
 def dead_neuron_fraction(of: Evidence) -> float:
-    """The fraction of the neurons whose bit is 0 for every sample."""
+    """The fraction of the neurons whose bit is 0 for every sample.
+
+    Lu et al., "Dying ReLU and Initialization", Communications in Computational Physics 28, 2020.
+    """
     return float(np.mean(of.ones.sum(axis=0) == 0))
 
 
 def always_on_fraction(of: Evidence) -> float:
-    """The fraction of the neurons whose bit is 1 for every sample."""
+    """The fraction of the neurons whose bit is 1 for every sample: on it they are linear (Definition 1)."""
     return float(np.mean(of.ones.sum(axis=0) == of.samples))
 
 
@@ -136,7 +145,7 @@ def connecting_theta_100(of: Evidence) -> float:
 
 
 def nearest_cell_distance(of: Evidence) -> float:
-    """Mean Hamming distance of an occupied cell to the nearest other; NaN for a single cell."""
+    """Mean Hamming distance (Definition 1) of an occupied cell to the nearest other; NaN for a single cell."""
     nearest = of.connectivity.nearest_distances
     return float(nearest.mean()) if len(nearest) > 1 else math.nan
 
@@ -153,7 +162,8 @@ def dendrogram_purity(of: Evidence) -> float:
 def knn_accuracy(of: Evidence) -> float:
     """The fraction of the samples that the 5 nearest other samples in the code space vote into their class.
 
-    Leave-one-out; ties at the fifth distance all vote. NaN for a single sample.
+    Leave-one-out; ties at the fifth distance all vote. NaN for a single sample (Cover and Hart, "Nearest Neighbor
+    Pattern Classification", IEEE Transactions on Information Theory, 1967).
     """
     return knn.knn_accuracy(of.codes, known(of.class_counts), k=NEIGHBOURS)
 
@@ -168,7 +178,7 @@ def varying_neurons(of: Evidence) -> float:
     """Effective number of varying neurons: the sum of the entropies in bits of their bits, -p log2 p - q log2 q.
 
     A neuron that is on for p of the samples counts for up to 1, a constant one for 0; the sum bounds the entropy of
-    the codes, occupancy_entropy.
+    the codes, occupancy_entropy (Cover and Thomas, "Elements of Information Theory", theorem 2.6.6).
     """
     p = of.ones.sum(axis=0) / of.samples
     p = p[(p > 0) & (p < 1)]
@@ -204,7 +214,7 @@ def segment_transitions(of: Evidence) -> float:
 
 
 def parameter_count(of: Evidence) -> float:
-    """Parameters of the whole network, counted once where shared."""
+    """Parameters of the whole network (Definition 3), counted once where shared."""
     assert of.parameters is not None
     return float(of.parameters)
 

@@ -11,7 +11,7 @@ import optuna
 from optuna.trial import BaseTrial
 from torch import nn
 
-from nas_relucode.capture import capture
+from nas_relucode.capturing import capture
 from nas_relucode.data import ImageData
 from nas_relucode.errors import InputError, NonFiniteError, unknown
 from nas_relucode.indices import INDICES

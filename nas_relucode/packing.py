@@ -1,4 +1,4 @@
-"""From activations to packed bits: in tiles that fit the cache on the CPU, and on a GPU on the GPU."""
+"""From activations to packed bits: on the CPU as they lie in memory or in tiles that fit the cache, on a GPU there."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nas_relucode.codes import WORD
+from nas_relucode.signs import pack_above
 
 TILE = 131_072  # numbers that are compared, checked and packed at a time: 512 KB of float32
 PRESETS = ("paper", "released_code")  # a bit is 1 above 0, or from 1 on, which is int(activation) > 0
@@ -43,12 +44,19 @@ class Packer:
 
         A whole layer is never copied, in whatever order it lies in memory.
         """
+        plain = values.dtype in _NUMPY and values.layout == torch.strided
+        whole = values.numpy(force=True) if plain else None
+        if whole is not None and whole.flags.c_contiguous and self.maps == "pixel":
+            one = whole.dtype.type(1)
+            level = one - one if self.preset == "paper" else np.nextafter(one, one - one)  # the number before 1
+            return bool(pack_above(whole.reshape(len(whole), -1), level, room.view(np.uint64)))
+        return self._in_tiles(values, whole, room)
+
+    def _in_tiles(self, values: Tensor, whole: np.ndarray | None, room: np.ndarray) -> bool:
         step, samples = self.step, len(values)
         compare, level = (np.greater, 0) if self.preset == "paper" else (np.greater_equal, 1)
         if len(self.tile) < min(step, samples):
             self.tile = np.empty((min(step, samples), *self.tile.shape[1:]), bool)
-        plain = values.dtype in _NUMPY and values.layout == torch.strided
-        whole = values.numpy(force=True) if plain else None
         for start in range(0, samples, step):
             part = _float32(values[start : start + step]) if whole is None else whole[start : start + step]
             if part.size:

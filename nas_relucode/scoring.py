@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nas_relucode.code_space import CodeSpace, code_space
+from nas_relucode.code_spaces import CodeSpace, code_space
 from nas_relucode.data import ImageData, Split
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.evidence import Evidence

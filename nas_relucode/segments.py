@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_relucode.bends import Bend, bending_calls
-from nas_relucode.capture import Forward, capture
+from nas_relucode.capturing import Forward, capture
 from nas_relucode.codes import Codes, pack
 from nas_relucode.errors import InputError, NonFiniteError
 from nas_relucode.network_state import untouched

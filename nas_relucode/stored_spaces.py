@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from nas_relucode.cells import Cells
-from nas_relucode.code_space import CodeSpace
+from nas_relucode.code_spaces import CodeSpace
 from nas_relucode.codes import Codes, Layer
 from nas_relucode.errors import InputError
 from nas_relucode.files import write_atomically

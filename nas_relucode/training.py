@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nas_relucode.capture import untouched
 from nas_relucode.data import Split
 from nas_relucode.errors import InputError, NonFiniteError, unknown
+from nas_relucode.network_state import untouched
 
 SCHEDULES = ("constant", "cosine")
 

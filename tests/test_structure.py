@@ -8,9 +8,9 @@ import nas_relucode
 PACKAGE = Path(nas_relucode.__file__).parent
 LEVELS = [  # up to indices: anybody's network, no training, no Optuna
     ["errors"],
-    ["files", "words", "codes", "torchscript", "relus", "network_state", "batches", "packing", "capture"],
-    ["hamming", "neighbours", "spanning_tree", "cells", "adjacency", "connectivity", "knn"],
-    ["code_space", "stored_spaces", "bends", "segments", "initialisation", "evidence", "indices"],
+    ["files", "words", "codes", "torchscript", "relus", "network_state", "batches", "signs", "packing", "capturing"],
+    ["hamming", "neighbours", "spanning", "cells", "adjacency", "linkage", "knn"],
+    ["code_spaces", "stored_spaces", "bends", "segments", "initialisation", "evidence", "indices"],
     ["data", "networks", "training", "toml_files"],
     ["scoring"],
     ["search_space", "objective", "study_settings", "storage", "study", "ranking", "figures", "report"],

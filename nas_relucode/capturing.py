@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from nas_relucode.batches import Slices, batches, labels_of, moved, samples_of
 from nas_relucode.codes import WORD, Codes, Layer
 from nas_relucode.errors import InputError, NonFiniteError, unknown
-from nas_relucode.network_state import device_of as device_of
-from nas_relucode.network_state import untouched as untouched
+from nas_relucode.network_state import untouched
 from nas_relucode.packing import PRESETS, Packer
 from nas_relucode.relus import SMOOTH, Call, ReluCalls, unwrapped
 

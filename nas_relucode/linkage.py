@@ -14,7 +14,7 @@ import numpy as np
 from nas_relucode.adjacency import components
 from nas_relucode.codes import Codes
 from nas_relucode.errors import InputError
-from nas_relucode.spanning_tree import SpanningTree, spanning_tree
+from nas_relucode.spanning import SpanningTree, spanning_tree
 from nas_relucode.words import compiled
 
 

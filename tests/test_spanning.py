@@ -1,7 +1,5 @@
 """The spanning tree against scipy's, and that threads and duplicates change nothing."""
 
-import sys
-
 import hypothesis.extra.numpy as arrays
 import numpy as np
 import pytest
@@ -9,11 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse.csgraph import minimum_spanning_tree
 
-from nas_relucode import distance_matrix, pack, spanning_tree
+from nas_relucode import distance_matrix, pack, spanning, spanning_tree
 from nas_relucode.adjacency import components
 
 BITS = arrays.arrays(bool, st.tuples(st.integers(0, 40), st.sampled_from([1, 3, 63, 64, 65, 200, 1000])))
-module = sys.modules["nas_relucode.spanning_tree"]  # the function has the module's name
 
 
 def scipys(codes):
@@ -50,17 +47,17 @@ def clustered(seed, samples, width):
 def test_groups_and_bounds_lose_no_edge(threads, seed, width):
     codes = pack(clustered(seed, 900, width))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "FEW", 100)
-        patch.setattr(module, "GROUP", 16)
+        patch.setattr(spanning, "FEW", 100)
+        patch.setattr(spanning, "GROUP", 16)
         check(spanning_tree(codes, threads=threads), codes)
 
 
 def test_a_full_round_of_candidates_goes_on_where_it_stopped(monkeypatch):
     """With room for few candidates a group is compared in several goes."""
     codes = pack(clustered(3, 1500, 130))
-    monkeypatch.setattr(module, "FEW", 100)
-    compare = module._compare
-    monkeypatch.setattr(module, "_compare", lambda *arguments: compare(*arguments[:-1], 5))
+    monkeypatch.setattr(spanning, "FEW", 100)
+    compare = spanning._compare
+    monkeypatch.setattr(spanning, "_compare", lambda *arguments: compare(*arguments[:-1], 5))
     check(spanning_tree(codes, threads=1), codes)
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from nas_relucode import InputError, build_network, capture
-from nas_relucode.capture import capture_batches
+from nas_relucode.capturing import capture_batches
 
 
 def inputs(samples, features=5, seed=0):

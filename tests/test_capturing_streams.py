@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 from relu_networks import Branching, Every, Two, scripted
-from test_capture import inputs, kept_bits
+from test_capturing import inputs, kept_bits
 from torch import nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 from torch.utils.data import DataLoader, TensorDataset
 
 from nas_relucode import InputError, Reading, Split, build_network, capture
-from nas_relucode.capture import capture_batches
+from nas_relucode.capturing import capture_batches
 from nas_relucode.errors import NonFiniteError
 
 X = inputs(10)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nas_relucode.capture import CodeBatch, Reading, capture_batches
+from nas_relucode.capturing import CodeBatch, Reading, capture_batches
 from nas_relucode.cells import Cells, CellTable, check_labels, find_cells
 from nas_relucode.codes import Codes
 from nas_relucode.errors import InputError, NonFiniteError
