@@ -11,6 +11,10 @@ class NonFiniteError(InputError):
     """Activations, outputs, loss or weights of a network are NaN or infinite."""
 
 
+class SolverError(RuntimeError):
+    """A linear programme or a convex hull ended in a status that says nothing about the question asked."""
+
+
 def unknown(kind: str, name: str, names: Iterable[str]) -> InputError:
     """The error for a name that is not among the known ones.
 
