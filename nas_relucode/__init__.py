@@ -15,6 +15,11 @@ from nas_relucode.linkage import Connectivity, connectivity
 from nas_relucode.code_spaces import CodeSpace, code_space, merge_code_spaces
 from nas_relucode.stored_spaces import load_code_space, save_code_space
 from nas_relucode.segments import Crossings, crossings
+from nas_relucode.programs import Program, read_program
+from nas_relucode.polyhedra import Margins, Polyhedron, margins, polyhedron
+from nas_relucode.complexes import Complex, Plane, complex_of
+from nas_relucode.slices import Slice, neighbourhood, slice_through
+from nas_relucode.audit import Audit, audit
 from nas_relucode.evidence import Evidence
 from nas_relucode.indices import INDICES, compute_indices
 from nas_relucode.scoring import Score, score

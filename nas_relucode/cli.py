@@ -1,4 +1,4 @@
-"""The command line: run, report, score, list, copy. Exit codes: 0 done, 1 failed or interrupted, 2 unusable input."""
+"""The command line: run, report, score, complex, list, copy. Exit codes: 0 done, 1 failed or interrupted, 2 unusable input."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from torch import nn
 from tqdm import tqdm
 
+from nas_relucode import command_complex
 from nas_relucode.data import SOURCES, load_data
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.files import write_atomically
@@ -129,6 +130,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--distance-theta", type=int, help="distances are truncated here (never)")
     command.add_argument("--batch-size", type=int, default=512, help="samples in one forward pass (512)")
     command.add_argument("-f", "--format", choices=["table", "json"], default="table")
+    command = add("complex", _complex, help="count the cells of a small network and which of them share a facet")
+    command_complex.add_arguments(command)
     listing = add("list", _list, help="studies, search spaces, data sets, backbones and indices")
     listing.add_argument("-f", "--format", choices=["table", "json"], default="table")
     copy = add("copy", _copy, help="copy a built-in study or search space, to change it")
@@ -247,6 +250,10 @@ def _score(options: argparse.Namespace) -> int:
         print(text_table(_score_table(result)))
         print("\n* at an end of its range, where it tells networks apart no longer")
     return 0
+
+
+def _complex(options: argparse.Namespace) -> int:
+    return command_complex.run(options, _network)
 
 
 def _score_table(result: Score) -> Table:

@@ -13,6 +13,7 @@ from nas_relucode.cells import Cells
 from nas_relucode.code_spaces import CodeSpace
 from nas_relucode.codes import Codes
 from nas_relucode.errors import InputError
+from nas_relucode.geometry import Geometry
 from nas_relucode.hamming import bound, class_distance_sums, ones_by_class
 from nas_relucode.linkage import Connectivity, connectivity
 
@@ -27,6 +28,7 @@ class Evidence:
     distance_theta: int | None = None  # distances are truncated here; None stands for infinity
     held_out: CodeSpace | None = None  # of other samples under the same network
     transitions: np.ndarray | None = None  # int64, (segments,): cells crossed between two samples of one class
+    geometry: Geometry | None = None  # the cells of the sample as polyhedra
 
     def __post_init__(self) -> None:
         if self.space.samples == 0 or self.space.neurons == 0:
@@ -101,6 +103,7 @@ NEEDS = {
     "parameters": "the network's parameters",
     "held_out": "held-out samples",
     "transitions": "segments",
+    "geometry": "the cells as polyhedra",
 }
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas_relucode import initialisation, knn
+from nas_relucode import geometric_indices, initialisation, knn
 from nas_relucode.code_spaces import CodeSpace
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.evidence import NEEDS, Evidence, known
@@ -271,6 +271,11 @@ def _patterns(of: Evidence) -> tuple[float, float]:
     return 1.0, float(min(of.codes.neurons, 2 ** min(PATTERN_SAMPLES, of.samples)))
 
 
+def _distance_to_other(of: Evidence) -> tuple[float, float]:
+    assert of.geometry is not None
+    return 0.0, float(sum(of.geometry.program.widths))
+
+
 def _fraction(of: Evidence) -> tuple[float, float]:
     return 0.0, 1.0
 
@@ -280,6 +285,7 @@ def _positive(of: Evidence) -> tuple[float, float]:
 
 
 CLASSES, CORRECT = ("class_counts",), ("correct_counts",)
+SHAPES, GEOMETRY = ("geometry",), ("geometry", "class_counts")
 
 INDICES: dict[str, Index] = {
     "cell_count": Index(cell_count, _cells, "minimize"),
@@ -308,6 +314,21 @@ INDICES: dict[str, Index] = {
     "logdet_kernel": Index(logdet_kernel, _logdet, "maximize"),
     "distinct_patterns": Index(distinct_patterns, _patterns, "maximize"),
     "segment_transitions": Index(segment_transitions, _positive, "minimize", ("transitions",), joint=True),
+    "margin_mean_correct": Index(geometric_indices.margin_mean_correct, _positive, "maximize", GEOMETRY, joint=True),
+    "margin_10_correct": Index(geometric_indices.margin_10_correct, _positive, "maximize", GEOMETRY, joint=True),
+    "margin_50_correct": Index(geometric_indices.margin_50_correct, _positive, "maximize", GEOMETRY, joint=True),
+    "margin_90_correct": Index(geometric_indices.margin_90_correct, _positive, "maximize", GEOMETRY, joint=True),
+    "margin_mean_wrong": Index(geometric_indices.margin_mean_wrong, _positive, None, GEOMETRY, joint=True),
+    "margin_10_wrong": Index(geometric_indices.margin_10_wrong, _positive, None, GEOMETRY, joint=True),
+    "margin_50_wrong": Index(geometric_indices.margin_50_wrong, _positive, None, GEOMETRY, joint=True),
+    "margin_90_wrong": Index(geometric_indices.margin_90_wrong, _positive, None, GEOMETRY, joint=True),
+    "phantom_fraction": Index(geometric_indices.phantom_fraction, _fraction, None, SHAPES, joint=True),
+    "unbounded_fraction": Index(geometric_indices.unbounded_fraction, _fraction, "minimize", SHAPES, joint=True),
+    "confidence_growth": Index(geometric_indices.confidence_growth, _positive, "minimize", SHAPES, joint=True),
+    "facet_count": Index(geometric_indices.facet_count, _positive, None, SHAPES, joint=True),
+    "other_class_distance": Index(
+        geometric_indices.other_class_distance, _distance_to_other, "maximize", SHAPES, joint=True
+    ),
     "parameter_count": Index(parameter_count, _positive, "minimize", ("parameters",), joint=True),
 }
 

@@ -140,6 +140,7 @@ class Objective:
             layers=self.layers,
             indices=indices,
             segments=SEGMENTS if indices is None and "segment_transitions" in self.objectives else 0,
+            geometry=indices is None and any("geometry" in INDICES[n].needs for n in self.objectives if n in INDICES),
             graph_theta=self.graph_theta,
             distance_theta=self.distance_theta,
         )

@@ -15,6 +15,7 @@ from nas_relucode.code_spaces import CodeSpace, code_space
 from nas_relucode.data import ImageData, Split
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.evidence import Evidence
+from nas_relucode.geometry import Geometry, read_geometry
 from nas_relucode.indices import INDICES, compute_indices, saturated_indices
 from nas_relucode.segments import segment_transitions
 
@@ -57,6 +58,8 @@ def score(
     split: str = "train",
     held_out: str | Split | tuple[Any, Any] | Tensor | None = None,
     segments: int = 0,
+    geometry: bool = False,
+    module: str | None = None,
     graph_theta: int = 1,
     distance_theta: int | None = None,
     mode: str = "eval",
@@ -73,7 +76,9 @@ def score(
     pair of inputs and labels, a DataLoader or an iterator of batches. A row of two or more outputs is taken for class
     scores. ``indices`` are names in `INDICES` (None: all that the data allow). ``held_out`` are other samples, or a
     split's name; None takes ImageData's validation split beside its train split. ``segments`` is the number of pairs of
-    samples for segment_transitions, which takes long on deep networks: 0 leaves it out unless it is named. Cells are
+    samples for segment_transitions, which takes long on deep networks: 0 leaves it out unless it is named. So does
+    ``geometry`` with the indices of the cells as polyhedra, which are those of all ReLUs of the network, or of its
+    ``module``, in the space of that module's inputs: a head's behind a convolutional network, say. Cells are
     joined up to ``graph_theta`` bits, distances are truncated at ``distance_theta`` (None: never).
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
@@ -111,8 +116,11 @@ def score(
         transitions = segment_transitions(
             network, inputs, labels, segments=segments or SEGMENTS, layers=layers, forward=forward
         )
+    shapes = None
+    if geometry or (names is not None and wanted("geometry")):
+        shapes = _geometry(network, sample, module)
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    evidence = {"joint": Evidence(space, parameters, graph_theta, distance_theta, held, transitions)}
+    evidence = {"joint": Evidence(space, parameters, graph_theta, distance_theta, held, transitions, shapes)}
     of_layers = None if names is None else [name for name in names if not INDICES[name].joint]
     for layer in space.codes.layers if of_layers != [] else ():  # what is the network's stands with the joint indices
         if layer.name == "joint":
@@ -159,6 +167,14 @@ def _checked(data: Any) -> Any:
             kind = str(labels.dtype).removeprefix("torch.")
             raise InputError(f"labels are {kind}, some not whole numbers from 0. Give a class for each sample.")
     return data
+
+
+def _geometry(network: nn.Module, sample: Any, module: str | None) -> Geometry:
+    if isinstance(sample, Split):
+        return read_geometry(network, sample.inputs, sample.labels, module=module)
+    if isinstance(sample, Tensor):
+        return read_geometry(network, sample, module=module)
+    raise InputError("indices of the cells as polyhedra need inputs that can be read twice. Give tensors.")
 
 
 def _pair(sample: Any) -> tuple[Tensor, Tensor]:

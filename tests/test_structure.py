@@ -10,13 +10,16 @@ LEVELS = [  # up to indices: anybody's network, no training, no Optuna
     ["errors"],
     ["files", "words", "codes", "torchscript", "relus", "network_state", "batches", "signs", "packing", "capturing"],
     ["hamming", "neighbours", "spanning", "cells", "adjacency", "linkage", "knn"],
-    ["code_spaces", "stored_spaces", "bends", "segments", "initialisation", "evidence", "indices"],
+    ["code_spaces", "stored_spaces", "bends", "segments", "initialisation"],
+    ["operations", "programs", "solvers", "facets", "polyhedra", "polygons"],
+    ["facet_search", "complexes", "slices", "audit", "geometry"],
+    ["evidence", "geometric_indices", "indices"],
     ["data", "networks", "training", "toml_files"],
     ["scoring"],
     ["search_space", "objective", "study_settings", "storage", "study", "ranking", "figures", "report"],
-    ["cli", "__main__"],
+    ["command_complex", "cli", "__main__"],
 ]
-FOREIGN = {"optuna": 6, "pandas": 6, "torchvision": 4, "matplotlib": 6, "plotly": 6, "moocore": 6, "argparse": 7}
+FOREIGN = {"optuna": 8, "pandas": 8, "torchvision": 6, "matplotlib": 8, "plotly": 8, "moocore": 8, "argparse": 9}
 ORDER = [module for level in LEVELS for module in level]
 
 

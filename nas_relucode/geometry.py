@@ -1,0 +1,131 @@
+"""What is measured of the cells of a sample as polyhedra, each when an index first asks for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nas_relucode.audit import Audit, audit
+from nas_relucode.cells import Cells, find_cells
+from nas_relucode.codes import pack
+from nas_relucode.errors import InputError
+from nas_relucode.hamming import distance_blocks
+from nas_relucode.operations import Relu
+from nas_relucode.polyhedra import Polyhedron, margins, polyhedron
+from nas_relucode.programs import Program, read_program
+from nas_relucode.solvers import recession_direction
+
+SAMPLES = 1_000  # whose margins are taken, and whose predictions are compared
+CELLS = 20  # whose facets are counted, and whose rays are followed
+PAIRS = 10_000  # that are audited
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A sample and the network whose cells it lies in, read in float64."""
+
+    program: Program
+    points: Tensor  # float64, (samples, *shape): inputs of the program
+    labels: np.ndarray | None  # int64, (samples,)
+
+    @property
+    def some(self) -> Tensor:
+        return self.points[:SAMPLES]
+
+    @cached_property
+    def margins(self) -> np.ndarray:
+        """float64, (samples,): of the first 1,000 samples, the distance to the border of their cell."""
+        return margins(self.program, self.some).distance
+
+    @cached_property
+    def predicted(self) -> np.ndarray:
+        """int64, (samples,): the class of the first 1,000 samples with the largest output."""
+        if self.program.opaque is not None:
+            raise InputError(f"the outputs come behind {self.program.opaque.name}; which class is largest isn't known.")
+        outputs = []
+        for part in self.some.split(256):
+            *_, (_, output, _, _) = self.program.run(part)
+            outputs.append(output.flatten(1).argmax(dim=1))
+        return np.asarray(torch.cat(outputs).cpu().numpy())
+
+    @cached_property
+    def correct(self) -> np.ndarray:
+        """bool, (samples,): of the first 1,000 samples."""
+        assert self.labels is not None
+        return np.asarray(self.predicted == self.labels[:SAMPLES])
+
+    @cached_property
+    def audit(self) -> Audit:
+        return audit(self.program, self.points, max_pairs=PAIRS)
+
+    @cached_property
+    def polyhedra(self) -> list[Polyhedron]:
+        """Of the cells of 20 samples, spread evenly over the sample."""
+        chosen = np.unique(np.linspace(0, len(self.points) - 1, CELLS).astype(int)) if len(self.points) else []
+        return [polyhedron(self.program, self.points[int(number)][None]) for number in chosen]
+
+    @cached_property
+    def facet_counts(self) -> np.ndarray:
+        """int64, (cells,): of `polyhedra`, without those that have no interior."""
+        return np.array([len(cell.facets().rows) for cell in self.polyhedra if cell.has_interior], np.int64)
+
+    @cached_property
+    def growths(self) -> np.ndarray:
+        """float64, (cells,): of `polyhedra`, by how much a unit of length along a ray of the cell adds to the lead of
+        the class that wins there over the next; NaN for a bounded cell.
+        """
+        return np.array([confidence_growth(cell) for cell in self.polyhedra])
+
+    @cached_property
+    def _cells(self) -> Cells:
+        bits = []
+        for part in self.some.split(256):
+            run = self.program.run(part, to_the_end=False)
+            found = [state.flatten(1) for at, _, state, _ in run if isinstance(self.program.bend(at), Relu)]
+            bits.append(torch.cat(found, dim=1).cpu().numpy())
+        return find_cells(pack(np.concatenate(bits)))
+
+    @cached_property
+    def other_class_distances(self) -> np.ndarray:
+        """int64, (samples,): of the first 1,000 samples, the Hamming distance to the nearest cell in which one of them
+        is predicted to be of another class; empty if all are of one.
+        """
+        cells, predicted = self._cells, self.predicted
+        classes = np.unique(predicted, return_inverse=True)[1]
+        if classes.max(initial=0) == 0:
+            return np.empty(0, np.int64)
+        holds = np.zeros((len(cells), classes.max() + 1), bool)
+        holds[cells.cell_of, classes] = True
+        nearest = np.full(holds.shape, np.iinfo(np.int64).max)  # of each cell to one that holds the class
+        for start, block in distance_blocks(cells.codes):
+            for k in range(holds.shape[1]):
+                nearest[start : start + len(block), k] = block[:, holds[:, k]].min(axis=1)
+        other = nearest[cells.cell_of]
+        other[np.arange(len(other)), classes] = np.iinfo(np.int64).max
+        return np.asarray(other.min(axis=1))
+
+
+def read_geometry(network: nn.Module, inputs: Any, labels: Any = None, *, module: str | None = None) -> Geometry:
+    """Reads a network for the geometric indices; ``module`` takes them in the space of that module's inputs."""
+    program = read_program(network, inputs, module=module)
+    return Geometry(program, program.example, None if labels is None else np.asarray(labels).astype(np.int64))
+
+
+def confidence_growth(cell: Polyhedron) -> float:
+    """How fast the class that wins far out along a ray of the cell draws ahead of the next, a unit of length.
+
+    The ray leaves all half-spaces' borders behind, or runs along all of them where nothing else is open. Above 0 the
+    softmax confidence tends to 1 along it, as Hein et al. show of almost every ray (section 1 of the paper, "Why ReLU
+    networks yield high-confidence predictions far away from the training data", CVPR 2019); NaN for a bounded cell.
+    """
+    direction = recession_direction(cell.weight)
+    if direction is None:
+        return float("nan")
+    matrix, _ = cell.affine_map()
+    slopes = np.sort(matrix @ direction)
+    return float(slopes[-1] - slopes[-2]) if len(slopes) > 1 else float(abs(slopes[-1]))

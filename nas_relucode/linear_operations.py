@@ -1,0 +1,250 @@
+"""torch's operations that are linear with an offset: what each does to points, and to tangents, which know no offset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+aten = torch.ops.aten
+Way = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class LinearCall:
+    """A call of an operation that is not a bend, with its result on the recorded samples, of which all are equal."""
+
+    func: Any
+    args: tuple[Any, ...]
+    options: dict[str, Any]
+    moving: list[bool]  # which of the tensors among the arguments depend on the network's input
+    result: Any
+
+    @property
+    def packet(self) -> Any:
+        return self.func.overloadpacket
+
+    @property
+    def first_only(self) -> bool:
+        return self.moving[0] and not any(self.moving[1:])
+
+
+def _same(call: LinearCall) -> tuple[Way, Way] | None:
+    """Linear in its first argument, without an offset."""
+    return (call.func, call.func) if call.first_only else None
+
+
+def _of_maps(call: LinearCall) -> tuple[Way, Way] | None:
+    """As `_same`, for images: without samples the first dimension would be the channels."""
+    return _same(call) if call.args[0].ndim == 4 else None
+
+
+def _shaped(call: LinearCall) -> tuple[Way, Way] | None:
+    """Only the shape changes, and the samples stay first: here several rows of the result may belong to one."""
+    rows, shape = call.result.shape[0] // call.args[0].shape[0], tuple(call.result.shape[1:])
+
+    def way(x: Tensor, *_: Any, **__: Any) -> Tensor:
+        return x.reshape(x.shape[0], *([rows] if rows > 1 else []), *shape)
+
+    return way, way
+
+
+def _expanded(call: LinearCall) -> tuple[Way, Way] | None:
+    shape = tuple(call.result.shape[1:])
+    if call.args[0].ndim != call.result.ndim:
+        return None
+
+    def way(x: Tensor, *_: Any, **__: Any) -> Tensor:
+        return x.expand(x.shape[0], *shape)
+
+    return way, way
+
+
+def _repeated(call: LinearCall) -> tuple[Way, Way] | None:
+    return _same(call) if call.args[0].ndim == call.result.ndim and call.args[1][0] == 1 else None
+
+
+def _unchanged(call: LinearCall) -> tuple[Way, Way] | None:
+    if call.result.dtype != torch.float64 or call.result.shape != call.args[0].shape:
+        return None
+    return lambda x, *_, **__: x, lambda x, *_, **__: x
+
+
+def _along(call: LinearCall) -> tuple[Way, Way] | None:
+    """As `_same`, along dimensions that must be given and must not be that of the samples."""
+    given = [*call.args[1:2], call.options.get("dim")]
+    dims = [d for part in given if part is not None for d in (part if isinstance(part, list | tuple) else [part])]
+    if not dims or any(not isinstance(d, int) or d % call.args[0].ndim == 0 for d in dims):
+        return None
+    return _same(call)
+
+
+def _split(call: LinearCall) -> tuple[Way, Way] | None:
+    """Into a list, along a dimension that is not that of the samples."""
+    at = 1 if call.packet is aten.unbind else 2
+    dim = call.args[at] if len(call.args) > at else call.options.get("dim", 0)
+    return _same(call) if dim % call.args[0].ndim else None
+
+
+def _joined(call: LinearCall) -> tuple[Way, Way] | None:
+    """Several tensors in one; parts that do not depend on the input are offsets."""
+    dim = call.args[1] if len(call.args) > 1 else call.options.get("dim", 0)
+    kept = [None if moves else _of_any(part, part.ndim) for part, moves in zip(call.args[0], call.moving, strict=True)]
+    if dim % call.result.ndim == 0 or any(k is None and not m for k, m in zip(kept, call.moving, strict=True)):
+        return None
+
+    def joined(parts: list[Tensor], offset: float) -> Tensor:
+        count = next(len(part) for part, moves in zip(parts, call.moving, strict=True) if moves)
+        found = [
+            part if constant is None else offset * constant.expand(count, *constant.shape[1:])
+            for part, constant in zip(parts, kept, strict=True)
+        ]
+        return call.func(found, dim)
+
+    return lambda parts, *_, **__: joined(parts, 1.0), lambda parts, *_, **__: joined(parts, 0.0)
+
+
+def _permuted(call: LinearCall) -> tuple[Way, Way] | None:
+    if call.packet is aten.permute:
+        stay = call.args[1][0] % call.result.ndim == 0
+    else:
+        stay = all(d % call.result.ndim != 0 for d in call.args[1:3])
+    return _same(call) if stay else None
+
+
+def _sliced(call: LinearCall) -> tuple[Way, Way] | None:
+    dim = call.args[1] if len(call.args) > 1 else 0
+    return _same(call) if dim % call.args[0].ndim else _unchanged(call)
+
+
+def _of_any(constant: Any, ndim: int) -> Any:
+    """What does not depend on the input, fit for any number of samples: None if it is not the same for each.
+
+    It goes with samples of ``ndim`` dimensions.
+    """
+    if not isinstance(constant, Tensor) or constant.ndim < ndim or constant.shape[0] == 1:
+        return constant
+    return constant[:1] if bool((constant == constant[:1]).all()) else None
+
+
+def _of_two(call: LinearCall, way: Way) -> tuple[Way, int] | None:
+    """A function of two arguments, ready for any number of samples, and which of them moves; -1 for both."""
+    moves = [bool(call.moving[0]), len(call.moving) == 2 and call.moving[1]]
+    at = -1 if all(moves) else int(not moves[0])
+    ndims = {part.ndim for part, move in zip(call.args[:2], moves, strict=True) if move}
+    if len(call.args) != 2 or ndims != {call.result.ndim}:
+        return None
+    if at < 0:
+        return way, at
+    constant = _of_any(call.args[1 - at], call.result.ndim)
+    if constant is None:
+        return None
+
+    def with_constant(*args: Any, **options: Any) -> Tensor:
+        return way(*((args[0], constant) if at == 0 else (constant, args[1])), **options)
+
+    return with_constant, at
+
+
+def _added(call: LinearCall) -> tuple[Way, Way] | None:
+    """Sums and differences; what does not depend on the input is an offset."""
+    minus = call.packet in (aten.sub, aten.sub_)
+    found = _of_two(call, torch.sub if minus else torch.add)
+    if found is None or found[1] < 0:
+        return found and (found[0], found[0])
+    factor = (-1.0 if minus else 1.0) * call.options.get("alpha", 1) if found[1] else 1.0
+    shape = tuple(call.result.shape[1:])
+
+    def tangent(*args: Any, **_: Any) -> Tensor:
+        x = args[found[1]] * factor
+        return x.expand(x.shape[0], *shape)
+
+    return found[0], tangent
+
+
+def _subtracted_from(call: LinearCall) -> tuple[Way, Way] | None:
+    """``other - alpha * x`` for a number ``other``."""
+    if not call.first_only or len(call.moving) > 1:
+        return None
+    alpha = call.args[2] if len(call.args) > 2 else call.options.get("alpha", 1)
+    return call.func, lambda x, *_, **__: -alpha * x
+
+
+def _scaled(call: LinearCall) -> tuple[Way, Way] | None:
+    """A product or quotient with something that does not depend on the input."""
+    quotient = call.packet in (aten.div, aten.div_)
+    found = _of_two(call, torch.div if quotient else torch.mul)
+    if found is None or found[1] < 0 or (quotient and found[1]) or call.options:
+        return None
+    return found[0], found[0]
+
+
+def _product(call: LinearCall) -> tuple[Way, Way] | None:
+    """With a matrix from the right, of which several rows may belong to one sample."""
+    if call.packet is aten.mm:
+        return (torch.matmul, torch.matmul) if call.first_only else None
+    if call.moving != [False, True, False] or call.options or call.args[0].ndim > 1:
+        return None
+    return lambda bias, x, weight: x @ weight + bias, lambda _, x, weight: x @ weight
+
+
+def _linear(call: LinearCall) -> tuple[Way, Way] | None:
+    return (call.func, lambda x, weight, *_: x @ weight.T) if call.first_only else None
+
+
+def _convolution(call: LinearCall) -> tuple[Way, Way] | None:
+    if not call.first_only:
+        return None
+    return call.func, lambda x, weight, _, *rest: call.func(x, weight, None, *rest)
+
+
+def _batch_norm(call: LinearCall) -> tuple[Way, Way] | None:
+    x, weight, bias, mean, variance = call.args[:5]
+    flags = [part for part in call.args[5:] if isinstance(part, bool)]
+    if any(flags) or mean is None or not call.first_only:
+        return None
+    eps = call.args[-1] if call.packet is not aten.cudnn_batch_norm else call.args[7]
+    scale = (variance + eps).rsqrt() * (1 if weight is None else weight)
+    offset = torch.zeros_like(mean) if bias is None else bias
+    mean, scale, offset = (part.reshape(-1, *[1] * (x.ndim - 2)) for part in (mean, scale, offset))
+    return lambda x, *_, **__: (x - mean) * scale + offset, lambda x, *_, **__: x * scale
+
+
+def _padded(call: LinearCall) -> tuple[Way, Way] | None:
+    x, pad = call.args[:2]
+    return (call.func, lambda x, pad, *_: aten.constant_pad_nd(x, pad, 0.0)) if len(pad) < 2 * x.ndim else None
+
+
+RESHAPES = (aten.view, aten._unsafe_view, aten.reshape, aten.squeeze, aten.unsqueeze, aten.flatten)
+ROWS = (aten.mm, aten.addmm)  # these take several rows of one sample, as Linear does with sequences
+LIKE = (aten.zeros_like, aten.ones_like, aten.full_like, aten.new_zeros, aten.new_ones, aten.new_full)  # take a shape
+
+# Each gives what runs on points and what runs on tangents; None where the call is not linear in what moves, or mixes
+# samples.
+LINEAR: dict[Any, Callable[[LinearCall], tuple[Way, Way] | None]] = {
+    **dict.fromkeys(RESHAPES, _shaped),
+    **dict.fromkeys([aten.clone, aten.alias, aten.detach, aten._to_copy, aten.lift_fresh, aten.contiguous], _unchanged),
+    **dict.fromkeys([aten.avg_pool2d, aten._adaptive_avg_pool2d, aten.neg], _same),
+    **dict.fromkeys([aten.upsample_nearest2d, aten.upsample_bilinear2d, aten.pixel_shuffle], _of_maps),
+    **dict.fromkeys([aten.channel_shuffle, aten.reflection_pad2d, aten.replication_pad2d], _of_maps),
+    **dict.fromkeys([aten.mean, aten.sum, aten.select, aten.flip], _along),
+    **dict.fromkeys([aten.split, aten.split_with_sizes, aten.unbind], _split),
+    **dict.fromkeys([aten.cat, aten.stack], _joined),
+    **dict.fromkeys([aten.permute, aten.transpose], _permuted),
+    **dict.fromkeys([aten.add, aten.add_, aten.sub, aten.sub_], _added),
+    **dict.fromkeys([aten.mul, aten.mul_, aten.div, aten.div_], _scaled),
+    **dict.fromkeys(ROWS, _product),
+    **dict.fromkeys(
+        [aten.native_batch_norm, aten._native_batch_norm_legit_no_training, aten.cudnn_batch_norm], _batch_norm
+    ),
+    aten.expand: _expanded,
+    aten.repeat: _repeated,
+    aten.slice: _sliced,
+    aten.rsub: _subtracted_from,
+    aten.linear: _linear,
+    aten.convolution: _convolution,
+    aten.constant_pad_nd: _padded,
+}

@@ -1,0 +1,304 @@
+"""The closure of a cell as half-spaces (Theorem 1, equations 13 to 18): membership, affine map, margins, facets.
+
+A point on a border has bit 0 there, so a cell is neither open nor closed; half-spaces say which of their sides is closed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nas_relucode import solvers
+from nas_relucode.errors import InputError
+from nas_relucode.facets import Facets, find_facets
+from nas_relucode.operations import Relu
+from nas_relucode.programs import Program, read_program
+
+MOST = 2**31  # bytes of rows that are written out
+AT_ONCE = 2**23  # bytes of a layer's tangents at a time: they stay in the cache
+ZERO = 1e-12  # of the longest row of its layer: a row that is shorter is taken for zero
+
+
+@dataclass(frozen=True)
+class Polyhedron:
+    """The half-spaces ``weight @ x + bias >= 0`` of the cell of one point, all float64.
+
+    In the order of the forward pass each ReLU makes a row a neuron, and max-pooling one a place in a window: nothing
+    else in the window is larger there. Without pooling they are the cell of equation 3; with it, the part of the cell
+    in which the same places win. A neuron that does not depend on the input in this cell makes a row of zeros.
+    """
+
+    program: Program
+    point: np.ndarray  # float64, (features,)
+    states: tuple[Tensor, ...]  # of the neurons of each bend: (1, ...)
+
+    @property
+    def rows(self) -> int:
+        return sum(self.program.widths)
+
+    @cached_property
+    def layer_of(self) -> np.ndarray:
+        """int64, (rows,): the number of each row's layer in ``program.layers``."""
+        return np.repeat(np.arange(len(self.program.widths)), self.program.widths)
+
+    @cached_property
+    def neuron_of(self) -> np.ndarray:
+        """int64, (rows,): the number of the neuron in its layer; of the window's result where a row is a pool's."""
+        parts = [np.arange(width) // _places(self.program, at) for at, width in enumerate(self.program.widths)]
+        return np.concatenate(parts)
+
+    @cached_property
+    def is_bit(self) -> np.ndarray:
+        """bool, (rows,): the row belongs to a bit of the code, not to a pool."""
+        bits = [isinstance(self.program.bend(at), Relu) for at in range(len(self.program.widths))]
+        return np.repeat(bits, self.program.widths)
+
+    @cached_property
+    def closed(self) -> np.ndarray:
+        """bool, (rows,): points on the border belong to the cell: where the bit is 0, and an earlier place wins."""
+        parts = []
+        for at, state in enumerate(self.states):
+            if isinstance(self.program.bend(at), Relu):
+                parts.append(~state.flatten())
+            else:
+                places = torch.arange(_places(self.program, at), device=state.device)
+                parts.append((state[..., None] <= places).flatten())
+        return np.asarray(torch.cat(parts).cpu().numpy())
+
+    @cached_property
+    def code(self) -> np.ndarray:
+        """bool, (neurons,): the code of the cell, of the ReLUs in the order of the forward pass."""
+        bits = [s.flatten() for at, s in enumerate(self.states) if isinstance(self.program.bend(at), Relu)]
+        return np.asarray(torch.cat(bits).cpu().numpy())
+
+    def values(self, points: Any) -> np.ndarray:
+        """``weight @ x + bias`` of points (points, ...): float64, (points, rows). Without writing the weight out."""
+        found = [self.program.bend(at).rows(x, s) for at, x, s, _ in self._run(self.program.points(points))]
+        return np.asarray(torch.cat(found, dim=1).cpu().numpy())
+
+    def contains(self, points: Any, *, tolerance: float = 0.0) -> np.ndarray:
+        """Which points lie in the cell: bool, (points,). Rows may fall short by ``tolerance``, in their own units."""
+        values = self.values(points)
+        return np.where(self.closed, values >= -tolerance, values > -tolerance).all(axis=1)
+
+    def times(self, vectors: Any) -> np.ndarray:
+        """``weight @ v`` of vectors (vectors, ...): float64, (vectors, rows). Without writing the weight out."""
+        tangents = self.program.points(vectors)[None]
+        point = self.program.points(self.point)
+        found = [self.program.bend(at).rows(_given(dx), s[:, None], 2) for at, _, s, dx in self._run(point, tangents)]
+        return np.asarray(torch.cat(found, dim=2)[0].cpu().numpy())
+
+    def transposed_times(self, factors: Any) -> np.ndarray:
+        """``weight.T @ u`` of factors (rows,): float64, (features,). Without writing the weight out."""
+        u = torch.as_tensor(factors, dtype=torch.float64, device=self.program.device)
+        if u.shape != (self.rows,):
+            raise InputError(f"factors have shape {tuple(u.shape)}. Give one for each of the {self.rows} rows.")
+        with torch.enable_grad():
+            tangent = torch.zeros_like(self.program.points(self.point))[None].requires_grad_()
+            found = self._run(self.program.points(self.point), tangent)
+            rows = torch.cat([self.program.bend(at).rows(_given(dx), s[:, None], 2) for at, _, s, dx in found], dim=2)
+            (result,) = torch.autograd.grad(rows[0, 0] @ u, tangent)
+        return np.asarray(result.flatten().cpu().numpy())
+
+    @cached_property
+    def weight(self) -> np.ndarray:
+        """float64, (rows, features). Raises InputError beyond 2 GiB: use `times`, `transposed_times` and `values`."""
+        features = self.program.features
+        if 8 * self.rows * features > MOST:
+            raise InputError(
+                f"{self.rows:,} rows of {features:,} features take {8 * self.rows * features / 2**30:.0f} GiB. "
+                "Use times, transposed_times and values, which don't write them out, or read a module of the network."
+            )
+        step = max(1, AT_ONCE // (8 * self.rows))
+        units = torch.eye(features, dtype=torch.float64)
+        parts = [self.times(units[start : start + step]) for start in range(0, features, step)]
+        return np.ascontiguousarray(np.concatenate(parts).T)
+
+    @cached_property
+    def bias(self) -> np.ndarray:
+        """float64, (rows,)"""
+        return np.asarray(self.values(np.zeros(self.program.features))[0])
+
+    @cached_property
+    def slack(self) -> np.ndarray:
+        """``weight @ point + bias``: float64, (rows,), none negative."""
+        return np.asarray(self.values(self.point)[0])
+
+    def affine_map(self) -> tuple[np.ndarray, np.ndarray]:
+        """The network in this cell, ``matrix @ x + offset``: float64, (outputs, features) and (outputs,)."""
+        if self.program.opaque is not None:
+            raise InputError(f"the outputs come behind {self.program.opaque.name}, which is not piecewise linear.")
+        features = self.program.features
+        zero = self.program.points(np.zeros(features))
+        units = self.program.points(np.eye(features))[None]
+        *_, (_, offset, _, matrix) = self._run(zero, units, to_the_end=True)
+        matrix = _given(matrix)[0].flatten(1).T
+        return np.asarray(matrix.cpu().numpy()), np.asarray(offset[0].flatten().cpu().numpy())
+
+    @cached_property
+    def margin(self) -> float:
+        """The distance of the point to the border of its cell, in the units of the input; inf without a border."""
+        found: float = _margins(self.program, self.program.points(self.point)).distance[0]
+        return found
+
+    @cached_property
+    def _ball(self) -> tuple[np.ndarray, float]:
+        return solvers.chebyshev(self.weight, self.bias)
+
+    @property
+    def inradius(self) -> float:
+        """The radius of the largest ball inside; inf where none is largest, 0.0 if there is no interior."""
+        return self._ball[1]
+
+    @property
+    def centre(self) -> np.ndarray:
+        """The centre of such a ball: float64, (features,)."""
+        return self._ball[0]
+
+    @cached_property
+    def has_interior(self) -> bool:
+        """Some codes are only taken on a border: their cells have no interior, and no facets."""
+        return bool((self.slack[self._nonzero] > 0).all()) or self.inradius > 0
+
+    @cached_property
+    def bounded(self) -> bool:
+        return solvers.is_bounded(self.weight)
+
+    @cached_property
+    def inside(self) -> np.ndarray:
+        """A point of the interior: the cell's own point, or the centre where that lies on the border."""
+        norms = np.linalg.norm(self.weight, axis=1)[self._nonzero]
+        if (self.slack[self._nonzero] > ZERO * norms).all():
+            return self.point
+        if not self.inradius > 0:
+            raise InputError("the cell of this point has no interior: the point lies where borders meet. Take another.")
+        return self.centre
+
+    def facets(self, *, threads: int | None = None) -> Facets:
+        """The rows that are not redundant, one for each facet, each with a point of the facet's relative interior."""
+        return find_facets(self.weight, self.bias, self.inside, threads=threads)
+
+    def vertices(self) -> np.ndarray:
+        """float64, (vertices, features); InputError in more than 8 dimensions."""
+        return solvers.vertices(self.weight, self.bias, self.inside)
+
+    def volume(self) -> float:
+        """inf if unbounded; InputError in more than 8 dimensions."""
+        return solvers.volume(self.weight, self.bias, self.inside)
+
+    def random_points(self, count: int, *, seed: int = 0) -> np.ndarray:
+        """Points of the interior by hit-and-run: float64, (count, features)."""
+        return solvers.random_inside(self.weight, self.bias, self.inside, count, seed)
+
+    @cached_property
+    def _nonzero(self) -> np.ndarray:
+        return nonzero_rows(np.linalg.norm(self.weight, axis=1), self.layer_of)
+
+    def _run(self, points: Tensor, tangents: Tensor | None = None, *, to_the_end: bool = False) -> Any:
+        def decide(at: int, *_: Any) -> Tensor:
+            state = self.states[at]
+            return state.expand(len(points), *state.shape[1:])
+
+        return self.program.run(points, tangents, decide, to_the_end=to_the_end)
+
+
+def polyhedron(network: nn.Module | Program, point: Any, *, module: str | None = None) -> Polyhedron:
+    """The polyhedron of the cell of ``point``, an input of the network; of one of its modules with ``module``.
+
+    >>> layer = nn.Linear(2, 2)
+    >>> _ = layer.weight.data.copy_(torch.tensor([[1.0, 0.0], [0.0, 2.0]])), layer.bias.data.copy_(torch.tensor([0.0, -1]))
+    >>> cell = polyhedron(nn.Sequential(layer, nn.ReLU()), [3.0, 0.0])
+    >>> cell.code.astype(int), cell.weight, cell.bias, cell.closed
+    (array([1, 0]), array([[ 1.,  0.],
+           [-0., -2.]]), array([0., 1.]), array([False,  True]))
+    >>> cell.margin, cell.bounded
+    (0.5, False)
+
+    Raises InputError as `read_program`, and for a point of another shape.
+    """
+    if isinstance(network, Program):
+        program, at = network, network.points(point)
+    else:
+        example = torch.as_tensor(point)
+        example = example if example.ndim > 1 and len(example) == 1 else example[None]
+        program = read_program(network, example, module=module)
+        at = program.example
+    if len(at) != 1:
+        raise InputError(f"there are {len(at)} points. A cell is that of one.")
+    states = tuple(state for _, _, state, _ in program.run(at, to_the_end=False))
+    return Polyhedron(program, at.flatten().cpu().numpy(), states)
+
+
+@dataclass(frozen=True)
+class Margins:
+    """How far points are from the border of their cells."""
+
+    distance: np.ndarray  # float64, (points,): Euclidean, in the units of the input; inf for a cell without border
+    layer: np.ndarray  # int64, (points,): the number in ``program.layers`` of the row that is nearest, -1 for none
+    neuron: np.ndarray  # int64, (points,): and of its neuron
+
+
+def margins(network: nn.Module | Program, inputs: Any, *, module: str | None = None) -> Margins:
+    """The distance of each input to the border of its cell, exactly: the least |z| / ||gradient of z|| of the rows.
+
+    >>> network = nn.Sequential(nn.Linear(1, 1), nn.ReLU())
+    >>> _ = network[0].weight.data.fill_(2), network[0].bias.data.fill_(-1)
+    >>> margins(network, torch.tensor([[0.0], [3.0]])).distance
+    array([0.5, 2.5])
+
+    The gradients of all neurons are taken, in the space that the first layer spans: one pass of as many tangents as
+    the smaller of its inputs and outputs. Raises InputError as `read_program`.
+    """
+    inputs = torch.as_tensor(inputs)
+    if isinstance(network, Program):
+        return _margins(network, network.points(inputs))
+    program = read_program(network, inputs, module=module)
+    return _margins(program, program.example)
+
+
+def _margins(program: Program, points: Tensor) -> Margins:
+    basis = program.row_space()
+    step = max(1, AT_ONCE // (8 * len(basis) * max(program.widths)))
+    parts = [_least(program, points[start : start + step], basis) for start in range(0, len(points), step)]
+    distance, row = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
+    ends = np.cumsum(program.widths)
+    layer = np.where(np.isfinite(distance), np.searchsorted(ends, row, side="right"), -1)
+    places = np.array([_places(program, at) for at in range(len(ends))])
+    neuron = np.where(layer < 0, -1, (row - (ends - program.widths)[layer]) // places[layer])
+    return Margins(distance, layer, neuron)
+
+
+def _least(program: Program, points: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
+    found = []
+    for at, x, state, dx in program.run(points, basis[None], to_the_end=False):
+        bend = program.bend(at)
+        if isinstance(bend, Relu):
+            slack, size = x.abs().flatten(1), _given(dx).square().sum(1).flatten(1).sqrt()
+        else:
+            slack, size = bend.rows(x, state), bend.rows(_given(dx), state[:, None], 2).square().sum(1).sqrt()
+        far = size <= ZERO * size.amax()
+        found.append(torch.where(far, torch.inf, slack / size))
+    return tuple(torch.cat(found, dim=1).min(dim=1))  # type: ignore[return-value]
+
+
+def nonzero_rows(norms: np.ndarray, layer_of: np.ndarray) -> np.ndarray:
+    """Which rows are longer than rounding leaves of a row of zeros: bool, (rows,)."""
+    longest = np.zeros(layer_of.max(initial=-1) + 1)
+    np.maximum.at(longest, layer_of, norms)
+    return np.asarray(norms > ZERO * longest[layer_of])
+
+
+def _places(program: Program, at: int) -> int:
+    """Rows a neuron of a bend."""
+    bend = program.bend(at)
+    return 1 if isinstance(bend, Relu) else int(bend.windows.shape[1])  # type: ignore[attr-defined]
+
+
+def _given(tangents: Tensor | None) -> Tensor:
+    assert tangents is not None
+    return tangents
