@@ -156,7 +156,7 @@ class _Audit:
             count += len(values[-1])
         slack, weight = torch.cat(values).cpu().numpy(), torch.cat(rows).cpu().numpy()
         norms = np.linalg.norm(weight, axis=1)
-        kept = nonzero_rows(norms, np.repeat(np.arange(len(self.bends)), self.program.widths))
+        kept = nonzero_rows(norms, self.program.widths)
         kept[flipped] = True
         others = kept.copy()
         others[flipped] = False

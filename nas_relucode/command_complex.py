@@ -83,7 +83,7 @@ def _features(network: nn.Module, model: str) -> int:
 def from_npz(path: Path) -> nn.Module:
     """The float64 perceptron whose weights W0, b0, W1, b1, ... an .npz file holds; nothing in it is executed."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             found = {name: stored[name] for name in stored.files}
     except FileNotFoundError as error:
         raise InputError(f"there is no {path}. Give an .npz file with W0, b0, W1, b1, ...") from error

@@ -173,19 +173,18 @@ def _result(search: FacetSearch) -> Complex:
         bounded=np.array(search.bounded + [False] * open_ones),
         facet_counts=np.array(search.facet_counts + [0] * open_ones),
         facet_neighbours=np.unique(np.concatenate([np.empty((0, 2), int), *search.pairs]), axis=0),
-        corners=_merged(corners, search.tolerance),
+        corners=_merged(corners, search.unit, search.tolerance),
         outlines=tuple(np.split(corners, np.searchsorted(corner_of, np.arange(1, cells)))),
         walls=search.walls,
         complete=search.is_done,
     )
 
 
-def _merged(corners: np.ndarray, tolerance: float) -> np.ndarray:
+def _merged(corners: np.ndarray, unit: float, tolerance: float) -> np.ndarray:
     """Corners that several cells share, once each."""
     if len(corners) == 0:
         return corners
     far = np.linalg.norm(corners, axis=1, keepdims=True)
-    unit = np.median(far)
     shrunk = corners * np.log1p(far / unit) / np.where(far > 0, far, 1)  # where nearness is relative far from 0
     pairs = cKDTree(shrunk).query_pairs(tolerance, output_type="ndarray")
     group = components(len(corners), pairs[:, 0], pairs[:, 1])

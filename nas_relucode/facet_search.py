@@ -18,7 +18,7 @@ from nas_relucode.facets import find_facets
 from nas_relucode.files import write_atomically
 from nas_relucode.operations import Bend, Relu
 from nas_relucode.polygons import sides
-from nas_relucode.polyhedra import nonzero_rows
+from nas_relucode.polyhedra import ZERO, largest_so_far, nonzero_rows
 from nas_relucode.programs import Program
 from nas_relucode.solvers import is_bounded
 
@@ -45,6 +45,11 @@ class FacetSearch:
         self.layer_of = np.repeat(np.arange(len(self.bends)), program.widths)
         bits = [width for width, bend in zip(program.widths, self.bends, strict=True) if isinstance(bend, Relu)]
         self.neurons = sum(bits)
+        zero = program.points(np.zeros(program.features))
+        self.shapes = [
+            (tuple(state.shape[1:]), isinstance(self.bends[at], Relu))
+            for at, _, state, _ in program.run(zero, to_the_end=False)
+        ]
         self.unit = 1.0  # a length that is usual here
         self.number: dict[bytes, int] = {}  # of each cell, by the states of its neurons
         self.keys: list[bytes] = []
@@ -78,7 +83,8 @@ class FacetSearch:
             if (slacks[0, used[0]] > 1e-9 * np.abs(slacks[0, used[0]]).max(initial=0)).all():
                 distance = slacks[0, used[0]] / np.linalg.norm(gradients[0, used[0]], axis=1)
                 self.unit = float(np.median(distance)) if len(distance) else 1.0
-                self.add(given[None], states)
+                ties = self.vanished(values, used)
+                self.add(given[None], self.across(states, np.zeros(1, int), given[None], np.eye(1, self.k), ties))
                 return
         raise InputError("the start must lie inside a cell and in the box, and lies on a border. Give another.")
 
@@ -97,6 +103,19 @@ class FacetSearch:
             parts.append(np.packbits(flat, axis=1) if flat.dtype == bool else flat.astype("<i4").view(np.uint8))
         rows = np.ascontiguousarray(np.concatenate(parts, axis=1))
         return [row.tobytes() for row in rows]
+
+    def states_of(self, cells: np.ndarray) -> list[Tensor]:
+        """What `keys_of` packed."""
+        rows = np.frombuffer(b"".join(self.keys[cell] for cell in cells), np.uint8).reshape(len(cells), -1)
+        states, start = [], 0
+        for shape, is_bit in self.shapes:
+            size = int(np.prod(shape))
+            stop = start + (-(-size // 8) if is_bit else 4 * size)
+            part = np.ascontiguousarray(rows[:, start:stop])
+            flat = np.unpackbits(part, axis=1, count=size).astype(bool) if is_bit else part.view("<i4").astype(np.int64)
+            states.append(torch.as_tensor(flat, device=self.origin.device).reshape(-1, *shape))
+            start = stop
+        return states
 
     def bits(self, states: list[Tensor]) -> np.ndarray:
         chosen = [s.flatten(1) for s, bend in zip(states, self.bends, strict=True) if isinstance(bend, Relu)]
@@ -125,7 +144,7 @@ class FacetSearch:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Gradients and slacks with those of the box, and which rows are not zero."""
         norms = np.linalg.norm(gradients, axis=2)
-        used = np.stack([nonzero_rows(row, self.layer_of) for row in norms])
+        used = nonzero_rows(norms, self.program.widths)
         if np.isinf(self.low):
             return gradients, values, used
         cells, unit = len(points), np.eye(self.k)
@@ -144,16 +163,20 @@ class FacetSearch:
         """Crosses the facets of the next cells."""
         cells = np.arange(self.expanded, min(len(self.points), self.expanded + most))
         points = np.array([self.points[cell] for cell in cells])
-        values, gradients, states = self.at(points)
-        if self.keys_of(states) != self.keys[cells[0] : cells[-1] + 1]:
-            raise InputError(
-                "a cell was lost in rounding: its inner point has another code. Scale the inputs to about 1."
-            )
+        states = self.states_of(cells)
+        values, gradients, _ = self.at(points, lambda number, *_: states[number])
         g, s, used = self.rows(points, values, gradients)
+        if not (s[used] > 0).all():
+            raise InputError(
+                "a cell is too thin for float64: no point was found inside. Give a larger tolerance, or a box elsewhere."
+            )
         owner, ties, at = self.facets_of(points, g, s, used)
+        self.expanded += len(cells)
+        if len(owner) == 0:
+            return
         outward = -g[owner, ties.argmax(axis=1)]
         outward /= np.linalg.norm(outward, axis=1, keepdims=True)
-        vanished = ~used[:, : values.shape[1]] & (np.abs(values) <= self.tolerance * self.scale(values))
+        vanished = self.vanished(values, used)
         behind = self.across(states, owner, at, outward, ties[:, : values.shape[1]] | vanished[owner])
         keys = self.keys_of(behind)
         fresh = {key: side for side, key in reversed(list(enumerate(keys))) if key not in self.number}
@@ -162,13 +185,6 @@ class FacetSearch:
             self.settle(at[chosen], outward[chosen], [state[chosen] for state in behind])
         known = np.array([[cells[place], self.number[key]] for place, key in zip(owner, keys, strict=True)], int)
         self.pairs.append(np.sort(known.reshape(-1, 2), axis=1))
-        self.expanded += len(cells)
-
-    def scale(self, values: np.ndarray) -> np.ndarray:
-        """The largest value of each row's layer: (cells, rows)."""
-        ends = np.cumsum([0, *self.program.widths])
-        largest = [np.abs(values[:, a:b]).max(axis=1, initial=0) for a, b in itertools.pairwise(ends)]
-        return np.stack(largest, axis=1)[:, self.layer_of]
 
     def facets_of(
         self, points: np.ndarray, g: np.ndarray, s: np.ndarray, used: np.ndarray
@@ -187,7 +203,7 @@ class FacetSearch:
         own = dual[np.arange(len(owner)), row]
         ties = np.linalg.norm(dual - own[:, None], axis=2) <= self.tolerance * np.linalg.norm(own, axis=1)[:, None]
         ties &= used[owner]
-        inner = ties[:, : len(self.layer_of)].any(axis=1)
+        inner = ~ties[:, len(self.layer_of) :].any(axis=1)  # behind a wall nothing counts
         self.walls += int((~inner).sum())
         self.facet_counts += np.bincount(owner[inner], minlength=len(points)).tolist()
         return owner[inner], ties[inner], at[inner]
@@ -206,6 +222,11 @@ class FacetSearch:
             self.bounded.append(is_bounded(weight, tolerance=self.tolerance))
         return np.concatenate(owner), np.concatenate(row), np.concatenate(at)
 
+    def vanished(self, values: np.ndarray, used: np.ndarray) -> np.ndarray:
+        """The rows that are 0 all over their cell: bool, (cells, rows)."""
+        tiny = self.tolerance * largest_so_far(values, self.program.widths)
+        return np.asarray(~used[:, : values.shape[1]] & (np.abs(values) <= tiny))
+
     def across(
         self, states: list[Tensor], owner: np.ndarray, at: np.ndarray, outward: np.ndarray, ties: np.ndarray
     ) -> list[Tensor]:
@@ -215,10 +236,14 @@ class FacetSearch:
         places, tied = torch.as_tensor(owner, device=device), torch.as_tensor(ties, device=device)
         direction = (torch.as_tensor(outward, device=device) @ self.directions).reshape(-1, 1, *self.program.shape)
         found: list[Tensor] = []
+        largest = torch.zeros(len(at), dtype=torch.float64, device=device)
 
         def decide(number: int, bend: Bend, _: Tensor, dx: Tensor | None) -> Tensor:
+            nonlocal largest
             assert dx is not None
-            found.append(bend.across(states[number][places], tied[:, ends[number] : ends[number + 1]], dx[:, 0]))
+            largest = torch.maximum(largest, dx.flatten(1).abs().amax(dim=1))
+            some = tied[:, ends[number] : ends[number + 1]]
+            found.append(bend.across(states[number][places], some, dx[:, 0], ZERO * largest))
             return found[-1]
 
         for _ in self.program.run(self.inputs(at), direction, decide, to_the_end=False):
@@ -280,7 +305,7 @@ class FacetSearch:
     def load(self, path: Path) -> None:
         """Goes on where the search that wrote the file stood. Raises InputError if it is another's, or damaged."""
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
                 found = {name: stored[name] for name in stored.files}
             if str(found["fingerprint"]) != self.fingerprint():
                 raise InputError(f"{path} belongs to another network, box or tolerance. Name a new file.")

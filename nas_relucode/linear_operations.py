@@ -1,4 +1,4 @@
-"""torch's operations that are linear with an offset: what each does to points, and to tangents, which know no offset."""
+"""torch's operations that are linear with an offset: what each does to points, and to tangents, which have none."""
 
 from __future__ import annotations
 

@@ -12,6 +12,11 @@ from torch import Tensor
 aten = torch.ops.aten
 
 
+def flat(x: Tensor, leading: int = 1) -> Tensor:
+    """All dimensions after the ``leading`` ones in one, which is 1 where there are none."""
+    return x.flatten(leading) if x.ndim > leading else x[..., None]
+
+
 class Bend:
     """An operation that is linear in each state of its neurons; its rows are >= 0 where the states are right."""
 
@@ -24,11 +29,13 @@ class Bend:
         raise NotImplementedError
 
     def rows(self, x: Tensor, state: Tensor, leading: int = 1) -> Tensor:
-        """The left-hand sides of the half-spaces (points, rows); of tangents, ``leading`` is 2: (points, tangents, rows)."""
+        """The left-hand sides of the half-spaces (points, rows); of tangents, (points, tangents, rows), if it is 2."""
         raise NotImplementedError
 
-    def across(self, state: Tensor, ties: Tensor, direction: Tensor) -> Tensor:
-        """The states behind the hyperplanes of the rows ``ties`` (points, rows), in ``direction`` (points, ...)."""
+    def across(self, state: Tensor, ties: Tensor, direction: Tensor, tiny: Tensor) -> Tensor:
+        """The states behind the hyperplanes of the rows ``ties`` (points, rows), where the inputs move in ``direction``
+        (points, ...); a move by ``tiny`` (points,) is none.
+        """
         raise NotImplementedError
 
 
@@ -47,10 +54,11 @@ class Relu(Bend):
         return torch.where(state, x, x * self.slope)
 
     def rows(self, x: Tensor, state: Tensor, leading: int = 1) -> Tensor:
-        return torch.where(state, x, -x).reshape(*x.shape[:leading], -1)
+        return flat(torch.where(state, x, -x), leading)
 
-    def across(self, state: Tensor, ties: Tensor, direction: Tensor) -> Tensor:
-        return torch.where(ties.reshape(state.shape), direction > 0, state)
+    def across(self, state: Tensor, ties: Tensor, direction: Tensor, tiny: Tensor) -> Tensor:
+        moves = direction > tiny.reshape(-1, *[1] * (direction.ndim - 1))
+        return torch.where(ties.reshape(state.shape), moves, state)
 
 
 @dataclass(frozen=True)
@@ -70,10 +78,12 @@ class MaxPool(Bend):
         found = self._of(x, state) - self._spread(x)
         return found.masked_fill(self.windows < 0, 0.0).flatten(leading)
 
-    def across(self, state: Tensor, ties: Tensor, direction: Tensor) -> Tensor:
+    def across(self, state: Tensor, ties: Tensor, direction: Tensor, tiny: Tensor) -> Tensor:
         near = ties.reshape(*state.shape, -1) & (self.windows >= 0)
         near = near.scatter(-1, state[..., None], True)
-        return self._spread(direction).masked_fill(~near, -torch.inf).argmax(-1)
+        moves = self._spread(direction).masked_fill(~near, -torch.inf)
+        least = moves.amax(-1, keepdim=True) - tiny.reshape(-1, *[1] * (moves.ndim - 1))
+        return (moves >= least).int().argmax(-1)
 
     def _spread(self, x: Tensor) -> Tensor:
         found = x.flatten(-len(self.size))[..., self.windows.clamp(min=0)]

@@ -1,6 +1,6 @@
 """The closure of a cell as half-spaces (Theorem 1, equations 13 to 18): membership, affine map, margins, facets.
 
-A point on a border has bit 0 there, so a cell is neither open nor closed; half-spaces say which of their sides is closed.
+A point on a border has bit 0 there, so a cell is neither open nor closed: half-spaces say which sides are closed.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from torch import Tensor, nn
 from nas_relucode import solvers
 from nas_relucode.errors import InputError
 from nas_relucode.facets import Facets, find_facets
-from nas_relucode.operations import Relu
+from nas_relucode.operations import Bend, MaxPool, Relu, flat
 from nas_relucode.programs import Program, read_program
 
 MOST = 2**31  # bytes of rows that are written out
 AT_ONCE = 2**23  # bytes of a layer's tangents at a time: they stay in the cache
-ZERO = 1e-12  # of the longest row of its layer: a row that is shorter is taken for zero
+ZERO = 1e-12  # of the longest row of its layer and those before it: a row that is shorter is taken for zero
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Polyhedron:
     """The half-spaces ``weight @ x + bias >= 0`` of the cell of one point, all float64.
 
-    In the order of the forward pass each ReLU makes a row a neuron, and max-pooling one a place in a window: nothing
-    else in the window is larger there. Without pooling they are the cell of equation 3; with it, the part of the cell
-    in which the same places win. A neuron that does not depend on the input in this cell makes a row of zeros.
+    In the order of the forward pass a ReLU makes a row a neuron, and max-pooling one a place in a window: it is not
+    larger than the winner's. Without pooling they are the cell of equation 3; with it, the part of the cell in which
+    the same places win. A neuron that does not depend on the input in this cell makes a row of zeros.
     """
 
     program: Program
@@ -49,31 +49,30 @@ class Polyhedron:
     @cached_property
     def neuron_of(self) -> np.ndarray:
         """int64, (rows,): the number of the neuron in its layer; of the window's result where a row is a pool's."""
-        parts = [np.arange(width) // _places(self.program, at) for at, width in enumerate(self.program.widths)]
-        return np.concatenate(parts)
+        widths = self.program.widths
+        return np.concatenate([np.arange(width) // _places(self.program, at) for at, width in enumerate(widths)])
 
     @cached_property
     def is_bit(self) -> np.ndarray:
         """bool, (rows,): the row belongs to a bit of the code, not to a pool."""
-        bits = [isinstance(self.program.bend(at), Relu) for at in range(len(self.program.widths))]
-        return np.repeat(bits, self.program.widths)
+        return np.repeat([isinstance(bend, Relu) for bend in self._bends], self.program.widths)
 
     @cached_property
     def closed(self) -> np.ndarray:
         """bool, (rows,): points on the border belong to the cell: where the bit is 0, and an earlier place wins."""
         parts = []
-        for at, state in enumerate(self.states):
-            if isinstance(self.program.bend(at), Relu):
-                parts.append(~state.flatten())
+        for bend, state in zip(self._bends, self.states, strict=True):
+            if isinstance(bend, MaxPool):
+                places = torch.arange(bend.windows.shape[1], device=state.device)
+                parts.append(((state[..., None] <= places) | (bend.windows < 0)).flatten())
             else:
-                places = torch.arange(_places(self.program, at), device=state.device)
-                parts.append((state[..., None] <= places).flatten())
+                parts.append(~state.flatten())
         return np.asarray(torch.cat(parts).cpu().numpy())
 
     @cached_property
     def code(self) -> np.ndarray:
         """bool, (neurons,): the code of the cell, of the ReLUs in the order of the forward pass."""
-        bits = [s.flatten() for at, s in enumerate(self.states) if isinstance(self.program.bend(at), Relu)]
+        bits = [s.flatten() for bend, s in zip(self._bends, self.states, strict=True) if isinstance(bend, Relu)]
         return np.asarray(torch.cat(bits).cpu().numpy())
 
     def values(self, points: Any) -> np.ndarray:
@@ -84,13 +83,13 @@ class Polyhedron:
     def contains(self, points: Any, *, tolerance: float = 0.0) -> np.ndarray:
         """Which points lie in the cell: bool, (points,). Rows may fall short by ``tolerance``, in their own units."""
         values = self.values(points)
-        return np.where(self.closed, values >= -tolerance, values > -tolerance).all(axis=1)
+        return np.asarray(np.where(self.closed, values >= -tolerance, values > -tolerance).all(axis=1))
 
     def times(self, vectors: Any) -> np.ndarray:
         """``weight @ v`` of vectors (vectors, ...): float64, (vectors, rows). Without writing the weight out."""
         tangents = self.program.points(vectors)[None]
         point = self.program.points(self.point)
-        found = [self.program.bend(at).rows(_given(dx), s[:, None], 2) for at, _, s, dx in self._run(point, tangents)]
+        found = [self.program.bend(at).rows(dx, s[:, None], 2) for at, _, s, dx in self._run(point, tangents)]
         return np.asarray(torch.cat(found, dim=2)[0].cpu().numpy())
 
     def transposed_times(self, factors: Any) -> np.ndarray:
@@ -99,10 +98,9 @@ class Polyhedron:
         if u.shape != (self.rows,):
             raise InputError(f"factors have shape {tuple(u.shape)}. Give one for each of the {self.rows} rows.")
         with torch.enable_grad():
-            tangent = torch.zeros_like(self.program.points(self.point))[None].requires_grad_()
-            found = self._run(self.program.points(self.point), tangent)
-            rows = torch.cat([self.program.bend(at).rows(_given(dx), s[:, None], 2) for at, _, s, dx in found], dim=2)
-            (result,) = torch.autograd.grad(rows[0, 0] @ u, tangent)
+            x = self.program.points(self.point).requires_grad_()
+            rows = torch.cat([self.program.bend(at).rows(y, s) for at, y, s, _ in self._run(x)], dim=1)
+            (result,) = torch.autograd.grad(rows[0] @ u, x)
         return np.asarray(result.flatten().cpu().numpy())
 
     @cached_property
@@ -116,7 +114,7 @@ class Polyhedron:
             )
         step = max(1, AT_ONCE // (8 * self.rows))
         units = torch.eye(features, dtype=torch.float64)
-        parts = [self.times(units[start : start + step]) for start in range(0, features, step)]
+        parts = [self.times(part) for part in units.split(step)]
         return np.ascontiguousarray(np.concatenate(parts).T)
 
     @cached_property
@@ -131,20 +129,16 @@ class Polyhedron:
 
     def affine_map(self) -> tuple[np.ndarray, np.ndarray]:
         """The network in this cell, ``matrix @ x + offset``: float64, (outputs, features) and (outputs,)."""
-        if self.program.opaque is not None:
-            raise InputError(f"the outputs come behind {self.program.opaque.name}, which is not piecewise linear.")
-        features = self.program.features
-        zero = self.program.points(np.zeros(features))
-        units = self.program.points(np.eye(features))[None]
-        *_, (_, offset, _, matrix) = self._run(zero, units, to_the_end=True)
-        matrix = _given(matrix)[0].flatten(1).T
-        return np.asarray(matrix.cpu().numpy()), np.asarray(offset[0].flatten().cpu().numpy())
+        with torch.enable_grad():
+            x = self.program.points(np.zeros(self.program.features)).requires_grad_()
+            *_, (_, offset, _, _) = self._run(x, to_the_end=True)
+            rows = [torch.autograd.grad(y, x, retain_graph=True)[0].flatten() for y in offset.flatten()]
+        return torch.stack(rows).cpu().numpy(), offset[0].detach().flatten().cpu().numpy()
 
     @cached_property
     def margin(self) -> float:
-        """The distance of the point to the border of its cell, in the units of the input; inf without a border."""
-        found: float = _margins(self.program, self.program.points(self.point)).distance[0]
-        return found
+        """The distance of the point to the border of its cell, in the units of the input; inf without one."""
+        return float(_margins(self.program, self.program.points(self.point)).distance[0])
 
     @cached_property
     def _ball(self) -> tuple[np.ndarray, float]:
@@ -152,12 +146,11 @@ class Polyhedron:
 
     @property
     def inradius(self) -> float:
-        """The radius of the largest ball inside; inf where none is largest, 0.0 if there is no interior."""
+        """The radius of the largest ball inside, `centre` its centre; inf where none is largest, 0.0 if no interior."""
         return self._ball[1]
 
     @property
     def centre(self) -> np.ndarray:
-        """The centre of such a ball: float64, (features,)."""
         return self._ball[0]
 
     @cached_property
@@ -197,7 +190,11 @@ class Polyhedron:
 
     @cached_property
     def _nonzero(self) -> np.ndarray:
-        return nonzero_rows(np.linalg.norm(self.weight, axis=1), self.layer_of)
+        return nonzero_rows(np.linalg.norm(self.weight, axis=1), self.program.widths)
+
+    @property
+    def _bends(self) -> list[Bend]:
+        return [self.program.bend(at) for at in range(len(self.program.widths))]
 
     def _run(self, points: Tensor, tangents: Tensor | None = None, *, to_the_end: bool = False) -> Any:
         def decide(at: int, *_: Any) -> Tensor:
@@ -208,10 +205,12 @@ class Polyhedron:
 
 
 def polyhedron(network: nn.Module | Program, point: Any, *, module: str | None = None) -> Polyhedron:
-    """The polyhedron of the cell of ``point``, an input of the network; of one of its modules with ``module``.
+    """The polyhedron of the cell of ``point``, an input of the network: (features,) or, samples first, (1, ...).
+
+    With ``module`` it is that of one of its modules, at what this is given for the input.
 
     >>> layer = nn.Linear(2, 2)
-    >>> _ = layer.weight.data.copy_(torch.tensor([[1.0, 0.0], [0.0, 2.0]])), layer.bias.data.copy_(torch.tensor([0.0, -1]))
+    >>> _ = layer.weight.data.copy_(torch.tensor([[1, 0], [0, 2]])), layer.bias.data.copy_(torch.tensor([0, -1]))
     >>> cell = polyhedron(nn.Sequential(layer, nn.ReLU()), [3.0, 0.0])
     >>> cell.code.astype(int), cell.weight, cell.bias, cell.closed
     (array([1, 0]), array([[ 1.,  0.],
@@ -225,11 +224,12 @@ def polyhedron(network: nn.Module | Program, point: Any, *, module: str | None =
         program, at = network, network.points(point)
     else:
         example = torch.as_tensor(point)
-        example = example if example.ndim > 1 and len(example) == 1 else example[None]
-        program = read_program(network, example, module=module)
+        program = read_program(network, example[None] if example.ndim == 1 else example, module=module)
         at = program.example
     if len(at) != 1:
-        raise InputError(f"there are {len(at)} points. A cell is that of one.")
+        raise InputError(
+            f"there are {len(at)} points. A cell is that of one: give points[:1], of an image image[None]."
+        )
     states = tuple(state for _, _, state, _ in program.run(at, to_the_end=False))
     return Polyhedron(program, at.flatten().cpu().numpy(), states)
 
@@ -264,7 +264,7 @@ def margins(network: nn.Module | Program, inputs: Any, *, module: str | None = N
 def _margins(program: Program, points: Tensor) -> Margins:
     basis = program.row_space()
     step = max(1, AT_ONCE // (8 * len(basis) * max(program.widths)))
-    parts = [_least(program, points[start : start + step], basis) for start in range(0, len(points), step)]
+    parts = [_least(program, points[start : start + step], basis) for start in range(0, max(1, len(points)), step)]
     distance, row = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
     ends = np.cumsum(program.widths)
     layer = np.where(np.isfinite(distance), np.searchsorted(ends, row, side="right"), -1)
@@ -277,28 +277,29 @@ def _least(program: Program, points: Tensor, basis: Tensor) -> tuple[Tensor, Ten
     found = []
     for at, x, state, dx in program.run(points, basis[None], to_the_end=False):
         bend = program.bend(at)
+        assert dx is not None
         if isinstance(bend, Relu):
-            slack, size = x.abs().flatten(1), _given(dx).square().sum(1).flatten(1).sqrt()
+            slack, size = flat(x.abs()), flat(dx.square().sum(1).sqrt())
         else:
-            slack, size = bend.rows(x, state), bend.rows(_given(dx), state[:, None], 2).square().sum(1).sqrt()
-        far = size <= ZERO * size.amax()
+            slack, size = bend.rows(x, state), bend.rows(dx, state[:, None], 2).square().sum(1).sqrt()
+        far = size <= ZERO * size.amax(dim=1, keepdim=True)
         found.append(torch.where(far, torch.inf, slack / size))
-    return tuple(torch.cat(found, dim=1).min(dim=1))  # type: ignore[return-value]
+    return torch.cat(found, dim=1).min(dim=1)
 
 
-def nonzero_rows(norms: np.ndarray, layer_of: np.ndarray) -> np.ndarray:
-    """Which rows are longer than rounding leaves of a row of zeros: bool, (rows,)."""
-    longest = np.zeros(layer_of.max(initial=-1) + 1)
-    np.maximum.at(longest, layer_of, norms)
-    return np.asarray(norms > ZERO * longest[layer_of])
+def nonzero_rows(norms: np.ndarray, widths: list[int]) -> np.ndarray:
+    """Which rows are longer than rounding leaves of a row of zeros: bool, as ``norms`` (..., rows)."""
+    return np.asarray(norms > ZERO * largest_so_far(norms, widths))
+
+
+def largest_so_far(values: np.ndarray, widths: list[int]) -> np.ndarray:
+    """For each row the largest of the absolute values of its layer and those before it: float64, (..., rows)."""
+    starts = np.cumsum([0, *widths[:-1]])
+    largest = np.maximum.accumulate(np.maximum.reduceat(np.abs(values), starts, axis=-1), axis=-1)
+    return np.asarray(np.repeat(largest, widths, axis=-1))
 
 
 def _places(program: Program, at: int) -> int:
     """Rows a neuron of a bend."""
     bend = program.bend(at)
-    return 1 if isinstance(bend, Relu) else int(bend.windows.shape[1])  # type: ignore[attr-defined]
-
-
-def _given(tangents: Tensor | None) -> Tensor:
-    assert tangents is not None
-    return tangents
+    return int(bend.windows.shape[1]) if isinstance(bend, MaxPool) else 1

@@ -218,10 +218,11 @@ def _inputs_of(network: nn.Module, name: str, inputs: Tensor, as_before: Any) ->
 
 
 def _unreadable(step: Step) -> InputError:
+    where = "it makes bits of the code" if step.has_bits else "bits of the code come behind it"
     return InputError(
-        f"{step.name} can't be read as piecewise linear, and bits of the code come {'from' if step.has_bits else 'behind'} "
-        "it. Read are linear and convolution layers, average and max pooling, BatchNorm in evaluation mode, sums, shapes, "
-        "ReLU and LeakyReLU, samples first. Name with module= a part of the network that is made of these."
+        f"{step.name} can't be read as piecewise linear, and {where}. Read are linear and convolution layers, average "
+        "and max pooling, BatchNorm in evaluation mode, sums, shapes, ReLU and LeakyReLU, samples first. Name with "
+        "module= a part of the network that is made of these."
     )
 
 

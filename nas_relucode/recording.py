@@ -202,8 +202,8 @@ class _Recorder(_Pass):
                 self.stale.discard(id(tensor))
             found = step
             if isinstance(result, list) and step.run and step.tangent:
-                ways = (partial(_one_of, at, way) for way in (step.run, step.tangent))
-                found = Step(*ways, step.arguments, step.options, name=step.name)
+                run, tangent = (partial(_one_of, at, way) for way in (step.run, step.tangent))
+                found = Step(run, tangent, step.arguments, step.options, name=step.name)
             self.steps.append(found)
         self.alive.append(result)
 

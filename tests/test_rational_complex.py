@@ -240,7 +240,7 @@ def share_a_facet(one, other):
     return False
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(networks((2, 3), most=5, largest=2))
 def test_linear_programmes_find_the_same_cells_and_neighbours(weights):
     """Each code has room or has not; the numbers are small, so that room is far above rounding."""
