@@ -20,6 +20,9 @@ from measure import Bench, Claim
 from torch import Tensor, nn
 
 import nas_relucode as rc
+from nas_relucode.complexes import Complex
+from nas_relucode.facets import Facets
+from nas_relucode.polyhedra import Polyhedron
 
 COMPLEX = "whole complex of network A (2-16-16-1), {cells} cells"
 MLP = "perceptron 784-256-128-128"
@@ -79,9 +82,11 @@ def facets(bench: Bench, network: nn.Module, inputs: Tensor) -> None:
     seconds, counts = [], []
     for x in inputs:
         start = time.perf_counter()
-        found = rc.polyhedron(program, x).facets(threads=os.cpu_count())
+        cell = rc.polyhedron(program, x)
+        found = cell.facets(threads=os.cpu_count())
         seconds.append(time.perf_counter() - start)
         counts.append(len(found.rows))
+        check_facets(cell, found)
     few, median, many = (round(float(q)) for q in np.quantile(counts, [0, 0.5, 1]))
     note = f"longest {max(seconds):.3g} s; {few} to {many} facets, median {median}; {os.cpu_count()} threads"
     bench.row("facets", statistics.median(seconds), 8, note)
@@ -99,7 +104,7 @@ def margins(bench: Bench, network: nn.Module, inputs: Tensor) -> None:
 def audit(bench: Bench, network: nn.Module, images: Tensor) -> None:
     wanted = bench.cells("audit")
     generator = torch.Generator().manual_seed(0)
-    inputs = torch.cat([kind(images, 6 * wanted // len(KINDS), generator) for kind in KINDS]).double()
+    inputs = torch.cat([kind(images, 2_000 + wanted, generator) for kind in KINDS]).double()
     start = time.process_time()
     found = rc.audit(network, inputs, max_pairs=wanted)
     seconds = time.process_time() - start
@@ -139,7 +144,7 @@ def by_affinitree(network: nn.Sequential) -> Any:
         return affinitree.builder.from_layers(layers)
 
 
-def check_relucent(bench: Bench, peer: Any, ours: rc.Complex) -> None:
+def check_relucent(bench: Bench, peer: Any, ours: Complex) -> None:
     def text(bits: np.ndarray) -> str:
         return "".join("01"[int(bit)] for bit in bits)
 
@@ -150,12 +155,22 @@ def check_relucent(bench: Bench, peer: Any, ours: rc.Complex) -> None:
         raise SystemExit(f"{bench.claims['relucent']} gives another result than ours. No time was taken.")
 
 
-def check_affinitree(bench: Bench, tree: Any, ours: rc.Complex) -> None:
+def check_affinitree(bench: Bench, tree: Any, ours: Complex) -> None:
     """Each of its cells holds the point of exactly one of ours."""
     leaves = [polytope for _, node, polytope in tree.polyhedra() if node.is_terminal()]
     holds = np.array([(leaf.mat @ ours.points.T <= leaf.bias[:, None]).all(axis=0) for leaf in leaves])
     if len(leaves) != len(ours) or (holds.sum(axis=0) != 1).any() or (holds.sum(axis=1) != 1).any():
         raise SystemExit(f"{bench.claims['affinitree']} gives another result than ours. No time was taken.")
+
+
+def check_facets(cell: Polyhedron, found: Facets) -> None:
+    """No peer has them: the point of each is on its row, and inside all rows that are not on that facet."""
+    distance = found.points @ cell.weight.T + cell.bias
+    norms = np.linalg.norm(cell.weight, axis=1)
+    distance[:, norms > 0] /= norms[norms > 0]
+    on_it = found.facet_of == np.arange(len(found.rows))[:, None]
+    if (np.abs(distance[on_it]) > 1e-9).any() or (distance[~on_it & (norms > 0)] <= 0).any():
+        raise SystemExit("A point of a facet is not on it.")
 
 
 def by_autograd(network: nn.Module, point: Tensor) -> float:

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from nas_relucode.cells import Cells, find_cells
 from nas_relucode.codes import pack
+from nas_relucode.crossing import nonzero_rows, states_behind, vanished
 from nas_relucode.errors import SolverError
 from nas_relucode.neighbours import pairs_within
-from nas_relucode.operations import Bend, Relu
-from nas_relucode.polyhedra import nonzero_rows
+from nas_relucode.operations import Relu
 from nas_relucode.programs import Program, read_program
 
 BATCH = 512
@@ -137,43 +137,57 @@ class _Audit:
         return kinds, np.where((kinds <= 1)[:, None], found, np.nan)
 
     def by_programme(self, one: Tensor, other: Tensor, basis: Tensor) -> tuple[int, np.ndarray]:
-        """Looks for the point of the facet with most room, in the space that the rows span."""
-        values, rows = [], []
-        flipped, count = -1, 0
-        bits_there = (self.values(other) > 0)[0]
-        place = 0
+        """Looks for the point of the facet with most room, in the space that the rows span, and crosses it there."""
+        values, rows, states = [], [], []
         for at, x, state, dx in self.program.run(one, basis[None], to_the_end=False):
             assert dx is not None
-            bend: Bend = self.bends[at]
-            values.append(bend.rows(x, state)[0])
-            rows.append(bend.rows(dx, state[:, None], 2)[0].T)
-            if isinstance(bend, Relu):
-                width = len(values[-1])
-                differs = (state.flatten() != bits_there[place : place + width]).nonzero()
-                if len(differs):
-                    flipped = count + int(differs[0])
-                place += width
-            count += len(values[-1])
-        slack, weight = torch.cat(values).cpu().numpy(), torch.cat(rows).cpu().numpy()
+            values.append(self.bends[at].rows(x, state))
+            rows.append(self.bends[at].rows(dx, state[:, None], 2)[0].T)
+            states.append(state)
+        there = [state for _, _, state, _ in self.program.run(other, to_the_end=False)]
+        slack, weight = torch.cat(values, dim=1).cpu().numpy(), torch.cat(rows).cpu().numpy()
         norms = np.linalg.norm(weight, axis=1)
         kept = nonzero_rows(norms, self.program.widths)
-        kept[flipped] = True
-        others = kept.copy()
-        others[flipped] = False
-        step, room = widest_on(weight[others], slack[others], weight[flipped], slack[flipped])
-        if room > self.tolerance * np.abs(slack[kept] / norms[kept]).max():
-            point = one.flatten().cpu().numpy() + step @ basis.flatten(1).cpu().numpy()
-            return CERTIFICATES.index("programme"), point
+        flipped = self.flipped_row(states, there)
+        if not kept[flipped]:
+            return CERTIFICATES.index("undecided"), np.full(self.program.features, np.nan)
+        unit, distance = weight / np.where(kept, norms, 1)[:, None], slack[0] / np.where(kept, norms, 1)
+        far = float(distance[kept].max())
+        same = kept & (np.linalg.norm(unit - unit[flipped], axis=1) <= self.tolerance)
+        same &= np.abs(distance - distance[flipped]) <= self.tolerance * far
+        step, room = widest_on(unit[kept & ~same], distance[kept & ~same], unit[flipped], distance[flipped])
+        if room > self.tolerance * far:
+            point = one + (torch.as_tensor(step, device=one.device) @ basis.flatten(1)).reshape(one.shape)
+            outward = -(torch.as_tensor(unit[flipped], device=one.device) @ basis.flatten(1)).reshape(one.shape)
+            ties = same | vanished(slack, kept[None], self.program.widths, self.tolerance)
+            behind = states_behind(self.program, states, point, outward, ties)
+            if self.same_code(behind, there):
+                return CERTIFICATES.index("programme"), point.flatten().cpu().numpy()
         kind = "undecided" if self.pools else "phantom"
         return CERTIFICATES.index(kind), np.full(self.program.features, np.nan)
+
+    def flipped_row(self, states: list[Tensor], there: list[Tensor]) -> int:
+        start = 0
+        for state, other, bend, width in zip(states, there, self.bends, self.program.widths, strict=True):
+            differs = (state != other).flatten().nonzero() if isinstance(bend, Relu) else ()
+            if len(differs):
+                return start + int(differs[0])
+            start += width
+        raise AssertionError("the two points have one code")
+
+    def same_code(self, states: list[Tensor], there: list[Tensor]) -> bool:
+        pairs = zip(states, there, self.bends, strict=True)
+        return all(torch.equal(state, other) for state, other, bend in pairs if isinstance(bend, Relu))
 
 
 def widest_on(weight: np.ndarray, slack: np.ndarray, row: np.ndarray, value: float) -> tuple[np.ndarray, float]:
     """The step to the point of the hyperplane ``row @ y + value = 0`` that is furthest from the other rows' borders, in
     which ``weight @ y + slack`` is at least ``room`` times the rows' norms; and the room, below 0 if none lies inside.
     """
+    size = float(np.linalg.norm(row))
+    if len(weight) == 0:
+        return -value * row / size**2, np.inf
     norms = np.linalg.norm(weight, axis=1)
-    size = np.linalg.norm(row)
     most = float(np.median(slack / norms)) + abs(value) / size  # more room than that proves nothing more
     result = linprog(
         np.append(np.zeros(weight.shape[1]), -1.0),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nas_relucode.crossing import nonzero_rows, states_behind, vanished
 from nas_relucode.errors import InputError
 from nas_relucode.facets import find_facets
 from nas_relucode.files import write_atomically
 from nas_relucode.operations import Bend, Relu
 from nas_relucode.polygons import sides
-from nas_relucode.polyhedra import ZERO, largest_so_far, nonzero_rows
 from nas_relucode.programs import Program
 from nas_relucode.solvers import is_bounded
 
@@ -83,8 +82,8 @@ class FacetSearch:
             if (slacks[0, used[0]] > 1e-9 * np.abs(slacks[0, used[0]]).max(initial=0)).all():
                 distance = slacks[0, used[0]] / np.linalg.norm(gradients[0, used[0]], axis=1)
                 self.unit = float(np.median(distance)) if len(distance) else 1.0
-                ties = self.vanished(values, used)
-                self.add(given[None], self.across(states, np.zeros(1, int), given[None], np.eye(1, self.k), ties))
+                ties = vanished(values, used, self.program.widths, self.tolerance)
+                self.add(given[None], self.behind(states, given[None], np.eye(1, self.k), ties))
                 return
         raise InputError("the start must lie inside a cell and in the box, and lies on a border. Give another.")
 
@@ -168,7 +167,7 @@ class FacetSearch:
         g, s, used = self.rows(points, values, gradients)
         if not (s[used] > 0).all():
             raise InputError(
-                "a cell is too thin for float64: no point was found inside. Give a larger tolerance, or a box elsewhere."
+                "a cell is too thin for float64: no point was found inside. Give a larger tolerance or another box."
             )
         owner, ties, at = self.facets_of(points, g, s, used)
         self.expanded += len(cells)
@@ -176,8 +175,9 @@ class FacetSearch:
             return
         outward = -g[owner, ties.argmax(axis=1)]
         outward /= np.linalg.norm(outward, axis=1, keepdims=True)
-        vanished = self.vanished(values, used)
-        behind = self.across(states, owner, at, outward, ties[:, : values.shape[1]] | vanished[owner])
+        ties = ties[:, : values.shape[1]] | vanished(values, used, self.program.widths, self.tolerance)[owner]
+        places = torch.as_tensor(owner, device=self.origin.device)
+        behind = self.behind([state[places] for state in states], at, outward, ties)
         keys = self.keys_of(behind)
         fresh = {key: side for side, key in reversed(list(enumerate(keys))) if key not in self.number}
         if fresh:
@@ -222,33 +222,10 @@ class FacetSearch:
             self.bounded.append(is_bounded(weight, tolerance=self.tolerance))
         return np.concatenate(owner), np.concatenate(row), np.concatenate(at)
 
-    def vanished(self, values: np.ndarray, used: np.ndarray) -> np.ndarray:
-        """The rows that are 0 all over their cell: bool, (cells, rows)."""
-        tiny = self.tolerance * largest_so_far(values, self.program.widths)
-        return np.asarray(~used[:, : values.shape[1]] & (np.abs(values) <= tiny))
-
-    def across(
-        self, states: list[Tensor], owner: np.ndarray, at: np.ndarray, outward: np.ndarray, ties: np.ndarray
-    ) -> list[Tensor]:
-        """The states behind facets: of the rows that vanish there, the sign of the derivative decides."""
-        device = self.origin.device
-        ends = np.cumsum([0, *self.program.widths])
-        places, tied = torch.as_tensor(owner, device=device), torch.as_tensor(ties, device=device)
-        direction = (torch.as_tensor(outward, device=device) @ self.directions).reshape(-1, 1, *self.program.shape)
-        found: list[Tensor] = []
-        largest = torch.zeros(len(at), dtype=torch.float64, device=device)
-
-        def decide(number: int, bend: Bend, _: Tensor, dx: Tensor | None) -> Tensor:
-            nonlocal largest
-            assert dx is not None
-            largest = torch.maximum(largest, dx.flatten(1).abs().amax(dim=1))
-            some = tied[:, ends[number] : ends[number + 1]]
-            found.append(bend.across(states[number][places], some, dx[:, 0], ZERO * largest))
-            return found[-1]
-
-        for _ in self.program.run(self.inputs(at), direction, decide, to_the_end=False):
-            pass
-        return found
+    def behind(self, states: list[Tensor], at: np.ndarray, outward: np.ndarray, ties: np.ndarray) -> list[Tensor]:
+        """The states of the cells behind facets, of which ``at`` are points."""
+        directions = torch.as_tensor(outward, device=self.origin.device) @ self.directions
+        return states_behind(self.program, states, self.inputs(at), directions.reshape(-1, *self.program.shape), ties)
 
     def settle(self, at: np.ndarray, inward: np.ndarray, states: list[Tensor]) -> None:
         """Finds points in the interior of new cells, which lie ``inward`` of the points ``at`` on their border."""

@@ -20,6 +20,8 @@ def flat(x: Tensor, leading: int = 1) -> Tensor:
 class Bend:
     """An operation that is linear in each state of its neurons; its rows are >= 0 where the states are right."""
 
+    places = 1  # rows a neuron
+
     def state(self, x: Tensor) -> Tensor:
         """The state of each neuron at the inputs ``x`` (points, ...)."""
         raise NotImplementedError
@@ -67,6 +69,10 @@ class MaxPool(Bend):
 
     windows: Tensor  # int64, (windows, places): numbers within a map, -1 outside of it
     size: tuple[int, ...]  # of the result's maps
+
+    @property
+    def places(self) -> int:  # type: ignore[override]
+        return self.windows.shape[1]
 
     def state(self, x: Tensor) -> Tensor:
         return self._spread(x).argmax(-1)

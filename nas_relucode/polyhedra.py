@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_relucode import solvers
+from nas_relucode.crossing import ZERO, nonzero_rows
 from nas_relucode.errors import InputError
 from nas_relucode.facets import Facets, find_facets
 from nas_relucode.operations import Bend, MaxPool, Relu, flat
@@ -21,7 +22,6 @@ from nas_relucode.programs import Program, read_program
 
 MOST = 2**31  # bytes of rows that are written out
 AT_ONCE = 2**23  # bytes of a layer's tangents at a time: they stay in the cache
-ZERO = 1e-12  # of the longest row of its layer and those before it: a row that is shorter is taken for zero
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +49,8 @@ class Polyhedron:
     @cached_property
     def neuron_of(self) -> np.ndarray:
         """int64, (rows,): the number of the neuron in its layer; of the window's result where a row is a pool's."""
-        widths = self.program.widths
-        return np.concatenate([np.arange(width) // _places(self.program, at) for at, width in enumerate(widths)])
+        widths = zip(self._bends, self.program.widths, strict=True)
+        return np.concatenate([np.arange(width) // bend.places for bend, width in widths])
 
     @cached_property
     def is_bit(self) -> np.ndarray:
@@ -63,7 +63,7 @@ class Polyhedron:
         parts = []
         for bend, state in zip(self._bends, self.states, strict=True):
             if isinstance(bend, MaxPool):
-                places = torch.arange(bend.windows.shape[1], device=state.device)
+                places = torch.arange(bend.places, device=state.device)
                 parts.append(((state[..., None] <= places) | (bend.windows < 0)).flatten())
             else:
                 parts.append(~state.flatten())
@@ -227,9 +227,7 @@ def polyhedron(network: nn.Module | Program, point: Any, *, module: str | None =
         program = read_program(network, example[None] if example.ndim == 1 else example, module=module)
         at = program.example
     if len(at) != 1:
-        raise InputError(
-            f"there are {len(at)} points. A cell is that of one: give points[:1], of an image image[None]."
-        )
+        raise InputError(f"there are {len(at)} points, and a cell is that of one. Give points[:1] or image[None].")
     states = tuple(state for _, _, state, _ in program.run(at, to_the_end=False))
     return Polyhedron(program, at.flatten().cpu().numpy(), states)
 
@@ -254,7 +252,6 @@ def margins(network: nn.Module | Program, inputs: Any, *, module: str | None = N
     The gradients of all neurons are taken, in the space that the first layer spans: one pass of as many tangents as
     the smaller of its inputs and outputs. Raises InputError as `read_program`.
     """
-    inputs = torch.as_tensor(inputs)
     if isinstance(network, Program):
         return _margins(network, network.points(inputs))
     program = read_program(network, inputs, module=module)
@@ -268,13 +265,13 @@ def _margins(program: Program, points: Tensor) -> Margins:
     distance, row = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
     ends = np.cumsum(program.widths)
     layer = np.where(np.isfinite(distance), np.searchsorted(ends, row, side="right"), -1)
-    places = np.array([_places(program, at) for at in range(len(ends))])
+    places = np.array([program.bend(at).places for at in range(len(ends))])
     neuron = np.where(layer < 0, -1, (row - (ends - program.widths)[layer]) // places[layer])
     return Margins(distance, layer, neuron)
 
 
 def _least(program: Program, points: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
-    found = []
+    found, longest = [], torch.zeros(1, 1, dtype=torch.float64, device=points.device)
     for at, x, state, dx in program.run(points, basis[None], to_the_end=False):
         bend = program.bend(at)
         assert dx is not None
@@ -282,24 +279,6 @@ def _least(program: Program, points: Tensor, basis: Tensor) -> tuple[Tensor, Ten
             slack, size = flat(x.abs()), flat(dx.square().sum(1).sqrt())
         else:
             slack, size = bend.rows(x, state), bend.rows(dx, state[:, None], 2).square().sum(1).sqrt()
-        far = size <= ZERO * size.amax(dim=1, keepdim=True)
-        found.append(torch.where(far, torch.inf, slack / size))
+        longest = torch.maximum(longest, size.amax(dim=1, keepdim=True))
+        found.append(torch.where(size > ZERO * longest, slack / size, torch.inf))
     return torch.cat(found, dim=1).min(dim=1)
-
-
-def nonzero_rows(norms: np.ndarray, widths: list[int]) -> np.ndarray:
-    """Which rows are longer than rounding leaves of a row of zeros: bool, as ``norms`` (..., rows)."""
-    return np.asarray(norms > ZERO * largest_so_far(norms, widths))
-
-
-def largest_so_far(values: np.ndarray, widths: list[int]) -> np.ndarray:
-    """For each row the largest of the absolute values of its layer and those before it: float64, (..., rows)."""
-    starts = np.cumsum([0, *widths[:-1]])
-    largest = np.maximum.accumulate(np.maximum.reduceat(np.abs(values), starts, axis=-1), axis=-1)
-    return np.asarray(np.repeat(largest, widths, axis=-1))
-
-
-def _places(program: Program, at: int) -> int:
-    """Rows a neuron of a bend."""
-    bend = program.bend(at)
-    return int(bend.windows.shape[1]) if isinstance(bend, MaxPool) else 1

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nas_relucode.errors import InputError, NonFiniteError
 from nas_relucode.network_state import untouched
-from nas_relucode.operations import Bend
+from nas_relucode.operations import Bend, flat
 from nas_relucode.recording import SAMPLES, Ref, Step, bend_inputs, record, refs
 from nas_relucode.relus import unwrapped
 
@@ -258,13 +258,13 @@ def _check_tangents(program: Program, points: Tensor, directions: Tensor) -> Non
     same = torch.ones(len(points), dtype=torch.bool, device=points.device)
     for (at, before, low, _), (_, after, high, _), (_, x, _, dx) in zip(*passes, middle, strict=True):
         assert dx is not None
-        off = ((after - before) / (2 * step) - dx[:, 0]).flatten(1).abs().amax(1)
-        size = dx.flatten(1).abs().amax(1) + x.flatten(1).abs().amax(1)
+        off = flat((after - before) / (2 * step) - dx[:, 0]).abs().amax(1)
+        size = flat(dx).abs().amax(1) + flat(x).abs().amax(1)
         if (off[same] > 1e-6 * size[same].clamp(min=1e-300)).any():
             raise InputError(
                 f"layer {program.layers[at]!r} does not move with its inputs as was read. Please report it."
             )
-        same &= (low == high).flatten(1).all(1)
+        same &= flat(low == high).all(1)
 
 
 def _filled(part: Any, values: Mapping[int, Tensor]) -> Any:

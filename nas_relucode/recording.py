@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -155,7 +156,7 @@ class _Recorder(_Pass):
     def _read(self, step: Step, call: LinearCall, split: bool) -> None:
         """A linear operation, if its result has the samples first: one row of each, or several before matrices."""
         rule, rows = LINEAR.get(call.packet), call.result.shape[0] if call.result.ndim else 0
-        if rule is None or rows == 0 or rows % SAMPLES:
+        if rule is None or rows == 0 or rows % SAMPLES or call.result.dtype != torch.float64:
             return
         whole, reshapes = rows == SAMPLES, call.packet in RESHAPES
         if not ((split and (call.packet in ROWS or (reshapes and whole))) or (not split and (whole or reshapes))):

@@ -18,7 +18,9 @@ COLOURS = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]
 BY = ("class", "area")
 
 
-def slice_figure(of: Slice, *, by: str = "class", classes: list[str] | None = None, labels: list[int] | None = None) -> Figure:
+def slice_figure(
+    of: Slice, *, by: str = "class", classes: list[str] | None = None, labels: list[int] | None = None
+) -> Figure:
     """A slice ``by`` "class" (the largest output, exact within cells, too) or "area" of the cells in the slice.
 
     ``classes`` are their names; ``labels`` are those of the samples, which are marked. Written with savefig.
@@ -49,7 +51,9 @@ def slice_figure(of: Slice, *, by: str = "class", classes: list[str] | None = No
         axes.add_collection(filled)
         figure.colorbar(filled, ax=axes, label="area of the cell in the slice", shrink=0.8)
     width = float(np.clip(20 / np.sqrt(len(of.complex)), 0.05, 0.8))
-    axes.add_collection(PolyCollection(of.complex.outlines, facecolors="none", edgecolors="#00000090", linewidths=width))
+    axes.add_collection(
+        PolyCollection(of.complex.outlines, facecolors="none", edgecolors="#00000090", linewidths=width)
+    )
     axes.scatter(*of.samples.T, s=60, marker="o", c="white", edgecolors="black", linewidths=1.5, zorder=3)
     for number, at in enumerate(of.samples):
         name = f"sample {number + 1}" + (f": {labels[number]}" if labels else "")

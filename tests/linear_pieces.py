@@ -60,7 +60,7 @@ def read_pieces(program, points):
     """The inputs of each layer (points, neurons), and their Jacobians (points, neurons, features)."""
     units = torch.eye(program.features, dtype=torch.float64).reshape(1, -1, *program.shape)
     for _, x, _, dx in program.run(points, units, to_the_end=False):
-        yield x.reshape(len(points), -1), dx.flatten(2).mT.expand(len(points), -1, -1)
+        yield x.reshape(len(points), -1), dx.reshape(*dx.shape[:2], -1).mT.expand(len(points), -1, -1)
 
 
 def check_last_layer(before, *shape):

@@ -1,5 +1,6 @@
 """Whole complexes against the oracles, closed forms, Euler, and a reference in integers without a tolerance."""
 
+import itertools
 import math
 
 import numpy as np
@@ -118,7 +119,7 @@ def test_one_layer_in_general_position_has_the_cells_of_its_closed_form(n, d):
 def test_laws_of_random_complexes(layers, width, seed):
     rng = np.random.default_rng(seed)
     sizes = [2, *[width] * layers, 1]
-    weights = [(rng.standard_normal((b, a)), rng.standard_normal(b)) for a, b in zip(sizes, sizes[1:], strict=False)]
+    weights = [(rng.standard_normal((b, a)), rng.standard_normal(b)) for a, b in itertools.pairwise(sizes)]
     whole, boxed = (complex_of(perceptron(weights), 2, box=box) for box in (None, (-1.0, 1.0)))
     for found in (whole, boxed):
         corners, sides, cells = found.f_vector
