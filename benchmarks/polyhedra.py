@@ -43,8 +43,8 @@ def main() -> None:
     whole_complexes(bench)
     data = rc.load_data(source(bench.data_root), data_root=bench.data_root)
     network = trained(data, HEAD).double().eval()
-    inputs = data.train.inputs[10_000:] if len(data.train.inputs) > 20_000 else data.test.inputs
-    inputs = inputs.double()
+    unseen = data.train.inputs[10_000:]  # digits are too few to leave any out
+    inputs = (unseen if len(unseen) else data.train.inputs).double()
     facets(bench, network, inputs[: bench.cells("facets")])
     margins(bench, network, inputs[: bench.cells("margins")])
     audit(bench, network, data.train.inputs)
@@ -98,6 +98,8 @@ def margins(bench: Bench, network: nn.Module, inputs: Tensor) -> None:
         if not np.isclose(distance[place], by_autograd(network, inputs[place : place + 1]), rtol=1e-9):
             raise SystemExit("The margins are not those of the gradients. No time was taken.")
     runs = [measure.processor_seconds(lambda: rc.margins(network, inputs)) for _ in range(3 if bench.quick else 7)]
+    if len(distance) != bench.cells("margins"):
+        raise SystemExit(f"There are {len(distance):,} margins, not {bench.cells('margins'):,}.")
     bench.row("margins", statistics.median(runs), 1, f"{len(runs)} runs")
 
 

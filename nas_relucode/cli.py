@@ -1,4 +1,4 @@
-"""The command line: run, report, score, complex, list, copy. Exit codes: 0 done, 1 failed or interrupted, 2 unusable input."""
+"""The command line: run, report, score, complex, list, copy. Exit codes: 0 done, 1 failed, 2 unusable input."""
 
 from __future__ import annotations
 
@@ -156,6 +156,7 @@ def _run(options: argparse.Namespace) -> int:
         data_root=options.data_root,
         download=options.download,
         device=options.device,
+        pictures=folder / "slices",
         on_start=progress.start,
         on_epoch=progress.epoch,
         on_trial=progress.trial,

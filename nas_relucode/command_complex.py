@@ -23,7 +23,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "model",
         metavar="MODEL",
-        help="package.module:factory, or an .npz file with W0, b0, W1, b1, ...: hidden layers with ReLU, then the output",
+        help="package.module:factory, or an .npz file with W0, b0, W1, b1, ...: hidden layers, then the output",
     )
     command.add_argument("--weights", metavar="FILE", help="state dict saved by torch.save, for a factory's network")
     command.add_argument("--shape", nargs="+", type=int, metavar="N", help="of an input (features of the first Linear)")

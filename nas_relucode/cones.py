@@ -26,17 +26,17 @@ def missing(vectors: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, bool]:
     columns = np.ascontiguousarray(vectors.T, dtype=np.float64)
     result, slopes = np.empty(len(columns)), np.empty(columns.shape[1])
     lengths = np.linalg.norm(columns, axis=0)
-    status = nearest(columns, lengths, np.ascontiguousarray(target, dtype=np.float64), -1, 0.0, result, slopes)
+    status = nearest(columns, lengths, np.ascontiguousarray(target, dtype=np.float64), -1, 0.0, 0.0, result, slopes)
     return result, status == DONE
 
 
 @compiled
-def nearest(columns, lengths, target, own, clear, rest, slopes):  # type: ignore[no-untyped-def]  # pragma: no cover
+def nearest(columns, lengths, target, own, clear, least, rest, slopes):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Writes the rest of the target beside the nearest sum, and its products with all columns.
 
     Lawson and Hanson's active set method, the chosen columns held as an orthonormal basis and a triangle. If ``own``
     is a column, the target's, it takes no part, and the search ends as soon as the product with it is above every
-    other's by ``clear`` of what it is above the last column's.
+    other's by ``clear`` of what it is above the last column's, while the rest is longer than ``least``.
     """
     size, count = columns.shape
     basis = np.empty((min(size, count), size))
@@ -52,12 +52,12 @@ def nearest(columns, lengths, target, own, clear, rest, slopes):  # type: ignore
     rest[:] = target
     for _ in range(3 * (size + count)):
         _products(columns, rest, slopes)
-        if own >= 0 and k + 1 < count:
-            least = slopes[own]
+        if own >= 0 and _dot(rest, rest) > least**2:
+            gap = np.inf
             for j in range(count):
                 if j != own:
-                    least = min(least, slopes[own] - slopes[j])
-            if least > clear * (slopes[own] - slopes[count - 1]):
+                    gap = min(gap, slopes[own] - slopes[j])
+            if gap > clear * (slopes[own] - slopes[count - 1]):
                 return FAR
         while True:  # the column towards which the rest points most, and which the basis can take
             best, most = -1, ROUNDING * long

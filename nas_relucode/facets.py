@@ -25,8 +25,10 @@ from nas_relucode.solvers import programme
 from nas_relucode.words import compiled
 
 CLEAR = 1e-3  # of its value inside: what each other row should be at least, at a facet's point
+ROUNDING = 1e-14
+PRECISION = 1e-9  # of a programme's answer
 AT_ONCE = 1024  # rows that are multiplied with all others at a time
-FEW = 16  # rows that one thread does faster
+MUCH = 2**20  # numbers of rows that wait, times all rows: what pays for another thread
 UNDECIDED, REDUNDANT, FACET = 0, 1, 2
 
 
@@ -119,8 +121,9 @@ def _decide(rows: np.ndarray, tolerance: float, threads: int | None) -> tuple[np
         value, last = products[own, start + own], products[:, -1].copy()
         products[own, start + own] = -np.inf
         is_facet[start : start + AT_ONCE] = value - products.max(axis=1) > CLEAR * (value - last)
+    is_facet &= lengths[:-1] > ROUNDING / CLEAR
     left = np.flatnonzero(~is_facet)
-    threads = min(threads or numba.get_num_threads(), len(left) // FEW + 1)
+    threads = min(threads or numba.get_num_threads(), len(left) * rows.size // MUCH + 1)
     parts = [left[part::threads] for part in range(threads)]
 
     def search(part: np.ndarray) -> np.ndarray:
@@ -134,7 +137,7 @@ def _decide(rows: np.ndarray, tolerance: float, threads: int | None) -> tuple[np
     for part, kind in zip(parts, kinds, strict=True):
         is_facet[part] = kind == FACET
         for row in part[kind == UNDECIDED]:
-            is_facet[row] = _by_programme(rows, row, tolerance * lengths[row], rests)
+            is_facet[row] = _by_programme(rows, row, tolerance, rests)
     return is_facet, rests
 
 
@@ -145,7 +148,9 @@ def _search(columns, lengths, part, clear, tolerance, rests):  # type: ignore[no
     for number in range(len(part)):
         row = part[number]
         rest = rests[row]
-        status = nearest(columns, lengths, columns[:, row].copy(), row, clear, rest, slopes)
+        # What is nearer might come from rounding, or be less than the tolerance from a nearer sum.
+        least = max(tolerance / clear * lengths[row], ROUNDING / clear)
+        status = nearest(columns, lengths, columns[:, row].copy(), row, clear, least, rest, slopes)
         if status == STUCK:
             kinds[number] = UNDECIDED
         elif status == DONE and np.sqrt((rest**2).sum()) <= tolerance * lengths[row]:
@@ -158,12 +163,13 @@ def _search(columns, lengths, part, clear, tolerance, rests):  # type: ignore[no
 def _by_programme(rows: np.ndarray, row: int, tolerance: float, rests: np.ndarray) -> bool:
     """Whether a row can be negative where no other is, among vectors with no entry beyond 1 (so none is unbounded)."""
     others = np.delete(rows, row, axis=0)
-    lengths = np.linalg.norm(others, axis=1)[:, None]
-    found = programme(rows[row] / np.linalg.norm(rows[row]), others / lengths, np.zeros(len(others)), box=1.0)
-    length = float(np.linalg.norm(found))
-    if length == 0 or -rows[row] @ found <= tolerance * length:
+    lengths = np.linalg.norm(rows, axis=1)
+    units = others / np.delete(lengths, row)[:, None]
+    found = programme(rows[row] / lengths[row], units, np.zeros(len(units)), box=1.0)
+    theta = -float(rows[row] @ found)
+    if theta <= max(tolerance, PRECISION) * lengths[row]:
         return False
-    if (others @ found).min() < -1e-9 * length:
+    if (others @ found).min() <= -theta:
         raise SolverError(f"HiGHS's answer for row {row} violates other rows. Scale the network's inputs to about 1.")
     rests[row] = -found
     return True

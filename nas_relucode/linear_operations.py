@@ -189,6 +189,18 @@ def _product(call: LinearCall) -> tuple[Way, Way] | None:
     return lambda bias, x, weight: x @ weight + bias, lambda _, x, weight: x @ weight
 
 
+def _products(call: LinearCall) -> tuple[Way, Way] | None:
+    """Each sample's matrix with the same one, from the right or the left."""
+    if all(call.moving):
+        return None
+    right = call.moving[0]
+    matrix = _of_any(call.args[int(right)], 3)
+    if matrix is None:
+        return None
+    way: Way = (lambda x, _: x @ matrix) if right else (lambda _, x: matrix @ x)
+    return way, way
+
+
 def _linear(call: LinearCall) -> tuple[Way, Way] | None:
     return (call.func, lambda x, weight, *_: x @ weight.T) if call.first_only else None
 
@@ -238,6 +250,7 @@ LINEAR: dict[Any, Callable[[LinearCall], tuple[Way, Way] | None]] = {
     **dict.fromkeys(
         [aten.native_batch_norm, aten._native_batch_norm_legit_no_training, aten.cudnn_batch_norm], _batch_norm
     ),
+    aten.bmm: _products,
     aten.expand: _expanded,
     aten.repeat: _repeated,
     aten.slice: _sliced,

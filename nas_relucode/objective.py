@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import optuna
@@ -14,14 +15,18 @@ from torch import nn
 from nas_relucode.capturing import capture
 from nas_relucode.data import ImageData
 from nas_relucode.errors import InputError, NonFiniteError, unknown
+from nas_relucode.files import write_atomically
 from nas_relucode.indices import INDICES
 from nas_relucode.networks import Network, build_network, parse_head
 from nas_relucode.scoring import SEGMENTS, Score, score
 from nas_relucode.search_space import SearchSpace
+from nas_relucode.slice_figures import slice_figure
+from nas_relucode.slices import slice_through
 from nas_relucode.training import Epoch, Recipe, accuracy, pick_device, train
 
 ATTRIBUTE = "relucode"  # the one user attribute that holds everything found in a trial
 CURVE = ("cell_count", "correct_cell_count")  # the indices taken after each epoch (Figure 1)
+MOST_CELLS = 100_000  # of a slice: with more there is nothing to be seen
 PAPER_SEED = 1234  # of the training in B.1; a candidate's seed is added to it
 
 
@@ -36,7 +41,10 @@ class Objective:
     All indices, the curve over the epochs and the test accuracy (for reports alone) go into one user attribute,
     ``"relucode"``. ``accuracy_floor`` becomes a constraint of the trial. A loss that stops being finite prunes the
     trial, and so does an index that is undefined for the candidate; the reason is kept. ``on_epoch`` is told the
-    trial's number, the epoch and what was found after it.
+    trial's number, the epoch and what was found after it. ``slices`` is a folder: a picture of the cells in the plane
+    through three training samples is drawn there for the first seed of each candidate.
+
+    Indices of cells as polyhedra, and slices, are taken in the space of the head's inputs if ``layers`` is the head.
     """
 
     def __init__(
@@ -54,6 +62,7 @@ class Objective:
         seeds: Sequence[int] = (0,),
         accuracy_floor: float | None = None,
         device: str | None = None,
+        slices: str | Path | None = None,
         on_epoch: Callable[[int, Epoch, dict[str, Any]], None] | None = None,
     ) -> None:
         check_objectives(objectives)
@@ -79,6 +88,8 @@ class Objective:
         self.seeds = list(seeds)
         self.accuracy_floor = accuracy_floor
         self.device = pick_device(device)
+        self.slices = None if slices is None else Path(slices)
+        self.module = "head" if list([layers] if isinstance(layers, str) else layers) == ["head"] else None
         self.on_epoch = on_epoch
         self.data = data.to(self.device)
         self._check_layers()
@@ -124,6 +135,8 @@ class Objective:
         found["train_accuracy"] = result.accuracy
         found["accuracy"] = accuracy(network, self.data.validation)
         found["test_accuracy"] = accuracy(network, self.data.test) if len(self.data.test) else None
+        if self.slices is not None and candidate.seed == self.seeds[0]:
+            found["slice"] = self._slice(network, f"trial_{getattr(trial, 'number', 0)}.png")
         values = tuple(objective_value(found, name) for name in self.objectives)
         for name, value in zip(self.objectives, values, strict=True):
             if not math.isfinite(value):
@@ -140,10 +153,26 @@ class Objective:
             layers=self.layers,
             indices=indices,
             segments=SEGMENTS if indices is None and "segment_transitions" in self.objectives else 0,
+            module=self.module,
             geometry=indices is None and any("geometry" in INDICES[n].needs for n in self.objectives if n in INDICES),
             graph_theta=self.graph_theta,
             distance_theta=self.distance_theta,
         )
+
+    def _slice(self, network: nn.Module, name: str) -> str | None:
+        """Draws the slice through the first samples of three classes; None where it has too many cells."""
+        assert self.slices is not None
+        data = self.data.train
+        firsts = [int((data.labels == label).nonzero()[0]) for label in data.labels.unique()]
+        chosen = sorted({*firsts, *range(3)}, key=lambda number: (number not in firsts, number))[:3]
+        found = slice_through(network, data.inputs[chosen], module=self.module, max_cells=MOST_CELLS)
+        if not found.complex.complete:
+            return None
+        names = [str(name) for name in self.data.classes]
+        figure = slice_figure(found, classes=names, labels=[names[int(data.labels[number])] for number in chosen])
+        self.slices.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.slices / name, lambda path: figure.savefig(path, dpi=100, format="png"))
+        return name
 
     def _point(self, network: nn.Module, epoch: Epoch) -> dict[str, Any]:
         """One point of the curve over the epochs."""

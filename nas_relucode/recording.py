@@ -124,10 +124,9 @@ class _Recorder(_Pass):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        given = _tensors((args, kwargs))
-        moving = [part for part in given if id(part) in self.numbers]
+        moving = [part for part in _tensors((args, kwargs)) if id(part) in self.numbers]
         if not moving or (func.overloadpacket in LIKE and moving[0] is args[0] and len(moving) == 1):
-            return self._kept(func(*args, **kwargs), func, given)
+            return self._kept(func(*args, **kwargs), func, args, kwargs)
         self.layer = ""
         bend = self.bend(func, args, kwargs)  # before an in-place operation overwrites its input
         moves = [id(part) in self.numbers for part in _tensors(args)]
@@ -137,8 +136,11 @@ class _Recorder(_Pass):
         result = func(*args, **kwargs)
         if result is None:
             return None
-        if func._schema.is_mutable:
-            self._written(func, args[0], result)
+        for written in _written(func, args, kwargs):
+            if id(written) not in self.numbers:
+                raise InputError(f"{self._caller(func)} writes activations into memory that is there before. {WRITES}")
+            place = written.untyped_storage().data_ptr()
+            self.stale |= {id(part) for part in self._at(place) if part is not written or part is not result}
         first = result[0] if isinstance(result, tuple | list) and len(result) else result
         if not isinstance(first, Tensor):
             raise InputError(
@@ -170,18 +172,12 @@ class _Recorder(_Pass):
         name = self.seen.caller("")[0]
         return f"{name or 'the network itself'} ({func.overloadpacket.__name__})"
 
-    def _kept(self, result: Any, func: Any, given: list[Tensor]) -> Any:
+    def _kept(self, result: Any, func: Any, args: Any, kwargs: Any) -> Any:
         self.alive.append(result)
-        written = self._at(given[0].untyped_storage().data_ptr()) if func._schema.is_mutable else []
+        written = [part for one in _written(func, args, kwargs) for part in self._at(one.untyped_storage().data_ptr())]
         if any(id(part) in self.numbers for part in written):
             raise InputError(f"{self._caller(func)} overwrites an activation. {WRITES}")
         return result
-
-    def _written(self, func: Any, written: Tensor, result: Any) -> None:
-        if id(written) not in self.numbers or written is not result:
-            raise InputError(f"{self._caller(func)} writes activations into memory that is there before. {WRITES}")
-        place = written.untyped_storage().data_ptr()
-        self.stale |= {id(part) for part in self._at(place) if part is not written}
 
     def _at(self, place: int) -> list[Tensor]:
         """The tensors that lie in one piece of memory."""
@@ -218,6 +214,14 @@ def _nothing(*_: Any) -> None:
 
 def _one_of(at: int, way: Callable[..., Any], *args: Any, **options: Any) -> Any:
     return way(*args, **options)[at]
+
+
+def _written(func: Any, args: Any, options: Any) -> list[Tensor]:
+    """The arguments that an operation writes into."""
+    if not func._schema.is_mutable:
+        return []
+    named = {argument.name: part for argument, part in zip(func._schema.arguments, args, strict=False)} | options
+    return _tensors([named.get(argument.name) for argument in func._schema.arguments if argument.is_write])
 
 
 def _tensors(part: Any) -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 import math
@@ -15,9 +16,11 @@ import pandas as pd
 from nas_relucode.figures import curves, curves_plotly, marks, network_label, pareto_plotly, pareto_png
 from nas_relucode.files import write_atomically
 from nas_relucode.indices import INDICES
+from nas_relucode.objective import ATTRIBUTE
 from nas_relucode.ranking import Ranking, rank, trials_frame
 from nas_relucode.storage import redact
 
+MOST_SLICES = 3
 Table = tuple[list[str], list[list[str]]]  # headings, rows
 
 
@@ -31,8 +34,9 @@ def write_report(study: optuna.Study, folder: str | Path, *, storage: str = "") 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     sections = _sections(study, ranking, trials, storage)
+    pictures = _slices(study, ranking, folder / "slices")
     writers: dict[str, Callable[[Path], object]] = {
-        "report.html": lambda path: path.write_text(_page(study, ranking, sections), "utf-8"),
+        "report.html": lambda path: path.write_text(_page(study, ranking, sections, pictures), "utf-8"),
         "report.md": lambda path: path.write_text(_markdown(study, sections), "utf-8"),
         "pareto.png": lambda path: pareto_png(ranking, path),
         "pareto.json": lambda path: path.write_text(json.dumps(_json(study, ranking, storage), indent=2), "utf-8"),
@@ -261,7 +265,34 @@ def _plain(values: pd.Series) -> dict[str, float | None]:
     return {str(name): None if pd.isna(value) else float(value) for name, value in values.items()}
 
 
-def _page(study: optuna.Study, ranking: Ranking, sections: list[tuple[str, str, Table | None]]) -> str:
+def _slices(study: optuna.Study, ranking: Ranking, folder: Path) -> dict[str, bytes]:
+    """The slices of the first of the equally accurate networks, as far as they were drawn: caption -> PNG."""
+    found: dict[str, bytes] = {}
+    drawn = [trial for trial in study.trials if trial.user_attrs.get(ATTRIBUTE, {}).get("slice")]
+    for _, row in ranking.equal.iterrows():
+        for trial in drawn:
+            values = trial.user_attrs[ATTRIBUTE]
+            same = all(values["candidate"][key] == row[key] for key in ("head", "learning_rate"))
+            if same and (folder / values["slice"]).is_file() and len(found) < MOST_SLICES:
+                caption = f"{network_label(row)}, seed {values['candidate'].get('seed', 0)}, trial {trial.number}"
+                found[caption] = (folder / values["slice"]).read_bytes()
+    return found
+
+
+def _slices_section(pictures: dict[str, bytes]) -> str:
+    figures = "".join(
+        f'<figure><img alt="Slice of the cells of {html.escape(caption)}" '
+        f'src="data:image/png;base64,{base64.b64encode(picture).decode()}"><figcaption>{html.escape(caption)}'
+        "</figcaption></figure>"
+        for caption, picture in pictures.items()
+    )
+    text = "The cells in the plane through three training samples, coloured by the class that is predicted in them."
+    return f'<section><h2>Slices</h2><p>{text}</p><div class="slices">{figures}</div></section>'
+
+
+def _page(
+    study: optuna.Study, ranking: Ranking, sections: list[tuple[str, str, Table | None]], pictures: dict[str, bytes]
+) -> str:
     """One self-contained page: plotly's script is inside, nothing is fetched."""
     bare = {"full_html": False, "config": {"displayModeBar": False, "responsive": True}}
     figures = {"Pareto front": pareto_plotly(ranking).to_html(include_plotlyjs=True, **bare)}
@@ -278,6 +309,8 @@ def _page(study: optuna.Study, ranking: Ranking, sections: list[tuple[str, str, 
         if table:
             body.append(_html_table(table))
         body.append("</section>")
+        if heading == "Equally accurate networks" and pictures:
+            body.append(_slices_section(pictures))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -306,6 +339,8 @@ h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2.5rem }
 .scroll { overflow-x: auto }
 table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums }
 th, td { padding: 4px 10px; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap }
+.slices { display: flex; flex-wrap: wrap; gap: 16px } figure { margin: 0; flex: 1 1 320px; max-width: 560px }
+img { max-width: 100%; height: auto } figcaption { font-size: 14px }
 th:first-child, td:first-child { text-align: left }
 thead th { border-bottom: 2px solid #555; vertical-align: bottom }
 """

@@ -19,7 +19,7 @@ BY = ("class", "area")
 
 
 def slice_figure(
-    of: Slice, *, by: str = "class", classes: list[str] | None = None, labels: list[int] | None = None
+    of: Slice, *, by: str = "class", classes: list[str] | None = None, labels: list[int] | list[str] | None = None
 ) -> Figure:
     """A slice ``by`` "class" (the largest output, exact within cells, too) or "area" of the cells in the slice.
 

@@ -72,6 +72,7 @@ def run_study(
     data_root: str | Path = "data",
     download: bool = False,
     device: str | None = None,
+    pictures: str | Path | None = None,
     on_epoch: Callable[..., None] | None = None,
     on_start: Callable[[optuna.Study, int], None] | None = None,
     on_trial: Callable[[optuna.Study, FrozenTrial], None] | None = None,
@@ -82,6 +83,7 @@ def run_study(
     each candidate is completed once: trials that were left running are failed and tried again, and so are those that
     raised (out of memory, say), up to 2 times; the new trial carries ``retry_of``. ``on_start`` is told the study and
     the number of trials that it will hold; ``on_epoch`` is that of `Objective`, ``on_trial`` a callback of Optuna's.
+    ``pictures`` is the folder for slices; None stands for ``runs/<name>/slices``.
     """
     url = storage or default_storage(name)
     space = settings.search_space
@@ -103,6 +105,7 @@ def run_study(
         seeds=settings.search.seeds,
         accuracy_floor=settings.accuracy_floor,
         device=device,
+        slices=(pictures or Path("runs", name, "slices")) if settings.codes.slices else None,
         on_epoch=on_epoch,
     )
     engine = open_storage(url)

@@ -68,6 +68,7 @@ class CodeSettings:
     layers: tuple[str, ...] = ("head",)
     graph_theta: int = 1
     distance_theta: int | None = None
+    slices: bool = False  # a picture of the cells in the plane through three samples, of each candidate's first seed
 
 
 def _default_objectives() -> dict[str, str]:

@@ -84,6 +84,8 @@ FUNCTIONS = {
     "split": lambda x: torch.cat([part.mean(1) for part in x.split([1, 3], 1)], 1),
     "unbind": lambda x: x.unbind(3)[4],
     "a matrix": lambda x: x @ CONSTANT[:, 0].T,
+    "a matrix behind a transpose": lambda x: F.linear(x.mean(1).mT, CONSTANT[:, 0], CONSTANT[:, 0, 0]),
+    "a matrix from the left": lambda x: CONSTANT[:, 0] @ x.mean(1),
     "one number a sample": lambda x: x.flatten(1).sum(1),
 }
 
@@ -125,6 +127,7 @@ MIXED = {
     "samples stacked": lambda x: torch.stack([x, x]).sum(0),
     "samples split": lambda x: torch.cat(x.split(1)),
     "samples unbound": lambda x: torch.stack(x.unbind(0)),
+    "a matrix for each sample": lambda x: torch.arange(5.0 * len(x)).double().reshape(-1, 1, 5) @ x.flatten(2),
     "numbers for each sample": lambda x: x + torch.linspace(0, 1, len(x)).reshape(-1, 1, 1, 1),
     "a column of samples": lambda x: x.mean(dim=[]) + x,
     "samples permuted": lambda x: x.permute(1, 0, 2, 3).reshape(x.shape),

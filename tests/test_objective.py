@@ -115,7 +115,8 @@ def test_the_attribute_is_json_and_complete(data: ImageData):
     assert found["validation_samples"] == len(data.validation) == 50
     assert found["device"] == "cpu"
     assert found["seconds"] >= 0
-    assert set(found["joint"]) == set(INDICES) - {"segment_transitions"}  # which is computed for who asks for it
+    by_name = {name for name, index in INDICES.items() if {"transitions", "geometry"} & set(index.needs)}
+    assert set(found["joint"]) == set(INDICES) - by_name  # which are computed for who asks for them
     assert set(found["layers"]) == {"head.1", "head.3"}
     of_layers = {name for name, index in INDICES.items() if not index.joint}
     assert all(set(layer) == of_layers for layer in found["layers"].values())

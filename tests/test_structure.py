@@ -11,12 +11,12 @@ LEVELS = [  # up to indices: anybody's network, no training, no Optuna
     ["files", "words", "codes", "torchscript", "relus", "network_state", "batches", "signs", "packing", "capturing"],
     ["hamming", "neighbours", "spanning", "cells", "adjacency", "linkage", "knn"],
     ["code_spaces", "stored_spaces", "bends", "segments", "initialisation"],
-    ["operations", "programs", "crossing", "solvers", "facets", "polyhedra", "polygons"],
+    ["operations", "linear_operations", "recording", "programs", "crossing", "cones", "half_spaces", "solvers", "facets", "polyhedra", "polygons"],
     ["facet_search", "complexes", "slices", "audit", "geometry"],
     ["evidence", "geometric_indices", "indices"],
     ["data", "networks", "training", "toml_files"],
     ["scoring"],
-    ["search_space", "objective", "study_settings", "storage", "study", "ranking", "figures", "report"],
+    ["search_space", "slice_figures", "objective", "study_settings", "storage", "study", "ranking", "figures", "report"],
     ["command_complex", "cli", "__main__"],
 ]
 FOREIGN = {"optuna": 8, "pandas": 8, "torchvision": 6, "matplotlib": 8, "plotly": 8, "moocore": 8, "argparse": 9}
