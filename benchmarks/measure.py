@@ -34,7 +34,7 @@ from codes_to_measure import DATA_ROOT, source
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "performance.md"
-PACKAGES = ["numpy", "numba", "scipy", "torch", "scikit-learn", "faiss-cpu", "networkx"]
+PACKAGES = ["numpy", "numba", "scipy", "torch", "scikit-learn", "faiss-cpu", "networkx", "affinitree"]
 HEADER = "| claim | ours | peer | ratio | at least |\n| --- | ---: | ---: | ---: | ---: |"
 TURN = 0.1  # seconds: one that is done sooner runs again in its turn, ten times at most
 SLOW = 20.0  # seconds: one that has used them has its fewest runs

@@ -23,9 +23,7 @@ def test_what_is_missing_is_at_right_angles_with_the_nearest_sum_and_acute_with_
     assert found
     assert (vectors @ rest).max(initial=0) <= 1e-9
     assert abs((target - rest) @ rest) <= 1e-9
-    factors, length = (
-        nnls(vectors.T.astype(float), target.astype(float)) if len(vectors) else ([], np.linalg.norm(target))
-    )
+    length = nnls(vectors.T.astype(float), target.astype(float))[1] if len(vectors) else np.linalg.norm(target)
     assert np.linalg.norm(rest) == pytest.approx(length, abs=1e-9)
 
 

@@ -215,7 +215,7 @@ def test_where_the_search_gives_up_a_programme_decides(drawn):
 def test_a_programme_without_an_answer_is_an_error(monkeypatch):
     monkeypatch.setattr(facets_module, "CLEAR", 1.0)
     monkeypatch.setattr(facets_module, "_search", lambda *a: np.full(len(a[2]), facets_module.UNDECIDED))
-    monkeypatch.setattr(facets_module, "programme", lambda cost, *_, **__: -cost)
+    monkeypatch.setattr(facets_module, "programme", lambda cost, units, *_, **__: -units.sum(axis=0))
     with pytest.raises(SolverError, match="violates other rows"):
         find_facets([[1, 0], [1, 1], [0, 1]], [1, 1, 1], [0, 0])
 
