@@ -15,6 +15,7 @@ ROUNDING = 1e-14  # of the lengths of two vectors: how far from zero their produ
 DEPENDENT = 1e-11  # of its length: what is left of a vector beside those that it depends on
 
 DONE, FAR, STUCK = 0, 1, 2  # how a search ends: at the nearest sum; when it is clear; by its limit of steps
+UNDECIDED, INSIDE, OUTSIDE = 0, 1, 2  # what it says of a vector and a cone
 
 
 def missing(vectors: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, bool]:
@@ -31,12 +32,34 @@ def missing(vectors: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, bool]:
 
 
 @compiled
+def search_beside(columns, lengths, least, chosen, clear, tolerance, rests):  # type: ignore  # pragma: no cover
+    """Whether chosen columns lie in the cone of all others, within ``tolerance`` of their length: int64, (chosen,).
+
+    Into ``rests``, (columns, size), goes what an OUTSIDE one is missing, or a vector that is as good: its product with
+    the column is above those with all others by ``clear`` of what it is above the last one's.
+    """
+    kinds = np.empty(len(chosen), np.int64)
+    slopes = np.empty(columns.shape[1])
+    for number in range(len(chosen)):
+        own = chosen[number]
+        rest = rests[own]
+        status = nearest(columns, lengths, columns[:, own].copy(), own, clear, least[own], rest, slopes)
+        if status == STUCK:
+            kinds[number] = UNDECIDED
+        elif status == DONE and np.sqrt(_dot(rest, rest)) <= tolerance * lengths[own]:
+            kinds[number] = INSIDE
+        else:
+            kinds[number] = OUTSIDE
+    return kinds
+
+
+@compiled
 def nearest(columns, lengths, target, own, clear, least, rest, slopes):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Writes the rest of the target beside the nearest sum, and its products with all columns.
 
     Lawson and Hanson's active set method, the chosen columns held as an orthonormal basis and a triangle. If ``own``
     is a column, the target's, it takes no part, and the search ends as soon as the product with it is above every
-    other's by ``clear`` of what it is above the last column's, while the rest is longer than ``least``.
+    other's by ``clear`` of what it is above the last column's, and by ``least`` of the rest's length.
     """
     size, count = columns.shape
     basis = np.empty((min(size, count), size))
@@ -52,12 +75,12 @@ def nearest(columns, lengths, target, own, clear, least, rest, slopes):  # type:
     rest[:] = target
     for _ in range(3 * (size + count)):
         _products(columns, rest, slopes)
-        if own >= 0 and _dot(rest, rest) > least**2:
+        if own >= 0:
             gap = np.inf
             for j in range(count):
                 if j != own:
                     gap = min(gap, slopes[own] - slopes[j])
-            if gap > clear * (slopes[own] - slopes[count - 1]):
+            if gap > max(clear * (slopes[own] - slopes[count - 1]), least * np.sqrt(_dot(rest, rest))):
                 return FAR
         while True:  # the column towards which the rest points most, and which the basis can take
             best, most = -1, ROUNDING * long

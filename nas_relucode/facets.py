@@ -18,18 +18,16 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from nas_relucode.cones import DONE, STUCK, nearest
+from nas_relucode.cones import OUTSIDE, UNDECIDED, search_beside
 from nas_relucode.errors import SolverError
 from nas_relucode.half_spaces import half_spaces, row_space, slacks_inside, whitened
 from nas_relucode.solvers import programme
-from nas_relucode.words import compiled
 
 CLEAR = 1e-3  # of its value inside: what each other row should be at least, at a facet's point
-ROUNDING = 1e-14
+ROUNDING = 1e-14  # of the product of two vectors
 PRECISION = 1e-9  # of a programme's answer
 AT_ONCE = 1024  # rows that are multiplied with all others at a time
 MUCH = 2**20  # numbers of rows that wait, times all rows: what pays for another thread
-UNDECIDED, REDUNDANT, FACET = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -113,6 +111,8 @@ def _decide(rows: np.ndarray, tolerance: float, threads: int | None) -> tuple[np
     """Which rows but the last, (0, 1), are facets: bool, (rows - 1,); and what these are missing: (rows - 1, k)."""
     columns = np.ascontiguousarray(rows.T)
     lengths = np.linalg.norm(rows, axis=1)
+    # A vector with such a gap to all others shows that the row is farther from their cone than the tolerance.
+    least = np.maximum(tolerance * lengths * (1 + lengths * np.sqrt(len(rows))), ROUNDING)
     rests = rows[:-1].copy()  # as if the nearest sum were 0
     is_facet = np.empty(len(rests), bool)
     for start in range(0, len(rests), AT_ONCE):
@@ -120,14 +120,14 @@ def _decide(rows: np.ndarray, tolerance: float, threads: int | None) -> tuple[np
         own = np.arange(len(products))
         value, last = products[own, start + own], products[:, -1].copy()
         products[own, start + own] = -np.inf
-        is_facet[start : start + AT_ONCE] = value - products.max(axis=1) > CLEAR * (value - last)
-    is_facet &= lengths[:-1] > ROUNDING / CLEAR
+        gap = value - products.max(axis=1)
+        is_facet[start : start + AT_ONCE] = gap > np.maximum(CLEAR * (value - last), (least * lengths)[start + own])
     left = np.flatnonzero(~is_facet)
     threads = min(threads or numba.get_num_threads(), len(left) * rows.size // MUCH + 1)
     parts = [left[part::threads] for part in range(threads)]
 
     def search(part: np.ndarray) -> np.ndarray:
-        return np.asarray(_search(columns, lengths, part, CLEAR, tolerance, rests))
+        return np.asarray(search_beside(columns, lengths, least, part, CLEAR, tolerance, rests))
 
     if threads == 1:
         kinds = [search(left)]
@@ -135,29 +135,10 @@ def _decide(rows: np.ndarray, tolerance: float, threads: int | None) -> tuple[np
         with ThreadPoolExecutor(threads) as pool:
             kinds = list(pool.map(search, parts))
     for part, kind in zip(parts, kinds, strict=True):
-        is_facet[part] = kind == FACET
+        is_facet[part] = kind == OUTSIDE
         for row in part[kind == UNDECIDED]:
             is_facet[row] = _by_programme(rows, row, tolerance, rests)
     return is_facet, rests
-
-
-@compiled
-def _search(columns, lengths, part, clear, tolerance, rests):  # type: ignore[no-untyped-def]  # pragma: no cover
-    kinds = np.empty(len(part), np.int64)
-    slopes = np.empty(columns.shape[1])
-    for number in range(len(part)):
-        row = part[number]
-        rest = rests[row]
-        # What is nearer might come from rounding, or be less than the tolerance from a nearer sum.
-        least = max(tolerance / clear * lengths[row], ROUNDING / clear)
-        status = nearest(columns, lengths, columns[:, row].copy(), row, clear, least, rest, slopes)
-        if status == STUCK:
-            kinds[number] = UNDECIDED
-        elif status == DONE and np.sqrt((rest**2).sum()) <= tolerance * lengths[row]:
-            kinds[number] = REDUNDANT
-        else:
-            kinds[number] = FACET
-    return kinds
 
 
 def _by_programme(rows: np.ndarray, row: int, tolerance: float, rests: np.ndarray) -> bool:

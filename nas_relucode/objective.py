@@ -21,7 +21,7 @@ from nas_relucode.networks import Network, build_network, parse_head
 from nas_relucode.scoring import SEGMENTS, Score, score
 from nas_relucode.search_space import SearchSpace
 from nas_relucode.slice_figures import slice_figure
-from nas_relucode.slices import slice_through
+from nas_relucode.slices import neighbourhood, slice_through
 from nas_relucode.training import Epoch, Recipe, accuracy, pick_device, train
 
 ATTRIBUTE = "relucode"  # the one user attribute that holds everything found in a trial
@@ -41,10 +41,10 @@ class Objective:
     All indices, the curve over the epochs and the test accuracy (for reports alone) go into one user attribute,
     ``"relucode"``. ``accuracy_floor`` becomes a constraint of the trial. A loss that stops being finite prunes the
     trial, and so does an index that is undefined for the candidate; the reason is kept. ``on_epoch`` is told the
-    trial's number, the epoch and what was found after it. ``slices`` is a folder: a picture of the cells in the plane
-    through three training samples is drawn there for the first seed of each candidate.
-
-    Indices of cells as polyhedra, and slices, are taken in the space of the head's inputs if ``layers`` is the head.
+    trial's number, the epoch and what was found after it. ``geometry`` adds the indices of the cells as polyhedra.
+    ``slices`` is a folder: the cells in the plane through three training samples and those around the first of them
+    are drawn there for the first seed of each candidate. Both are taken in the space of the head's inputs if
+    ``layers`` is the head.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Objective:
         seeds: Sequence[int] = (0,),
         accuracy_floor: float | None = None,
         device: str | None = None,
+        geometry: bool = False,
         slices: str | Path | None = None,
         on_epoch: Callable[[int, Epoch, dict[str, Any]], None] | None = None,
     ) -> None:
@@ -88,6 +89,7 @@ class Objective:
         self.seeds = list(seeds)
         self.accuracy_floor = accuracy_floor
         self.device = pick_device(device)
+        self.geometry = geometry or any("geometry" in INDICES[name].needs for name in objectives if name in INDICES)
         self.slices = None if slices is None else Path(slices)
         self.module = "head" if list([layers] if isinstance(layers, str) else layers) == ["head"] else None
         self.on_epoch = on_epoch
@@ -136,7 +138,7 @@ class Objective:
         found["accuracy"] = accuracy(network, self.data.validation)
         found["test_accuracy"] = accuracy(network, self.data.test) if len(self.data.test) else None
         if self.slices is not None and candidate.seed == self.seeds[0]:
-            found["slice"] = self._slice(network, f"trial_{getattr(trial, 'number', 0)}.png")
+            found["slices"] = self._slices(network, f"trial_{getattr(trial, 'number', 0)}")
         values = tuple(objective_value(found, name) for name in self.objectives)
         for name, value in zip(self.objectives, values, strict=True):
             if not math.isfinite(value):
@@ -154,25 +156,33 @@ class Objective:
             indices=indices,
             segments=SEGMENTS if indices is None and "segment_transitions" in self.objectives else 0,
             module=self.module,
-            geometry=indices is None and any("geometry" in INDICES[n].needs for n in self.objectives if n in INDICES),
+            geometry=indices is None and self.geometry,
             graph_theta=self.graph_theta,
             distance_theta=self.distance_theta,
         )
 
-    def _slice(self, network: nn.Module, name: str) -> str | None:
-        """Draws the slice through the first samples of three classes; None where it has too many cells."""
+    def _slices(self, network: nn.Module, name: str) -> list[str]:
+        """Draws the slice through the first samples of three classes, and the neighbourhood of the first.
+
+        The names of the files; a slice with too many cells is left out.
+        """
         assert self.slices is not None
         data = self.data.train
         firsts = [int((data.labels == label).nonzero()[0]) for label in data.labels.unique()]
         chosen = sorted({*firsts, *range(3)}, key=lambda number: (number not in firsts, number))[:3]
-        found = slice_through(network, data.inputs[chosen], module=self.module, max_cells=MOST_CELLS)
-        if not found.complex.complete:
-            return None
-        names = [str(name) for name in self.data.classes]
-        figure = slice_figure(found, classes=names, labels=[names[int(data.labels[number])] for number in chosen])
+        classes = [str(name) for name in self.data.classes]
+        labels = [classes[int(data.labels[number])] for number in chosen]
+        inputs = data.inputs[chosen]
+        found = {
+            f"{name}.png": slice_through(network, inputs, module=self.module, max_cells=MOST_CELLS),
+            f"{name}_near.png": neighbourhood(network, inputs[:1], module=self.module, max_cells=MOST_CELLS),
+        }
         self.slices.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.slices / name, lambda path: figure.savefig(path, dpi=100, format="png"))
-        return name
+        for file, part in found.items():
+            if part.complex.complete:
+                figure = slice_figure(part, classes=classes, labels=labels)
+                write_atomically(self.slices / file, lambda path: figure.savefig(path, dpi=100, format="png"))  # noqa: B023
+        return [file for file, part in found.items() if part.complex.complete]
 
     def _point(self, network: nn.Module, epoch: Epoch) -> dict[str, Any]:
         """One point of the curve over the epochs."""

@@ -223,7 +223,7 @@ def polyhedron(network: nn.Module | Program, point: Any, *, module: str | None =
     if isinstance(network, Program):
         program, at = network, network.points(point)
     else:
-        example = torch.as_tensor(point)
+        example = torch.as_tensor(point, dtype=torch.float64)
         program = read_program(network, example[None] if example.ndim == 1 else example, module=module)
         at = program.example
     if len(at) != 1:

@@ -80,7 +80,7 @@ class Program:
 
     def points(self, values: Any) -> Tensor:
         """Points as float64, (points, *shape), on the device; one point may be given alone."""
-        found = torch.as_tensor(values).detach().to(self.device, torch.float64)
+        found = torch.as_tensor(values, dtype=torch.float64, device=self.device).detach()
         if found.shape in (self.shape, (self.features,)):
             found = found[None]
         if found.ndim == 0 or found.shape[1:] not in (self.shape, (self.features,)):
@@ -143,11 +143,11 @@ def _on_tangents(step: Step, moving: dict[int, Tensor]) -> Tensor:
     Before the first bend they may be shared by all points and are then (1, tangents, ...).
     """
     found = {ref.step: moving[ref.step] for ref in _sources(step)}
-    points = max(part.shape[0] for part in found.values())
+    points, count = (max(part.shape[axis] for part in found.values()) for axis in (0, 1))
     flat = {number: part.expand(points, *part.shape[1:]).flatten(0, 1) for number, part in found.items()}
     assert step.tangent is not None
     result: Tensor = step.tangent(*_filled(step.arguments, flat), **_filled(step.options, flat))
-    return result.unflatten(0, (points, -1))
+    return result.unflatten(0, (points, count))
 
 
 def read_program(network: nn.Module, example: Any, *, module: str | None = None) -> Program:
@@ -162,11 +162,11 @@ def read_program(network: nn.Module, example: Any, *, module: str | None = None)
     do not come first or depend on each other, and where the forward pass is another for other inputs.
     """
     inner = _copied(network)
-    inputs = torch.as_tensor(example).detach()
+    inputs = torch.as_tensor(example, dtype=torch.float64).detach()
     if inputs.ndim < 2 or len(inputs) == 0:
         raise InputError(f"the example has shape {tuple(inputs.shape)}. Give at least one input, samples first.")
     as_before = untouched(inner)
-    inputs = inputs.to(as_before.device, torch.float64)
+    inputs = inputs.to(as_before.device)
     if not torch.isfinite(inputs).all():
         raise NonFiniteError("the example is NaN or infinite somewhere. Give finite inputs.")
     if module is not None:

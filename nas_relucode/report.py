@@ -265,33 +265,44 @@ def _plain(values: pd.Series) -> dict[str, float | None]:
     return {str(name): None if pd.isna(value) else float(value) for name, value in values.items()}
 
 
-def _slices(study: optuna.Study, ranking: Ranking, folder: Path) -> dict[str, bytes]:
-    """The slices of the first of the equally accurate networks, as far as they were drawn: caption -> PNG."""
-    found: dict[str, bytes] = {}
-    drawn = [trial for trial in study.trials if trial.user_attrs.get(ATTRIBUTE, {}).get("slice")]
+def _slices(study: optuna.Study, ranking: Ranking, folder: Path) -> list[tuple[str, list[bytes]]]:
+    """The slices of the first of the equally accurate networks, as far as they were drawn: captions and PNGs."""
+    found: list[tuple[str, list[bytes]]] = []
+    drawn = [trial for trial in study.trials if trial.user_attrs.get(ATTRIBUTE, {}).get("slices")]
     for _, row in ranking.equal.iterrows():
         for trial in drawn:
             values = trial.user_attrs[ATTRIBUTE]
             same = all(values["candidate"][key] == row[key] for key in ("head", "learning_rate"))
-            if same and (folder / values["slice"]).is_file() and len(found) < MOST_SLICES:
+            files = [folder / name for name in values["slices"] if (folder / name).is_file()]
+            if same and files and len(found) < MOST_SLICES:
                 caption = f"{network_label(row)}, seed {values['candidate'].get('seed', 0)}, trial {trial.number}"
-                found[caption] = (folder / values["slice"]).read_bytes()
+                found.append((caption, [file.read_bytes() for file in files]))
     return found
 
 
-def _slices_section(pictures: dict[str, bytes]) -> str:
+def _slices_section(pictures: list[tuple[str, list[bytes]]]) -> str:
     figures = "".join(
-        f'<figure><img alt="Slice of the cells of {html.escape(caption)}" '
-        f'src="data:image/png;base64,{base64.b64encode(picture).decode()}"><figcaption>{html.escape(caption)}'
-        "</figcaption></figure>"
-        for caption, picture in pictures.items()
+        "<figure>"
+        + "".join(
+            f'<img alt="{html.escape(f"Slice {number} of the cells of {caption}")}" '
+            f'src="data:image/png;base64,{base64.b64encode(picture).decode()}">'
+            for number, picture in enumerate(files, start=1)
+        )
+        + f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+        for caption, files in pictures
     )
-    text = "The cells in the plane through three training samples, coloured by the class that is predicted in them."
+    text = (
+        "The cells in the plane through three training samples and, below, those around the first of them, coloured by "
+        "the class that is predicted in them."
+    )
     return f'<section><h2>Slices</h2><p>{text}</p><div class="slices">{figures}</div></section>'
 
 
 def _page(
-    study: optuna.Study, ranking: Ranking, sections: list[tuple[str, str, Table | None]], pictures: dict[str, bytes]
+    study: optuna.Study,
+    ranking: Ranking,
+    sections: list[tuple[str, str, Table | None]],
+    pictures: list[tuple[str, list[bytes]]],
 ) -> str:
     """One self-contained page: plotly's script is inside, nothing is fetched."""
     bare = {"full_html": False, "config": {"displayModeBar": False, "responsive": True}}

@@ -68,7 +68,8 @@ class CodeSettings:
     layers: tuple[str, ...] = ("head",)
     graph_theta: int = 1
     distance_theta: int | None = None
-    slices: bool = False  # a picture of the cells in the plane through three samples, of each candidate's first seed
+    geometry: bool = False  # the indices of the cells as polyhedra as well, also where they are no objectives
+    slices: bool = False  # pictures of the cells around and between samples, of each candidate's first seed
 
 
 def _default_objectives() -> dict[str, str]:

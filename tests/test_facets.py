@@ -51,6 +51,7 @@ def groups(found):
 @example((np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0], [2, 1, 0]]), np.zeros(4, int), np.array([1, 1, 0])))
 @example((np.array([[1, 0], [-1, 0]]), np.array([1, 1]), np.array([0, 0])))
 @example((np.array([[0, 0]]), np.array([1]), np.array([0, 0])))
+@example((np.array([[-2, 2, 0], [2, 2, 2], [2, 2, 2], [2, 2, 2]]), np.array([1, 3, 2, 2]), np.array([0, 0, 0])))
 def test_facets_are_those_of_exact_arithmetic(drawn):
     weight, bias, inside = drawn
     found = find_facets(weight, bias, inside)
@@ -201,11 +202,11 @@ def test_where_the_search_gives_up_a_programme_decides(drawn):
     weight, bias, inside = drawn
     expected = find_facets(weight, bias, inside)
 
-    def undecided(columns, lengths, part, *_):
+    def undecided(columns, lengths, least, part, *_):
         return np.full(len(part), facets_module.UNDECIDED)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(facets_module, "_search", undecided)
+        patch.setattr(facets_module, "search_beside", undecided)
         patch.setattr(facets_module, "CLEAR", 1.0)  # no row is clear at once
         found = find_facets(weight, bias, inside)
     assert groups(found) == groups(expected)
@@ -214,7 +215,7 @@ def test_where_the_search_gives_up_a_programme_decides(drawn):
 
 def test_a_programme_without_an_answer_is_an_error(monkeypatch):
     monkeypatch.setattr(facets_module, "CLEAR", 1.0)
-    monkeypatch.setattr(facets_module, "_search", lambda *a: np.full(len(a[2]), facets_module.UNDECIDED))
+    monkeypatch.setattr(facets_module, "search_beside", lambda *a: np.full(len(a[3]), facets_module.UNDECIDED))
     monkeypatch.setattr(facets_module, "programme", lambda cost, units, *_, **__: -units.sum(axis=0))
     with pytest.raises(SolverError, match="violates other rows"):
         find_facets([[1, 0], [1, 1], [0, 1]], [1, 1, 1], [0, 0])

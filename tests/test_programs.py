@@ -71,7 +71,7 @@ DEEP = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_network_of_others_is_read_as_it_computes(name):
     torch.manual_seed(0)
-    check_network(odd_statistics(NETWORKS[name]()), 3, 40, 40)
+    check_network(odd_statistics(NETWORKS[name]()), 3, 32, 32)
 
 
 @pytest.mark.slow
