@@ -24,6 +24,7 @@ from nas_relucode.evidence import Evidence
 from nas_relucode.indices import INDICES, compute_indices
 from nas_relucode.scoring import Score, score
 from nas_relucode.search_space import Candidate, SearchSpace, load_search_space
+from nas_relucode.slice_figures import slice_figure
 from nas_relucode.objective import Objective
 from nas_relucode.study_settings import StudySettings, load_settings
 from nas_relucode.study import run_study

@@ -19,14 +19,15 @@ def blocks(language):
 
 
 def test_the_python_of_the_readme_runs_as_it_stands(tmp_path):
-    study, codes = blocks("python")
-    for code in (codes, study):
+    study, codes, polyhedra = blocks("python")
+    for code in (polyhedra, codes, study):
         done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     accuracy, cells, edges = done.stdout.splitlines()[0].split()
     assert 0 <= float(accuracy) <= 1 <= float(cells)
     assert float(edges) >= 0
     assert (tmp_path / "space.npz").is_file()
+    assert (tmp_path / "slice.png").is_file()
     assert (tmp_path / "runs" / "mine" / "report.html").stat().st_size > 1_000_000
 
 
