@@ -17,10 +17,11 @@ LEVELS = [  # up to indices: anybody's network, no training, no Optuna
     ["evidence", "geometric_indices", "indices"],
     ["data", "networks", "training", "toml_files"],
     ["scoring"],
-    ["search_space", "slice_figures", "objective", "study_settings", "storage", "study", "ranking", "figures", "report"],
+    ["search_space", "slice_figures", "objective", "study_settings", "storage", "study"],
+    ["ranking", "figures", "report"],
     ["command_complex", "cli", "__main__"],
 ]
-FOREIGN = {"optuna": 10, "pandas": 10, "torchvision": 8, "matplotlib": 10, "plotly": 10, "moocore": 10, "argparse": 11}
+FOREIGN = {"optuna": 10, "pandas": 10, "torchvision": 8, "matplotlib": 10, "plotly": 10, "moocore": 10, "argparse": 12}
 ORDER = [module for level in LEVELS for module in level]
 
 
