@@ -169,9 +169,9 @@ class _Audit:
     def flipped_row(self, states: list[Tensor], there: list[Tensor]) -> int:
         start = 0
         for state, other, bend, width in zip(states, there, self.bends, self.program.widths, strict=True):
-            differs = (state != other).flatten().nonzero() if isinstance(bend, Relu) else ()
-            if len(differs):
-                return start + int(differs[0])
+            differs = (state != other).flatten()
+            if isinstance(bend, Relu) and differs.any():
+                return start + int(differs.int().argmax())
             start += width
         raise AssertionError("the two points have one code")
 

@@ -93,11 +93,10 @@ def from_npz(path: Path) -> nn.Module:
     count = sum(f"W{number}" in found for number in range(len(found)))
     features: Any = None
     for number in range(count):
-        weight, bias = (found.get(f"{letter}{number}") for letter in "Wb")
+        nothing = np.empty(0)
+        weight, bias = found.get(f"W{number}", nothing), found.get(f"b{number}", nothing)
         right = (
-            weight is not None
-            and bias is not None
-            and all(part.dtype.kind in "fiu" for part in (weight, bias))
+            all(part.dtype.kind in "fiu" for part in (weight, bias))
             and weight.ndim == 2
             and bias.shape == weight.shape[:1]
             and (features is None or weight.shape[1] == features)

@@ -66,7 +66,7 @@ class Geometry:
     @cached_property
     def polyhedra(self) -> list[Polyhedron]:
         """Of the cells of 20 samples, spread evenly over the sample."""
-        chosen = np.unique(np.linspace(0, len(self.points) - 1, CELLS).astype(int)) if len(self.points) else []
+        chosen = np.unique(np.linspace(0, len(self.points) - 1, CELLS).astype(int))
         return [polyhedron(self.program, self.points[int(number)][None]) for number in chosen]
 
     @cached_property

@@ -168,6 +168,7 @@ class Objective:
         """
         assert self.slices is not None
         data = self.data.train
+        assert data.labels is not None
         firsts = [int((data.labels == label).nonzero()[0]) for label in data.labels.unique()]
         chosen = sorted({*firsts, *range(3)}, key=lambda number: (number not in firsts, number))[:3]
         classes = [str(name) for name in self.data.classes]

@@ -46,7 +46,7 @@ def slice_figure(
         figure.legend(handles=patches, title="predicted", loc="outside right upper", frameon=False)
     else:
         areas = np.array([area(outline) for outline in of.complex.outlines])
-        norm = LogNorm(*np.quantile(areas, [0.02, 1.0]), clip=True)  # a few cells are next to nothing
+        norm = LogNorm(vmin=np.quantile(areas, 0.02), vmax=areas.max(), clip=True)  # a few are next to nothing
         filled = PolyCollection(of.complex.outlines, array=areas, norm=norm, cmap="viridis", edgecolors="none")
         axes.add_collection(filled)
         figure.colorbar(filled, ax=axes, label="area of the cell in the slice", shrink=0.8)
@@ -54,7 +54,9 @@ def slice_figure(
     axes.add_collection(
         PolyCollection(of.complex.outlines, facecolors="none", edgecolors="#00000090", linewidths=width)
     )
-    axes.scatter(*of.samples.T, s=60, marker="o", c="white", edgecolors="black", linewidths=1.5, zorder=3)
+    axes.scatter(
+        of.samples[:, 0], of.samples[:, 1], s=60, marker="o", c="white", edgecolors="black", linewidths=1.5, zorder=3
+    )
     for number, at in enumerate(of.samples):
         name = f"sample {number + 1}" + (f": {labels[number]}" if labels else "")
         right = at[0] > 0.5 * of.reach
