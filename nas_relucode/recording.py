@@ -125,7 +125,7 @@ class _Recorder(_Pass):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         moving = [part for part in _tensors((args, kwargs)) if id(part) in self.numbers]
-        if not moving or (func.overloadpacket in LIKE and moving[0] is args[0] and len(moving) == 1):
+        if not moving or func.overloadpacket in LIKE:
             return self._kept(func(*args, **kwargs), func, args, kwargs)
         self.layer = ""
         bend = self.bend(func, args, kwargs)  # before an in-place operation overwrites its input

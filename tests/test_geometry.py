@@ -8,7 +8,18 @@ import torch
 from perceptrons import oracle, perceptron
 from torch import nn
 
-from nas_relucode import INDICES, InputError, Split, build_network, capture, compute_indices, polyhedron, score
+from nas_relucode import (
+    INDICES,
+    InputError,
+    Split,
+    build_network,
+    capture,
+    code_space,
+    complex_of,
+    compute_indices,
+    polyhedron,
+    score,
+)
 from nas_relucode.evidence import Evidence
 from nas_relucode.geometry import confidence_growth, read_geometry
 
@@ -97,7 +108,6 @@ def test_geometric_indices_are_floats_in_their_range():
     torch.manual_seed(0)
     network = build_network("9-6", (1, 1, 3), 3, backbone="none")
     geometry = read_geometry(network, torch.randn(200, 1, 1, 3), np.arange(200) % 3)
-    from nas_relucode import code_space
 
     space = code_space(network, (torch.randn(200, 1, 1, 3), torch.arange(200) % 3))
     evidence = Evidence(space, geometry=geometry)
@@ -121,3 +131,18 @@ def test_a_head_is_measured_in_the_space_of_its_inputs():
 def test_an_iterator_cannot_be_read_twice():
     with pytest.raises(InputError, match="tensors"):
         score(quadrants(), iter([torch.randn(4, 2, dtype=torch.float64)]), indices=["phantom_fraction"])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_polyhedra_on_a_gpu_are_those_of_the_cpu():
+    torch.manual_seed(0)
+    network = build_network("9-6", (1, 1, 3), 3, backbone="none")
+    inputs = torch.randn(500, 1, 1, 3)
+    here, there = read_geometry(network, inputs), read_geometry(network.cuda(), inputs.cuda())
+    assert there.points.is_cuda
+    assert there.margins == pytest.approx(here.margins, rel=1e-9)
+    assert there.audit.counts == here.audit.counts
+    assert np.array_equal(there.facet_counts, here.facet_counts)
+    assert np.array_equal(there.other_class_distances, here.other_class_distances)
+    assert complex_of(there.program).summary() == complex_of(here.program).summary()

@@ -508,6 +508,21 @@ def test_rows_that_do_not_depend_on_the_input_are_zeros_that_nothing_counts():
     assert cell.facets().rows.tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("point", [-3.0, 0.4, 1.3, 3.0, 7.7])
+def test_what_rounding_leaves_of_rows_of_zeros_is_no_border(point):
+    """3 * 0.1 - 0.3 is not 0 in float64; the second layer is constant nevertheless."""
+    network = with_weights(([[0], [0]], [1, 3]), ([[3, -1]], [0])).double()
+    network[0].weight.data[:, 0] = torch.tensor([0.1, 0.3], dtype=torch.float64)
+    cell = polyhedron(network, [point])
+    assert 0 < abs(cell.weight[2, 0]) < 1e-15
+    assert cell.margin == pytest.approx(point + 10)
+    assert margins(network, [[point]]).layer.tolist() == [0]
+    assert cell.facets().rows.tolist() == [0]
+    assert cell.inradius == np.inf
+    assert cell.has_interior
+    assert cell.inside == pytest.approx([point])
+
+
 def test_networks_of_functions_have_cells():
     network = Function(lambda x: F.relu(x @ torch.tensor([[1.0], [-1.0]], dtype=x.dtype) + 1))
     cell = polyhedron(network, [2.0, 5.0])
