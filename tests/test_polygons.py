@@ -41,7 +41,7 @@ def test_a_strip_a_wedge_and_a_half_plane_are_unbounded():
         one_cell([[1, 2]], [1]),
     )
     assert [len(found.row) for found in (strip, wedge, half)] == [2, 2, 1]
-    assert not (strip.bounded[0] or wedge.bounded[0] or half.bounded[0])
+    assert not any(found.bounded[0] for found in (strip, wedge, half))
     assert sorted(strip.point.tolist()) == [[-1, 0], [1, 0]]
     assert np.isnan(strip.corner).all()
     assert (~np.isnan(wedge.corner)).all(axis=1).sum() == 1
