@@ -1,4 +1,4 @@
-"""Cells of networks trained on digits and on MNIST: samples lie in their cells, half-spaces tell them from all others."""
+"""Cells of networks trained on digits and MNIST: samples lie in theirs, and half-spaces tell them from all others."""
 
 from pathlib import Path
 
