@@ -154,9 +154,9 @@ def read_program(network: nn.Module, example: Any, *, module: str | None = None)
     """Reads a network off its forward pass on ``example``, one or more inputs; ``module`` reads one of its modules
     alone, on what that module is given for them: ``"head"`` gives cells in the space of the head's inputs.
 
-    Read are Linear, convolutions, average and max pooling, BatchNorm (in evaluation mode), sums, shapes, ReLU and
-    LeakyReLU, as modules or functions. Everything runs on a float64 copy; what is read is compared with its forward
-    pass at the example and beside it.
+    Read are Linear, convolutions, average and max pooling, BatchNorm (in evaluation mode), sums, scaling by constants,
+    cat, shapes, padding, ReLU, LeakyReLU and PReLU, as modules or functions. Everything runs on a float64 copy; what
+    is read is compared with its forward pass at the example and beside it.
 
     Raises InputError, naming the module, where a ReLU lies behind an operation that is not among them, where samples
     do not come first or depend on each other, and where the forward pass is another for other inputs.

@@ -129,6 +129,9 @@ MIXED = {
     "samples unbound": lambda x: torch.stack(x.unbind(0)),
     "a matrix for each sample": lambda x: torch.arange(5.0 * len(x)).double().reshape(-1, 1, 5) @ x.flatten(2),
     "numbers for each sample": lambda x: x + torch.linspace(0, 1, len(x)).reshape(-1, 1, 1, 1),
+    "rows that are split again": lambda x: (
+        ((x.reshape(-1, 4) @ CONSTANT[:, 0]).reshape(-1, 2) @ CONSTANT[:2, 0, :2]).mT.mT
+    ),
     "a number of each sample for all": lambda x: x.flatten(1)[:, :5] + x.mean((1, 2, 3)),
     "a number of each sample in columns": lambda x: x.mean((1, 2, 3)) + torch.ones(5, 1),
     "a column of samples": lambda x: x.mean(dim=[]) + x,
