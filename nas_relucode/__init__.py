@@ -16,7 +16,8 @@ from nas_relucode.code_spaces import CodeSpace, code_space, merge_code_spaces
 from nas_relucode.stored_spaces import load_code_space, save_code_space
 from nas_relucode.segments import Crossings, crossings
 from nas_relucode.programs import Program, read_program
-from nas_relucode.polyhedra import Margins, Polyhedron, margins, polyhedron
+from nas_relucode.borders import Margins, margins
+from nas_relucode.polyhedra import Polyhedron, polyhedron
 from nas_relucode.complexes import Complex, Plane, complex_of
 from nas_relucode.slices import Slice, neighbourhood, slice_through
 from nas_relucode.audit import Audit, audit

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
 from torch import nn
 
 from nas_relucode.adjacency import components
@@ -122,7 +121,7 @@ def complex_of(
     on. ``progress`` is told of the cells whose facets were crossed and of those that are known.
 
     Two dimensions go by thousands of cells a second, more through Qhull, up to 6 or so. ``tolerance`` is relative: rows
-    of one cell that differ by less are one, and corners that are nearer fall together.
+    of one cell that differ by less are one.
 
     >>> layer = nn.Linear(2, 2)
     >>> _ = layer.weight.data.copy_(torch.eye(2)), layer.bias.data.zero_()
@@ -166,26 +165,31 @@ def _result(search: FacetSearch) -> Complex:
     cells, open_ones = len(search.points), len(search.points) - search.expanded
     bits = np.unpackbits(np.array(search.codes), axis=1, bitorder="little")[:, : search.neurons].astype(bool)
     corners = np.concatenate([np.empty((0, 2)), *search.corners])
+    sides = np.concatenate([np.empty((0, 4), np.int64), *search.sides])
     corner_of = np.concatenate([np.empty(0, np.int64), *search.corner_of])
     return Complex(
         codes=pack(bits),
         points=np.array(search.points),
         bounded=np.array(search.bounded + [False] * open_ones),
         facet_counts=np.array(search.facet_counts + [0] * open_ones),
-        facet_neighbours=np.unique(np.concatenate([np.empty((0, 2), int), *search.pairs]), axis=0),
-        corners=_merged(corners, search.unit, search.tolerance),
+        facet_neighbours=np.unique(np.sort(sides[:, :2], axis=1), axis=0),
+        corners=_merged(corners, sides),
         outlines=tuple(np.split(corners, np.searchsorted(corner_of, np.arange(1, cells)))),
         walls=search.walls,
         complete=search.is_done,
     )
 
 
-def _merged(corners: np.ndarray, unit: float, tolerance: float) -> np.ndarray:
-    """Corners that several cells share, once each."""
-    if len(corners) == 0:
-        return corners
-    far = np.linalg.norm(corners, axis=1, keepdims=True)
-    shrunk = corners * np.log1p(far / unit) / np.where(far > 0, far, 1)  # where nearness is relative far from 0
-    pairs = cKDTree(shrunk).query_pairs(tolerance, output_type="ndarray")
-    group = components(len(corners), pairs[:, 0], pairs[:, 1])
-    return corners[np.unique(group, return_index=True)[1]]
+def _merged(corners: np.ndarray, sides: np.ndarray) -> np.ndarray:
+    """Corners that several cells share, once each: the two cells of a side have its ends in common."""
+    size = max(1, int(sides[:, :2].max(initial=0)) + 1)
+    here, there = sides[:, 0] * size + sides[:, 1], sides[:, 1] * size + sides[:, 0]
+    order = np.argsort(here)
+    place = np.minimum(np.searchsorted(here[order], there), max(0, len(sides) - 1))
+    both = here[order][place] == there  # in a search that was stopped the other side may be unknown
+    other = sides[order][place][both]
+    pairs = np.concatenate(
+        [np.column_stack([sides[both, 2], other[:, 3]]), np.column_stack([sides[both, 3], other[:, 2]])]
+    )
+    pairs = pairs[(pairs >= 0).all(axis=1)]
+    return corners[np.unique(components(len(corners), pairs[:, 0], pairs[:, 1]), return_index=True)[1]]

@@ -17,7 +17,7 @@ from nas_relucode.errors import InputError
 from nas_relucode.facets import find_facets
 from nas_relucode.files import write_atomically
 from nas_relucode.operations import Bend, Relu
-from nas_relucode.polygons import sides
+from nas_relucode.polygons import Sides, sides
 from nas_relucode.programs import Program
 from nas_relucode.solvers import is_bounded
 
@@ -57,9 +57,12 @@ class FacetSearch:
         self.expanded = 0  # cells whose facets were crossed: the first ones
         self.bounded: list[bool] = []
         self.facet_counts: list[int] = []
-        self.pairs: list[np.ndarray] = []
-        self.corners: list[np.ndarray] = []
+        self.sides: list[
+            np.ndarray
+        ] = []  # (sides, 4): the cell, the one behind, corners where it begins and ends, or -1
+        self.corners: list[np.ndarray] = []  # (corners, 2), in the plane: one for each cell that has it
         self.corner_of: list[np.ndarray] = []  # the cell
+        self.corner_count = 0
         self.walls = 0  # facets on the box
 
     @property
@@ -169,7 +172,7 @@ class FacetSearch:
             raise InputError(
                 "a cell is too thin for float64: no point was found inside. Give a larger tolerance or another box."
             )
-        owner, ties, at = self.facets_of(points, g, s, used)
+        owner, ties, at, ends = self.facets_of(points, g, s, used)
         self.expanded += len(cells)
         if len(owner) == 0:
             return
@@ -183,22 +186,21 @@ class FacetSearch:
         if fresh:
             chosen = np.sort(np.fromiter(fresh.values(), int))
             self.settle(at[chosen], outward[chosen], [state[chosen] for state in behind])
-        known = np.array([[cells[place], self.number[key]] for place, key in zip(owner, keys, strict=True)], int)
-        self.pairs.append(np.sort(known.reshape(-1, 2), axis=1))
+        there = np.fromiter((self.number[key] for key in keys), int, len(keys))
+        self.sides.append(np.column_stack([cells[owner], there, ends]))
 
     def facets_of(
         self, points: np.ndarray, g: np.ndarray, s: np.ndarray, used: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The facets to be crossed: the place of their cell, the rows that vanish on them, and a point of each."""
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The facets to be crossed: the place of their cell, the rows that vanish on them, a point, the ends."""
         if self.k == 2:
             found = sides(g, s, used, self.tolerance)
             owner, row, at = found.cell, found.row, points[found.cell] + found.point
-            real = ~np.isnan(found.corner[:, 0])
-            self.corners.append((points[owner] + found.corner)[real])
-            self.corner_of.append(self.expanded + owner[real])
+            ends = self.ends_of(found, points)
             self.bounded += found.bounded.tolist()
         else:
             owner, row, at = self.facets_one_by_one(points, g, s, used)
+            ends = np.full((len(owner), 2), -1)
         dual = -g[owner] / np.where(used, s, np.inf)[owner][..., None]
         own = dual[np.arange(len(owner)), row]
         ties = np.linalg.norm(dual - own[:, None], axis=2) <= self.tolerance * np.linalg.norm(own, axis=1)[:, None]
@@ -206,7 +208,19 @@ class FacetSearch:
         inner = ~ties[:, len(self.layer_of) :].any(axis=1)  # behind a wall nothing counts
         self.walls += int((~inner).sum())
         self.facet_counts += np.bincount(owner[inner], minlength=len(points)).tolist()
-        return owner[inner], ties[inner], at[inner]
+        return owner[inner], ties[inner], at[inner], ends[inner]
+
+    def ends_of(self, found: Sides, points: np.ndarray) -> np.ndarray:
+        """The numbers of the corners where each side begins and ends, which are kept; -1 for none: (sides, 2)."""
+        real = ~np.isnan(found.corner[:, 0])
+        self.corners.append((points[found.cell] + found.corner)[real])
+        self.corner_of.append(self.expanded + found.cell[real])
+        begins = np.where(real, self.corner_count + np.cumsum(real) - 1, -1)
+        self.corner_count += int(real.sum())
+        first = np.searchsorted(found.cell, found.cell)  # of its cell
+        following = np.arange(1, len(begins) + 1)
+        last = np.append(found.cell[1:] != found.cell[:-1], [True] * (len(begins) > 0))
+        return np.stack([begins, begins[np.where(last, first, following)]], axis=1)
 
     def facets_one_by_one(
         self, points: np.ndarray, g: np.ndarray, s: np.ndarray, used: np.ndarray
@@ -266,7 +280,7 @@ class FacetSearch:
             "codes": np.array(self.codes),
             "bounded": np.array(self.bounded, bool),
             "facet_counts": np.array(self.facet_counts, np.int64),
-            "pairs": np.concatenate([np.empty((0, 2), np.int64), *self.pairs]),
+            "sides": np.concatenate([np.empty((0, 4), np.int64), *self.sides]),
             "corners": np.concatenate([np.empty((0, 2)), *self.corners]),
             "corner_of": np.concatenate([np.empty(0, np.int64), *self.corner_of]),
             "counts": np.array([self.expanded, self.walls]),
@@ -290,7 +304,8 @@ class FacetSearch:
             self.number = {key: number for number, key in enumerate(self.keys)}
             self.points, self.codes = list(found["points"]), list(found["codes"])
             self.bounded, self.facet_counts = found["bounded"].tolist(), found["facet_counts"].tolist()
-            self.pairs, self.corners, self.corner_of = [found["pairs"]], [found["corners"]], [found["corner_of"]]
+            self.sides, self.corners, self.corner_of = [found["sides"]], [found["corners"]], [found["corner_of"]]
+            self.corner_count = len(found["corners"])
             self.expanded, self.walls = found["counts"].tolist()
             self.unit = float(found["unit"])
         except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from nas_relucode.audit import Audit, audit
+from nas_relucode.borders import margins
 from nas_relucode.cells import Cells, find_cells
 from nas_relucode.codes import pack
 from nas_relucode.errors import InputError
 from nas_relucode.hamming import distance_blocks
 from nas_relucode.operations import Relu
-from nas_relucode.polyhedra import Polyhedron, margins, polyhedron
+from nas_relucode.polyhedra import Polyhedron, polyhedron
 from nas_relucode.programs import Program, read_program
 from nas_relucode.solvers import recession_direction
 

@@ -14,14 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from nas_relucode import solvers
-from nas_relucode.crossing import ZERO, nonzero_rows
+from nas_relucode.borders import margins
+from nas_relucode.crossing import ZERO, nonzero_rows, states_behind, vanished
 from nas_relucode.errors import InputError
 from nas_relucode.facets import Facets, find_facets
 from nas_relucode.operations import Bend, MaxPool, Relu, flat
 from nas_relucode.programs import Program, read_program
 
 MOST = 2**31  # bytes of rows that are written out
-AT_ONCE = 2**23  # bytes of a layer's tangents at a time: they stay in the cache
+AT_ONCE = 2**23  # bytes of rows at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +139,7 @@ class Polyhedron:
     @cached_property
     def margin(self) -> float:
         """The distance of the point to the border of its cell, in the units of the input; inf without one."""
-        return float(_margins(self.program, self.program.points(self.point)).distance[0])
+        return float(margins(self.program, self.point).distance[0])
 
     @cached_property
     def _ball(self) -> tuple[np.ndarray, float]:
@@ -174,7 +175,29 @@ class Polyhedron:
 
     def facets(self, *, threads: int | None = None) -> Facets:
         """The rows that are not redundant, one for each facet, each with a point of the facet's relative interior."""
-        return find_facets(self.weight, self.bias, self.inside, threads=threads)
+        rows = np.flatnonzero(self._nonzero)
+        found = find_facets(self.weight[rows], self.bias[rows], self.inside, threads=threads)
+        facet_of = np.full(self.rows, -1)
+        facet_of[rows] = found.facet_of
+        return Facets(rows[found.rows], facet_of, found.points)
+
+    def neighbours(self, facets: Facets | None = None) -> np.ndarray:
+        """The codes of the cells behind the facets, in their order: bool, (facets, neurons).
+
+        They differ from ``code`` in one bit each for parameters in general position, else in several: where rows fall
+        together, or a neuron that was 0 all over this cell begins.
+        """
+        found = self.facets() if facets is None else facets
+        outward = -self.weight[found.rows]
+        outward /= np.linalg.norm(outward, axis=1, keepdims=True)
+        slack = self.values(self.inside)
+        ties = found.facet_of == np.arange(len(found.rows))[:, None]
+        ties |= vanished(slack, self._nonzero[None], self.program.widths, 1e-9)
+        states = [state.expand(len(ties), *state.shape[1:]) for state in self.states]
+        points, directions = self.program.points(found.points), self.program.points(outward)
+        behind = states_behind(self.program, states, points, directions, ties)
+        bits = [flat(state) for state, bend in zip(behind, self._bends, strict=True) if isinstance(bend, Relu)]
+        return np.asarray(torch.cat(bits, dim=1).cpu().numpy())
 
     def vertices(self) -> np.ndarray:
         """float64, (vertices, features); InputError in more than 8 dimensions."""
@@ -230,55 +253,3 @@ def polyhedron(network: nn.Module | Program, point: Any, *, module: str | None =
         raise InputError(f"there are {len(at)} points, and a cell is that of one. Give points[:1] or image[None].")
     states = tuple(state for _, _, state, _ in program.run(at, to_the_end=False))
     return Polyhedron(program, at.flatten().cpu().numpy(), states)
-
-
-@dataclass(frozen=True)
-class Margins:
-    """How far points are from the border of their cells."""
-
-    distance: np.ndarray  # float64, (points,): Euclidean, in the units of the input; inf for a cell without border
-    layer: np.ndarray  # int64, (points,): the number in ``program.layers`` of the row that is nearest, -1 for none
-    neuron: np.ndarray  # int64, (points,): and of its neuron
-
-
-def margins(network: nn.Module | Program, inputs: Any, *, module: str | None = None) -> Margins:
-    """The distance of each input to the border of its cell, exactly: the least |z| / ||gradient of z|| of the rows.
-
-    >>> network = nn.Sequential(nn.Linear(1, 1), nn.ReLU())
-    >>> _ = network[0].weight.data.fill_(2), network[0].bias.data.fill_(-1)
-    >>> margins(network, torch.tensor([[0.0], [3.0]])).distance
-    array([0.5, 2.5])
-
-    The gradients of all neurons are taken, in the space that the first layer spans: one pass of as many tangents as
-    the smaller of its inputs and outputs. Raises InputError as `read_program`.
-    """
-    if isinstance(network, Program):
-        return _margins(network, network.points(inputs))
-    program = read_program(network, inputs, module=module)
-    return _margins(program, program.example)
-
-
-def _margins(program: Program, points: Tensor) -> Margins:
-    basis = program.row_space()
-    step = max(1, AT_ONCE // (8 * len(basis) * max(program.widths)))
-    parts = [_least(program, points[start : start + step], basis) for start in range(0, max(1, len(points)), step)]
-    distance, row = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
-    ends = np.cumsum(program.widths)
-    layer = np.where(np.isfinite(distance), np.searchsorted(ends, row, side="right"), -1)
-    places = np.array([program.bend(at).places for at in range(len(ends))])
-    neuron = np.where(layer < 0, -1, (row - (ends - program.widths)[layer]) // places[layer])
-    return Margins(distance, layer, neuron)
-
-
-def _least(program: Program, points: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
-    found, longest = [], torch.zeros(1, 1, dtype=torch.float64, device=points.device)
-    for at, x, state, dx in program.run(points, basis[None], to_the_end=False):
-        bend = program.bend(at)
-        assert dx is not None
-        if isinstance(bend, Relu):
-            slack, size = flat(x.abs()), flat(dx.square().sum(1).sqrt())
-        else:
-            slack, size = bend.rows(x, state), bend.rows(dx, state[:, None], 2).square().sum(1).sqrt()
-        longest = torch.maximum(longest, size.amax(dim=1, keepdim=True))
-        found.append(torch.where(size > ZERO * longest, slack / size, torch.inf))
-    return torch.cat(found, dim=1).min(dim=1)

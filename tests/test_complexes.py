@@ -12,7 +12,7 @@ from perceptrons import degenerate, oracle, perceptron
 from rational_complex import rational_complex
 from torch import nn
 
-from nas_relucode import InputError, Plane, capture, complex_of
+from nas_relucode import InputError, Plane, capture, complex_of, polyhedron, read_program
 
 
 def as_strings(found):
@@ -141,6 +141,32 @@ def test_codes_are_those_of_the_inner_points_and_outlines_hold_them():
         assert (ahead[:, 0] * towards[:, 1] - ahead[:, 1] * towards[:, 0] > 0).all()  # counterclockwise around it
         total += abs(np.linalg.det(np.stack([outline, np.roll(outline, -1, axis=0)], axis=1)).sum()) / 2
     assert total == pytest.approx(4.0)  # they fill the box
+
+
+@pytest.mark.parametrize("name", ["A", "P", "U"])
+def test_the_codes_behind_the_facets_of_a_cell_are_those_of_its_neighbours(name):
+    weights, _ = oracle(name)
+    network = perceptron(weights)
+    found = complex_of(network, 2)
+    program, codes = read_program(network, torch.zeros(1, 2)), found.codes.bits()
+    for number, point in enumerate(found.points):
+        cell = polyhedron(program, point)
+        facets = cell.facets()
+        behind = {tuple(code) for code in cell.neighbours(facets)}
+        pairs = found.facet_neighbours[(found.facet_neighbours == number).any(axis=1)]
+        assert behind == {tuple(codes[pairs.sum(axis=1) - number][k]) for k in range(len(pairs))}
+        assert len(facets.rows) == found.facet_counts[number]
+        assert cell.bounded == found.bounded[number]
+
+
+@given(degenerate(), st.integers(0, 1000))
+def test_the_codes_behind_the_facets_of_degenerate_cells_are_right(weights, seed):
+    expected = rational_complex(weights)
+    names = sorted(expected.codes)
+    name = names[seed % len(names)]
+    cell = polyhedron(perceptron(weights), [float(x) for x in expected.points[name]])
+    behind = {"".join(map(str, code.astype(int))) for code in cell.neighbours()}
+    assert behind == {a if b == name else b for a, b in expected.neighbours if name in (a, b)}
 
 
 def test_the_scale_of_the_inputs_does_not_matter():

@@ -13,8 +13,8 @@ from linear_pieces import Function, in_float64, jacobians, odd_statistics, point
 from rational_half_spaces import facets as exact_facets
 from torch import nn
 
-from nas_relucode import InputError, build_network, capture
-from nas_relucode.polyhedra import Polyhedron, margins, polyhedron
+from nas_relucode import InputError, build_network, capture, margins
+from nas_relucode.polyhedra import Polyhedron, polyhedron
 from nas_relucode.programs import read_program
 
 
@@ -324,7 +324,7 @@ def test_the_margin_counts_what_pools_choose(residual):
 def test_margins_do_not_depend_on_how_many_are_taken_at_a_time(monkeypatch):
     network, points = mlp(20, 6, 9, 3), points_of(20, count=30)
     together = margins(network, points)
-    monkeypatch.setattr("nas_relucode.polyhedra.AT_ONCE", 1)
+    monkeypatch.setattr("nas_relucode.borders.AT_ONCE", 1)
     alone = margins(network, points)
     assert together.distance == pytest.approx(alone.distance, rel=1e-12)
     assert np.array_equal(together.layer, alone.layer)

@@ -11,7 +11,7 @@ LEVELS = [  # up to indices: anybody's network, no training, no Optuna
     ["files", "words", "codes", "torchscript", "relus", "network_state", "batches", "signs", "packing", "capturing"],
     ["hamming", "neighbours", "spanning", "cells", "adjacency", "linkage", "knn"],
     ["code_spaces", "stored_spaces", "bends", "segments", "initialisation"],
-    ["operations", "linear_operations", "recording", "programs", "crossing"],
+    ["operations", "linear_operations", "recording", "programs", "crossing", "borders"],
     ["cones", "half_spaces", "solvers", "facets", "polyhedra"],
     ["polygons", "facet_search", "complexes", "slices", "audit", "geometry"],
     ["evidence", "geometric_indices", "indices"],
