@@ -13,7 +13,7 @@ from nas_relucode.crossing import ZERO
 from nas_relucode.operations import Relu, flat
 from nas_relucode.programs import Program, read_program
 
-AT_ONCE = 2**23  # bytes of a layer's tangents at a time: they stay in the cache
+AT_ONCE = 2**21  # bytes of a layer's tangents at a time: they stay in the cache
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,9 @@ def margins(network: nn.Module | Program, inputs: Any, *, module: str | None = N
 
 def _margins(program: Program, points: Tensor) -> Margins:
     basis = program.row_space()
+    moving = program.before_bends(basis[None])
     step = max(1, AT_ONCE // (8 * len(basis) * max(program.widths)))
-    parts = [_least(program, points[start : start + step], basis) for start in range(0, max(1, len(points)), step)]
+    parts = [_least(program, points[start : start + step], moving) for start in range(0, max(1, len(points)), step)]
     distance, row = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
     ends = np.cumsum(program.widths)
     layer = np.where(np.isfinite(distance), np.searchsorted(ends, row, side="right"), -1)
@@ -54,9 +55,9 @@ def _margins(program: Program, points: Tensor) -> Margins:
     return Margins(distance, layer, neuron)
 
 
-def _least(program: Program, points: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
+def _least(program: Program, points: Tensor, moving: dict[int, Tensor]) -> tuple[Tensor, Tensor]:
     found, longest = [], torch.zeros(1, 1, dtype=torch.float64, device=points.device)
-    for at, x, state, dx in program.run(points, basis[None], to_the_end=False):
+    for at, x, state, dx in program.run(points, moving, to_the_end=False):
         bend = program.bend(at)
         assert dx is not None
         if isinstance(bend, Relu):

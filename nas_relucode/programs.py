@@ -89,10 +89,17 @@ class Program:
             raise NonFiniteError("a point is NaN or infinite. Give finite coordinates.")
         return found.reshape(-1, *self.shape)
 
+    def before_bends(self, tangents: Tensor) -> dict[int, Tensor]:
+        """What tangents become in the steps before the first bend, where they are the same for all points."""
+        moving = {0: tangents}
+        for number in self._before[: self._before.index(self.bends[0])]:
+            moving[number] = _on_tangents(self.steps[number], moving)
+        return moving
+
     def run(
         self,
         points: Tensor,
-        tangents: Tensor | None = None,
+        tangents: Tensor | Mapping[int, Tensor] | None = None,
         decide: Callable[[int, Bend, Tensor, Tensor | None], Tensor] | None = None,
         *,
         to_the_end: bool = True,
@@ -101,12 +108,14 @@ class Program:
 
         ``points`` is float64 (points, *shape); ``tangents`` (points or 1, tangents, *shape). States say which linear
         piece each neuron is on; ``decide`` gives those that are wanted, by default they are those of the points.
+        Tangents that several runs share may be what `before_bends` gives for them.
         Last comes (-1, outputs, outputs, their tangents), if ``to_the_end``.
         """
         if to_the_end and self.opaque is not None:
             raise InputError(f"the outputs come behind {self.opaque.name}, which is not piecewise linear.")
         values: dict[int, Tensor] = {0: points}
-        moving: dict[int, Tensor] = {} if tangents is None else {0: tangents}
+        given = tangents if isinstance(tangents, Mapping) else {} if tangents is None else {0: tangents}
+        moving = dict(given)
         numbers = self._all if to_the_end else self._before
         last_uses = {ref.step: number for number in numbers for ref in _sources(self.steps[number])}
         for number in numbers:
@@ -123,7 +132,7 @@ class Program:
             else:
                 assert step.run is not None
                 values[number] = step.run(*_filled(step.arguments, values), **_filled(step.options, values))
-                if moving:
+                if moving and number not in given:
                     moving[number] = _on_tangents(step, moving)
             for source in {ref.step for ref in _sources(step)} - {self.output}:
                 if last_uses[source] == number:
