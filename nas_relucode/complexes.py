@@ -20,7 +20,7 @@ from torch import nn
 
 from nas_relucode.adjacency import components
 from nas_relucode.codes import Codes, pack
-from nas_relucode.errors import InputError
+from nas_relucode.errors import InputError, SolverError
 from nas_relucode.facet_search import FacetSearch
 from nas_relucode.neighbours import pairs_within
 from nas_relucode.programs import Program, read_program
@@ -136,6 +136,8 @@ def complex_of(
     plane = plane or Plane(np.zeros(program.features), np.eye(program.features))
     search = FacetSearch(program, plane.origin, plane.directions, box, tolerance)
     file = None if state is None else Path(state)
+    if file is not None and not file.parent.is_dir():
+        raise InputError(f"there is no folder {file.parent}, so {file.name} can't be written there. Name another file.")
     if file is not None and file.exists():
         search.load(file)
     else:
@@ -152,7 +154,13 @@ def complex_of(
     finally:
         if file is not None:
             search.save(file)
-    return _result(search)
+    found = _result(search)
+    if found.complete and found.facet_counts.sum() != 2 * len(found.facet_neighbours):
+        raise SolverError(
+            f"{len(found):,} cells have {found.facet_counts.sum():,} facets, not twice the {len(found.facet_neighbours):,} "
+            "pairs that share one: rounding hides some. Try another tolerance, a box, or inputs at another scale."
+        )
+    return found
 
 
 def _shape(shape: tuple[int, ...] | int | None) -> tuple[int, ...]:

@@ -72,8 +72,9 @@ class FacetSearch:
     # Where cells come from
 
     def begin(self, start: Any) -> None:
+        self.unit = self.usual_distance()
         middle = 0.0 if np.isinf(self.low) else (self.low + self.high) / 2
-        spread = 1.0 if np.isinf(self.low) else (self.high - self.low) / 4
+        spread = self.unit if np.isinf(self.low) else (self.high - self.low) / 4
         rng = np.random.default_rng(0)
         if start is not None and np.shape(start) != (self.k,):
             raise InputError(f"the start has shape {np.shape(start)}. Give {self.k} coordinates.")
@@ -82,19 +83,29 @@ class FacetSearch:
             given = drawn if start is None else np.asarray(start, float)
             values, gradients, states = self.at(given[None])
             gradients, slacks, used = self.rows(given[None], values, gradients)
-            if (slacks[0, used[0]] > 1e-9 * np.abs(slacks[0, used[0]]).max(initial=0)).all():
-                distance = slacks[0, used[0]] / np.linalg.norm(gradients[0, used[0]], axis=1)
-                self.unit = float(np.median(distance)) if len(distance) else 1.0
+            distance = slacks[0, used[0]] / np.linalg.norm(gradients[0, used[0]], axis=1)
+            if (distance > 1e-12 * np.median(distance)).all() if len(distance) else True:
                 ties = vanished(values, used, self.program.widths, self.tolerance)
                 self.add(given[None], self.behind(states, given[None], np.eye(1, self.k), ties))
                 return
+        if start is None:
+            raise InputError("no point was found that lies clearly inside a cell. Give one as start, or another box.")
         raise InputError("the start must lie inside a cell and in the box, and lies on a border. Give another.")
+
+    def usual_distance(self) -> float:
+        """The median distance from 0, or from the box's middle, to the hyperplanes that do not go through it."""
+        middle = np.full((1, self.k), 0.0 if np.isinf(self.low) else (self.low + self.high) / 2)
+        values, gradients, _ = self.at(middle)
+        norms = np.linalg.norm(gradients[0], axis=1)
+        some = nonzero_rows(norms, self.program.widths) & (values[0] != 0)
+        found = float(np.median(np.abs(values[0, some]) / norms[some])) if some.any() else 1.0
+        return found if np.isinf(self.high) else min(found, self.high - self.low)
 
     def add(self, points: np.ndarray, states: list[Tensor]) -> None:
         for point, key, code in zip(points, self.keys_of(states), self.bits(states), strict=True):
             if key not in self.number:
-                self.number[key] = len(self.points)
                 self.keys.append(key)
+                self.number[key] = len(self.points)
                 self.points.append(point)
                 self.codes.append(code)
 
@@ -162,7 +173,21 @@ class FacetSearch:
     # From cells to their neighbours
 
     def expand(self, most: int) -> None:
-        """Crosses the facets of the next cells."""
+        """Crosses the facets of the next cells. Whatever is raised meanwhile, all is as before or all is done."""
+        lists: list[list[Any]] = [self.keys, self.points, self.codes, self.bounded, self.facet_counts]
+        lists += [self.sides, self.corners, self.corner_of]
+        lengths, counts = [len(part) for part in lists], (self.expanded, self.corner_count, self.walls)
+        try:
+            self._expand(most)
+        except BaseException:
+            for key in self.keys[lengths[0] :]:
+                self.number.pop(key, None)
+            for part, length in zip(lists, lengths, strict=True):
+                del part[length:]
+            self.expanded, self.corner_count, self.walls = counts
+            raise
+
+    def _expand(self, most: int) -> None:
         cells = np.arange(self.expanded, min(len(self.points), self.expanded + most))
         points = np.array([self.points[cell] for cell in cells])
         states = self.states_of(cells)
@@ -253,7 +278,7 @@ class FacetSearch:
             slope = np.where(np.abs(slope) > 1e-12 * np.linalg.norm(g, axis=2), slope, 0)
             with np.errstate(divide="ignore", invalid="ignore"):
                 reach = np.where(slope == 0, np.inf, -s / slope)
-            most = 4 * np.maximum(self.unit, np.linalg.norm(points, axis=1))  # where nothing stands in the way
+            most = 4 * self.unit  # where nothing stands in the way: far out rows look alike
             ahead = np.minimum(most, np.where(slope < 0, reach, np.inf).min(axis=1))
             back = np.maximum(-most, np.where(slope > 0, reach, -np.inf).max(axis=1)) if way is turned else 0
             step = (ahead + back) / 2
@@ -264,10 +289,11 @@ class FacetSearch:
     # On disk
 
     def fingerprint(self) -> str:
-        """The same for the same network in the same place: what it computes at some points, by SHA-256."""
+        """The same for the same network in the same place: its weights, and what it computes at some points."""
         points = np.random.default_rng(0).standard_normal((16, self.k))
         hashed = hashlib.sha256(repr((self.low, self.high, self.tolerance)).encode())
-        for part in self.at(points)[:2]:
+        constants = [part.detach().cpu().numpy() for part in self.program.constants()]
+        for part in [*constants, *self.at(points)[:2]]:
             hashed.update(np.ascontiguousarray(part).tobytes())
         return hashed.hexdigest()
 

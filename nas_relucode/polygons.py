@@ -65,27 +65,25 @@ def _all_sides(gradients, slacks, used, tolerance, room, bounded):  # type: igno
             for j in range(1, n):  # rows that are this one, too
                 if np.hypot(x[j] - x[i], y[j] - y[i]) <= tolerance * np.hypot(x[i], y[i]):
                     least = min(least, row[j])
-            ux, uy, vx, vy = 0.0, 0.0, 0.0, 0.0
-            before = _cross(x[p], y[p], x[i], y[i]) / (np.hypot(x[p], y[p]) * np.hypot(x[i], y[i]) + 1e-300)
-            after = _cross(x[i], y[i], x[q], y[q]) / (np.hypot(x[q], y[q]) * np.hypot(x[i], y[i]) + 1e-300)
-            if before > tolerance and after > tolerance and corners > 2:  # from one corner to another: the middle
-                first, second = _cross(x[p], y[p], x[i], y[i]), _cross(x[i], y[i], x[q], y[q])
+            size = np.hypot(x[i], y[i])
+            first, second = _cross(x[p], y[p], x[i], y[i]), _cross(x[i], y[i], x[q], y[q])
+            begins = corners > 2 and first > tolerance * size * np.hypot(x[p], y[p])
+            ends = corners > 2 and second > tolerance * size * np.hypot(x[q], y[q])
+            vx, vy, wx, wy = np.nan, np.nan, np.nan, np.nan  # the corners where the side begins and ends
+            if begins:
                 vx, vy = (y[i] - y[p]) / first, (x[p] - x[i]) / first
-                ux, uy = (vx + (y[q] - y[i]) / second) / 2, (vy + (x[i] - x[q]) / second) / 2
-            else:
-                vx, vy = np.nan, np.nan
-                if before > tolerance and corners > 2:
-                    first = _cross(x[p], y[p], x[i], y[i])
-                    vx, vy = (y[i] - y[p]) / first, (x[p] - x[i]) / first
-                if corners == 1:
-                    ux, uy = x[i], y[i]
-                elif corners == 2:
-                    ux, uy = x[i] - x[q], y[i] - y[q]
-                else:  # between the outward normals of the hull's sides
-                    one, two = np.hypot(x[i] - x[p], y[i] - y[p]), np.hypot(x[q] - x[i], y[q] - y[i])
-                    ux, uy = (y[i] - y[p]) / one + (y[q] - y[i]) / two, (x[p] - x[i]) / one + (x[i] - x[q]) / two
-                far = ux * x[i] + uy * y[i]
-                ux, uy = ux / far, uy / far
+            if ends:
+                wx, wy = (y[q] - y[i]) / second, (x[i] - x[q]) / second
+            if begins and ends:
+                ux, uy = (vx + wx) / 2, (vy + wy) / 2
+            elif begins:  # as far along the side as the corner is away: what is seen stays at its scale
+                far = np.hypot(vx, vy) / size
+                ux, uy = vx - y[i] * far, vy + x[i] * far
+            elif ends:
+                far = np.hypot(wx, wy) / size
+                ux, uy = wx + y[i] * far, wy - x[i] * far
+            else:  # the side is a line
+                ux, uy = x[i] / size**2, y[i] / size**2
             room[count, 0], room[count, 1] = cell, least
             room[count, 2], room[count, 3] = ux, uy
             room[count, 4], room[count, 5] = vx, vy

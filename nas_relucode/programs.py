@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from nas_relucode.errors import InputError, NonFiniteError
 from nas_relucode.network_state import untouched
 from nas_relucode.operations import Bend, flat
-from nas_relucode.recording import SAMPLES, Ref, Step, bend_inputs, record, refs
+from nas_relucode.recording import SAMPLES, Ref, Step, bend_inputs, leaves, record, refs
 from nas_relucode.relus import unwrapped
 
 BATCH = 256  # samples of a forward pass that leads to a module
@@ -56,6 +56,12 @@ class Program:
             if number in wanted:
                 wanted.update(ref.step for ref in _sources(self.steps[number]))
         return sorted(wanted - {0})
+
+    def constants(self) -> list[Tensor]:
+        """The weights and whatever else the steps are given besides their inputs."""
+        return [
+            leaf for step in self.steps for leaf in leaves((step.arguments, step.options)) if isinstance(leaf, Tensor)
+        ]
 
     def bend(self, at: int) -> Bend:
         bend = self.steps[self.bends[at]].bend

@@ -61,7 +61,7 @@ def bend_inputs(network: nn.Module, points: Tensor) -> tuple[list[Tensor], Any]:
 
 def refs(part: Any) -> list[Ref]:
     """The steps that some arguments are results of."""
-    return [leaf for leaf in _leaves(part) if isinstance(leaf, Ref)]
+    return [leaf for leaf in leaves(part) if isinstance(leaf, Ref)]
 
 
 def _seen(network: nn.Module, inputs: Tensor, mode: _Recorder | _Values) -> Any:
@@ -225,14 +225,14 @@ def _written(func: Any, args: Any, options: Any) -> list[Tensor]:
 
 
 def _tensors(part: Any) -> list[Tensor]:
-    return [leaf for leaf in _leaves(part) if isinstance(leaf, Tensor)]
+    return [leaf for leaf in leaves(part) if isinstance(leaf, Tensor)]
 
 
-def _leaves(part: Any) -> Iterator[Any]:
+def leaves(part: Any) -> Iterator[Any]:
     if isinstance(part, tuple | list):
         for each in part:
-            yield from _leaves(each)
+            yield from leaves(each)
     elif isinstance(part, dict):
-        yield from _leaves(tuple(part.values()))
+        yield from leaves(tuple(part.values()))
     else:
         yield part
