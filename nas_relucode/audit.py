@@ -23,6 +23,7 @@ from nas_relucode.operations import Relu
 from nas_relucode.programs import Program, read_program
 
 BATCH = 512
+MOST = 2**30  # bytes of the rows of a cell
 CERTIFICATES = ("last layer", "segment", "programme", "phantom", "undecided")
 
 
@@ -112,6 +113,8 @@ class _Audit:
             one, other = (witnesses[torch.as_tensor(pairs[some, side])] for side in (0, 1))
             kinds[some], facet_points[some] = self.on_segments(one, other)
         basis = self.program.row_space()
+        if 8 * len(basis) * sum(self.program.widths) > MOST:  # the rows are not written out: these stay undecided
+            return kinds, facet_points
         for pair in np.flatnonzero(kinds == CERTIFICATES.index("undecided")):
             one, other = (witnesses[int(side)][None] for side in pairs[pair])
             kinds[pair], facet_points[pair] = self.by_programme(one, other, basis)
@@ -152,7 +155,7 @@ class _Audit:
         if not kept[flipped]:
             return CERTIFICATES.index("undecided"), np.full(self.program.features, np.nan)
         unit, distance = weight / np.where(kept, norms, 1)[:, None], slack[0] / np.where(kept, norms, 1)
-        far = float(distance[kept].max())
+        far = max(float(np.median(distance[kept])), float(distance[flipped]))  # a length that is usual here
         same = kept & (np.linalg.norm(unit - unit[flipped], axis=1) <= self.tolerance)
         same &= np.abs(distance - distance[flipped]) <= self.tolerance * far
         step, room = widest_on(unit[kept & ~same], distance[kept & ~same], unit[flipped], distance[flipped])

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nas_relucode.crossing import ZERO
+from nas_relucode.crossing import zero_share
 from nas_relucode.operations import Relu, flat
 from nas_relucode.programs import Program, read_program
 
 AT_ONCE = 2**21  # bytes of a layer's tangents at a time: they stay in the cache
+AT_MOST = 2**27  # bytes of a layer's tangents of one point: of more they come in parts
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,12 @@ def margins(network: nn.Module | Program, inputs: Any, *, module: str | None = N
 
 
 def _margins(program: Program, points: Tensor) -> Margins:
-    basis = program.row_space()
-    moving = program.before_bends(basis[None])
-    step = max(1, AT_ONCE // (8 * len(basis) * max(program.widths)))
-    parts = [_least(program, points[start : start + step], moving) for start in range(0, max(1, len(points)), step)]
-    distance, row = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
+    basis, widest = program.row_space(), max(program.widths)
+    most = max(1, AT_MOST // (8 * widest))  # tangents of one point
+    parts = [program.before_bends(some[None]) for some in basis.split(most)]
+    step = max(1, AT_ONCE // (8 * min(most, len(basis)) * widest))
+    found = [_least(program, points[start : start + step], parts) for start in range(0, max(1, len(points)), step)]
+    distance, row = (torch.cat(column).cpu().numpy() for column in zip(*found, strict=True))
     ends = np.cumsum(program.widths)
     layer = np.where(np.isfinite(distance), np.searchsorted(ends, row, side="right"), -1)
     places = np.array([program.bend(at).places for at in range(len(ends))])
@@ -55,15 +57,21 @@ def _margins(program: Program, points: Tensor) -> Margins:
     return Margins(distance, layer, neuron)
 
 
-def _least(program: Program, points: Tensor, moving: dict[int, Tensor]) -> tuple[Tensor, Tensor]:
+def _least(program: Program, points: Tensor, parts: list[dict[int, Tensor]]) -> tuple[Tensor, Tensor]:
+    """The least distance of each point and its row; the gradients come in ``parts``."""
+    slacks, squares = dict[int, Tensor](), dict[int, Tensor]()
+    for moving in parts:
+        for at, x, state, dx in program.run(points, moving, to_the_end=False):
+            bend = program.bend(at)
+            assert dx is not None
+            if isinstance(bend, Relu):
+                slacks[at], some = flat(x.abs()), flat(dx.square().sum(1))
+            else:
+                slacks[at], some = bend.rows(x, state), bend.rows(dx, state[:, None], 2).square().sum(1)
+            squares[at] = squares[at] + some if at in squares else some
     found, longest = [], torch.zeros(1, 1, dtype=torch.float64, device=points.device)
-    for at, x, state, dx in program.run(points, moving, to_the_end=False):
-        bend = program.bend(at)
-        assert dx is not None
-        if isinstance(bend, Relu):
-            slack, size = flat(x.abs()), flat(dx.square().sum(1).sqrt())
-        else:
-            slack, size = bend.rows(x, state), bend.rows(dx, state[:, None], 2).square().sum(1).sqrt()
+    for at, slack in slacks.items():
+        size = squares[at].sqrt()
         longest = torch.maximum(longest, size.amax(dim=1, keepdim=True))
-        found.append(torch.where(size > ZERO * longest, slack / size, torch.inf))
+        found.append(torch.where(size > zero_share(at) * longest, slack / size, torch.inf))
     return torch.cat(found, dim=1).min(dim=1)

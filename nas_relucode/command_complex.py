@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import zipfile
 from collections.abc import Callable
@@ -18,8 +19,12 @@ from tqdm import tqdm
 from nas_relucode.complexes import Complex, complex_of
 from nas_relucode.errors import InputError
 
+LARGEST = 1e100  # a weight whose square still is a number
+
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
+    # argparse takes -1e-3 for an option otherwise
+    command._negative_number_matcher = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
     command.add_argument(
         "model",
         metavar="MODEL",
@@ -35,6 +40,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, network_of: Callable[[str, str | None], nn.Module]) -> int:
     network = from_npz(Path(options.model)) if options.model.endswith(".npz") else None
+    if network is not None and options.weights:
+        raise InputError(f"{options.model} holds its own weights. Leave out --weights.")
     network = network_of(options.model, options.weights) if network is None else network
     shape = options.shape or [_features(network, options.model)]
     if any(size < 1 for size in shape):
@@ -98,6 +105,7 @@ def from_npz(path: Path) -> nn.Module:
         right = (
             all(part.dtype.kind in "fiu" for part in (weight, bias))
             and weight.ndim == 2
+            and min(weight.shape) > 0
             and bias.shape == weight.shape[:1]
             and (features is None or weight.shape[1] == features)
         )
@@ -107,6 +115,8 @@ def from_npz(path: Path) -> nn.Module:
                 f"{path}: W{number} must be (outputs, {features or 'features'}) and b{number} (outputs,), numbers. "
                 f"It holds {shapes}."
             )
+        if max(np.abs(weight).max(), np.abs(bias).max()) > LARGEST:
+            raise InputError(f"{path}: W{number} or b{number} has values beyond {LARGEST:g}. Scale the layer.")
         features = len(weight)
         layer = nn.Linear(weight.shape[1], features, dtype=torch.float64)
         layer.load_state_dict({"weight": torch.as_tensor(weight), "bias": torch.as_tensor(bias)})

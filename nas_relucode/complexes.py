@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from nas_relucode.adjacency import components
+from nas_relucode.cells import Cells, find_cells
 from nas_relucode.codes import Codes, pack
 from nas_relucode.errors import InputError, SolverError
 from nas_relucode.facet_search import FacetSearch
@@ -56,16 +57,24 @@ class Complex:
 
     @cached_property
     def adjacent_pairs(self) -> np.ndarray:
-        """Cells one bit apart: int64, (pairs, 2). What Lemma 1 takes for facet neighbours."""
-        found = pairs_within(self.codes, 1)
-        pairs = np.stack([found.first, found.second], axis=1)[found.distance == 1]
+        """Cells one bit apart: int64, (pairs, 2). What Lemma 1 takes for facet neighbours.
+
+        Where pooling cuts the cells of one code in parts, a cell is named by its first part.
+        """
+        found = pairs_within(self._by_code.codes, 1)
+        pairs = self._by_code.first[np.stack([found.first, found.second], axis=1)[found.distance == 1]]
         return pairs[np.lexsort(pairs.T[::-1])]
+
+    @cached_property
+    def _by_code(self) -> Cells:
+        return find_cells(self.codes)
 
     @cached_property
     def phantom_pairs(self) -> np.ndarray:
         """Cells one bit apart that share no facet: int64, (pairs, 2)."""
         size = len(self)
-        one, other = (pairs @ [size, 1] for pairs in (self.adjacent_pairs, self.facet_neighbours))
+        whole = np.sort(self._by_code.first[self._by_code.cell_of[self.facet_neighbours]], axis=1)
+        one, other = (pairs @ [size, 1] for pairs in (self.adjacent_pairs, whole))
         return self.adjacent_pairs[~np.isin(one, other)]
 
     @cached_property
@@ -157,8 +166,8 @@ def complex_of(
     found = _result(search)
     if found.complete and found.facet_counts.sum() != 2 * len(found.facet_neighbours):
         raise SolverError(
-            f"{len(found):,} cells have {found.facet_counts.sum():,} facets, not twice the {len(found.facet_neighbours):,} "
-            "pairs that share one: rounding hides some. Try another tolerance, a box, or inputs at another scale."
+            f"{len(found):,} cells have {found.facet_counts.sum():,} facets, not twice the "
+            f"{len(found.facet_neighbours):,} pairs that share one: rounding hides some. Try another tolerance."
         )
     return found
 

@@ -10,11 +10,18 @@ from nas_relucode.operations import Bend
 from nas_relucode.programs import Program
 
 ZERO = 1e-12  # of the longest row of its layer and those before it: a row that is shorter is taken for zero
+ZERO_AT_FIRST = 1e-14  # the same for the first layer, whose rows are hardly rounded
 
 
 def nonzero_rows(norms: np.ndarray, widths: list[int]) -> np.ndarray:
     """Which rows are longer than rounding leaves of a row of zeros: bool, as ``norms`` (..., rows)."""
-    return np.asarray(norms > ZERO * largest_so_far(norms, widths))
+    share = np.repeat([zero_share(at) for at in range(len(widths))], widths)
+    return np.asarray(norms > share * largest_so_far(norms, widths))
+
+
+def zero_share(at: int) -> float:
+    """Of the longest row so far, what is nothing in layer ``at``."""
+    return ZERO if at else ZERO_AT_FIRST
 
 
 def largest_so_far(values: np.ndarray, widths: list[int]) -> np.ndarray:
@@ -46,7 +53,7 @@ def states_behind(
         nonlocal largest
         assert dx is not None
         largest = torch.maximum(largest, dx.flatten(1).abs().amax(dim=1))
-        found.append(bend.across(states[number], tied[number], dx[:, 0], ZERO * largest))
+        found.append(bend.across(states[number], tied[number], dx[:, 0], zero_share(number) * largest))
         return found[-1]
 
     for _ in program.run(points, directions[:, None], decide, to_the_end=False):

@@ -101,6 +101,8 @@ def _geometry(of: Evidence) -> Geometry:
 
 def _margins(of: Evidence, *, right: bool) -> np.ndarray:
     found = _geometry(of)
+    if found.correct is None:
+        return np.empty(0)
     chosen = found.margins[found.correct == right]
     return chosen[np.isfinite(chosen)]
 

@@ -16,6 +16,7 @@ from nas_relucode.cells import Cells, find_cells
 from nas_relucode.codes import pack
 from nas_relucode.errors import InputError
 from nas_relucode.hamming import distance_blocks
+from nas_relucode.network_state import untouched
 from nas_relucode.operations import Relu
 from nas_relucode.polyhedra import Polyhedron, polyhedron
 from nas_relucode.programs import Program, read_program
@@ -24,6 +25,7 @@ from nas_relucode.solvers import recession_direction
 SAMPLES = 1_000  # whose margins are taken, and whose predictions are compared
 CELLS = 20  # whose facets are counted, and whose rays are followed
 PAIRS = 10_000  # that are audited
+MOST = 2**28  # bytes of the rows of a cell
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Geometry:
     program: Program
     points: Tensor  # float64, (samples, *shape): inputs of the program
     labels: np.ndarray | None  # int64, (samples,)
+    predicted: np.ndarray | None  # int64, (samples,): of the first 1,000; None if no two or more scores come out
 
     @property
     def some(self) -> Tensor:
@@ -44,21 +47,19 @@ class Geometry:
         return margins(self.program, self.some).distance
 
     @cached_property
-    def predicted(self) -> np.ndarray:
-        """int64, (samples,): the class of the first 1,000 samples with the largest output."""
-        if self.program.opaque is not None:
-            raise InputError(f"the outputs come behind {self.program.opaque.name}; which class is largest isn't known.")
-        outputs = []
-        for part in self.some.split(256):
-            *_, (_, output, _, _) = self.program.run(part)
-            outputs.append(output.flatten(1).argmax(dim=1))
-        return np.asarray(torch.cat(outputs).cpu().numpy())
+    def correct(self) -> np.ndarray | None:
+        """bool, (samples,): of the first 1,000 samples; None without labels or class scores."""
+        if self.labels is None or self.predicted is None:
+            return None
+        return np.asarray(self.predicted == self.labels[:SAMPLES])
 
     @cached_property
-    def correct(self) -> np.ndarray:
-        """bool, (samples,): of the first 1,000 samples."""
-        assert self.labels is not None
-        return np.asarray(self.predicted == self.labels[:SAMPLES])
+    def gives_scores(self) -> bool:
+        """The program's outputs are the network's class scores, not something in its middle."""
+        if self.predicted is None or self.program.opaque is not None:
+            return False
+        *_, (_, outputs, _, _) = self.program.run(self.points[:100])
+        return outputs.ndim == 2 and np.array_equal(outputs.argmax(dim=1).cpu().numpy(), self.predicted[:100])
 
     @cached_property
     def audit(self) -> Audit:
@@ -80,7 +81,7 @@ class Geometry:
         """float64, (cells,): of `polyhedra`, by how much a unit of length along a ray of the cell adds to the lead of
         the class that wins there over the next; NaN for a bounded cell.
         """
-        return np.array([confidence_growth(cell) for cell in self.polyhedra])
+        return np.array([confidence_growth(cell) for cell in self.polyhedra if self.gives_scores])
 
     @cached_property
     def _cells(self) -> Cells:
@@ -96,6 +97,8 @@ class Geometry:
         """int64, (samples,): of the first 1,000 samples, the Hamming distance to the nearest cell in which one of them
         is predicted to be of another class; empty if all are of one.
         """
+        if self.predicted is None:
+            return np.empty(0, np.int64)
         cells, predicted = self._cells, self.predicted
         classes = np.unique(predicted, return_inverse=True)[1]
         if classes.max(initial=0) == 0:
@@ -112,9 +115,31 @@ class Geometry:
 
 
 def read_geometry(network: nn.Module, inputs: Any, labels: Any = None, *, module: str | None = None) -> Geometry:
-    """Reads a network for the geometric indices; ``module`` takes them in the space of that module's inputs."""
+    """Reads a network for the geometric indices; ``module`` takes them in the space of that module's inputs.
+
+    Raises InputError as `read_program`, and where the rows of a cell would not fit into 256 MiB.
+    """
     program = read_program(network, inputs, module=module)
-    return Geometry(program, program.example, None if labels is None else np.asarray(labels).astype(np.int64))
+    rows = sum(program.widths)
+    if 8 * rows * program.features > MOST:
+        raise InputError(
+            f"a cell has {rows:,} rows of {program.features:,} features, too many for the indices of polyhedra. "
+            "Take them of a module of the network, of its head say: module='head'."
+        )
+    labels = None if labels is None else np.asarray(torch.as_tensor(labels).cpu()).astype(np.int64)
+    return Geometry(program, program.example, labels, _predicted(network, torch.as_tensor(inputs)[:SAMPLES]))
+
+
+def _predicted(network: nn.Module, inputs: Tensor) -> np.ndarray | None:
+    """The class with the largest of a row of two or more outputs: int64, (samples,)."""
+    as_before = untouched(network)
+    outputs = []
+    for part in inputs.split(256):
+        with as_before:
+            outputs.append(network(part.to(as_before.device)))
+    if not all(isinstance(part, Tensor) and part.ndim == 2 and part.shape[1] > 1 for part in outputs):
+        return None
+    return np.asarray(torch.cat(outputs).argmax(dim=1).cpu().numpy())
 
 
 def confidence_growth(cell: Polyhedron) -> float:

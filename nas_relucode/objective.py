@@ -14,7 +14,7 @@ from torch import nn
 
 from nas_relucode.capturing import capture
 from nas_relucode.data import ImageData
-from nas_relucode.errors import InputError, NonFiniteError, unknown
+from nas_relucode.errors import InputError, NonFiniteError, SolverError, unknown
 from nas_relucode.files import write_atomically
 from nas_relucode.indices import INDICES
 from nas_relucode.networks import Network, build_network, parse_head
@@ -164,7 +164,7 @@ class Objective:
     def _slices(self, network: nn.Module, name: str) -> list[str]:
         """Draws the slice through the first samples of three classes, and the neighbourhood of the first.
 
-        The names of the files; a slice with too many cells is left out.
+        The names of the files; what can't be drawn is left out: too many cells, samples that span no plane.
         """
         assert self.slices is not None
         data = self.data.train
@@ -174,16 +174,20 @@ class Objective:
         classes = [str(name) for name in self.data.classes]
         labels = [classes[int(data.labels[number])] for number in chosen]
         inputs = data.inputs[chosen]
-        found = {
-            f"{name}.png": slice_through(network, inputs, module=self.module, max_cells=MOST_CELLS),
-            f"{name}_near.png": neighbourhood(network, inputs[:1], module=self.module, max_cells=MOST_CELLS),
-        }
-        self.slices.mkdir(parents=True, exist_ok=True)
-        for file, part in found.items():
-            if part.complex.complete:
+        drawn = []
+        for file, draw, given in (
+            (f"{name}.png", slice_through, inputs),
+            (f"{name}_near.png", neighbourhood, inputs[:1]),
+        ):
+            try:
+                part = draw(network, given, module=self.module, max_cells=MOST_CELLS)
                 figure = slice_figure(part, classes=classes, labels=labels)
-                write_atomically(self.slices / file, lambda path: figure.savefig(path, dpi=100, format="png"))  # noqa: B023
-        return [file for file, part in found.items() if part.complex.complete]
+            except (InputError, SolverError):  # equal samples, a border in one direction only, too many cells
+                continue
+            self.slices.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.slices / file, lambda path: figure.savefig(path, dpi=100, format="png"))  # noqa: B023
+            drawn.append(file)
+        return drawn
 
     def _point(self, network: nn.Module, epoch: Epoch) -> dict[str, Any]:
         """One point of the curve over the epochs."""

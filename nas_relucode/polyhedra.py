@@ -143,7 +143,7 @@ class Polyhedron:
 
     @cached_property
     def _ball(self) -> tuple[np.ndarray, float]:
-        return solvers.chebyshev(self.weight, self.bias)
+        return solvers.chebyshev(*self._unit)
 
     @property
     def inradius(self) -> float:
@@ -161,7 +161,7 @@ class Polyhedron:
 
     @cached_property
     def bounded(self) -> bool:
-        return solvers.is_bounded(self.weight)
+        return solvers.is_bounded(self._unit[0])
 
     @cached_property
     def inside(self) -> np.ndarray:
@@ -176,7 +176,7 @@ class Polyhedron:
     def facets(self, *, threads: int | None = None) -> Facets:
         """The rows that are not redundant, one for each facet, each with a point of the facet's relative interior."""
         rows = np.flatnonzero(self._nonzero)
-        found = find_facets(self.weight[rows], self.bias[rows], self.inside, threads=threads)
+        found = find_facets(*self._unit, self.inside, threads=threads)
         facet_of = np.full(self.rows, -1)
         facet_of[rows] = found.facet_of
         return Facets(rows[found.rows], facet_of, found.points)
@@ -201,19 +201,26 @@ class Polyhedron:
 
     def vertices(self) -> np.ndarray:
         """float64, (vertices, features); InputError in more than 8 dimensions."""
-        return solvers.vertices(self.weight, self.bias, self.inside)
+        return solvers.vertices(*self._unit, self.inside)
 
     def volume(self) -> float:
         """inf if unbounded; InputError in more than 8 dimensions."""
-        return solvers.volume(self.weight, self.bias, self.inside)
+        return solvers.volume(*self._unit, self.inside)
 
     def random_points(self, count: int, *, seed: int = 0) -> np.ndarray:
         """Points of the interior by hit-and-run: float64, (count, features)."""
-        return solvers.random_inside(self.weight, self.bias, self.inside, count, seed)
+        return solvers.random_inside(*self._unit, self.inside, count, seed)
 
     @cached_property
     def _nonzero(self) -> np.ndarray:
         return nonzero_rows(np.linalg.norm(self.weight, axis=1), self.program.widths)
+
+    @cached_property
+    def _unit(self) -> tuple[np.ndarray, np.ndarray]:
+        """Weight and bias of the rows that are not zero, each of length 1: layers may differ by many magnitudes."""
+        weight = self.weight[self._nonzero]
+        norms = np.linalg.norm(weight, axis=1)
+        return weight / norms[:, None], self.bias[self._nonzero] / norms
 
     @property
     def _bends(self) -> list[Bend]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from nas_relucode.errors import InputError, NonFiniteError
 from nas_relucode.network_state import untouched
 from nas_relucode.operations import Bend, flat
-from nas_relucode.recording import SAMPLES, Ref, Step, bend_inputs, leaves, record, refs
+from nas_relucode.recording import SAMPLES, Ref, Step, bend_inputs, forward_errors, leaves, record, refs
 from nas_relucode.relus import unwrapped
 
 BATCH = 256  # samples of a forward pass that leads to a module
@@ -40,7 +40,9 @@ class Program:
         if blind is not None:
             raise _unreadable(blind)
         if not self.bends:
-            raise InputError("the network has no ReLU before its output, so it has one cell. Give one with ReLUs.")
+            raise InputError(
+                "no ReLU was found before the network's output, so there are no cells. Give a network with ReLUs."
+            )
         self._all = self._needed([*self.bends, output])
         self.opaque = next((steps[number] for number in self._all if steps[number].tangent is None), None)
         self.layers = [steps[number].name for number in self.bends]
@@ -176,12 +178,17 @@ def read_program(network: nn.Module, example: Any, *, module: str | None = None)
     Raises InputError, naming the module, where a ReLU lies behind an operation that is not among them, where samples
     do not come first or depend on each other, and where the forward pass is another for other inputs.
     """
+    with torch.inference_mode(False):
+        return _read(network, example, module)
+
+
+def _read(network: nn.Module, example: Any, module: str | None) -> Program:
     inner = _copied(network)
     inputs = torch.as_tensor(example, dtype=torch.float64).detach()
     if inputs.ndim < 2 or len(inputs) == 0:
         raise InputError(f"the example has shape {tuple(inputs.shape)}. Give at least one input, samples first.")
     as_before = untouched(inner)
-    inputs = inputs.to(as_before.device)
+    inputs = inputs.to(as_before.device).clone()  # a forward pass may overwrite it
     if not torch.isfinite(inputs).all():
         raise NonFiniteError("the example is NaN or infinite somewhere. Give finite inputs.")
     if module is not None:
@@ -218,10 +225,10 @@ def _inputs_of(network: nn.Module, name: str, inputs: Tensor, as_before: Any) ->
         raise InputError(f"there is no module {name!r}. Known: {', '.join(sorted(key for key in modules if key))}.")
     found: list[Any] = []
     handle = modules[name].register_forward_pre_hook(
-        lambda _, args, options: found.append((*args, *options.values())), with_kwargs=True
+        lambda _, args, options: found.append(_kept((*args, *options.values()))), with_kwargs=True
     )
     parts = inputs.split(BATCH)
-    with as_before:
+    with as_before, forward_errors(network, inputs):
         for part in parts:
             network(part)
     handle.remove()
@@ -229,7 +236,12 @@ def _inputs_of(network: nn.Module, name: str, inputs: Tensor, as_before: Any) ->
         raise InputError(f"module {name!r} is not called once in a forward pass. Name another.")
     if any(len(given) != 1 or not isinstance(given[0], Tensor) for given in found):
         raise InputError(f"module {name!r} takes more than one tensor. Name one that takes one.")
-    return modules[name], torch.cat([given[0].detach() for given in found])
+    return modules[name], torch.cat([given[0] for given in found])
+
+
+def _kept(given: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What a module is given, as it is now: it may be overwritten later."""
+    return tuple(part.detach().clone() if isinstance(part, Tensor) else part for part in given)
 
 
 def _unreadable(step: Step) -> InputError:
@@ -247,7 +259,7 @@ def _check(program: Program, network: nn.Module, inputs: Tensor) -> None:
     noise = torch.randn((2, *inputs.shape[1:]), generator=generator, dtype=torch.float64)
     scale = inputs.abs().amax().clamp(min=1)
     points = torch.cat([inputs[:2], inputs[:1] + 0.5 * scale * noise.to(inputs.device)])
-    again, output = bend_inputs(network, points)
+    again, output = bend_inputs(network, points.clone())
     found = [x for _, x, _, _ in program.run(points, to_the_end=program.opaque is None)]
     if program.opaque is None:
         again.append(output)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -68,8 +69,22 @@ def _seen(network: nn.Module, inputs: Tensor, mode: _Recorder | _Values) -> Any:
     with ReluCalls(network).told_to(mode.name_layer) as seen:
         assert isinstance(seen, SeenPass)
         mode.seen = seen
-        with mode:
+        with forward_errors(network, inputs), mode:
             return network(inputs)
+
+
+@contextmanager
+def forward_errors(network: nn.Module, inputs: Tensor) -> Iterator[None]:
+    """What a forward pass raises of itself, as an InputError that says for which input."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        raise InputError(
+            f"{type(network).__name__} failed on an input of shape {tuple(inputs.shape[1:])} in float64 "
+            f"({type(error).__name__}: {str(error).splitlines()[0]}). Check the shape, and casts in its forward pass."
+        ) from error
 
 
 class _Pass(TorchDispatchMode):

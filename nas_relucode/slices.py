@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from nas_relucode.complexes import Complex, Plane, complex_of
+from nas_relucode.crossing import nonzero_rows
 from nas_relucode.errors import InputError
 from nas_relucode.polyhedra import polyhedron
 from nas_relucode.programs import Program, read_program
@@ -81,13 +82,15 @@ def neighbourhood(
     """
     cell = polyhedron(network, sample, module=module)
     norms = np.linalg.norm(cell.weight, axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        distance = np.where(norms > 0, cell.slack / norms, np.inf)
-    order = np.argsort(distance)
+    nonzero = nonzero_rows(norms, cell.program.widths)
+    distance = np.where(nonzero, cell.slack / np.where(nonzero, norms, 1), np.inf)
+    order = np.argsort(distance)[: nonzero.sum()]
+    if len(order) == 0:
+        raise InputError("the cell of this sample has no border: there is no plane to show it in.")
     first = cell.weight[order[0]] / norms[order[0]]
     for row in order[1:]:
         second = cell.weight[row] - (cell.weight[row] @ first) * first
-        if np.isfinite(distance[row]) and np.linalg.norm(second) > 1e-6 * norms[row]:
+        if np.linalg.norm(second) > 1e-6 * norms[row]:
             plane = Plane(cell.point, np.stack([first, second / np.linalg.norm(second)]))
             reach = max(2 * float(distance[row]), float(distance[order[:20]].max())) if reach is None else reach
             found = complex_of(cell.program, box=(-reach, reach), plane=plane, max_cells=max_cells)

@@ -108,3 +108,16 @@ def test_the_widest_place_on_a_line_is_found():
     assert room == pytest.approx(0.5)
     _, room = widest_on(square, np.ones(4), np.array([1.0, 0.0]), -3.0)
     assert room == pytest.approx(-2.0)  # outside
+
+
+@pytest.mark.parametrize("size", [1e-4, 1e-8, 1e-11])
+def test_a_border_far_away_makes_no_phantoms(size):
+    weights, _ = oracle("A")
+    points = 6 * torch.rand((4000, 2), generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 3
+    counts = audit(perceptron(weights), points).counts
+    (first, bias), (second, offset), last = weights
+    far = (np.concatenate([first, [[size, 0.0]]]), np.append(bias, -1.0))
+    found = audit(perceptron([far, (np.column_stack([second, np.zeros(len(second))]), offset), last]), points).counts
+    assert found == counts
+    assert counts["programme"] > 0
+    assert counts["phantom"] > 0

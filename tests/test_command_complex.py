@@ -90,4 +90,14 @@ def test_bad_options_are_refused(tmp_path, capsys):
     assert "no inside" in refused(capsys, "complex", model, "--box", "1", "-1")
     assert "at most 0" in refused(capsys, "complex", model, "--max-cells", "0")
     assert "there is no" in refused(capsys, "complex", str(tmp_path / "none.npz"))
+    assert "Leave out --weights" in refused(capsys, "complex", model, "--weights", "some.pt")
+    assert "no folder" in refused(capsys, "complex", model, "--state", str(tmp_path / "none" / "state.npz"))
+    assert "failed on an input of shape (3,)" in refused(capsys, "complex", model, "--shape", "3")
     assert "--shape" in refused(capsys, "complex", "torch.nn:ReLU")
+
+
+def test_a_box_may_be_written_with_exponents(capsys):
+    oracle("A")
+    code, out, _ = run(capsys, ORACLES / "A.npz", "--box", "-1e-0", "1e0", "-f", "json")
+    assert code == 0
+    assert json.loads(out)["cells"] == 225

@@ -13,6 +13,7 @@ from rational_complex import rational_complex
 from torch import nn
 
 from nas_relucode import InputError, Plane, capture, complex_of, polyhedron, read_program
+from nas_relucode.facet_search import FacetSearch
 
 
 def as_strings(found):
@@ -169,11 +170,41 @@ def test_the_codes_behind_the_facets_of_degenerate_cells_are_right(weights, seed
     assert behind == {a if b == name else b for a, b in expected.neighbours if name in (a, b)}
 
 
-def test_the_scale_of_the_inputs_does_not_matter():
+@pytest.mark.parametrize("scale", [1e-8, 1e-3, 1e3, 1e8])
+def test_the_scale_of_the_inputs_does_not_matter(scale):
     weights, truth = oracle("A")
-    for factor in (1e-6, 1e6):
-        scaled = [(weights[0][0] / factor, weights[0][1]), *weights[1:]]
-        assert len(complex_of(perceptron(scaled), 2)) == truth["whole_space"]["cells"]
+    found = complex_of(perceptron([(weights[0][0] * scale, weights[0][1]), *weights[1:]]), 2)
+    assert len(found) == truth["whole_space"]["cells"]
+    assert found.facet_counts.sum() == truth["whole_space"]["total_facets"]
+    assert len(found.phantom_pairs) == truth["whole_space"]["hamming1_not_adjacent"]
+
+
+@pytest.mark.parametrize("bias", [1.0, 1e-2, 1e-5])
+def test_small_biases_make_no_cells_beside_the_true_ones(bias):
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        weights = [
+            (rng.standard_normal((b, a)), bias * rng.standard_normal(b)) for a, b in itertools.pairwise((2, 8, 8, 1))
+        ]
+        corners, sides, cells = complex_of(perceptron(weights), 2).f_vector
+        assert corners - sides + cells == 1
+
+
+def test_a_small_neuron_of_the_first_layer_counts():
+    weights = [(np.array([[1, 0], [0, 1e-12]]), np.array([0.3, 0.2e-12])), (np.ones((1, 2)), np.zeros(1))]
+    assert len(complex_of(perceptron(weights), 2)) == 4
+
+
+def test_parts_of_a_cell_that_pooling_makes_are_no_phantoms():
+    torch.manual_seed(0)
+    layers = [nn.Linear(2, 16), nn.Unflatten(1, (1, 4, 4)), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4, 6), nn.ReLU()]
+    found = complex_of(nn.Sequential(*layers, nn.Linear(6, 2)), 2)
+    codes = np.unique(found.codes.bits(), axis=0)
+    assert len(codes) < len(found)
+    assert len(found.adjacent_pairs) == ((codes[:, None] != codes).sum(axis=2) == 1).sum() / 2
+    joined = {frozenset(map(tuple, found.codes.bits()[pair])) for pair in found.facet_neighbours}
+    near = {frozenset(map(tuple, found.codes.bits()[pair])) for pair in found.adjacent_pairs}
+    assert len(found.phantom_pairs) == len(near - joined)
 
 
 def test_a_plane_in_a_larger_space_shows_the_cells_that_it_crosses():
@@ -232,6 +263,45 @@ def test_a_stopped_search_goes_on(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         complex_of(perceptron(weights), 2, state=file, progress=stop)
     assert complex_of(perceptron(weights), 2, state=file).summary() == complex_of(perceptron(weights), 2).summary()
+
+
+def test_a_search_that_is_stopped_within_a_batch_goes_on_right(tmp_path, monkeypatch):
+    weights, _ = oracle("A")
+    network, file = perceptron(weights), tmp_path / "state.npz"
+    expected = complex_of(network, 2).summary()
+    monkeypatch.setattr("nas_relucode.complexes.AT_ONCE", 20)
+    for place in ("facets_of", "behind", "settle", "add", "ends_of"):
+        for calls in (2, 5):
+            file.unlink(missing_ok=True)
+            with monkeypatch.context() as patch:
+                patch.setattr(FacetSearch, place, stopping(getattr(FacetSearch, place), calls))
+                with pytest.raises(KeyboardInterrupt):
+                    complex_of(network, 2, state=file)
+            assert complex_of(network, 2, state=file).summary() == expected
+
+
+def stopping(method, calls):
+    count = 0
+
+    def stopped(*arguments):
+        nonlocal count
+        count += 1
+        result = method(*arguments)
+        if count > calls:
+            raise KeyboardInterrupt
+        return result
+
+    return stopped
+
+
+def test_a_network_that_differs_where_no_point_was_taken_is_another(tmp_path):
+    def network(k):
+        last = (np.ones((1, 1)), np.zeros(1))
+        return perceptron([(np.eye(2), np.full(2, -10.0)), (np.array([[k, 1.0]]), np.array([-1.0])), last])
+
+    complex_of(network(1.0), 2, state=tmp_path / "state.npz")
+    with pytest.raises(InputError, match="another network"):
+        complex_of(network(-1.0), 2, state=tmp_path / "state.npz")
 
 
 def test_the_state_of_another_network_or_a_damaged_one_is_refused(tmp_path):

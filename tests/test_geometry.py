@@ -133,6 +133,38 @@ def test_an_iterator_cannot_be_read_twice():
         score(quadrants(), iter([torch.randn(4, 2, dtype=torch.float64)]), indices=["phantom_fraction"])
 
 
+def test_without_class_scores_no_sample_is_right_or_wrong():
+    network = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 1))
+    data = Split(torch.randn(40, 4), torch.arange(40) % 2)
+    found = score(network, data, geometry=True).joint
+    undefined = [name for name in GEOMETRIC if name.startswith("margin")] + [
+        "other_class_distance",
+        "confidence_growth",
+    ]
+    assert all(math.isnan(found[name]) for name in undefined)
+    assert found["facet_count"] > 0
+
+
+def test_samples_are_right_by_the_whole_networks_scores_also_for_a_module():
+    torch.manual_seed(0)
+    first = nn.Sequential(nn.Linear(4, 6), nn.ReLU())
+    network = nn.Sequential(first, nn.Linear(6, 3)).double()
+    inputs = torch.randn(60, 4, dtype=torch.float64)
+    with torch.no_grad():
+        predicted = network(inputs).argmax(dim=1).numpy()
+    found = read_geometry(network, inputs, predicted, module="0")
+    assert found.correct.all()
+    assert not found.gives_scores
+    assert read_geometry(network, inputs).gives_scores
+
+
+def test_cells_with_too_many_rows_are_refused_before_they_take_hours():
+    network = build_network("64-32", (3, 32, 32), 10, backbone="vgg16", width=0.125)
+    with pytest.raises(InputError, match="module='head'"):
+        read_geometry(network, torch.rand(2, 3, 32, 32))
+    assert read_geometry(network, torch.rand(2, 3, 32, 32), module="head").program.layers == ["1", "3"]
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_polyhedra_on_a_gpu_are_those_of_the_cpu():

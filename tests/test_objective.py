@@ -23,6 +23,7 @@ from nas_relucode import (
     load_data,
     score,
     train,
+    write_report,
 )
 from nas_relucode.objective import ATTRIBUTE
 from nas_relucode.search_space import Interval
@@ -362,3 +363,29 @@ def test_values_are_finite_floats_for_every_objective_there_is(data: ImageData):
     values = make(data, objectives=["accuracy", *DEFINED])(fixed("4-4"))
     assert len(values) == 1 + len(DEFINED)
     assert all(math.isfinite(value) for value in values)
+
+
+def test_slices_are_drawn_for_the_first_seed_and_what_cannot_be_drawn_is_left_out(data: ImageData, tmp_path: Any):
+    space = SearchSpace(heads=("8", "1"), learning_rates=(0.1,))
+    objective = make(data, space, slices=tmp_path / "slices", seeds=[3, 4], geometry=True)
+    study = run_once(objective, "8", seed=3)
+    found = study.trials[0].user_attrs[ATTRIBUTE]
+    assert found["slices"] == ["trial_0.png", "trial_0_near.png"]
+    assert sorted(path.name for path in (tmp_path / "slices").iterdir()) == found["slices"]
+    assert "slices" not in run_once(objective, "8", seed=4).trials[0].user_attrs[ATTRIBUTE]
+    alone = run_once(objective, "1", seed=3).trials[0].user_attrs[ATTRIBUTE]["slices"]
+    assert "trial_0_near.png" not in alone  # one neuron, one direction
+    assert found["joint"]["margin_mean_correct"] > 0
+    json.dumps(found, allow_nan=True)
+
+
+def test_the_report_shows_the_slices_that_were_drawn(data: ImageData, tmp_path: Any):
+    space = SearchSpace(heads=("8",), learning_rates=(0.1,))
+    study = run_once(make(data, space, slices=tmp_path / "slices"), "8")
+    write_report(study, tmp_path)
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert page.count("data:image/png;base64,") == 2
+    assert "8 @ 0.1, seed 0, trial 0" in page
+    (tmp_path / "slices" / "trial_0.png").unlink()
+    write_report(study, tmp_path)
+    assert (tmp_path / "report.html").read_text("utf-8").count("data:image/png;base64,") == 1

@@ -527,3 +527,20 @@ def test_networks_of_functions_have_cells():
     network = Function(lambda x: F.relu(x @ torch.tensor([[1.0], [-1.0]], dtype=x.dtype) + 1))
     cell = polyhedron(network, [2.0, 5.0])
     assert (cell.weight.tolist(), cell.bias.tolist(), cell.closed.tolist()) == ([[-1, 1]], [-1], [True])
+
+
+def test_layers_may_differ_by_many_magnitudes():
+    triangle = ([[1, 0], [0, 1], [-1, -1]], [1, 1, 1])
+    network = with_weights(triangle, ([[1e14, 2e14, 3e14], [1e14, -2e14, 3e14]], [1, 1]))
+    cell = polyhedron(network, [0.1, 0.05])
+    assert cell.bounded
+    assert np.isfinite(cell.inradius)
+    small = with_weights(([[1, 0], [0, 1e-12]], [0.3, 0.2e-12]))
+    assert margins(small, [[5.0, 0.0]]).distance == pytest.approx([0.2])
+
+
+def test_margins_of_wide_layers_come_in_parts(monkeypatch):
+    network, points = mlp(20, 6, 9, 3), points_of(20, count=5)
+    together = margins(network, points).distance
+    monkeypatch.setattr("nas_relucode.borders.AT_MOST", 8 * 9 * 2)
+    assert margins(network, points).distance == pytest.approx(together, rel=1e-12)

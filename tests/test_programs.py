@@ -179,7 +179,7 @@ def test_a_softmax_at_the_end_leaves_the_cells():
 
 def test_networks_without_a_relu_are_refused():
     for network in (nn.Linear(3, 3), nn.Sequential(nn.Linear(3, 3), nn.Tanh()), nn.Identity()):
-        with pytest.raises(InputError, match="no ReLU before its output, so it has one cell"):
+        with pytest.raises(InputError, match="no ReLU was found before"):
             read_program(network, torch.ones(1, 3))
 
 
@@ -273,3 +273,48 @@ def test_sequences_go_through_linear_layers():
         nn.Linear(4, 5), nn.ReLU(), Function(lambda x: x.mT), nn.Linear(3, 2), nn.ReLU(), nn.Flatten()
     )
     check_network(network, 3, 4)
+
+
+def test_a_module_is_read_at_what_it_was_given_also_if_that_is_overwritten_later():
+    class Late(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.block = nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+
+        def forward(self, x):
+            y = self.stem(x)
+            z = self.block(y)
+            y += z
+            return y
+
+    torch.manual_seed(0)
+    network, x = Late().double(), torch.randn(3, 4, dtype=torch.float64)
+    with torch.no_grad():
+        given = network.stem(x)
+    assert torch.equal(read_program(network, x, module="block").example, given)
+
+
+def test_the_inputs_of_the_user_are_not_overwritten():
+    class Shift(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+
+        def forward(self, x):
+            return self.layer(x.sub_(0.5))
+
+    x = torch.zeros(2, 2, dtype=torch.float64)
+    for module in (None, "layer"):
+        read_program(Shift(), x, module=module)
+        assert (x == 0).all()
+
+
+def test_networks_are_read_in_inference_mode_too():
+    with torch.inference_mode():
+        program = read_program(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()), torch.rand(1, 1, 5, 5))
+    assert program.layers == ["1"]
+
+
+def test_what_the_forward_pass_raises_is_told_with_the_shape():
+    with pytest.raises(InputError, match=r"failed on an input of shape \(2,\) .*RuntimeError"):
+        read_program(nn.Sequential(nn.Linear(3, 4), nn.ReLU()), torch.zeros(1, 2))

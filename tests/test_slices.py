@@ -102,3 +102,12 @@ def test_what_cannot_be_drawn_is_refused():
         slice_figure(soft)
     with pytest.raises(InputError, match="coloured by"):
         slice_figure(soft, by="size")
+
+
+def test_zero_rows_do_not_span_a_neighbourhood():
+    weights, _ = oracle("U")
+    found = neighbourhood(perceptron(weights), [[0.1, 0.2]])
+    assert np.isfinite(found.reach)
+    assert len(found.complex) > 1
+    with pytest.raises(InputError, match="one direction only"):
+        neighbourhood(nn.Sequential(nn.Linear(3, 1), nn.ReLU()), torch.ones(1, 3))
