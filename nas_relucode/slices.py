@@ -15,6 +15,7 @@ from nas_relucode.errors import InputError
 from nas_relucode.polyhedra import polyhedron
 from nas_relucode.programs import Program, read_program
 
+AROUND = 30  # cells that make a neighbourhood
 MARGIN = 1.25  # the slice reaches this far, of the distance of the furthest sample from the middle
 
 
@@ -78,7 +79,7 @@ def neighbourhood(
 ) -> Slice:
     """The cells around one sample, in the plane of the steepest ways to the two borders of its cell that are nearest.
 
-    ``reach`` is half the side of the square; None: as far as the border that is twentieth in distance.
+    ``reach`` is half the side of the square; None: doubled until there are 30 cells or more, or it has grown 2000-fold.
     """
     cell = polyhedron(network, sample, module=module)
     norms = np.linalg.norm(cell.weight, axis=1)
@@ -92,9 +93,12 @@ def neighbourhood(
         second = cell.weight[row] - (cell.weight[row] @ first) * first
         if np.linalg.norm(second) > 1e-6 * norms[row]:
             plane = Plane(cell.point, np.stack([first, second / np.linalg.norm(second)]))
-            reach = max(2 * float(distance[row]), float(distance[order[:20]].max())) if reach is None else reach
-            found = complex_of(cell.program, box=(-reach, reach), plane=plane, max_cells=max_cells)
-            return Slice(found, plane, reach, np.zeros((1, 2)), _outputs(cell.program, plane, found))
+            sizes = [reach] if reach is not None else [float(distance[row]) * 2**power for power in range(1, 12)]
+            for size in sizes:
+                found = complex_of(cell.program, box=(-size, size), plane=plane, max_cells=max_cells)
+                if len(found) >= AROUND:
+                    break
+            return Slice(found, plane, size, np.zeros((1, 2)), _outputs(cell.program, plane, found))
     raise InputError("the cell of this sample has borders in one direction only: there is no plane to show them in.")
 
 
