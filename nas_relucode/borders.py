@@ -35,7 +35,7 @@ def margins(network: nn.Module | Program, inputs: Any, *, module: str | None = N
     array([0.5, 2.5])
 
     The gradients of all neurons are taken, in the space that the first layer spans: one pass of as many tangents as
-    the smaller of its inputs and outputs. Raises InputError as `read_program`.
+    the smaller of its inputs and outputs: minutes a point for a whole VGG16. Raises InputError as `read_program`.
     """
     if isinstance(network, Program):
         return _margins(network, network.points(inputs))
