@@ -37,6 +37,20 @@ def test_score_is_that_of_the_library(images: str, module: Callable[[str], str],
     assert set(found["layers"]) == {"2"}
 
 
+def test_indices_of_polyhedra_are_scored_by_name_and_by_module(
+    images: str, module: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+):
+    made = module(NETWORK.format(pixels=20, classes=3).replace("nn.Flatten()", "nn.Flatten(), nn.Tanh()"))
+    words = ["score", "--model", f"{made}:make", "--data", images, "--device", "cpu"]
+    assert "tanh" in refused(capsys, *words, "--indices", "facet_count", "margin_mean_correct")
+    network = module(NETWORK.format(pixels=20, classes=3).replace("nn.ReLU()", "nn.Sequential(nn.ReLU())"))
+    words[2] = f"{network}:make"
+    assert main([*words, "--indices", "facet_count", "margin_mean_correct", "--module", "2", "-f", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)["joint"]
+    assert found["facet_count"] == 6  # of an orthant: six neurons, in the space of what the ReLU is given
+    assert found["margin_mean_correct"] >= 0
+
+
 def test_score_prints_a_table_by_itself(images: str, module: Callable[[str], str], capsys: pytest.CaptureFixture[str]):
     model = module(NETWORK.format(pixels=20, classes=3))
     assert main(["score", "--model", f"{model}:make", "--data", images, "--device", "cpu"]) == 0
