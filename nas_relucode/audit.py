@@ -69,14 +69,13 @@ def audit(
     ``tolerance`` is relative to the largest value of a layer: what is nearer to 0 is on the border. Raises InputError
     as `read_program`.
     """
-    inputs = torch.as_tensor(inputs)
     if isinstance(network, Program):
         program, points = network, network.points(inputs)
     else:
         program = read_program(network, inputs, module=module)
         points = program.example
-    search = _Audit(program, points, tolerance)
-    cells = find_cells(pack(search.bits(points)))
+    search = _Audit(program, tolerance)
+    cells = find_cells(pack(program.bits(points)))
     found = pairs_within(cells.codes, 1)
     pairs = np.stack([found.first, found.second], axis=1)[found.distance == 1]
     if max_pairs is not None and len(pairs) > max_pairs:
@@ -85,11 +84,10 @@ def audit(
 
 
 class _Audit:
-    def __init__(self, program: Program, points: Tensor, tolerance: float) -> None:
+    def __init__(self, program: Program, tolerance: float) -> None:
         self.program, self.tolerance = program, tolerance
         self.bends = [program.bend(at) for at in range(len(program.bends))]
         self.pools = any(not isinstance(bend, Relu) for bend in self.bends)
-        self.scale = [1e-300] * len(self.bends)  # the largest value of each layer
 
     def values(self, points: Tensor) -> Tensor:
         """The pre-activations of all ReLUs: (points, neurons)."""
@@ -98,12 +96,6 @@ class _Audit:
             if isinstance(self.bends[at], Relu):
                 found.append(x.flatten(1))
         return torch.cat(found, dim=1)
-
-    def bits(self, points: Tensor) -> np.ndarray:
-        parts = []
-        for part in points.split(BATCH):
-            parts.append((self.values(part) > 0).cpu().numpy())
-        return np.concatenate(parts) if parts else np.empty((0, sum(self.program.widths)), bool)
 
     def decided(self, pairs: np.ndarray, witnesses: Tensor) -> tuple[np.ndarray, np.ndarray]:
         kinds = np.full(len(pairs), CERTIFICATES.index("undecided"))

@@ -13,9 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from nas_relucode.relus import Call, ReluCalls
+from nas_relucode.relus import Call, ReluCalls, Watching
 
 
 @dataclass(frozen=True)
@@ -45,16 +44,11 @@ def bending_calls(relus: ReluCalls, take: Callable[[Bend], None]) -> Iterator[No
         yield
 
 
-class _BendMode(TorchDispatchMode):
+class _BendMode(Watching):
     def __init__(self, take: Callable[[Bend], None]) -> None:
         super().__init__()
         self.take = take
         self.layer: str | None = None
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """torch's own default keeps the compiler out of each operation, which takes longer than a small operation."""
-        return False
 
     def name(self, call: Call) -> None:
         """Told while the operation runs, by `ReluCalls`, whose mode stands below this one."""

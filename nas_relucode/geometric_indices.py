@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -10,48 +11,44 @@ from nas_relucode.evidence import Evidence
 from nas_relucode.geometry import Geometry
 
 
-def margin_mean_correct(of: Evidence) -> float:
-    """Mean distance of the correctly classified samples to the border of their cells, in the units of the input.
+def _geometry(of: Evidence) -> Geometry:
+    assert of.geometry is not None
+    return of.geometry
 
-    Of the first 1,000 samples; NaN if none is correct. Larger margins go with robustness (Croce et al. 2018, cited in
-    section 3 of the paper: the linear regions of robust networks are larger).
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else math.nan
+
+
+def _margin_index(what: str, *, right: bool, of_all: Callable[[np.ndarray], float]) -> Callable[[Evidence], float]:
+    def compute(of: Evidence) -> float:
+        found = _geometry(of)
+        if found.correct is None:
+            return math.nan
+        chosen = found.margins[(found.correct == right) & np.isfinite(found.margins)]
+        return float(of_all(chosen)) if len(chosen) else math.nan
+
+    which = "correctly" if right else "wrongly"
+    compute.__doc__ = f"""{what} distance of the {which} classified samples to the border of their cells.
+
+    In the units of the input, of the first 1,000 samples; NaN if there are none, or no class scores. Larger margins go
+    with robustness (Croce et al. 2018, cited in section 3 of the paper: robust networks have larger linear regions).
     """
-    return _mean(_margins(of, right=True))
+    return compute
 
 
-def margin_10_correct(of: Evidence) -> float:
-    """The distance to the border of their cells that 10 % of the correctly classified samples fall below."""
-    return _quantile(_margins(of, right=True), 0.1)
+def _quantile(share: float) -> Callable[[np.ndarray], float]:
+    return lambda values: float(np.quantile(values, share))
 
 
-def margin_50_correct(of: Evidence) -> float:
-    """The median distance of the correctly classified samples to the border of their cells."""
-    return _quantile(_margins(of, right=True), 0.5)
-
-
-def margin_90_correct(of: Evidence) -> float:
-    """The distance to the border of their cells that 90 % of the correctly classified samples fall below."""
-    return _quantile(_margins(of, right=True), 0.9)
-
-
-def margin_mean_wrong(of: Evidence) -> float:
-    """Mean distance of the wrongly classified samples to the border of their cells; NaN if none is wrong."""
-    return _mean(_margins(of, right=False))
-
-
-def margin_10_wrong(of: Evidence) -> float:
-    """The distance to the border of their cells that 10 % of the wrongly classified samples fall below."""
-    return _quantile(_margins(of, right=False), 0.1)
-
-
-def margin_50_wrong(of: Evidence) -> float:
-    """The median distance of the wrongly classified samples to the border of their cells."""
-    return _quantile(_margins(of, right=False), 0.5)
-
-
-def margin_90_wrong(of: Evidence) -> float:
-    """The distance to the border of their cells that 90 % of the wrongly classified samples fall below."""
-    return _quantile(_margins(of, right=False), 0.9)
+margin_mean_correct = _margin_index("Mean", right=True, of_all=np.mean)
+margin_10_correct = _margin_index("The 10 % quantile of the", right=True, of_all=_quantile(0.1))
+margin_50_correct = _margin_index("Median", right=True, of_all=_quantile(0.5))
+margin_90_correct = _margin_index("The 90 % quantile of the", right=True, of_all=_quantile(0.9))
+margin_mean_wrong = _margin_index("Mean", right=False, of_all=np.mean)
+margin_10_wrong = _margin_index("The 10 % quantile of the", right=False, of_all=_quantile(0.1))
+margin_50_wrong = _margin_index("Median", right=False, of_all=_quantile(0.5))
+margin_90_wrong = _margin_index("The 90 % quantile of the", right=False, of_all=_quantile(0.9))
 
 
 def phantom_fraction(of: Evidence) -> float:
@@ -92,24 +89,3 @@ def other_class_distance(of: Evidence) -> float:
     Of the first 1,000 samples; 0 where two classes share a cell, NaN if all are predicted to be of one class.
     """
     return _mean(_geometry(of).other_class_distances)
-
-
-def _geometry(of: Evidence) -> Geometry:
-    assert of.geometry is not None
-    return of.geometry
-
-
-def _margins(of: Evidence, *, right: bool) -> np.ndarray:
-    found = _geometry(of)
-    if found.correct is None:
-        return np.empty(0)
-    chosen = found.margins[found.correct == right]
-    return chosen[np.isfinite(chosen)]
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if len(values) else math.nan
-
-
-def _quantile(values: np.ndarray, share: float) -> float:
-    return float(np.quantile(values, share)) if len(values) else math.nan

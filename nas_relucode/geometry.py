@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 from nas_relucode.audit import Audit, audit
 from nas_relucode.borders import margins
-from nas_relucode.cells import Cells, find_cells
+from nas_relucode.cells import find_cells
 from nas_relucode.codes import pack
 from nas_relucode.errors import InputError
 from nas_relucode.hamming import distance_blocks
 from nas_relucode.network_state import untouched
-from nas_relucode.operations import Relu
 from nas_relucode.polyhedra import Polyhedron, polyhedron
 from nas_relucode.programs import Program, read_program
 from nas_relucode.solvers import recession_direction
@@ -84,22 +83,13 @@ class Geometry:
         return np.array([confidence_growth(cell) for cell in self.polyhedra if self.gives_scores])
 
     @cached_property
-    def _cells(self) -> Cells:
-        bits = []
-        for part in self.some.split(256):
-            run = self.program.run(part, to_the_end=False)
-            found = [state.flatten(1) for at, _, state, _ in run if isinstance(self.program.bend(at), Relu)]
-            bits.append(torch.cat(found, dim=1).cpu().numpy())
-        return find_cells(pack(np.concatenate(bits)))
-
-    @cached_property
     def other_class_distances(self) -> np.ndarray:
         """int64, (samples,): of the first 1,000 samples, the Hamming distance to the nearest cell in which one of them
         is predicted to be of another class; empty if all are of one.
         """
         if self.predicted is None:
             return np.empty(0, np.int64)
-        cells, predicted = self._cells, self.predicted
+        cells, predicted = find_cells(pack(self.program.bits(self.some))), self.predicted
         classes = np.unique(predicted, return_inverse=True)[1]
         if classes.max(initial=0) == 0:
             return np.empty(0, np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,28 +18,28 @@ def flat(x: Tensor, leading: int = 1) -> Tensor:
     return x.flatten(leading) if x.ndim > leading else x[..., None]
 
 
-class Bend:
+class Bend(ABC):
     """An operation that is linear in each state of its neurons; its rows are >= 0 where the states are right."""
 
     places = 1  # rows a neuron
 
+    @abstractmethod
     def state(self, x: Tensor) -> Tensor:
         """The state of each neuron at the inputs ``x`` (points, ...)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def apply(self, x: Tensor, state: Tensor) -> Tensor:
         """The linear piece of ``state`` at ``x``; of tangents (points, tangents, ...) for a state (points, 1, ...)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rows(self, x: Tensor, state: Tensor, leading: int = 1) -> Tensor:
         """The left-hand sides of the half-spaces (points, rows); of tangents, (points, tangents, rows), if it is 2."""
-        raise NotImplementedError
 
+    @abstractmethod
     def across(self, state: Tensor, ties: Tensor, direction: Tensor, tiny: Tensor) -> Tensor:
         """The states behind the hyperplanes of the rows ``ties`` (points, rows), where the inputs move in ``direction``
         (points, ...); a move by ``tiny`` (points,) is none.
         """
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

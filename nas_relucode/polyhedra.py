@@ -173,10 +173,13 @@ class Polyhedron:
             raise InputError("the cell of this point has no interior: the point lies where borders meet. Take another.")
         return self.centre
 
-    def facets(self, *, threads: int | None = None) -> Facets:
-        """The rows that are not redundant, one for each facet, each with a point of the facet's relative interior."""
+    def facets(self, *, tolerance: float = 1e-9, threads: int | None = None) -> Facets:
+        """The rows that are not redundant, one for each facet, each with a point of the facet's relative interior.
+
+        ``tolerance`` is that of `find_facets`: rows that differ by less, relative, make one facet.
+        """
         rows = np.flatnonzero(self._nonzero)
-        found = find_facets(*self._unit, self.inside, threads=threads)
+        found = find_facets(*self._unit, self.inside, tolerance=tolerance, threads=threads)
         facet_of = np.full(self.rows, -1)
         facet_of[rows] = found.facet_of
         return Facets(rows[found.rows], facet_of, found.points)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nas_relucode.errors import InputError, NonFiniteError
 from nas_relucode.network_state import untouched
-from nas_relucode.operations import Bend, flat
+from nas_relucode.operations import Bend, Relu, flat
 from nas_relucode.recording import SAMPLES, Ref, Step, bend_inputs, forward_errors, leaves, record, refs
 from nas_relucode.relus import unwrapped
 
@@ -69,6 +69,15 @@ class Program:
         bend = self.steps[self.bends[at]].bend
         assert bend is not None
         return bend
+
+    def bits(self, points: Tensor) -> np.ndarray:
+        """The codes of points (points, *shape), ReLUs in the order of the forward pass: bool, (points, neurons)."""
+        found = [np.empty((0, sum(w for at, w in enumerate(self.widths) if isinstance(self.bend(at), Relu))), bool)]
+        for part in points.split(BATCH):
+            run = self.run(part, to_the_end=False)
+            states = [flat(state) for at, _, state, _ in run if isinstance(self.bend(at), Relu)]
+            found.append(torch.cat(states, dim=1).cpu().numpy())
+        return np.concatenate(found)
 
     def row_space(self) -> Tensor:
         """Orthonormal inputs (directions, *shape) that span the gradients of all neurons, everywhere.

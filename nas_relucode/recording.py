@@ -10,12 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nas_relucode.errors import InputError
 from nas_relucode.linear_operations import LIKE, LINEAR, RESHAPES, ROWS, LinearCall
 from nas_relucode.operations import BENDS, Bend
-from nas_relucode.relus import Call, ReluCalls, SeenPass
+from nas_relucode.relus import Call, ReluCalls, SeenPass, Watching
 
 SAMPLES = 5  # recorded at once, all equal; each operation must keep them first
 
@@ -87,7 +86,7 @@ def forward_errors(network: nn.Module, inputs: Tensor) -> Iterator[None]:
         ) from error
 
 
-class _Pass(TorchDispatchMode):
+class _Pass(Watching):
     """Knows which tensors of a forward pass depend on its input."""
 
     def __init__(self, inputs: Tensor) -> None:
@@ -96,11 +95,6 @@ class _Pass(TorchDispatchMode):
         self.alive: list[Any] = [inputs]  # so that no id is given twice
         self.layer = ""
         self.seen: SeenPass | None = None
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """torch's own default keeps the compiler out of each operation, which takes longer than a small operation."""
-        return False
 
     def name_layer(self, call: Call) -> None:
         self.layer = call.name

@@ -173,7 +173,16 @@ class HookedPass:
         self.take(Call(name if number == 1 else f"{name}#{number}", _HOOKED[type(module)], output))
 
 
-class SeenPass(TorchDispatchMode):
+class Watching(TorchDispatchMode):
+    """Sees every operation of a forward pass, below autograd."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """torch's own default keeps the compiler out of each operation, and imports it, for seconds, to do so."""
+        return False
+
+
+class SeenPass(Watching):
     """The context of `ReluCalls.told_to` that sees every operation."""
 
     def __init__(self, calls: ReluCalls, take: Callable[[Call], None]) -> None:
@@ -184,11 +193,6 @@ class SeenPass(TorchDispatchMode):
         self.numbers: dict[str, int] = {}
         self.scripts: dict[FrameType, ScriptRun] = {}  # by the frames that called them
         self.errors: list[InputError] = []
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """torch's own default keeps the compiler out of each operation, and imports it, for seconds, to do so."""
-        return False
 
     def __enter__(self) -> SeenPass:
         with ExitStack() as back:

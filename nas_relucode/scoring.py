@@ -122,12 +122,8 @@ def score(
     parameters = sum(parameter.numel() for parameter in network.parameters())
     evidence = {"joint": Evidence(space, parameters, graph_theta, distance_theta, held, transitions, shapes)}
     of_layers = None if names is None else [name for name in names if not INDICES[name].joint]
-    for layer in space.codes.layers if of_layers != [] else ():  # what is the network's stands with the joint indices
-        if layer.name == "joint":
-            raise InputError("a module is called joint, as the codes of all layers are here. Give it another name.")
-        if layer.neurons:
-            other = None if held is None else held.layer(layer.name)
-            evidence[layer.name] = Evidence(space.layer(layer.name), None, graph_theta, distance_theta, other)
+    if of_layers != []:  # what is the network's stands with the joint indices
+        evidence |= _of_layers(evidence["joint"])
     found = {where: compute_indices(of, names if where == "joint" else of_layers) for where, of in evidence.items()}
     return Score(
         accuracy=None if space.correct_counts is None else float(space.correct_counts.sum()) / space.samples,
@@ -138,6 +134,19 @@ def score(
         saturated={layer.name: [] for layer in space.codes.layers}
         | {where: saturated_indices(of, found[where]) for where, of in evidence.items()},
     )
+
+
+def _of_layers(joint: Evidence) -> dict[str, Evidence]:
+    """The evidence of each layer that has neurons."""
+    found = {}
+    for layer in joint.codes.layers:
+        if layer.name == "joint":
+            raise InputError("a module is called joint, as the codes of all layers are here. Give it another name.")
+        if layer.neurons:
+            held = None if joint.held_out is None else joint.held_out.layer(layer.name)
+            space = joint.space.layer(layer.name)
+            found[layer.name] = Evidence(space, None, joint.graph_theta, joint.distance_theta, held)
+    return found
 
 
 def _samples(data: Any, split: str, held_out: Any) -> tuple[Any, Any, str]:
