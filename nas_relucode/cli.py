@@ -122,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--layers", nargs="+", default=["all"], help="names, prefixes or globs of layers (all)")
     command.add_argument("--indices", nargs="+", help="names of indices (all)")
     command.add_argument("--module", help="whose inputs' space the indices of polyhedra are taken in (the network's)")
+    command.add_argument("--wanted-size", nargs=2, type=float, metavar=("MU", "SIGMA"), help="of regularised_patterns")
     command.add_argument("--split", default="train", help="train, test or all (train)")
     command.add_argument("--mode", default="eval", help="eval, or train: batch statistics, for initialisation (eval)")
     command.add_argument("--preset", default="paper", help="paper, or released_code: bits of activations >= 1 (paper)")
@@ -227,6 +228,7 @@ def _score(options: argparse.Namespace) -> int:
             layers=options.layers,
             indices=options.indices,
             module=options.module,
+            wanted_size=options.wanted_size and tuple(options.wanted_size),
             split=options.split,
             held_out="test" if options.split == "train" else None,
             mode=options.mode,

@@ -29,6 +29,7 @@ class Evidence:
     held_out: CodeSpace | None = None  # of other samples under the same network
     transitions: np.ndarray | None = None  # int64, (segments,): cells crossed between two samples of one class
     geometry: Geometry | None = None  # the cells of the sample as polyhedra
+    wanted_size: tuple[float, float] | None = None  # mu and sigma of regularised SWAP, in thousands of parameters
 
     def __post_init__(self) -> None:
         if self.space.samples == 0 or self.space.neurons == 0:
@@ -104,6 +105,7 @@ NEEDS = {
     "held_out": "held-out samples",
     "transitions": "segments",
     "geometry": "the cells as polyhedra",
+    "wanted_size": "wanted_size (mu and sigma, in thousands of parameters)",
 }
 
 

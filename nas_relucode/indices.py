@@ -203,6 +203,18 @@ def distinct_patterns(of: Evidence) -> float:
     return initialisation.distinct_patterns(of.space.sample_codes(PATTERN_SAMPLES))
 
 
+def regularised_patterns(of: Evidence) -> float:
+    """Regularised SWAP: distinct_patterns * exp(-(p - mu)^2 / sigma), p the parameters in thousands.
+
+    mu is the size of network that is wanted, sigma how far from it one may be (Peng et al., "SWAP-NAS", ICLR 2024).
+    """
+    assert of.wanted_size is not None
+    assert of.parameters is not None
+    mu, sigma = of.wanted_size
+    codes = of.space.sample_codes(PATTERN_SAMPLES)
+    return initialisation.regularised_patterns(codes, of.parameters, mu=mu, sigma=sigma)
+
+
 def segment_transitions(of: Evidence) -> float:
     """Mean number of cell borders between two samples of one class, on the straight segment between them.
 
@@ -271,6 +283,10 @@ def _patterns(of: Evidence) -> tuple[float, float]:
     return 1.0, float(min(of.codes.neurons, 2 ** min(PATTERN_SAMPLES, of.samples)))
 
 
+def _regularised(of: Evidence) -> tuple[float, float]:
+    return 0.0, _patterns(of)[1]
+
+
 def _distance_to_other(of: Evidence) -> tuple[float, float]:
     assert of.geometry is not None
     return 0.0, float(sum(of.geometry.program.widths))
@@ -285,6 +301,7 @@ def _positive(of: Evidence) -> tuple[float, float]:
 
 
 CLASSES, CORRECT = ("class_counts",), ("correct_counts",)
+SIZE = ("parameters", "wanted_size")
 SHAPES, GEOMETRY = ("geometry",), ("geometry", "class_counts")
 
 INDICES: dict[str, Index] = {
@@ -313,6 +330,7 @@ INDICES: dict[str, Index] = {
     "varying_neurons": Index(varying_neurons, _neurons),
     "logdet_kernel": Index(logdet_kernel, _logdet, "maximize"),
     "distinct_patterns": Index(distinct_patterns, _patterns, "maximize"),
+    "regularised_patterns": Index(regularised_patterns, _regularised, "maximize", SIZE, joint=True),
     "segment_transitions": Index(segment_transitions, _positive, "minimize", ("transitions",), joint=True),
     "margin_mean_correct": Index(geometric_indices.margin_mean_correct, _positive, "maximize", GEOMETRY, joint=True),
     "margin_10_correct": Index(geometric_indices.margin_10_correct, _positive, "maximize", GEOMETRY, joint=True),

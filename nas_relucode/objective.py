@@ -41,7 +41,8 @@ class Objective:
     All indices, the curve over the epochs and the test accuracy (for reports alone) go into one user attribute,
     ``"relucode"``. ``accuracy_floor`` becomes a constraint of the trial. A loss that stops being finite prunes the
     trial, and so does an index that is undefined for the candidate; the reason is kept. ``on_epoch`` is told the
-    trial's number, the epoch and what was found after it. ``geometry`` adds the indices of the cells as polyhedra.
+    trial's number, the epoch and what was found after it. ``wanted_size`` is that of `score`;
+    ``geometry`` adds the indices of the cells as polyhedra.
     ``slices`` is a folder: the cells in the plane through three training samples and those around the first of them
     are drawn there for the first seed of each candidate. Both are taken in the space of the head's inputs if
     ``layers`` is the head.
@@ -62,12 +63,17 @@ class Objective:
         seeds: Sequence[int] = (0,),
         accuracy_floor: float | None = None,
         device: str | None = None,
+        wanted_size: Sequence[float] | None = None,
         geometry: bool = False,
         slices: str | Path | None = None,
         on_epoch: Callable[[int, Epoch, dict[str, Any]], None] | None = None,
     ) -> None:
         check_objectives(objectives)
         check_accuracy_floor(accuracy_floor)
+        if wanted_size is None and "regularised_patterns" in objectives:
+            raise InputError("regularised_patterns needs wanted_size: mu and sigma, in thousands of parameters.")
+        if wanted_size is not None and len(wanted_size) != 2:
+            raise InputError(f"wanted_size has {len(wanted_size)} numbers. Give two, mu and sigma.")
         if not seeds:
             raise InputError("seeds is empty. Give at least one, e.g. 0.")
         for key, theta in {"graph_theta": graph_theta, "distance_theta": distance_theta}.items():
@@ -89,6 +95,7 @@ class Objective:
         self.seeds = list(seeds)
         self.accuracy_floor = accuracy_floor
         self.device = pick_device(device)
+        self.wanted_size = None if wanted_size is None else (wanted_size[0], wanted_size[1])
         self.geometry = geometry or any("geometry" in INDICES[name].needs for name in objectives if name in INDICES)
         self.slices = None if slices is None else Path(slices)
         self.module = "head" if list([layers] if isinstance(layers, str) else layers) == ["head"] else None
@@ -156,6 +163,7 @@ class Objective:
             indices=indices,
             segments=SEGMENTS if indices is None and "segment_transitions" in self.objectives else 0,
             module=self.module,
+            wanted_size=self.wanted_size,
             geometry=indices is None and self.geometry,
             graph_theta=self.graph_theta,
             distance_theta=self.distance_theta,

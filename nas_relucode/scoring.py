@@ -60,6 +60,7 @@ def score(
     segments: int = 0,
     geometry: bool = False,
     module: str | None = None,
+    wanted_size: tuple[float, float] | None = None,
     graph_theta: int = 1,
     distance_theta: int | None = None,
     mode: str = "eval",
@@ -78,8 +79,9 @@ def score(
     split's name; None takes ImageData's validation split beside its train split. ``segments`` is the number of pairs of
     samples for segment_transitions, which takes long on deep networks: 0 leaves it out unless it is named. So does
     ``geometry`` with the indices of the cells as polyhedra, which are those of all ReLUs of the network, or of its
-    ``module``, in the space of that module's inputs: a head's behind a convolutional network, say. Cells are
-    joined up to ``graph_theta`` bits, distances are truncated at ``distance_theta`` (None: never).
+    ``module``, in the space of that module's inputs: a head's behind a convolutional network, say.
+    ``wanted_size`` is mu and sigma of regularised_patterns, in thousands of parameters. Cells are joined up to
+    ``graph_theta`` bits, distances are truncated at ``distance_theta`` (None: never).
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
     >>> result = score(network, torch.zeros(5, 1, 2, 2), indices=["cell_count"])
@@ -120,7 +122,9 @@ def score(
     if geometry or (names is not None and wanted("geometry")):
         shapes = _geometry(network, sample, module)
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    evidence = {"joint": Evidence(space, parameters, graph_theta, distance_theta, held, transitions, shapes)}
+    evidence = {
+        "joint": Evidence(space, parameters, graph_theta, distance_theta, held, transitions, shapes, wanted_size)
+    }
     of_layers = None if names is None else [name for name in names if not INDICES[name].joint]
     if of_layers != []:  # what is the network's stands with the joint indices
         evidence |= _of_layers(evidence["joint"])

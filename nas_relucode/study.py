@@ -105,6 +105,7 @@ def run_study(
         seeds=settings.search.seeds,
         accuracy_floor=settings.accuracy_floor,
         device=device,
+        wanted_size=settings.codes.wanted_size,
         geometry=settings.codes.geometry,
         slices=(pictures or Path("runs", name, "slices")) if settings.codes.slices else None,
         on_epoch=on_epoch,

@@ -68,6 +68,7 @@ class CodeSettings:
     layers: tuple[str, ...] = ("head",)
     graph_theta: int = 1
     distance_theta: int | None = None
+    wanted_size: tuple[float, ...] | None = None  # mu and sigma of regularised_patterns, in thousands of parameters
     geometry: bool = False  # the indices of the cells as polyhedra as well, also where they are no objectives
     slices: bool = False  # pictures of the cells around and between samples, of each candidate's first seed
 

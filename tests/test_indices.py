@@ -34,10 +34,11 @@ def evidence(bits, labels, correct, theta):
         distance_theta=theta,
         held_out=held_out,
         transitions=np.array([2, 5]),
+        wanted_size=(0.005, 0.001),
     )
 
 
-OF_THE_FIRST = ("new_cell_fraction", "distinct_patterns")  # samples
+OF_THE_FIRST = ("new_cell_fraction", "distinct_patterns", "regularised_patterns")  # samples
 
 
 def by_hand(bits, labels, correct, theta):
@@ -67,6 +68,7 @@ def by_hand(bits, labels, correct, theta):
         "new_cell_fraction": (unknown not in known) / (samples // 2 + 1),
         "varying_neurons": sum(entropy([p, 1 - p], base=2) for p in on),
         "distinct_patterns": len({column.tobytes() for column in bits[:16].T}),
+        "regularised_patterns": len({column.tobytes() for column in bits[:16].T}) * math.exp(-(0.002**2) / 0.001),
         "segment_transitions": 3.5,
         "parameter_count": 7,
         "dead_neuron_fraction": np.mean([not bits[:, j].any() for j in range(bits.shape[1])]),

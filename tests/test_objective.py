@@ -116,7 +116,7 @@ def test_the_attribute_is_json_and_complete(data: ImageData):
     assert found["validation_samples"] == len(data.validation) == 50
     assert found["device"] == "cpu"
     assert found["seconds"] >= 0
-    by_name = {name for name, index in INDICES.items() if {"transitions", "geometry"} & set(index.needs)}
+    by_name = {name for name, index in INDICES.items() if {"transitions", "geometry", "wanted_size"} & set(index.needs)}
     assert set(found["joint"]) == set(INDICES) - by_name  # which are computed for who asks for them
     assert set(found["layers"]) == {"head.1", "head.3"}
     of_layers = {name for name, index in INDICES.items() if not index.joint}
@@ -156,8 +156,8 @@ def test_the_callback_is_told_the_trial_the_epoch_and_the_point_found(data: Imag
 def test_the_test_split_never_influences_the_values(data: ImageData):
     other = dataclasses.replace(data, test=Split(torch.rand(7, 1, 8, 8), torch.zeros(7, dtype=torch.int64)))
     one, two = fixed(), fixed()
-    names = ["accuracy", *DEFINED]
-    assert make(data, objectives=names)(one) == make(other, objectives=names)(two)
+    asked = {"objectives": ["accuracy", *DEFINED], "wanted_size": (1.0, 10.0)}
+    assert make(data, **asked)(one) == make(other, **asked)(two)
     found, found_of_other = one.user_attrs[ATTRIBUTE], two.user_attrs[ATTRIBUTE]
     for changes in ("test_accuracy", "seconds"):
         del found[changes], found_of_other[changes]
@@ -360,7 +360,7 @@ def test_a_study_needs_at_least_one_objective(data: ImageData):
 
 
 def test_values_are_finite_floats_for_every_objective_there_is(data: ImageData):
-    values = make(data, objectives=["accuracy", *DEFINED])(fixed("4-4"))
+    values = make(data, objectives=["accuracy", *DEFINED], wanted_size=(1.0, 10.0))(fixed("4-4"))
     assert len(values) == 1 + len(DEFINED)
     assert all(math.isfinite(value) for value in values)
 

@@ -209,3 +209,14 @@ def test_labels_that_the_network_does_not_know_are_errors():
         score(network, Split(torch.rand(2, 3), torch.tensor([0])))
     with pytest.raises(InputError, match="unknown index 'cells'"):
         score(network, torch.rand(2, 3), indices=["cells"])
+
+
+def test_regularised_patterns_are_scored_for_a_wanted_size():
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))  # of 23 parameters
+    images = torch.randn(20, 1, 2, 2)
+    patterns = score(network, images).joint["distinct_patterns"]
+    assert "regularised_patterns" not in score(network, images).joint
+    found = score(network, images, wanted_size=(0.023, 1.0)).joint
+    assert found["regularised_patterns"] == patterns
+    with pytest.raises(InputError, match="wanted_size"):
+        score(network, images, indices=["regularised_patterns"])
