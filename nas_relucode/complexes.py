@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from nas_relucode.adjacency import components
 from nas_relucode.cells import Cells, find_cells
 from nas_relucode.codes import Codes, pack
 from nas_relucode.errors import InputError, SolverError
+from nas_relucode.faces import count_faces
 from nas_relucode.facet_search import FacetSearch
 from nas_relucode.neighbours import pairs_within
 from nas_relucode.programs import Program, read_program
@@ -50,6 +51,7 @@ class Complex:
     corners: np.ndarray  # float64, (corners, 2): of the cells in two dimensions, each once; else (0, 2)
     outlines: tuple[np.ndarray, ...]  # in two dimensions: the corners of each cell, float64, counterclockwise
     walls: int  # facets on the box
+    search: FacetSearch = field(repr=False, compare=False)  # that found it
     complete: bool  # False if there are more cells than were asked for: of the last ones the facets are not known
 
     def __len__(self) -> int:
@@ -83,18 +85,19 @@ class Complex:
         pairs = self.facet_neighbours
         return int(components(len(self), pairs[:, 0], pairs[:, 1]).max(initial=-1)) + 1
 
-    @property
+    @cached_property
     def f_vector(self) -> tuple[int, ...]:
-        """The faces by dimension, those on the box included: (corners, sides, cells), or (borders, cells) on a line.
+        """The faces by dimension, from corners to cells, those on the box included.
 
-        Their alternating sum is 1 in the plane and in a box, -1 on the whole line. InputError beyond two dimensions.
+        Their alternating sum is 1 in a box and in a space of even dimension, -1 in one of odd. In three and more
+        dimensions they are counted when first asked for, which takes long: facets of facets, in every cell. Raises
+        InputError if the complex is not complete, and there with pooling.
         """
-        facets = len(self.facet_neighbours) + self.walls
-        if self.points.shape[1] == 1:
-            return facets, len(self)
+        if not self.complete:
+            raise InputError("not all cells are known, so neither are their faces. Give a larger max_cells, or a box.")
         if self.points.shape[1] == 2:
-            return len(self.corners), facets, len(self)
-        raise InputError(f"faces are counted in one and two dimensions, here are {self.points.shape[1]}. Use a plane.")
+            return len(self.corners), len(self.facet_neighbours) + self.walls, len(self)
+        return count_faces(self.search)
 
     def summary(self) -> dict[str, int]:
         """The counts by name."""
@@ -193,6 +196,7 @@ def _result(search: FacetSearch) -> Complex:
         corners=_merged(corners, sides),
         outlines=tuple(np.split(corners, np.searchsorted(corner_of, np.arange(1, cells)))),
         walls=search.walls,
+        search=search,
         complete=search.is_done,
     )
 

@@ -13,7 +13,7 @@ LEVELS = [  # up to indices: anybody's network, no training, no Optuna
     ["code_spaces", "stored_spaces", "bends", "segments", "initialisation"],
     ["operations", "linear_operations", "recording", "programs", "crossing", "borders"],
     ["cones", "half_spaces", "solvers", "facets", "polyhedra"],
-    ["polygons", "facet_search", "complexes", "slices", "audit", "geometry"],
+    ["polygons", "facet_search", "faces", "complexes", "slices", "audit", "geometry"],
     ["evidence", "geometric_indices", "indices"],
     ["data", "networks", "training", "toml_files"],
     ["scoring"],
