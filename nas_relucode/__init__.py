@@ -2,8 +2,11 @@
 
 from nas_relucode.errors import InputError
 from nas_relucode.data import ImageData, Split, load_data
-from nas_relucode.networks import Autoencoder, Network, build_autoencoder, build_network
-from nas_relucode.training import Recipe, train
+from nas_relucode.networks import Autoencoder, Network, build_autoencoder, build_backbone, build_network
+from nas_relucode.recipes import Recipe
+from nas_relucode.training import train
+from nas_relucode.together import train_together
+from nas_relucode.frozen import frozen_features
 from nas_relucode.codes import Codes, pack
 from nas_relucode.capturing import CodeBatch, Reading, capture, capture_batches
 from nas_relucode.hamming import distance_blocks, distance_histogram, distance_matrix
@@ -14,6 +17,8 @@ from nas_relucode.adjacency import AdjacencyGraph, adjacency_graph
 from nas_relucode.linkage import Connectivity, connectivity
 from nas_relucode.code_spaces import CodeSpace, code_space, merge_code_spaces
 from nas_relucode.stored_spaces import load_code_space, save_code_space
+from nas_relucode.separation import separability
+from nas_relucode.embedding import Embedding, embed
 from nas_relucode.segments import Crossings, crossings
 from nas_relucode.programs import Program, read_program
 from nas_relucode.borders import Margins, margins
@@ -31,3 +36,4 @@ from nas_relucode.study_settings import StudySettings, load_settings
 from nas_relucode.study import run_study
 from nas_relucode.ranking import Ranking, rank
 from nas_relucode.report import write_report
+from nas_relucode.figure_study import draw_figure

@@ -1,4 +1,4 @@
-"""The command line: run, report, score, complex, list, copy. Exit codes: 0 done, 1 failed, 2 unusable input."""
+"""The command line: run, figure, report, score, complex, list, copy. Exit codes: 0 done, 1 failed, 2 unusable input."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import importlib
 import json
 import logging
 import os
-import re
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
@@ -17,17 +16,16 @@ from typing import Any
 
 import optuna
 import torch
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from torch import nn
-from tqdm import tqdm
 
-from nas_relucode import command_complex
+from nas_relucode import command_complex, command_figure
 from nas_relucode.data import SOURCES, load_data
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.files import write_atomically
 from nas_relucode.indices import INDICES
 from nas_relucode.networks import BACKBONES
-from nas_relucode.objective import ATTRIBUTE
+from nas_relucode.progress import Progress
 from nas_relucode.ranking import rank, trials_frame
 from nas_relucode.report import (
     Table,
@@ -39,11 +37,11 @@ from nas_relucode.report import (
     write_report,
 )
 from nas_relucode.scoring import Score, score
-from nas_relucode.storage import default_storage, open_storage, sqlite_path, storage_errors
-from nas_relucode.study import Plan, run_study
+from nas_relucode.storage import default_storage, open_storage, redact, sqlite_path, storage_errors
+from nas_relucode.study import Plan, run_study, study_name
 from nas_relucode.study_settings import load_settings
 from nas_relucode.toml_files import builtin_files
-from nas_relucode.training import Epoch, pick_device
+from nas_relucode.training import pick_device
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -110,6 +108,8 @@ def _parser() -> argparse.ArgumentParser:
 
     run = add("run", _run, data, stored, help="run or resume a study, then write its report")
     run.add_argument("study", help="a built-in study (see list) or a .toml file")
+    command = add("figure", _figure, data, stored, help="run what a figure of the paper needs, then draw it")
+    command_figure.add_arguments(command)
     report = add("report", _report, stored, help="write the report of a study as it is now")
     report.add_argument("study", help="the study's name or .toml file")
     command = add("score", _score, data, help="accuracy and code-space indices of any network")
@@ -150,7 +150,7 @@ def _run(options: argparse.Namespace) -> int:
     for path in (folder, *folder.parents):  # refused now rather than after the training
         if path.exists() and not path.is_dir():
             raise InputError(f"{path} is a file, so no report can be written to {folder}. Give another --output.")
-    progress = _Progress(options)
+    progress = Progress(options)
     study = run_study(
         name,
         settings,
@@ -158,7 +158,7 @@ def _run(options: argparse.Namespace) -> int:
         data_root=options.data_root,
         download=options.download,
         device=options.device,
-        pictures=folder / "slices",
+        folder=folder,
         on_start=progress.start,
         on_epoch=progress.epoch,
         on_trial=progress.trial,
@@ -168,11 +168,21 @@ def _run(options: argparse.Namespace) -> int:
         print("\n".join(retries(trials_frame(study))), file=sys.stderr)
         print("nas-relucode: error: no trial came to an end, so there is nothing to report.", file=sys.stderr)
         return 1
-    code = _write_report(study, options, storage)
+    code = 0
+    if settings.network.decoder is None:
+        code = _write_report(study, options, storage)
+    else:
+        print(f"Autoencoders have no accuracy to be ranked by: their trials are in {redact(storage)}.")
+    if settings.figure is not None:
+        print(f"Its figure: nas-relucode figure {options.study}")
     missing = Plan(study, settings.search, settings.search_space).missing()
     if missing:
         print(f"nas-relucode: error: {len(missing)} candidates have no result; see the report.", file=sys.stderr)
     return 1 if missing else code
+
+
+def _figure(options: argparse.Namespace) -> int:
+    return command_figure.run(options)
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -346,64 +356,9 @@ def _copy(options: argparse.Namespace) -> int:
 
 
 def _study_name(options: argparse.Namespace) -> str:
-    of_the_file = Path(options.study).stem if options.study.endswith(".toml") else options.study
-    name = str(options.study_name or of_the_file)
-    if not re.fullmatch(r"[\w. -]+", name) or name.startswith("."):
-        raise InputError(f"study name {name!r} names no folder. Use letters, digits, '_', '-', '.' and blanks.")
-    return name
+    return study_name(options.study, options.study_name)
 
 
 def _folder(options: argparse.Namespace, name: str) -> Path:
     """Where the report goes."""
     return Path(options.output or Path("runs", name))
-
-
-class _Progress:
-    """Bars for trials and epochs on a terminal, plain lines elsewhere, nothing if quiet."""
-
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.quiet, self.verbose = options.quiet, options.verbose
-        self.bar: tqdm[Any] | None = None  # of the trials
-        self.epochs: tqdm[Any] | None = None  # of the running trial's epochs
-
-    def start(self, study: optuna.Study, size: int) -> None:
-        done = len(study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED]))
-        if not self.quiet and sys.stderr.isatty():
-            self.bar = tqdm(total=size, initial=done, desc=study.study_name, unit="trial", file=sys.stderr)
-            epochs = study.user_attrs["settings"]["training"]["epochs"]
-            self.epochs = tqdm(total=epochs, unit="epoch", position=1, leave=False, file=sys.stderr)
-        else:
-            self._say(f"study {study.study_name}: {done} of {size} trials are done")
-
-    def epoch(self, number: int, epoch: Epoch, point: dict[str, Any]) -> None:
-        told = f"accuracy {point['accuracy']:.4f}, {point['joint']['cell_count']:.0f} cells"
-        if self.epochs is not None:
-            self.epochs.set_description(f"trial {number}")
-            self.epochs.set_postfix_str(told, refresh=False)
-            self.epochs.n = epoch.number
-            self.epochs.refresh()
-        if self.verbose:
-            self._say(f"trial {number}, epoch {epoch.number}: {told}")
-
-    def trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        what = f"trial {trial.number}: " + ", ".join(f"{k} {v}" for k, v in trial.params.items())
-        found = trial.user_attrs.get(ATTRIBUTE, {})
-        if trial.state == TrialState.COMPLETE:
-            values = ", ".join(f"{k} {v:.4g}" for k, v in zip(found["objectives"], trial.values, strict=True))
-            self._say(f"{what}: {values} ({found['seconds']:.1f} s)")
-        else:
-            reason = found.get("pruned") or found.get("failed") or "a candidate that was complete already"
-            self._say(f"{what}: {trial.state.name.lower()}, {reason}")
-        if self.bar is not None and trial.state != TrialState.FAIL:
-            self.bar.update()
-
-    def close(self) -> None:
-        for bar in (self.epochs, self.bar):
-            if bar is not None:
-                bar.close()
-
-    def _say(self, line: str) -> None:
-        if self.bar is not None:
-            self.bar.write(line, file=sys.stderr)
-        elif not self.quiet:
-            print(line, file=sys.stderr, flush=True)

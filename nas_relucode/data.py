@@ -109,9 +109,10 @@ def load_data(
     """A data set as whole tensors on the CPU.
 
     ``source`` is ``digits`` (scikit-learn's 8x8 digits, embedded), ``mnist`` or ``cifar10`` (torchvision, under
-    ``data_root``; fetched if they are absent or ``download`` asks for it), an ``.npz`` file with x_train, y_train,
-    x_test, y_test (uint8, NHWC or NHW; optionally ``classes``, their names), or a folder of images: ``train/CLASS/*``
-    and ``test/CLASS/*``, or ``CLASS/*``.
+    ``data_root``; fetched if they are absent or ``download`` asks for it), ``cifar10_small`` (1,000 and 200 images of
+    each class: ``cifar10_subset.npz`` under ``data_root``, else drawn from CIFAR-10), an ``.npz`` file with x_train,
+    y_train, x_test, y_test (uint8, NHWC or NHW; optionally ``classes``, their names), or a folder of images:
+    ``train/CLASS/*`` and ``test/CLASS/*``, or ``CLASS/*``.
 
     ``classes`` keeps these classes (numbers or names) and numbers them 0, 1, ... in the order given. ``image_size``
     makes images square: MNIST is padded with zeros, others are resized. ``train_samples`` and ``test_samples`` keep
@@ -193,10 +194,19 @@ def _cifar10(root: Path, download: bool) -> tuple[_Images, _Images]:
     return part(True), part(False)
 
 
+def _cifar10_small(root: Path, download: bool) -> tuple[_Images, _Images]:
+    subset = root / "cifar10_subset.npz"
+    if subset.is_file():
+        return _npz(subset)
+    train, test = _cifar10(root, download)
+    return _hold_out(train, 0.2, seed=0)[1], _hold_out(test, 0.2, seed=0)[1]
+
+
 SOURCES: dict[str, Callable[[Path, bool], tuple[_Images, _Images]]] = {
     "digits": _digits,
     "mnist": _mnist,
     "cifar10": _cifar10,
+    "cifar10_small": _cifar10_small,
 }
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas_relucode import geometric_indices, initialisation, knn
+from nas_relucode import geometric_indices, initialisation, knn, separation
 from nas_relucode.code_spaces import CodeSpace
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.evidence import NEEDS, Evidence, known
@@ -111,6 +111,14 @@ def class_distance_ratio(of: Evidence) -> float:
     """within_class_distance / between_class_distance (Definition 1); below 1 classes are apart in the code space."""
     within, between = of.class_distances
     return within / between if between else math.nan
+
+
+def class_silhouette(of: Evidence) -> float:
+    """Mean silhouette of the classes over the samples under the Hamming distance: 1 apart, 0 mixed, NaN for one class.
+
+    Rousseeuw, "Silhouettes", Journal of Computational and Applied Mathematics 20, 1987.
+    """
+    return separation.class_silhouette(of.codes, known(of.class_counts))
 
 
 def dead_neuron_fraction(of: Evidence) -> float:
@@ -296,6 +304,10 @@ def _fraction(of: Evidence) -> tuple[float, float]:
     return 0.0, 1.0
 
 
+def _silhouette(of: Evidence) -> tuple[float, float]:
+    return -1.0, 1.0
+
+
 def _positive(of: Evidence) -> tuple[float, float]:
     return 0.0, math.inf
 
@@ -325,6 +337,7 @@ INDICES: dict[str, Index] = {
     "within_class_distance": Index(within_class_distance, _distance, "minimize", CLASSES),
     "between_class_distance": Index(between_class_distance, _distance, "maximize", CLASSES),
     "class_distance_ratio": Index(class_distance_ratio, _positive, "minimize", CLASSES),
+    "class_silhouette": Index(class_silhouette, _silhouette, "maximize", CLASSES),
     "dead_neuron_fraction": Index(dead_neuron_fraction, _fraction, "minimize"),
     "always_on_fraction": Index(always_on_fraction, _fraction, "minimize"),
     "varying_neurons": Index(varying_neurons, _neurons),

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from nas_relucode.errors import InputError, unknown
 
+WEIGHTS = ("random", "imagenet")
 ImageShape = tuple[int, int, int]  # channels, height, width
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -64,35 +65,85 @@ def parse_head(head: str) -> list[int]:
 
 
 def build_network(
-    head: str, image_shape: ImageShape, classes: int, *, backbone: str = "vgg16", width: float = 1.0, seed: int = 0
+    head: str,
+    image_shape: ImageShape,
+    classes: int,
+    *,
+    backbone: str = "vgg16",
+    width: float = 1.0,
+    seed: int = 0,
+    weights: str = "random",
+    backbone_seed: int | None = None,
 ) -> Network:
     """A classifier with Xavier weights drawn from ``seed`` and zero biases.
 
-    ``width`` multiplies the number of channels of the backbone, so that the same network runs on a CPU.
+    ``width`` multiplies the number of channels of the backbone, so that the same network runs on a CPU. With a
+    ``backbone_seed``, or with ``weights`` of ``"imagenet"``, the backbone is that of `build_backbone` and ``seed``
+    draws the head alone: the very head that ``backbone="none"`` gives behind the backbone's outputs as images.
 
     >>> network = build_network("256-128-128", (3, 32, 32), 10, width=1 / 8)
     >>> network(torch.zeros(2, 3, 32, 32)).shape
     torch.Size([2, 10])
     """
     widths = parse_head(head)
+    if classes < 1:
+        raise InputError(f"{classes} classes are too few. Give the number of outputs.")
+    apart = weights != "random" or backbone_seed is not None
+    first = build_backbone(
+        image_shape,
+        backbone=backbone,
+        width=width,
+        seed=seed if backbone_seed is None else backbone_seed,
+        weights=weights,
+    )
+    with torch.random.fork_rng(devices=[]):  # new layers draw weights of their own, which initialise replaces
+        _, features = BACKBONES[backbone](image_shape, width)
+        network = Network(nn.Sequential(*first, nn.Flatten()), nn.Sequential(*_dense(features, widths, classes)))
+    if apart:
+        initialise(network.head, seed)
+        return network
+    return initialise(network, seed)
+
+
+def build_backbone(
+    image_shape: ImageShape, *, backbone: str = "vgg16", width: float = 1.0, seed: int = 0, weights: str = "random"
+) -> nn.Sequential:
+    """The backbone alone, whose outputs are NCHW: with Xavier weights drawn from ``seed``, or with given ``weights``.
+
+    ``"imagenet"`` are torchvision's weights of VGG16 (width 1, three channels), for which ``seed`` does not matter;
+    torchvision keeps them where torch.hub keeps its files and fetches them (528 MB) if they are not there. They expect
+    images normalised channel by channel.
+
+    >>> build_backbone((1, 8, 8), backbone="small_conv")(torch.zeros(2, 1, 8, 8)).shape
+    torch.Size([2, 16, 2, 2])
+    """
     if backbone not in BACKBONES:
         raise unknown("backbone", backbone, BACKBONES)
     if not 0 < width < math.inf:
         raise InputError(
             f"width {width!r} is not a positive number. Give the factor of the backbone's channels, e.g. 0.125."
         )
-    if classes < 1:
-        raise InputError(f"{classes} classes are too few. Give the number of outputs.")
-    with torch.random.fork_rng(devices=[]):  # new layers draw weights of their own, which initialise replaces
-        layers, features = BACKBONES[backbone](image_shape, width)
-        network = Network(nn.Sequential(*layers, nn.Flatten()), nn.Sequential(*_dense(features, widths, classes)))
-    return initialise(network, seed)
+    if weights not in WEIGHTS:
+        raise unknown("weights", weights, WEIGHTS)
+    if weights == "imagenet" and (backbone != "vgg16" or width != 1 or image_shape[0] != 3):
+        raise InputError(
+            f"there are no ImageNet weights for backbone {backbone} of width {width:g} on {image_shape[0]} channels. "
+            "Take vgg16 of width 1 on images of three channels, or random weights."
+        )
+    with torch.random.fork_rng(devices=[]):
+        layers = nn.Sequential(*BACKBONES[backbone](image_shape, width)[0])
+    if weights == "random":
+        return initialise(layers, seed)
+    layers.load_state_dict(_imagenet())
+    return layers
 
 
-def build_autoencoder(image_shape: ImageShape, *, head: str = "128-64-32", seed: int = 0) -> Autoencoder:
+def build_autoencoder(
+    image_shape: ImageShape, *, head: str = "128-64-32", decoder: str = "128-256", seed: int = 0
+) -> Autoencoder:
     """The autoencoder of Table 1 with Xavier weights drawn from ``seed`` and zero biases."""
     with torch.random.fork_rng(devices=[]):
-        network = Autoencoder(image_shape, head)
+        network = Autoencoder(image_shape, head, decoder)
     return initialise(network, seed)
 
 
@@ -151,6 +202,20 @@ def _vgg16(image_shape: ImageShape, width: float) -> tuple[list[nn.Module], int]
     if channels != 3:
         layers[0] = nn.Conv2d(channels, plan[0], 3, padding=1)
     return layers, _channels(512, width) * (height // 32) * (columns // 32)
+
+
+def _imagenet() -> dict[str, Tensor]:
+    """torchvision's ImageNet weights of VGG16's features."""
+    from torchvision.models import VGG16_Weights
+
+    try:
+        state = VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except (OSError, RuntimeError) as error:  # no network, a full disk; a file that is not what its hash says
+        raise InputError(
+            f"the ImageNet weights of VGG16 can't be had ({error}). Put {VGG16_Weights.IMAGENET1K_V1.url} into "
+            f"{torch.hub.get_dir()}/checkpoints by hand, try again with a network, or take random weights."
+        ) from error
+    return {name.removeprefix("features."): value for name, value in state.items() if name.startswith("features.")}
 
 
 def _channels(channels: int, width: float) -> int:

@@ -2,50 +2,90 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 import optuna
 from optuna.trial import BaseTrial
 from torch import nn
 
 from nas_relucode.capturing import capture
+from nas_relucode.checkpoints import load_checkpoint, save_checkpoint
+from nas_relucode.checks import QUALITIES, check_accuracy_floor, check_kept_epochs, check_network, check_objectives
+from nas_relucode.code_curves import CodeCurve
 from nas_relucode.data import ImageData
-from nas_relucode.errors import InputError, NonFiniteError, SolverError, unknown
-from nas_relucode.files import write_atomically
+from nas_relucode.errors import InputError, NonFiniteError, unknown
+from nas_relucode.frozen import frozen_features
 from nas_relucode.indices import INDICES
-from nas_relucode.networks import Network, build_network, parse_head
-from nas_relucode.scoring import SEGMENTS, Score, score
-from nas_relucode.search_space import SearchSpace
-from nas_relucode.slice_figures import slice_figure
-from nas_relucode.slices import neighbourhood, slice_through
-from nas_relucode.training import Epoch, Recipe, accuracy, pick_device, train
+from nas_relucode.networks import build_autoencoder, build_backbone, build_network, parse_head
+from nas_relucode.recipes import Recipe
+from nas_relucode.scoring import SEGMENTS, score
+from nas_relucode.search_space import Candidate, SearchSpace
+from nas_relucode.slice_figures import draw_slices
+from nas_relucode.stored_spaces import save_code_space
+from nas_relucode.together import train_together
+from nas_relucode.training import Epoch, accuracy, evaluate, pick_device, train
 
 ATTRIBUTE = "relucode"  # the one user attribute that holds everything found in a trial
-CURVE = ("cell_count", "correct_cell_count")  # the indices taken after each epoch (Figure 1)
-MOST_CELLS = 100_000  # of a slice: with more there is nothing to be seen
 PAPER_SEED = 1234  # of the training in B.1; a candidate's seed is added to it
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One trial's way through the objective."""
+
+    trial: BaseTrial
+    candidate: Candidate
+    network: nn.Module
+    curve: CodeCurve
+    found: dict[str, Any]  # what becomes the trial's attribute
+    checkpoint: Path | None
+
+    @property
+    def number(self) -> int:
+        """The trial's number; 0 for a FixedTrial."""
+        return getattr(self.trial, "number", 0)
+
+    def done(self) -> None:
+        """Removes the checkpoint of a trial that has come to its end, and the folder after the last."""
+        if self.checkpoint is not None:
+            self.checkpoint.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # others lie there
+                self.checkpoint.parent.rmdir()
 
 
 class Objective:
     """An objective for any Optuna study, also for `optuna.trial.FixedTrial`.
 
-    ``objectives`` are returned in the order given: ``"accuracy"`` (on the validation split), the name of an index of
-    the joint codes, or ``"layer:index"`` for one layer, e.g. ``"head.3:cell_count"``. Codes are those of the training
-    samples, as in the paper. The trial's parameters are ``head`` and ``learning_rate``, and ``seed`` if there are
-    several ``seeds``: a seed draws the weights, and 1234 + seed orders the samples (0 is the paper's).
+    ``objectives`` are returned in the order given: ``"accuracy"`` and ``"validation_loss"`` (on the validation split),
+    the name of an index of the joint codes, or ``"layer:index"`` for one layer, e.g. ``"head.3:cell_count"``. The
+    trial's parameters are ``head`` and ``learning_rate``, and ``seed`` if there are several ``seeds``: a seed draws the
+    weights, and 1234 + seed orders the samples (0 is the paper's).
+
+    The network is a classifier behind a ``backbone``, whose ``weights`` are "random" or torchvision's "imagenet"; with
+    ``frozen`` it is not trained, runs once, and its features are kept. With ``decoder`` (widths, e.g. "128-256") it is
+    an autoencoder, trained by the recipe's loss ``sigmoid`` or ``mse``, and has no accuracy.
+
+    Codes are those of the ``split`` train, as in the paper, or validation; ``preset`` and ``while_training`` give the
+    ways of the paper's released code (see `capture` and `CodeCurve`).
 
     All indices, the curve over the epochs and the test accuracy (for reports alone) go into one user attribute,
     ``"relucode"``. ``accuracy_floor`` becomes a constraint of the trial. A loss that stops being finite prunes the
     trial, and so does an index that is undefined for the candidate; the reason is kept. ``on_epoch`` is told the
-    trial's number, the epoch and what was found after it. ``wanted_size`` is that of `score`;
-    ``geometry`` adds the indices of the cells as polyhedra.
-    ``slices`` is a folder: the cells in the plane through three training samples and those around the first of them
-    are drawn there for the first seed of each candidate. Both are taken in the space of the head's inputs if
-    ``layers`` is the head.
+    trial's number, the epoch and what was found after it. ``wanted_size`` is that of `score`; ``geometry`` adds the
+    indices of the cells as polyhedra.
+
+    ``folder`` is where files go: a checkpoint after every epoch of a trial, from which a candidate's next trial goes on
+    if this one is interrupted or fails, and which is removed when it is complete;
+    the code space after each of ``kept_epochs``; features of a frozen backbone; and with ``slices`` pictures of the
+    cells in the plane through three training samples and around the first of them, for the first seed of each
+    candidate, in the space of the head's inputs if ``layers`` is the head.
     """
 
     def __init__(
@@ -56,8 +96,14 @@ class Objective:
         objectives: Sequence[str] = ("accuracy", "cell_count"),
         backbone: str = "vgg16",
         width: float = 1.0,
+        weights: str = "random",
+        frozen: bool = False,
+        decoder: str | None = None,
         recipe: Recipe | None = None,
         layers: str | Sequence[str] = "head",
+        preset: str = "paper",
+        split: str = "train",
+        while_training: bool = False,
         graph_theta: int = 1,
         distance_theta: int | None = None,
         seeds: Sequence[int] = (0,),
@@ -65,7 +111,9 @@ class Objective:
         device: str | None = None,
         wanted_size: Sequence[float] | None = None,
         geometry: bool = False,
-        slices: str | Path | None = None,
+        folder: str | Path | None = None,
+        kept_epochs: Sequence[int] = (),
+        slices: bool = False,
         on_epoch: Callable[[int, Epoch, dict[str, Any]], None] | None = None,
     ) -> None:
         check_objectives(objectives)
@@ -84,12 +132,21 @@ class Objective:
                 "the validation split is empty, but accuracy is measured on it. "
                 "Set validation to the fraction of the training images to hold out, e.g. 0.2."
             )
+        self.recipe = recipe or Recipe(loss="cross_entropy" if decoder is None else "sigmoid")
+        check_network(decoder, frozen, weights, self.recipe, objectives, accuracy_floor)
+        check_kept_epochs(kept_epochs, self.recipe.epochs)
+        if folder is None and (slices or frozen or kept_epochs):
+            raise InputError("slices, features of a frozen backbone and kept code spaces are files. Name a folder.")
         self.space = space
         self.objectives = list(objectives)
         self.backbone = backbone
         self.width = width
-        self.recipe = recipe or Recipe()
+        self.weights = weights
+        self.decoder = decoder
         self.layers = layers
+        self.preset = preset
+        self.split = split
+        self.while_training = while_training
         self.graph_theta = graph_theta
         self.distance_theta = distance_theta
         self.seeds = list(seeds)
@@ -97,116 +154,203 @@ class Objective:
         self.device = pick_device(device)
         self.wanted_size = None if wanted_size is None else (wanted_size[0], wanted_size[1])
         self.geometry = geometry or any("geometry" in INDICES[name].needs for name in objectives if name in INDICES)
-        self.slices = None if slices is None else Path(slices)
+        self.folder = None if folder is None else Path(folder)
+        self.kept_epochs = tuple(kept_epochs)
+        self.slices = slices
         self.module = "head" if list([layers] if isinstance(layers, str) else layers) == ["head"] else None
         self.on_epoch = on_epoch
+        self.digest = data.digest() if folder is not None else None
+        self.frozen: nn.Module | None = None
+        if frozen:
+            assert self.folder is not None
+            shape = data.image_shape
+            self.frozen = build_backbone(shape, backbone=backbone, width=width, weights=weights).to(self.device)
+            data = frozen_features(self.frozen, data, self.folder / "features")
         self.data = data.to(self.device)
         self._check_layers()
 
     def __call__(self, trial: BaseTrial) -> tuple[float, ...]:
+        attempt = self._begin(trial)
+        try:
+            self._train(attempt)
+            values = self._finish(attempt)
+        except NonFiniteError as error:
+            attempt.done()
+            self._prune(attempt, str(error))
+        except optuna.TrialPruned:
+            attempt.done()
+            raise
+        attempt.done()
+        return values
+
+    def together(self, trials: Sequence[optuna.Trial]) -> list[tuple[float, ...] | optuna.TrialPruned]:
+        """The values of each trial, or why it is pruned: candidates of one head, trained as one batched network.
+
+        They find what each would find alone, within rounding, and have no checkpoints (see `train_together`).
+        Raises InputError for candidates of several heads, or where codes are taken while the weights move.
+        """
+        if self.while_training:
+            raise InputError("codes are taken while the weights move of one candidate at a time. Train them alone.")
+        attempts = [self._begin(trial, checkpoints=False) for trial in trials]
+        start, scoring = time.perf_counter(), 0.0
+
+        def record(number: int, losses: np.ndarray) -> None:
+            nonlocal scoring
+            before = time.perf_counter()
+            for attempt, loss in zip(attempts, losses, strict=True):
+                if number == 0 or math.isfinite(loss):
+                    with contextlib.suppress(NonFiniteError):  # of a loss that is finite yet; the end will tell
+                        self._record(attempt, Epoch(number, float(loss)))
+            scoring += time.perf_counter() - before
+
+        result = train_together(
+            [attempt.network for attempt in attempts],
+            self.data.train,
+            learning_rates=[attempt.candidate.learning_rate for attempt in attempts],
+            seeds=[PAPER_SEED + attempt.candidate.seed for attempt in attempts],
+            recipe=self.recipe,
+            on_epoch=record,
+        )
+        seconds = round((time.perf_counter() - start - scoring) / len(attempts), 3)
+        outcomes: list[tuple[float, ...] | optuna.TrialPruned] = []
+        for attempt, epoch in zip(attempts, result.diverged, strict=True):
+            attempt.found["seconds"] = seconds
+            try:
+                if epoch is not None:
+                    self._prune(attempt, f"loss or weights stopped being finite in epoch {epoch}")
+                outcomes.append(self._finish(attempt))
+            except optuna.TrialPruned as pruned:
+                outcomes.append(pruned)
+            except NonFiniteError as error:
+                outcomes.append(self._pruned(attempt, str(error)))
+        return outcomes
+
+    def _begin(self, trial: BaseTrial, *, checkpoints: bool = True) -> Attempt:
+        """The trial's candidate, its network before the training, and what is known of it."""
         self._check_directions(trial)
         candidate = self.space.suggest(trial, self.seeds)
         network = self._build(candidate.head, candidate.seed)
+        curve = CodeCurve(
+            network,
+            self.data,
+            loss=self.recipe.loss,
+            layers=self.layers,
+            preset=self.preset,
+            split=self.split,
+            while_training=self.while_training,
+        )
+        parts = [network] if self.frozen is None else [network, self.frozen]
         found: dict[str, Any] = {
             "objectives": self.objectives,
             "candidate": candidate.params,
-            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "parameters": sum(parameter.numel() for part in parts for parameter in part.parameters()),
             "validation_samples": len(self.data.validation),
             "device": str(self.device),
-            "curve": [],
+            "curve": curve.points,
+            "seconds": 0.0,  # of the training alone
+            "codes": {},
         }
+        checkpoint = None
+        if checkpoints and self.folder is not None:
+            checkpoint = self.folder / "checkpoints" / f"{file_name(candidate)}.pt"
+        return Attempt(trial, candidate, network, curve, found, checkpoint)
 
-        scoring = 0.0
+    def _train(self, attempt: Attempt) -> None:
+        """Trains, from the candidate's checkpoint on if there is one."""
+        found, checkpoint, made = attempt.found, attempt.checkpoint, self._made(attempt.candidate)
+        stored = load_checkpoint(checkpoint, made=made) if checkpoint else None
+        if stored:
+            earlier = stored[1]
+            attempt.curve.points.extend(earlier.pop("curve"))
+            found |= earlier
+        start = time.perf_counter()
 
         def record(epoch: Epoch) -> None:
-            nonlocal scoring
-            before = time.perf_counter()
-            found["curve"].append(self._point(network, epoch))
-            scoring += time.perf_counter() - before
+            nonlocal start
+            found["seconds"] = round(found["seconds"] + time.perf_counter() - start, 3)
+            point = self._record(attempt, epoch)
+            if checkpoint:
+                checkpoint.parent.mkdir(parents=True, exist_ok=True)
+                so_far = {name: found[name] for name in ("curve", "seconds", "codes")}
+                save_checkpoint(checkpoint, epoch.state(), made=made, found=so_far)
             if self.on_epoch:
-                self.on_epoch(getattr(trial, "number", 0), epoch, found["curve"][-1])
+                self.on_epoch(attempt.number, epoch, point)
+            start = time.perf_counter()
 
-        start = time.perf_counter()
-        try:
-            train(
-                network,
-                self.data.train,
-                learning_rate=candidate.learning_rate,
-                recipe=self.recipe,
-                seed=PAPER_SEED + candidate.seed,
-                on_epoch=record,
-            )
-            found["seconds"] = round(time.perf_counter() - start - scoring, 3)  # of the training alone
-            result = self._score(network)
-        except NonFiniteError as error:
-            self._prune(trial, found, str(error))
-        found |= result.as_dict()
-        found["train_accuracy"] = result.accuracy
-        found["accuracy"] = accuracy(network, self.data.validation)
-        found["test_accuracy"] = accuracy(network, self.data.test) if len(self.data.test) else None
-        if self.slices is not None and candidate.seed == self.seeds[0]:
-            found["slices"] = self._slices(network, f"trial_{getattr(trial, 'number', 0)}")
+        train(
+            attempt.network,
+            self.data.train,
+            learning_rate=attempt.candidate.learning_rate,
+            recipe=self.recipe,
+            seed=PAPER_SEED + attempt.candidate.seed,
+            on_epoch=record,
+            on_batch=attempt.curve.on_batch if self.while_training else None,
+            resume=stored[0] if stored else None,
+        )
+
+    def _record(self, attempt: Attempt, epoch: Epoch) -> dict[str, Any]:
+        """Adds an epoch to the curve and keeps its code space if that is wanted; the curve's new point."""
+        space = attempt.curve.on_epoch(epoch)
+        if epoch.number in self.kept_epochs:
+            assert self.folder is not None
+            name = f"{file_name(attempt.candidate)}_epoch_{epoch.number}.npz"
+            (self.folder / "codes").mkdir(parents=True, exist_ok=True)
+            save_code_space(space, self.folder / "codes" / name)
+            attempt.found["codes"][str(epoch.number)] = name
+        return attempt.curve.points[-1]
+
+    def _finish(self, attempt: Attempt) -> tuple[float, ...]:
+        """Scores the trained network, writes down what was found and returns the trial's values."""
+        found = attempt.found
+        found |= self._found(attempt.network)
+        if self.slices and attempt.candidate.seed == self.seeds[0]:
+            found["slices"] = self._slices(attempt.network, f"trial_{attempt.number}")
         values = tuple(objective_value(found, name) for name in self.objectives)
         for name, value in zip(self.objectives, values, strict=True):
             if not math.isfinite(value):
-                self._prune(trial, found, f"{name} is undefined for this candidate")
-        trial.set_user_attr(ATTRIBUTE, found)
+                self._prune(attempt, f"{name} is undefined for this candidate")
+        attempt.trial.set_user_attr(ATTRIBUTE, found)
         if self.accuracy_floor is not None:
-            trial.set_constraint("accuracy_floor", self.accuracy_floor - found["accuracy"])
+            attempt.trial.set_constraint("accuracy_floor", self.accuracy_floor - found["accuracy"])
         return values
 
-    def _score(self, network: nn.Module, indices: Sequence[str] | None = None) -> Score:
-        return score(
+    def _found(self, network: nn.Module) -> dict[str, Any]:
+        """What there is to say of a trained network: its losses and accuracies, and every index."""
+        result = score(
             network,
             self.data,
             layers=self.layers,
-            indices=indices,
-            segments=SEGMENTS if indices is None and "segment_transitions" in self.objectives else 0,
+            segments=SEGMENTS if "segment_transitions" in self.objectives else 0,
             module=self.module,
             wanted_size=self.wanted_size,
-            geometry=indices is None and self.geometry,
+            geometry=self.geometry,
             graph_theta=self.graph_theta,
             distance_theta=self.distance_theta,
+            preset=self.preset,
+            split=self.split,
         )
+        validation = evaluate(network, self.data.validation, loss=self.recipe.loss)
+        found = result.as_dict() | {"accuracy": validation.accuracy, "validation_loss": validation.loss}
+        if self.decoder is not None:
+            return found | {"train_accuracy": None, "test_accuracy": None}
+        found["train_accuracy"] = result.accuracy if self.split == "train" else accuracy(network, self.data.train)
+        found["test_accuracy"] = accuracy(network, self.data.test) if len(self.data.test) else None
+        return found
 
     def _slices(self, network: nn.Module, name: str) -> list[str]:
-        """Draws the slice through the first samples of three classes, and the neighbourhood of the first.
-
-        The names of the files; what can't be drawn is left out: too many cells, samples that span no plane.
-        """
-        assert self.slices is not None
-        data = self.data.train
-        assert data.labels is not None
-        firsts = [int((data.labels == label).nonzero()[0]) for label in data.labels.unique()]
-        chosen = sorted({*firsts, *range(3)}, key=lambda number: (number not in firsts, number))[:3]
+        assert self.folder is not None
         classes = [str(name) for name in self.data.classes]
-        labels = [classes[int(data.labels[number])] for number in chosen]
-        inputs = data.inputs[chosen]
-        drawn = []
-        for file, draw, given in (
-            (f"{name}.png", slice_through, inputs),
-            (f"{name}_near.png", neighbourhood, inputs[:1]),
-        ):
-            try:
-                part = draw(network, given, module=self.module, max_cells=MOST_CELLS)
-                figure = slice_figure(part, classes=classes, labels=labels)
-            except (InputError, SolverError):  # equal samples, a border in one direction only, too many cells
-                continue
-            self.slices.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.slices / file, lambda path: figure.savefig(path, dpi=100, format="png"))  # noqa: B023
-            drawn.append(file)
-        return drawn
+        return draw_slices(network, self.data.train, self.folder / "slices", name, module=self.module, classes=classes)
 
-    def _point(self, network: nn.Module, epoch: Epoch) -> dict[str, Any]:
-        """One point of the curve over the epochs."""
-        result = self._score(network, CURVE)
+    def _made(self, candidate: Candidate) -> Mapping[str, Any]:
+        """Everything that decides what is in the candidate's checkpoint."""
         return {
-            "epoch": epoch.number,
-            "loss": epoch.loss if math.isfinite(epoch.loss) else None,
-            "accuracy": accuracy(network, self.data.validation),
-            "train_accuracy": result.accuracy,
-            "joint": result.joint,
-            "layers": result.layers,
+            "candidate": candidate.params,
+            "data": self.digest,
+            "network": [self.backbone, self.width, self.weights, self.frozen is not None, self.decoder],
+            "recipe": asdict(self.recipe),
+            "layers": [self.layers] if isinstance(self.layers, str) else list(self.layers),
+            "codes": [self.preset, self.split, self.while_training, list(self.kept_epochs)],
         }
 
     def _check_layers(self) -> None:
@@ -221,20 +365,21 @@ class Objective:
                 if layer and layer not in names:
                     raise InputError(f"head {head!r}: {unknown('layer', layer, names)}")
 
-    def _build(self, head: str, seed: int) -> Network:
-        network = build_network(
-            head,
-            self.data.image_shape,
-            len(self.data.classes),
-            backbone=self.backbone,
-            width=self.width,
-            seed=seed,
-        )
-        return network.to(self.device)
+    def _build(self, head: str, seed: int) -> nn.Module:
+        shape = self.data.image_shape
+        if self.decoder is not None:
+            return build_autoencoder(shape, head=head, decoder=self.decoder, seed=seed).to(self.device)
+        chosen: dict[str, Any] = {"backbone": self.backbone, "width": self.width, "weights": self.weights}
+        if self.frozen is not None:
+            chosen = {"backbone": "none"}
+        return build_network(head, shape, len(self.data.classes), seed=seed, **chosen).to(self.device)
 
-    def _prune(self, trial: BaseTrial, found: dict[str, Any], reason: str) -> NoReturn:
-        trial.set_user_attr(ATTRIBUTE, found | {"pruned": reason})
-        raise optuna.TrialPruned(reason)
+    def _prune(self, attempt: Attempt, reason: str) -> NoReturn:
+        raise self._pruned(attempt, reason)
+
+    def _pruned(self, attempt: Attempt, reason: str) -> optuna.TrialPruned:
+        attempt.trial.set_user_attr(ATTRIBUTE, attempt.found | {"pruned": reason})
+        return optuna.TrialPruned(reason)
 
     def _check_directions(self, trial: BaseTrial) -> None:
         """A study of another number of objectives is told so before the training, not after it."""
@@ -245,29 +390,18 @@ class Objective:
             )
 
 
-def check_objectives(names: Iterable[str]) -> None:
-    """Raises InputError unless each name is ``accuracy``, an index, or an index of a layer: ``layer:index``."""
-    names = list(names)
-    if not names:
-        raise InputError("objectives is empty. Name at least one, e.g. accuracy.")
-    for name in names:
-        layer, colon, index = name.rpartition(":")
-        of_a_layer = bool(layer) and index in INDICES and not INDICES[index].joint
-        if name != "accuracy" and (index not in INDICES or (colon and not of_a_layer)):
-            raise unknown("objective", name, ["accuracy", *INDICES, "LAYER:INDEX"])
-    if len(set(names)) != len(names):
-        raise InputError(f"objectives {names} name one twice. Name each once.")
+def file_name(candidate: Candidate) -> str:
+    """What the files of a candidate are called, but for their ends.
 
-
-def check_accuracy_floor(floor: float | None) -> None:
-    """Raises InputError unless ``floor`` is None or a fraction."""
-    if floor is not None and not 0 <= floor <= 1:
-        raise InputError(f"accuracy_floor {floor!r} is out of range. Give a number from 0 to 1.")
+    >>> file_name(Candidate("32-16", 0.01, seed=3))
+    '32-16_0.01_seed_3'
+    """
+    return f"{candidate.head}_{candidate.learning_rate:.17g}_seed_{candidate.seed}"
 
 
 def objective_value(found: dict[str, Any], name: str) -> float:
     """The value of an objective in what a trial found; NaN if it is undefined."""
     layer, _, index = name.rpartition(":")
-    where = found if name == "accuracy" else found["layers"][layer] if layer else found["joint"]
+    where = found if name in QUALITIES else found["layers"][layer] if layer else found["joint"]
     value = where[index]
     return math.nan if value is None else float(value)

@@ -97,6 +97,10 @@ def rank(study: optuna.Study) -> Ranking:
     trials = every_trial[every_trial["ranked"]]
     if trials.empty:
         raise InputError(f"no trial of study {study.study_name!r} is complete, so there is nothing to rank.")
+    if trials["accuracy"].isna().all():
+        raise InputError(
+            f"the networks of study {study.study_name!r} have no accuracy to rank by: they are autoencoders."
+        )
     objectives = _objectives(study)
     trials = trials.drop(columns=["number", "state", "ranked", "retry_of", "reason"])
     by_seed = trials.groupby([*NETWORK, "seed"]).agg(_mean).reset_index()  # a training that was repeated counts once

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,7 +22,20 @@ from nas_relucode.search_space import Candidate, SearchSpace
 from nas_relucode.storage import default_storage, only_process, open_storage, sqlite_path, storage_errors
 from nas_relucode.study_settings import SAMPLERS, DataSettings, SearchSettings, StudySettings
 
+RETRIED = (RuntimeError, MemoryError)  # what a candidate may raise and be tried again
 MAX_RETRIES = 2  # of a candidate whose trial raised an error
+
+
+def study_name(study: str, name: str | None = None) -> str:
+    """The name of a study in its storage and of its folder: ``name``, else that of the built-in study or the file.
+
+    >>> study_name("mine/my.toml")
+    'my'
+    """
+    found = name or (Path(study).stem if study.endswith(".toml") else study)
+    if not re.fullmatch(r"[\w. -]+", found) or found.startswith("."):
+        raise InputError(f"study name {found!r} names no folder. Use letters, digits, '_', '-', '.' and blanks.")
+    return found
 
 
 def load_study_data(settings: DataSettings, data_root: str | Path = "data", download: bool = False) -> ImageData:
@@ -72,7 +86,7 @@ def run_study(
     data_root: str | Path = "data",
     download: bool = False,
     device: str | None = None,
-    pictures: str | Path | None = None,
+    folder: str | Path | None = None,
     on_epoch: Callable[..., None] | None = None,
     on_start: Callable[[optuna.Study, int], None] | None = None,
     on_trial: Callable[[optuna.Study, FrozenTrial], None] | None = None,
@@ -83,7 +97,8 @@ def run_study(
     each candidate is completed once: trials that were left running are failed and tried again, and so are those that
     raised (out of memory, say), up to 2 times; the new trial carries ``retry_of``. ``on_start`` is told the study and
     the number of trials that it will hold; ``on_epoch`` is that of `Objective`, ``on_trial`` a callback of Optuna's.
-    ``pictures`` is the folder for slices; None stands for ``runs/<name>/slices``.
+    ``folder`` is for files: checkpoints, from which an interrupted training goes on, code spaces that are kept,
+    features of a frozen backbone, slices; None stands for ``runs/<name>``.
     """
     url = storage or default_storage(name)
     space = settings.search_space
@@ -98,8 +113,14 @@ def run_study(
         objectives=list(settings.objectives),
         backbone=settings.network.backbone,
         width=settings.network.width,
+        weights=settings.network.weights,
+        frozen=settings.network.frozen,
+        decoder=settings.network.decoder,
         recipe=settings.training,
         layers=settings.codes.layers,
+        preset=settings.codes.preset,
+        split=settings.codes.split,
+        while_training=settings.codes.while_training,
         graph_theta=settings.codes.graph_theta,
         distance_theta=settings.codes.distance_theta,
         seeds=settings.search.seeds,
@@ -107,7 +128,9 @@ def run_study(
         device=device,
         wanted_size=settings.codes.wanted_size,
         geometry=settings.codes.geometry,
-        slices=(pictures or Path("runs", name, "slices")) if settings.codes.slices else None,
+        folder=folder or Path("runs", name),
+        kept_epochs=settings.codes.kept_epochs,
+        slices=settings.codes.slices,
         on_epoch=on_epoch,
     )
     engine = open_storage(url)
@@ -120,10 +143,13 @@ def run_study(
         if on_start:
             on_start(study, plan.size)
         while todo := plan.next():
+            if settings.search.together > 1:
+                plan.run_together(objective, min(todo, settings.search.together), on_trial)
+                continue
             study.optimize(
                 plan.once(objective),
                 n_trials=todo,
-                catch=(RuntimeError, MemoryError),
+                catch=RETRIED,
                 callbacks=[on_trial] if on_trial else None,
             )
     return study
@@ -149,7 +175,8 @@ class Plan:
         if waiting:  # left over from a run that was stopped
             return waiting
         trials = self.study.get_trials(deepcopy=False)
-        todo = [(c.params, retry) for c, retry, raised in self._missing(trials) if raised <= MAX_RETRIES]
+        missing = [(c.params, retry) for c, retry, raised in self._missing(trials) if raised <= MAX_RETRIES]
+        todo = sorted(missing, key=lambda item: item[0]["head"]) if self.search.together > 1 else missing
         if not todo and self.search.trials is not None and self._draws(trials) < self.search.trials:
             todo = [({"seed": self.seeds[0]}, None)]  # the sampler chooses the rest
         for params, retry in todo:
@@ -161,18 +188,49 @@ class Plan:
         """``objective``, but a candidate that is complete already is pruned, and the reason of a failure is kept."""
 
         def call(trial: optuna.Trial) -> tuple[float, ...]:
-            candidate = self.space.suggest(trial, self.seeds)
-            for other in self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]):
-                if self._candidate(other) == candidate:
-                    trial.set_user_attr("same_as", other.number)
-                    raise optuna.TrialPruned(f"the same candidate as trial {other.number}")
+            if self._is_complete(trial):
+                raise optuna.TrialPruned("a candidate that was complete already")
             try:
                 return objective(trial)
-            except (RuntimeError, MemoryError) as error:
-                trial.set_user_attr(ATTRIBUTE, {"failed": f"{type(error).__name__}: {error}"[:1000]})
+            except RETRIED as error:
+                _set_failed(trial, error)
                 raise
 
         return call
+
+    def run_together(
+        self, objective: Objective, count: int, on_trial: Callable[[optuna.Study, FrozenTrial], None] | None
+    ) -> None:
+        """Takes ``count`` waiting trials and trains those of one head as one batched network."""
+        by_head: dict[str, list[optuna.Trial]] = {}
+        trials = [self.study.ask() for _ in range(count)]
+        for trial in trials:
+            if self._is_complete(trial):
+                self.study.tell(trial, state=TrialState.PRUNED)
+            else:
+                by_head.setdefault(trial.params["head"], []).append(trial)
+        for group in by_head.values():
+            try:
+                for trial, outcome in zip(group, objective.together(group), strict=True):
+                    if isinstance(outcome, optuna.TrialPruned):
+                        self.study.tell(trial, state=TrialState.PRUNED)
+                    else:
+                        self.study.tell(trial, outcome)
+            except RETRIED as error:
+                for trial in group:
+                    _set_failed(trial, error)
+                    self.study.tell(trial, state=TrialState.FAIL)
+        for trial in trials if on_trial else []:
+            on_trial(self.study, self.study.trials[trial.number])  # type: ignore[misc]
+
+    def _is_complete(self, trial: optuna.Trial) -> bool:
+        """Whether another trial has the result of this one's candidate; the trial then says which."""
+        candidate = self.space.suggest(trial, self.seeds)
+        for other in self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]):
+            if self._candidate(other) == candidate:
+                trial.set_user_attr("same_as", other.number)
+                return True
+        return False
 
     def missing(self) -> list[Candidate]:
         """The candidates without a result; after a run, those that were given up."""
@@ -213,6 +271,10 @@ class Plan:
         if "head" not in trial.params or "learning_rate" not in trial.params:
             return None
         return Candidate(trial.params["head"], trial.params["learning_rate"], trial.params.get("seed", self.seeds[0]))
+
+
+def _set_failed(trial: optuna.Trial, error: BaseException) -> None:
+    trial.set_user_attr(ATTRIBUTE, {"failed": f"{type(error).__name__}: {error}"[:1000]})
 
 
 def _fail_interrupted(study: optuna.Study) -> None:

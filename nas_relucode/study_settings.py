@@ -11,12 +11,12 @@ from typing import Any
 
 import optuna
 
+from nas_relucode.checks import check_accuracy_floor, check_kept_epochs, check_network, check_objectives
 from nas_relucode.data import SOURCES
 from nas_relucode.errors import InputError, unknown
-from nas_relucode.objective import check_accuracy_floor, check_objectives
+from nas_relucode.recipes import Recipe
 from nas_relucode.search_space import SearchSpace, load_search_space
 from nas_relucode.toml_files import parse, read_toml
-from nas_relucode.training import Recipe
 
 SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
     "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
@@ -41,8 +41,13 @@ class DataSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSettings:
+    """A classifier behind a backbone, or with ``decoder`` an autoencoder."""
+
     backbone: str = "vgg16"
     width: float = 1.0
+    weights: str = "random"  # of the backbone, or "imagenet": torchvision's
+    frozen: bool = False  # the backbone is not trained; it runs once, and its features are kept
+    decoder: str | None = None  # layer widths between the head and the reconstruction, e.g. "128-256"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,24 +58,55 @@ class SearchSettings:
     seeds: tuple[int, ...] = (0,)
     trials: int | None = None
     sampler: str = "tpe"
+    together: int = 1  # so many candidates of one head are trained as one batched network, without checkpoints
 
     def __post_init__(self) -> None:
         if self.sampler not in SAMPLERS:
             raise unknown("sampler", self.sampler, SAMPLERS)
         if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
             raise InputError(f"seeds {list(self.seeds)} must be different whole numbers of at least 0.")
-        if self.trials is not None and self.trials < 1:
-            raise InputError(f"trials {self.trials} is too small. Give at least 1.")
+        for name in ("trials", "together"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise InputError(f"{name} {getattr(self, name)} is too small. Give at least 1.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CodeSettings:
     layers: tuple[str, ...] = ("head",)
+    preset: str = "paper"  # or "released_code": a bit where the activation is at least 1
+    split: str = "train"  # or "validation"
+    while_training: bool = False  # the curve's codes are taken from moving weights, as the released code does
+    kept_epochs: tuple[int, ...] = ()  # the code spaces after these epochs are kept on disk, 0 is before the training
     graph_theta: int = 1
     distance_theta: int | None = None
     wanted_size: tuple[float, ...] | None = None  # mu and sigma of regularised_patterns, in thousands of parameters
     geometry: bool = False  # the indices of the cells as polyhedra as well, also where they are no objectives
     slices: bool = False  # pictures of the cells around and between samples, of each candidate's first seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class FigureSettings:
+    """What `nas-relucode figure` draws: curves over the epochs (Figure 1), or embeddings (Figures 2 to 6)."""
+
+    kind: str = "embeddings"  # or "curves"
+    epochs: tuple[int, ...] = ()  # the rows of a grid; none stands for all that are kept
+    expect: str | None = None  # of separability with depth: "falls" (an autoencoder's), "rises" (a classifier's)
+    points: str = "cells"  # or "samples"
+    preset: str = "paper"  # or "released_code": UMAP as the released code fits it
+    neighbours: int = 15
+    min_dist: float = 0.1
+    most_points: int | None = None  # at most so many points a picture, drawn at random
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, known in {
+            "kind": ("curves", "embeddings"),
+            "expect": (None, "falls", "rises"),
+            "points": ("cells", "samples"),
+            "preset": ("paper", "released_code"),
+        }.items():
+            if getattr(self, name) not in known:
+                raise unknown(name, getattr(self, name), [item for item in known if item])
 
 
 def _default_objectives() -> dict[str, str]:
@@ -87,6 +123,7 @@ class StudySettings:
     network: NetworkSettings = field(default_factory=NetworkSettings)
     training: Recipe = field(default_factory=Recipe)
     codes: CodeSettings = field(default_factory=CodeSettings)
+    figure: FigureSettings | None = None
     objectives: dict[str, str] = field(default_factory=_default_objectives)  # name -> "maximize" or "minimize"
     accuracy_floor: float | None = None  # networks below it are infeasible
 
@@ -96,6 +133,13 @@ class StudySettings:
             if direction not in ("maximize", "minimize"):
                 raise unknown(f"direction of {name}", direction, ["maximize", "minimize"])
         check_accuracy_floor(self.accuracy_floor)
+        network = self.network
+        check_network(
+            network.decoder, network.frozen, network.weights, self.training, self.objectives, self.accuracy_floor
+        )
+        check_kept_epochs(self.codes.kept_epochs, self.training.epochs)
+        if self.search.together > 1 and self.codes.while_training:
+            raise InputError("codes of moving weights are taken of one candidate at a time. Set together to 1.")
 
     @property
     def search_space(self) -> SearchSpace:

@@ -45,6 +45,7 @@ def hand_made(
             {
                 "epoch": epoch,
                 "loss": None if epoch == 0 else 0.5,
+                "validation_loss": 0.5,
                 "accuracy": accuracy,
                 "train_accuracy": accuracy,
                 "joint": point,
@@ -53,7 +54,9 @@ def hand_made(
             for epoch in (0, 1)
         ],
         "seconds": 1.5,
+        "codes": {},
         "accuracy": accuracy,
+        "validation_loss": 0.5,
         "split": "train",
         "samples": 200,
         "joint": joint,

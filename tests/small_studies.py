@@ -35,7 +35,9 @@ def settings_in(
 
 
 def run(settings: StudySettings, url: str, name: str = "own", **told: Any) -> optuna.Study:
-    return run_study(name, settings, storage=url, device="cpu", **told)
+    """Runs the study in ``url``; its files lie beside the SQLite file."""
+    folder = Path(url.removeprefix("sqlite:///")).parent / name
+    return run_study(name, settings, storage=url, device="cpu", **({"folder": folder} | told))
 
 
 def reread(url: str, name: str = "own") -> list[FrozenTrial]:

@@ -346,7 +346,10 @@ def test_a_folder_without_images_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"source": "svhn"}, "unknown data 'svhn'. Known: digits, mnist, cifar10, an .npz file, or a folder"),
+        (
+            {"source": "svhn"},
+            "unknown data 'svhn'. Known: digits, mnist, cifar10, cifar10_small, an .npz file, or a folder",
+        ),
         ({"validation": 1.0}, r"validation 1\.0 is not a fraction. Give a number of at least 0 and below 1"),
         ({"validation": -0.1}, r"validation -0\.1 is not a fraction"),
         ({"validation": float("nan")}, "validation nan is not a fraction"),

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import entropy
+from sklearn.metrics import silhouette_score
 
 from nas_relucode import INDICES, CodeSpace, Evidence, InputError, compute_indices, distance_matrix, pack
 from nas_relucode.indices import saturated_indices
@@ -41,6 +42,14 @@ def evidence(bits, labels, correct, theta):
 OF_THE_FIRST = ("new_cell_fraction", "distinct_patterns", "regularised_patterns")  # samples
 
 
+def silhouette(bits, labels):
+    """sklearn's, which wants a label twice; labels that all stand once are 0 by Rousseeuw's definition."""
+    classes = len(set(labels.tolist()))
+    if classes < 2:
+        return math.nan
+    return 0 if classes == len(labels) else silhouette_score(bits.astype(float), labels, metric="cityblock")
+
+
 def by_hand(bits, labels, correct, theta):
     """The definitions, one sample and one pair at a time."""
     samples = len(bits)
@@ -65,6 +74,7 @@ def by_hand(bits, labels, correct, theta):
         "within_class_distance": within,
         "between_class_distance": between,
         "class_distance_ratio": within / between if between else math.nan,
+        "class_silhouette": silhouette(bits, labels),
         "new_cell_fraction": (unknown not in known) / (samples // 2 + 1),
         "varying_neurons": sum(entropy([p, 1 - p], base=2) for p in on),
         "distinct_patterns": len({column.tobytes() for column in bits[:16].T}),

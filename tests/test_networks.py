@@ -10,7 +10,14 @@ from torch import nn
 from torchvision.models import vgg16
 
 from nas_relucode.errors import InputError
-from nas_relucode.networks import BACKBONES, build_autoencoder, build_network, initialise, parse_head
+from nas_relucode.networks import (
+    BACKBONES,
+    build_autoencoder,
+    build_backbone,
+    build_network,
+    initialise,
+    parse_head,
+)
 from nas_relucode.search_space import load_search_space
 
 TABLE_1_OF_THE_PAPER = {"512": [512], "256-256": [256, 256], "256-128-128": [256, 128, 128]}
@@ -178,3 +185,95 @@ def test_an_unknown_backbone_is_answered_with_the_known_ones():
 def test_an_image_too_small_for_vgg16_is_explained(shape):
     with pytest.raises(InputError, match=rf"vgg16 .*{shape[1]}x{shape[2]}.*Set image_size to at least 32"):
         build_network("8", shape, 10)
+
+
+# the backbone alone, and weights of others
+
+
+@pytest.mark.parametrize("kind", ["none", "small_conv", "vgg16"])
+def test_the_backbone_alone_is_that_of_the_network(kind):
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    network = build_network("8", (3, 32, 32), 10, backbone=kind, width=1 / 8, seed=4)
+    backbone = build_backbone((3, 32, 32), backbone=kind, width=1 / 8, seed=4)
+    assert backbone(images).ndim == 4
+    assert torch.equal(backbone(images).flatten(1), network.backbone(images))
+
+
+def test_a_backbone_seed_leaves_the_seed_to_the_head():
+    def weights(**arguments) -> tuple[torch.Tensor, torch.Tensor]:
+        network = build_network("8", (1, 8, 8), 10, backbone="small_conv", **arguments)
+        return network.backbone[0].weight, network.head[0].weight
+
+    (backbone, head), (same, other), (new, kept) = (
+        weights(seed=1, backbone_seed=5), weights(seed=2, backbone_seed=5), weights(seed=1, backbone_seed=6)
+    )  # fmt: skip
+    assert torch.equal(backbone, same)
+    assert not torch.equal(backbone, new)
+    assert torch.equal(head, kept)
+    assert not torch.equal(head, other)
+    features = build_backbone((1, 8, 8), backbone="small_conv", seed=5)
+    assert torch.equal(features[0].weight, backbone)
+    behind = build_network("8", tuple(features(torch.zeros(1, 1, 8, 8)).shape[1:]), 10, backbone="none", seed=1)
+    assert torch.equal(behind.head[0].weight, head)
+
+
+@pytest.fixture
+def imagenet(monkeypatch) -> dict[str, torch.Tensor]:
+    """Made-up weights where torchvision would fetch its own."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.device("meta"):
+        features = vgg16(weights=None).features.state_dict()
+    state = {f"features.{name}": torch.randn(value.shape, generator=generator) for name, value in features.items()}
+
+    def fetch(url, *, progress, check_hash, weights_only):
+        assert (progress, check_hash, weights_only) == (False, True, True)
+        assert url.endswith("vgg16-397923af.pth")
+        return state | {"classifier.0.bias": torch.zeros(1)}
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fetch)
+    return state
+
+
+def test_imagenet_weights_are_torchvisions(imagenet):
+    network = build_network("8", (3, 32, 32), 10, weights="imagenet", seed=3)
+    backbone = build_backbone((3, 32, 32), weights="imagenet")
+    for name, value in imagenet.items():
+        assert torch.equal(backbone.state_dict()[name.removeprefix("features.")], value)
+        assert torch.equal(network.state_dict()[name.replace("features", "backbone")], value)
+    head = build_network("8", (512, 1, 1), 10, backbone="none", seed=3).head
+    assert torch.equal(network.head[0].weight, head[0].weight)
+
+
+@pytest.mark.parametrize("error", [OSError("no network"), RuntimeError("invalid hash value")])
+def test_imagenet_weights_that_cannot_be_had_are_explained(monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fail)
+    with pytest.raises(InputError, match=rf"can't be had \({error}\). Put https://.*vgg16.*pth into .*checkpoints"):
+        build_backbone((3, 32, 32), weights="imagenet")
+
+
+@pytest.mark.parametrize(
+    ("shape", "arguments", "message"),
+    [
+        ((1, 32, 32), {}, "for backbone vgg16 of width 1 on 1 channels. Take vgg16 of width 1 on images of three"),
+        ((3, 32, 32), {"width": 0.5}, "for backbone vgg16 of width 0.5 on 3 channels"),
+        ((3, 32, 32), {"backbone": "small_conv"}, "for backbone small_conv of width 1"),
+    ],
+)
+def test_imagenet_weights_fit_one_network_alone(shape, arguments, message):
+    with pytest.raises(InputError, match=message):
+        build_network("8", shape, 10, weights="imagenet", **arguments)
+
+
+def test_unknown_weights_are_answered_with_the_known_ones():
+    with pytest.raises(InputError, match=r"unknown weights 'cifar'\. Known: random, imagenet"):
+        build_network("8", (3, 32, 32), 10, weights="cifar")
+
+
+def test_the_decoder_of_the_autoencoder_is_a_setting():
+    network = build_autoencoder((1, 4, 4), head="8-4", decoder="6-7")
+    assert linear_layers(network) == {
+        "head.0": 8, "head.2": 4, "decoder.0": 6, "decoder.2": 7, "decoder.4": 16
+    }  # fmt: skip

@@ -320,7 +320,7 @@ def test_layers_of_the_backbone_may_be_chosen(data: ImageData):
 
 @pytest.mark.parametrize("name", ["cells", "head.1:cells", "head.1:accuracy", ":", ""])
 def test_an_unknown_objective_is_refused_with_the_known_ones(data: ImageData, name: str):
-    with pytest.raises(InputError, match="accuracy, cell_count"):
+    with pytest.raises(InputError, match="accuracy, validation_loss, cell_count"):
         make(data, objectives=["accuracy", name])
 
 
@@ -367,7 +367,7 @@ def test_values_are_finite_floats_for_every_objective_there_is(data: ImageData):
 
 def test_slices_are_drawn_for_the_first_seed_and_what_cannot_be_drawn_is_left_out(data: ImageData, tmp_path: Any):
     space = SearchSpace(heads=("8", "1"), learning_rates=(0.1,))
-    objective = make(data, space, slices=tmp_path / "slices", seeds=[3, 4], geometry=True)
+    objective = make(data, space, slices=True, folder=tmp_path, seeds=[3, 4], geometry=True)
     study = run_once(objective, "8", seed=3)
     found = study.trials[0].user_attrs[ATTRIBUTE]
     assert found["slices"] == ["trial_0.png", "trial_0_near.png"]
@@ -381,7 +381,7 @@ def test_slices_are_drawn_for_the_first_seed_and_what_cannot_be_drawn_is_left_ou
 
 def test_the_report_shows_the_slices_that_were_drawn(data: ImageData, tmp_path: Any):
     space = SearchSpace(heads=("8",), learning_rates=(0.1,))
-    study = run_once(make(data, space, slices=tmp_path / "slices"), "8")
+    study = run_once(make(data, space, slices=True, folder=tmp_path), "8")
     write_report(study, tmp_path)
     page = (tmp_path / "report.html").read_text("utf-8")
     assert page.count('<img alt="Slice') == 2

@@ -19,8 +19,8 @@ def blocks(language):
 
 
 def test_the_python_of_the_readme_runs_as_it_stands(tmp_path):
-    study, codes, polyhedra = blocks("python")
-    for code in (polyhedra, codes, study):
+    study, codes, polyhedra, training = blocks("python")
+    for code in (training, polyhedra, codes, study):
         done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     accuracy, cells, edges = done.stdout.splitlines()[0].split()

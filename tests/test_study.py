@@ -14,10 +14,10 @@ from small_studies import Failing, candidates, reread, run, settings_in
 
 from nas_relucode.errors import InputError
 from nas_relucode.objective import ATTRIBUTE, Objective
+from nas_relucode.recipes import Recipe
 from nas_relucode.search_space import load_search_space
 from nas_relucode.study import load_study_data, run_study
-from nas_relucode.study_settings import StudySettings
-from nas_relucode.training import Recipe
+from nas_relucode.study_settings import CodeSettings, StudySettings
 
 INTERVAL = "{low = 0.01, high = 0.1}"
 
@@ -114,7 +114,8 @@ def test_the_accuracy_floor_decides_what_optuna_calls_best(tmp_path: Path, url: 
 
 @pytest.mark.parametrize("error", [RuntimeError("no memory"), MemoryError("none left")])
 def test_a_candidate_that_fails_is_retried_twice_and_then_given_up(tmp_path: Path, url: str, error: Exception):
-    settings, failing = settings_in(tmp_path, ("8", "4-4", "4")), Failing("4-4", 99, error)
+    settings = settings_in(tmp_path, ("8", "4-4", "4"), training=Recipe(epochs=3, batch_size=35))
+    failing = Failing("4-4", 99, error)
     run(settings, url, on_start=failing.start, on_epoch=failing.epoch)
     trials = reread(url)
     assert sorted(candidates(trials)) == [(None, "4", 0.1), (None, "8", 0.1)]
@@ -151,7 +152,8 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path, url: str, e
 
 
 def test_a_candidate_that_was_interrupted_again_and_again_is_complete_in_the_end(tmp_path: Path, url: str):
-    settings, failing = settings_in(tmp_path, ("8",)), Failing("8", 3, KeyboardInterrupt())
+    settings = settings_in(tmp_path, ("8",), training=Recipe(epochs=3, batch_size=35))
+    failing = Failing("8", 3, KeyboardInterrupt())
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             run(settings, url, on_start=failing.start, on_epoch=failing.epoch)
@@ -159,6 +161,62 @@ def test_a_candidate_that_was_interrupted_again_and_again_is_complete_in_the_end
     states = [trial.state for trial in reread(url)]
     assert states == [TrialState.FAIL] * 3 + [TrialState.COMPLETE]
     assert [trial.user_attrs.get("retry_of") for trial in reread(url)] == [None, 0, 1, 2]
+
+
+# Candidates of one head trained as one
+
+
+def test_candidates_trained_together_find_what_each_finds_alone(tmp_path: Path, url: str):
+    parts = {"seeds": (0, 1), "training": Recipe(epochs=2, batch_size=20), "codes": CodeSettings(kept_epochs=(2,))}
+    alone = settings_in(tmp_path, ("8", "4-4"), "[0.1, 0.05]", **parts)
+    search = dataclasses.replace(alone.search, together=4)
+    study = run(alone, url)
+    batched = run(dataclasses.replace(alone, search=search), url, "batched")
+    assert sorted(candidates(batched.trials)) == sorted(candidates(study.trials))
+    found = {tuple(t.params.items()): t.user_attrs[ATTRIBUTE] for t in study.trials}
+    for trial in batched.trials:
+        mine, other = trial.user_attrs[ATTRIBUTE], found[tuple(trial.params.items())]
+        assert mine.keys() == other.keys()
+        assert [point["loss"] for point in mine["curve"][1:]] == pytest.approx(
+            [point["loss"] for point in other["curve"][1:]], abs=1e-4
+        )
+        assert mine["validation_loss"] == pytest.approx(other["validation_loss"], abs=1e-4)
+        assert mine["joint"]["cell_count"] == pytest.approx(other["joint"]["cell_count"], abs=3)  # bits near 0 may flip
+        assert (tmp_path / "batched" / "codes" / mine["codes"]["2"]).is_file()
+    assert [trial.params["head"] for trial in batched.trials] == sorted(
+        trial.params["head"] for trial in batched.trials
+    )
+
+
+def test_one_that_diverges_or_is_complete_does_not_stop_those_trained_with_it(tmp_path: Path, url: str):
+    settings = settings_in(tmp_path, ("8",), "[1e22, 0.1]", training=Recipe(epochs=2, batch_size=20))
+    settings = dataclasses.replace(settings, search=dataclasses.replace(settings.search, together=5))
+    study = run(settings, url)
+    assert candidates(study.trials) == [(None, "8", 0.1)]
+    (pruned,) = [trial for trial in study.trials if trial.state == TrialState.PRUNED]
+    assert "finite" in pruned.user_attrs[ATTRIBUTE]["pruned"]
+    study.enqueue_trial({"head": "8", "learning_rate": 0.1})
+    run(settings, url)
+    assert [trial.state for trial in reread(url)[2:]] == [TrialState.PRUNED]
+
+
+def test_a_group_that_fails_is_retried_twice_and_then_given_up(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr("nas_relucode.objective.train_together", fail)
+    settings = settings_in(tmp_path, ("8",), "[0.2, 0.1]")
+    told: list[int] = []
+    run(
+        dataclasses.replace(settings, search=dataclasses.replace(settings.search, together=2)),
+        url,
+        on_trial=lambda study, trial: told.append(trial.number),
+    )
+    assert [trial.state for trial in reread(url)] == [TrialState.FAIL] * 6
+    assert told == list(range(6))
+    assert all("no memory" in trial.user_attrs[ATTRIBUTE]["failed"] for trial in reread(url))
 
 
 def test_a_candidate_whose_outputs_overflow_does_not_stop_the_others(tmp_path: Path, url: str):

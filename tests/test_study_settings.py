@@ -25,7 +25,10 @@ from nas_relucode.training import Recipe
         ({"trials": 0}, "trials 0"),
         ({"accuracy_floor": 1.5}, "accuracy_floor 1.5"),
         ({"objectives": {"accuracy": "up"}}, "'up'. Known: maximize, minimize"),
-        ({"objectives": {"cells": "minimize"}}, "unknown objective 'cells'. Known: accuracy, cell_count"),
+        (
+            {"objectives": {"cells": "minimize"}},
+            "unknown objective 'cells'. Known: accuracy, validation_loss, ",
+        ),
         ({"objectives": {}}, "objectives is empty"),
     ],
 )

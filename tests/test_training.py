@@ -1,5 +1,6 @@
 """Training: the oracles are the update rules written out in numpy, and counts by hand."""
 
+import copy
 import itertools
 import math
 
@@ -11,8 +12,9 @@ from torch.nn import functional
 
 from nas_relucode.data import Split, load_data
 from nas_relucode.errors import InputError, NonFiniteError
-from nas_relucode.networks import build_network
-from nas_relucode.training import Epoch, Recipe, accuracy, pick_device, train
+from nas_relucode.networks import build_autoencoder, build_network
+from nas_relucode.recipes import sigmoid_loss
+from nas_relucode.training import Epoch, Recipe, accuracy, evaluate, pick_device, train
 
 
 def samples(count: int = 10, features: int = 3, classes: int = 2) -> Split:
@@ -206,6 +208,7 @@ def test_training_without_labelled_samples_is_refused(data):
         ({"weight_decay": -1e-4}, "weight_decay -0.0001 is out of range. Give a number of at least 0"),
         ({"weight_decay": math.inf}, "weight_decay inf is out of range"),
         ({"schedule": "step"}, "unknown schedule 'step'. Known: constant, cosine"),
+        ({"loss": "l1"}, "unknown loss 'l1'. Known: cross_entropy, sigmoid, mse"),
     ],
 )
 def test_recipe_values_out_of_range_are_explained(values, message):
@@ -271,7 +274,249 @@ def test_the_gpu_trains_like_the_cpu(mixed):
     assert pick_device().type == "cuda"
 
 
+# reconstruction
+
+
+def squared_error(parameters: np.ndarray, inputs: np.ndarray) -> tuple[float, np.ndarray]:
+    """The mean of (weight @ x + bias - x)^2 and its gradient."""
+    extended = np.hstack([inputs, np.ones((len(inputs), 1))])
+    error = extended @ parameters.T - inputs
+    return (error**2).mean(), 2 * error.T @ extended / error.size
+
+
+def sigmoid_error(parameters: np.ndarray, inputs: np.ndarray) -> tuple[float, np.ndarray]:
+    """The mean of -x log s - (1 - x) log(1 - s), s the sigmoid of weight @ x + bias, and its gradient."""
+    extended = np.hstack([inputs, np.ones((len(inputs), 1))])
+    sigmoid = 1 / (1 + np.exp(-extended @ parameters.T))
+    loss = -(inputs * np.log(sigmoid) + (1 - inputs) * np.log(1 - sigmoid)).mean()
+    return loss, (sigmoid - inputs).T @ extended / sigmoid.size
+
+
+@pytest.mark.parametrize(("loss", "written_out"), [("mse", squared_error), ("sigmoid", sigmoid_error)])
+def test_reconstructions_are_trained_by_the_loss_written_out(loss, written_out):
+    data, network = Split(samples().inputs.sigmoid(), None), linear(3, 3)
+    expected, losses = parameters(network), [math.nan]
+    for _ in range(3):
+        value, gradient = written_out(expected, data.inputs.numpy())
+        expected = expected - 0.5 * gradient
+        losses.append(value)
+    told: list[Epoch] = []
+    train(network, data, learning_rate=0.5, recipe=Recipe(epochs=3, loss=loss), on_epoch=told.append)
+    np.testing.assert_allclose(parameters(network), expected, rtol=1e-12)
+    np.testing.assert_allclose([epoch.loss for epoch in told], losses, rtol=1e-12)
+    found = evaluate(network, data, loss=loss, batch_size=4)
+    assert found.loss == pytest.approx(written_out(expected, data.inputs.numpy())[0], rel=1e-12)
+    assert found.accuracy is None
+
+
+def test_labels_do_not_matter_to_a_reconstruction():
+    inputs, weights = samples().inputs.sigmoid(), []
+    for labels in (None, torch.arange(10) % 2):
+        network = linear(3, 3)
+        recipe = Recipe(epochs=2, batch_size=4, loss="sigmoid")
+        train(network, Split(inputs, labels), learning_rate=0.5, recipe=recipe)
+        weights.append(parameters(network))
+    assert np.array_equal(*weights)
+
+
+def test_the_autoencoder_learns_to_reconstruct_digits():
+    data = load_data("digits")
+    network = build_autoencoder(data.image_shape, head="16-8")
+    recipe = Recipe(epochs=3, batch_size=64, loss="mse", momentum=0.9)
+    before = evaluate(network, data.test, loss="mse").loss
+    train(network, data.train, learning_rate=0.5, recipe=recipe)
+    assert evaluate(network, data.test, loss="mse").loss < before / 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_sigmoid_loss_is_binary_cross_entropy_also_far_out(dtype):
+    outputs = torch.cat([torch.linspace(-200, 200, 801), torch.tensor([0.0, -0.0, 1e-30, 3e38, -3e38])]).to(dtype)
+    outputs = outputs.repeat(3).requires_grad_()
+    images = torch.tensor([0, 0.3, 1], dtype=dtype).repeat_interleave(806)
+    found, expected = (
+        loss(outputs, images).double()
+        for loss in (sigmoid_loss, lambda z, x: functional.binary_cross_entropy_with_logits(z, x, reduction="none"))
+    )
+    rounding = 1e-6 if dtype == torch.float32 else 1e-14
+    torch.testing.assert_close(found, expected, rtol=rounding, atol=rounding)
+    slopes = [torch.autograd.grad(loss.sum(), outputs)[0] for loss in (found, expected)]
+    torch.testing.assert_close(*slopes, rtol=rounding, atol=rounding)
+
+
+def test_images_out_of_range_of_the_sigmoid_are_explained():
+    data = Split(samples().inputs, None)
+    with pytest.raises(InputError, match=r"loss sigmoid needs images from 0 to 1, but these lie in -.* mse"):
+        train(linear(3, 3), data, learning_rate=0.1, recipe=Recipe(loss="sigmoid"))
+
+
+def test_a_network_that_reconstructs_nothing_is_explained():
+    with pytest.raises(InputError, match=r"outputs of shape \(10, 2\) and inputs of shape \(10, 3\)"):
+        train(linear(), samples(), learning_rate=0.1, recipe=Recipe(loss="mse"))
+    with pytest.raises(InputError, match="there are no samples to train on"):
+        train(linear(3, 3), Split(torch.zeros(0, 3), None), learning_rate=0.1, recipe=Recipe(loss="mse"))
+
+
+# batches
+
+
+@pytest.mark.parametrize("gathered", [1, 20, 2**22])
+def test_the_rows_of_a_batch_are_told_before_its_step(monkeypatch, gathered):
+    monkeypatch.setattr("nas_relucode.training.GATHERED", gathered)  # however many batches are gathered at once
+    data, network, told, weights = samples(), linear(), [], []
+    expected, rows_of = parameters(network), []
+    generator = torch.Generator().manual_seed(7)
+    path = []
+    for _ in range(2):
+        for rows in torch.randperm(10, generator=generator).split(4):
+            path.append(expected)
+            rows_of.append(rows.tolist())
+            expected = expected - 0.5 * cross_entropy(expected, Split(data.inputs[rows], data.labels[rows]))[1]
+
+    def look(rows: torch.Tensor) -> None:
+        told.append(rows.tolist())
+        weights.append(parameters(network))
+
+    train(network, data, learning_rate=0.5, recipe=Recipe(epochs=2, batch_size=4), seed=7, on_batch=look)
+    assert told == rows_of
+    np.testing.assert_allclose(weights, path, rtol=1e-12)
+    np.testing.assert_allclose(parameters(network), expected, rtol=1e-12)
+
+
+# going on
+
+
+@pytest.mark.parametrize("stop", [0, 1, 3, 4])
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+@pytest.mark.parametrize("kind", ["batch norm", "small_conv"])
+def test_a_resumed_run_ends_with_the_same_bits(kind, schedule, stop):
+    data = load_data("digits", train_samples=100).train
+
+    def build() -> nn.Module:
+        if kind == "small_conv":
+            return build_network("8", (1, 8, 8), 10, backbone="small_conv")
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(72, 10))
+
+    def run(network: nn.Module, **arguments) -> list[tuple[int, float]]:
+        told: list[Epoch] = []
+        recipe = Recipe(epochs=4, batch_size=32, momentum=0.9, weight_decay=1e-3, schedule=schedule)
+
+        def on_epoch(epoch: Epoch) -> None:
+            told.append(epoch)
+            if epoch.number == stop:
+                states.append(epoch.state())
+
+        train(network, data, learning_rate=0.05, recipe=recipe, on_epoch=on_epoch, **arguments)
+        return [(epoch.number, epoch.loss) for epoch in told]
+
+    states: list[dict] = []
+    whole = build()
+    told = run(whole)
+    kept = copy.deepcopy(states[0])
+    resumed = build()
+    assert run(resumed, resume=states[0]) == told[stop + 1 :]
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+    assert repr(kept) == repr(states[0])  # what a run goes on from is left as it was
+
+
+def test_a_state_holds_plain_values_and_tensors_of_its_own():
+    states: list[dict] = []
+    network = linear()
+    recipe = Recipe(epochs=2, momentum=0.9)
+    train(network, samples(), learning_rate=0.1, recipe=recipe, on_epoch=lambda epoch: states.append(epoch.state()))
+
+    def check(value: object) -> None:
+        if isinstance(value, dict | list):
+            for item in value.values() if isinstance(value, dict) else value:
+                check(item)
+        else:
+            assert value is None or type(value) in (bool, int, float, str, torch.Tensor), type(value)
+
+    check(states)
+    assert [state["epoch"] for state in states] == [0, 1, 2]
+    assert not torch.equal(states[1]["network"]["weight"], states[2]["network"]["weight"])
+
+
+def test_a_constant_rate_may_go_on_for_more_epochs_than_planned():
+    states: list[dict] = []
+    long, short = linear(), linear()
+    train(long, samples(), learning_rate=0.1, recipe=Recipe(epochs=5, batch_size=4))
+    recipe = Recipe(epochs=2, batch_size=4)
+    train(short, samples(), learning_rate=0.1, recipe=recipe, on_epoch=lambda epoch: states.append(epoch.state()))
+    resumed = linear()
+    train(resumed, samples(), learning_rate=0.1, recipe=Recipe(epochs=5, batch_size=4), resume=states[-1])
+    assert np.array_equal(parameters(resumed), parameters(long))
+
+
+def test_a_state_is_read_while_it_is_that_of_the_network():
+    told: list[Epoch] = []
+    train(linear(), samples(), learning_rate=0.1, recipe=Recipe(epochs=2), on_epoch=told.append)
+    with pytest.raises(InputError, match=r"epoch 1 is over\. Call its state\(\) within on_epoch"):
+        told[1].state()
+    assert told[2].state()["epoch"] == 2
+    with pytest.raises(InputError, match="this epoch belongs to no training"):
+        Epoch(1, 0.5).state()
+
+
+def test_a_state_of_other_settings_is_refused_and_nothing_is_changed():
+    states: list[dict] = []
+    recipe = Recipe(epochs=2, batch_size=4)
+    train(linear(), samples(), learning_rate=0.1, recipe=recipe, on_epoch=lambda epoch: states.append(epoch.state()))
+    state = states[-1]
+
+    def refused(message, network=None, data=None, given=state, rate=0.1, seed=1234, **changed):
+        network = network or linear()
+        before = parameters(network)
+        with pytest.raises(InputError, match=message):
+            train(
+                network,
+                data or samples(),
+                learning_rate=rate,
+                recipe=Recipe(**({"epochs": 2, "batch_size": 4} | changed)),
+                seed=seed,
+                resume=given,
+            )
+        assert np.array_equal(parameters(network), before)
+
+    refused(r"made with learning_rate 0\.1, not 0\.2", rate=0.2)
+    refused(r"made with seed 1234, not 1", seed=1)
+    refused(r"made with samples 10, not 9", data=samples(9))
+    refused(r"made with batch_size 4, not 5; momentum 0\.0, not 0\.9", batch_size=5, momentum=0.9)
+    refused(r"made with epochs None, not 2; schedule 'constant', not 'cosine'", schedule="cosine")
+    refused(r"state is that of epoch 2, but 1 are wanted", epochs=1)
+    refused(r"has no order\. Give that of Epoch\.state\(\)", given={k: v for k, v in state.items() if k != "order"})
+    refused(r"of another network \(weight, bias differ\)", network=linear(3, 4))
+
+
 # accuracy and devices
+
+
+def test_an_evaluation_is_loss_and_accuracy_written_out():
+    data, network = samples(9), linear()
+    loss, _ = cross_entropy(parameters(network), data)
+    for batch_size in (2, 9, 100):
+        found = evaluate(network, data, batch_size=batch_size)
+        assert found.loss == pytest.approx(loss, rel=1e-12)
+        assert found.accuracy == accuracy(network, data)
+
+
+def test_an_evaluation_leaves_the_network_as_it_was():
+    network = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(), nn.Linear(3, 2))
+    before = copy.deepcopy(network.state_dict())
+    evaluate(network, Split(samples().inputs.float() + 5, samples().labels))
+    assert network.training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_what_cannot_be_evaluated_is_explained():
+    nothing = evaluate(linear(), Split(torch.zeros(0, 3), torch.zeros(0).long()))
+    assert math.isnan(nothing.loss)
+    assert math.isnan(nothing.accuracy)
+    with pytest.raises(InputError, match="no labels to evaluate by"):
+        evaluate(linear(), Split(torch.zeros(2, 3), None))
+    with pytest.raises(InputError, match="unknown loss 'l1'"):
+        evaluate(linear(), samples(), loss="l1")
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 512])

@@ -1,0 +1,155 @@
+"""Cell-level clustering over theta and the epochs: how cells hang together, how pure their clusters are (section 2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import StrMethodFormatter
+
+from nas_relucode.claims import need
+from nas_relucode.code_spaces import CodeSpace
+from nas_relucode.drawing import COLOURS, MARKERS, WIDTH, epoch_styles, joint_last
+from nas_relucode.errors import InputError
+from nas_relucode.linkage import connectivity
+from nas_relucode.words import compiled
+
+PROFILE = {  # column -> what it is called beside its row of panels
+    "components": "components",
+    "largest_component_share": "largest component's\nshare of the cells",
+    "purity": "purity of the clusters",
+}
+DASHES = ["-", "--", ":", "-."]
+
+
+def clustering_frame(space: CodeSpace, *, most: int = 100, threads: int | None = None) -> pd.DataFrame:
+    """The single-linkage clusters of the cells, a row a layer ("joint" comes first) and theta.
+
+    Columns: layer, neurons, cells, theta, components, largest_component_share (of the cells), purity (fraction of the
+    samples in the most frequent class of their cluster), dendrogram_purity (one value a layer). Thetas are 0 and those
+    at which clusters come together; of more than ``most`` the first, the last and some evenly between. Without labels
+    purities are NaN.
+
+    >>> from nas_relucode import pack
+    >>> space = CodeSpace.of(pack([[0, 0, 0], [0, 0, 1], [1, 1, 1]]), labels=[0, 1, 1])
+    >>> clustering_frame(space)[["theta", "components", "purity"]].round(3).values.tolist()[:3]
+    [[0.0, 3.0, 1.0], [1.0, 2.0, 0.667], [2.0, 1.0, 0.667]]
+    """
+    if most < 2:
+        raise InputError(f"most {most} leaves out the first or the last theta. Give at least 2.")
+    names = [layer.name for layer in space.codes.layers]
+    spaces = {"joint": space, **{name: space.layer(name) for name in names}}
+    rows: list[dict[str, Any]] = []
+    for name, of in spaces.items():
+        profile = connectivity(of.codes, threads=threads)
+        cells, counts = len(of.cells), of.class_counts
+        steps = np.arange(len(profile.thetas))
+        if len(steps) > most:
+            steps = np.unique(np.linspace(0, len(steps) - 1, most).round().astype(np.int64))
+        whole = float("nan") if counts is None else profile.dendrogram_purity(counts)
+        purities = np.full(len(profile.thetas), np.nan)
+        if counts is not None:
+            tree = profile.tree
+            purities = _purities(counts, tree.first, tree.second, tree.distance, profile.thetas) / counts.sum()
+        for step in steps:
+            theta = int(profile.thetas[step])
+            row = {"layer": name, "neurons": of.neurons, "cells": cells, "theta": theta}
+            row["components"] = int(profile.component_counts[step])
+            row["largest_component_share"] = float(profile.largest_components[step]) / cells
+            rows.append(row | {"purity": float(purities[step]), "dendrogram_purity": whole})
+    return pd.DataFrame(rows)
+
+
+@compiled
+def _purities(class_counts, first, second, distance, thetas):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """The samples in the most frequent class of their cluster at each theta: all thetas in one pass over the tree."""
+    n = class_counts.shape[0]
+    parent, counts = np.arange(n), class_counts.copy()
+    result, right, edge = np.empty(thetas.shape[0], np.int64), np.int64(0), 0
+    for i in range(n):
+        right += counts[i].max()
+    for step in range(thetas.shape[0]):
+        while edge < distance.shape[0] and distance[edge] <= thetas[step]:
+            a, b = first[edge], second[edge]
+            while parent[a] != a:
+                parent[a] = parent[parent[a]]
+                a = parent[a]
+            while parent[b] != b:
+                parent[b] = parent[parent[b]]
+                b = parent[b]
+            right -= counts[a].max() + counts[b].max()
+            parent[b] = a
+            counts[a] += counts[b]
+            right += counts[a].max()
+            edge += 1
+        result[step] = right
+    return result
+
+
+def clustering_figure(frame: pd.DataFrame) -> Figure:
+    """The profile and the purity over theta, a line an epoch and a column a layer; dendrogram purity over the epochs.
+
+    ``frame`` is `clustering_frame`'s with a column epoch, and label where there is more than one (up to four, told
+    apart by dashes). Theta is drawn as a share of the layer's neurons, so that all columns have the same axes.
+    """
+    need(frame, ["epoch", "layer", "neurons", "theta", *PROFILE, "dendrogram_purity"])
+    frame = frame if "label" in frame else frame.assign(label="")
+    if frame.duplicated(["label", "layer", "epoch", "theta"]).any():
+        raise InputError("a label, layer, epoch and theta is there twice. Give the clusters of one seed.")
+    labels = list(dict.fromkeys(frame["label"]))
+    if len(labels) > len(DASHES):
+        raise InputError(f"{len(labels)} labels cannot be told apart. Draw at most {len(DASHES)} in one figure.")
+    layers, measures = joint_last(frame["layer"]), [name for name in PROFILE if frame[name].notna().any()]
+    labelled = bool(frame["dendrogram_purity"].notna().any())
+    styles = epoch_styles(sorted(frame["epoch"].unique()))
+    figure = Figure(
+        figsize=(max(WIDTH, 1.9 * len(layers)), 1.9 * (len(measures) + labelled) + 0.8), layout="constrained"
+    )
+    parts: Any = figure.subfigures(2, 1, height_ratios=[len(measures), 1.1]) if labelled else [figure]
+    grid = parts[0].subplots(len(measures), len(layers), sharex=True, sharey="row", squeeze=False)
+    end = float((frame["theta"] / frame["neurons"]).max()) * 1.05 or 1.0
+    for (label, layer, epoch), rows in frame.groupby(["label", "layer", "epoch"], sort=False):
+        rows = rows.sort_values("theta")
+        theta = np.append(rows["theta"] / rows["neurons"], end)
+        style = {"color": styles[epoch]["color"], "linestyle": DASHES[labels.index(label)], "linewidth": 1.5}
+        for measure, line in zip(measures, grid, strict=True):
+            values = rows[measure].to_numpy(float)
+            line[layers.index(layer)].plot(theta, np.append(values, values[-1]), drawstyle="steps-post", **style)
+    for measure, line in zip(measures, grid, strict=True):
+        line[0].set_ylabel(PROFILE[measure], fontsize=9)
+        if measure == "components":
+            line[0].set_yscale("log")
+            line[0].yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    for column, layer in enumerate(layers):
+        grid[0, column].set_title(layer, fontsize=10)
+        grid[-1, column].set_xlabel("theta / neurons", fontsize=9)
+    for axes in grid.flat:
+        axes.grid(alpha=0.3)
+        axes.tick_params(labelsize=8)
+    if labelled:
+        _over_epochs(parts[1].subplots(), frame, layers, labels)
+    handles = [Line2D([], [], color=style["color"], label=f"epoch {epoch}") for epoch, style in styles.items()]
+    if len(labels) > 1:
+        dashes = zip(labels, DASHES, strict=False)
+        handles += [Line2D([], [], color="black", ls=dash, label=label) for label, dash in dashes]
+    parts[0].legend(handles=handles, loc="outside upper center", ncols=6, frameon=False, fontsize=9)
+    return figure
+
+
+def _over_epochs(axes: Any, frame: pd.DataFrame, layers: list[str], labels: list[str]) -> None:
+    by_epoch = frame.groupby(["layer", "label", "epoch"])["dendrogram_purity"].first()
+    for place, layer in enumerate(layers):
+        style = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
+        for label, values in by_epoch[layer].groupby("label", sort=False):
+            dash = DASHES[labels.index(label)]
+            axes.plot(values.index.get_level_values("epoch"), values, linestyle=dash, **style)
+        axes.plot([], [], label=layer, **style)
+    axes.set_xlabel("epoch", fontsize=9)
+    axes.set_ylabel("dendrogram purity", fontsize=9)
+    axes.set_xticks(sorted(frame["epoch"].unique()))
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9)

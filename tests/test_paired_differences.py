@@ -1,0 +1,58 @@
+"""Paired differences against scipy's tests, Holm's correction against the closed test that it abbreviates."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from nas_relucode import InputError
+from nas_relucode.paired_differences import holm, paired
+
+VALUES = st.lists(st.tuples(st.integers(-50, 50), st.integers(-50, 50)), min_size=2, max_size=8)
+
+
+@given(VALUES.filter(lambda pairs: len({b - a for a, b in pairs}) > 1))
+def test_a_paired_difference_is_scipys_t_test_with_its_interval(pairs):
+    first, second = np.array(pairs, float).T
+    found, expected = paired(first, second), stats.ttest_rel(second, first)
+    interval = expected.confidence_interval(0.95)
+    assert found.p == pytest.approx(expected.pvalue)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    assert (found.first, found.second) == pytest.approx((first.mean(), second.mean()))
+    assert found.significant == (expected.pvalue < 0.05)
+
+
+@given(VALUES.filter(lambda pairs: len({b - a for a, b in pairs}) > 1), st.floats(0.1, 100))
+def test_equivalence_is_the_worse_of_two_one_sided_tests(pairs, margin):
+    first, second = np.array(pairs, float).T
+    above = stats.ttest_1samp(second - first, -margin, alternative="greater").pvalue
+    below = stats.ttest_1samp(second - first, margin, alternative="less").pvalue
+    assert paired(first, second).equivalence_p(margin) == pytest.approx(max(above, below))
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
+def test_holm_is_the_closed_test_of_bonferronis(p):
+    """A hypothesis falls if every family that it is in falls."""
+    families = [family for size in range(1, len(p) + 1) for family in combinations(range(len(p)), size)]
+    smallest = {family: min(1, len(family) * min(p[i] for i in family)) for family in families}
+    expected = [max(value for family, value in smallest.items() if i in family) for i in range(len(p))]
+    assert holm(p) == pytest.approx(np.array(expected))
+
+
+def test_without_spread_a_difference_is_none_or_certain():
+    """As at epoch 0, where both learning rates still have the same weights."""
+    same = paired([5, 7, 9], [5, 7, 9])
+    assert (same.p, same.low, same.high, same.significant) == (1, 0, 0, False)
+    assert same.equivalence_p(0.1) == 0
+    apart = paired([5, 7, 9], [6, 8, 10])
+    assert (apart.p, apart.low, apart.high) == (0, 1, 1)
+    assert apart.equivalence_p(1) == 1
+
+
+@pytest.mark.parametrize(("first", "second"), [([1], [2]), ([1, 2], [1, 2, 3]), ([[1, 2]], [[1, 2]])])
+def test_values_that_are_no_pairs_are_refused(first, second):
+    with pytest.raises(InputError, match="no pairs"):
+        paired(first, second)
