@@ -141,7 +141,7 @@ def _panels(
             row = numbers.query(
                 "label == @of.label and seed == @of.seed and epoch == @of.epoch and layer == @name"
             ).iloc[0]
-            cells = f"{row['cells']} cell{'s' * (row['cells'] != 1)}"
+            cells = "1 cell" if row["cells"] == 1 else f"{row['cells']} cells"
             note = f"kNN {row['knn_accuracy']:.2f}, silhouette {row['class_silhouette']:.2f}, {cells}"
             column = f"{of.head}\n{name}" if several else f"{name} ({row['neurons']})"
             panels[of.epoch, column] = Panel(embedding.points, embedding.labels, embedding.sizes, note)

@@ -176,7 +176,7 @@ def test_every_built_in_study_can_be_read(path):
     table = tomllib.loads(path.read_text("utf-8"))
     assert study.data.source == table["data"]["source"]
     assert list(study.objectives) == list(table["objectives"])
-    assert isinstance(load_search_space(study.search.space), SearchSpace)
+    assert isinstance(study.search_space, SearchSpace)
 
 
 @pytest.mark.parametrize("path", sorted((CHECKOUT / "search_spaces").glob("*.toml")), ids=lambda path: path.stem)
