@@ -30,12 +30,12 @@ from nas_relucode.training import Epoch
 
 LOOP = "a loop over a DataLoader with ToTensor of {}, torch.optim.SGD"
 ARRAYS, DATASET = LOOP.format("uint8 arrays"), LOOP.format("torchvision's data set")
-CONV = "head 64-32-16 behind two small convolutions"
+CONV = "head 64-32-16 behind two small convolutions"  # the network of studies/digits.toml
 TOGETHER = "8 learning rates of head {} on {{cells}} digits, batch 64"
 ALONE = "one after the other"
 CLAIMS = {
-    "digits": Claim("{cells} digits, head 64-32-16, batch 64", ARRAYS, 3, 1_437, 1_437, 2),
-    "digits, convolutions": Claim(f"{{cells}} digits, {CONV}, batch 32", ARRAYS, None, 1_437, 1_437),
+    "digits": Claim(f"{{cells}} digits, {CONV}, batch 32", ARRAYS, 3, 1_437, 1_437, 2),
+    "digits, head alone": Claim("{cells} digits, head 64-32-16, batch 64", ARRAYS, None, 1_437, 1_437),
     "autoencoder": Claim("{cells} images of 28x28, autoencoder 128-64-32, batch 256", DATASET, 3, 10_000, 1_437, 1),
     "autoencoder, arrays": Claim("the same", ARRAYS, None, 10_000, 1_437),
     "vgg16": Claim("{cells} images of 32x32, VGG16 of 1/8 the width, batch 32", ARRAYS, 1, 1_024, 64, 0.5),
@@ -44,6 +44,9 @@ CLAIMS = {
     ),
     "together": Claim(TOGETHER.format("32-32"), ALONE, 3, 1_437, 1_437, 2),
     "together, own orders": Claim("the same, with a seed each", ALONE, None, 1_437, 1_437),
+    "together, convolutions": Claim(
+        f"8 learning rates of {CONV}, {{cells}} digits, batch 64", ALONE, None, 1_437, 1_437
+    ),
     "together, 64": Claim(TOGETHER.format("64"), ALONE, None, 1_437, 1_437),
     "together, 256-128-128": Claim(TOGETHER.format("256-128-128"), ALONE, None, 1_437, 1_437),
     "together, 512": Claim(TOGETHER.format("512"), ALONE, None, 1_437, 1_437),
@@ -56,8 +59,8 @@ EPOCHS = 5  # of the candidates on a frozen backbone
 def main() -> None:
     bench = measure.bench(__file__, __doc__, CLAIMS)
     digits = rc.load_data("digits")
-    loop(bench, "digits", digits, rc.build_network("64-32-16", (1, 8, 8), 10, backbone="none"), 64)
-    loop(bench, "digits, convolutions", digits, rc.build_network("64-32-16", (1, 8, 8), 10, backbone="small_conv"), 32)
+    loop(bench, "digits", digits, rc.build_network("64-32-16", (1, 8, 8), 10, backbone="small_conv"), 32)
+    loop(bench, "digits, head alone", digits, rc.build_network("64-32-16", (1, 8, 8), 10, backbone="none"), 64)
     name = source(bench.data_root)
     large = rc.load_data(name, data_root=bench.data_root, image_size=28)
     for claim in ("autoencoder", "autoencoder, arrays"):
@@ -67,6 +70,7 @@ def main() -> None:
     frozen(bench, padded)
     for name, head in {"together": "32-32", "together, own orders": "32-32"}.items():
         together(bench, name, digits, head, own=name.endswith("orders"))
+    together(bench, "together, convolutions", digits, "64-32-16", backbone="small_conv")
     for head in ("64", "256-128-128", "512"):
         together(bench, f"together, {head}", digits, head)
     bench.finish()
@@ -130,9 +134,9 @@ def frozen(bench: Bench, data: rc.ImageData) -> None:
     raced(bench, "frozen", once, each_epoch, samples=count * 9 * EPOCHS, turns=1)
 
 
-def together(bench: Bench, name: str, data: rc.ImageData, head: str, own: bool = False) -> None:
+def together(bench: Bench, name: str, data: rc.ImageData, head: str, own: bool = False, backbone: str = "none") -> None:
     seeds = list(range(8)) if own else [1234] * 8
-    start = [rc.build_network(head, data.image_shape, 10, backbone="none", seed=seed) for seed in range(8)]
+    start = [rc.build_network(head, data.image_shape, 10, backbone=backbone, seed=seed) for seed in range(8)]
     recipe = rc.Recipe(epochs=5, batch_size=64)
 
     def at_once() -> list[list[float]]:

@@ -66,7 +66,8 @@ def check_networks(networks: Sequence[nn.Module], learning_rates: Sequence[float
 def slopes_of(network: nn.Module, stack: Stack, data: Split, recipe: Recipe, *, own: bool) -> Slopes:
     """What gives the losses and gradients of the stack; ``own``: each network has inputs of its own.
 
-    Perceptrons are matrix products written out; other networks, and other ways to compute, go through vmap.
+    Perceptrons, also behind small convolutions, are matrix products written out; other networks, and other ways to
+    compute, go through vmap.
     """
     layers = written_out(network, data, recipe)
     if layers:

@@ -1,8 +1,10 @@
-"""Perceptrons of one structure, forward and back, as batched matrix products written out."""
+"""Perceptrons and small convolutions of one structure, forward and back, as batched matrix products written out."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -11,15 +13,24 @@ from nas_relucode.data import Split
 from nas_relucode.networks import Autoencoder, Network
 from nas_relucode.products import times
 from nas_relucode.recipes import Recipe, slope_of
+from nas_relucode.small_convolutions import Patches, patches_of
 
 KNOWN = {Network: ("backbone", "head"), Autoencoder: ("backbone", "head", "decoder")}  # their parts, in turn
-Dense = tuple[str, bool]  # what the names of a Linear's parameters begin with, and whether a ReLU follows
 
 
-def written_out(network: nn.Module, data: Split, recipe: Recipe) -> list[Dense] | None:
+@dataclass(frozen=True)
+class Layer:
+    """A matrix product with a weight, plus a bias."""
+
+    name: str  # what the names of its parameters begin with
+    relu: bool = False  # whether one follows
+    patches: Patches | None = None  # of a convolution
+
+
+def written_out(network: nn.Module, data: Split, recipe: Recipe) -> list[Layer] | None:
     """The layers of a perceptron that the recipe trains in the plain way, by outputs that fit the loss; else None."""
     shape = tuple(data.inputs.shape[1:])
-    layers = None if recipe.mixed_precision or recipe.compile else dense_layers(network, shape)
+    layers = None if recipe.mixed_precision or recipe.compile else dense_layers(network, shape, recipe.batch_size)
     if layers and recipe.loss != "cross_entropy":
         with torch.no_grad():
             if network(data.inputs[:1]).shape[1:] != shape:
@@ -27,33 +38,39 @@ def written_out(network: nn.Module, data: Split, recipe: Recipe) -> list[Dense] 
     return layers
 
 
-def dense_layers(network: nn.Module, shape: tuple[int, ...]) -> list[Dense] | None:
-    """The layers of a perceptron on inputs (samples, *shape); None of any other network.
+def dense_layers(network: nn.Module, shape: tuple[int, ...], batch_size: int) -> list[Layer] | None:
+    """The layers of a perceptron on inputs (batch_size, *shape); None of any other network.
 
     A perceptron is a Sequential of Linear and ReLU in turn, or an `Autoencoder`, or a `Network` without a backbone. A
-    Flatten may come first and an Unflatten last. Nothing has hooks, no Linear is there twice, and all are trained.
+    Flatten may come first, behind small convolutions (`patches_of`) with or without ReLU, and an Unflatten last.
+    Nothing has hooks, no layer is there twice, and all are trained.
     """
     modules = _in_turn(network, "")
-    if modules and type(modules[0][1]) is nn.Flatten:
-        modules, shape = modules[1:], (1,)
     if modules and type(modules[-1][1]) is nn.Unflatten:
         modules = modules[:-1]
-    if not modules or len(shape) != 1 or not all(p.requires_grad for p in network.parameters()):
+    if not modules or not all(p.requires_grad for p in network.parameters()):
         return None
-    found: list[Dense] = []
+    found: list[Layer] = []
     for name, module in modules:
-        if type(module) is nn.Linear:
-            found.append((f"{name}." if name else "", False))
+        prefix = f"{name}." if name else ""
+        if type(module) is nn.Flatten:
+            shape = (math.prod(shape),)
+        elif type(module) is nn.Linear and shape == (module.in_features,):
+            shape = (module.out_features,)
+            found.append(Layer(prefix))
+        elif isinstance(module, nn.Conv2d) and (read := patches_of(module, shape, batch_size)):
+            patches, shape = read
+            found.append(Layer(prefix, patches=patches))
         elif type(module) is nn.ReLU and found:
-            found[-1] = (found[-1][0], True)
+            found[-1] = replace(found[-1], relu=True)
         else:
             return None
-    linear = [module for _, module in modules if type(module) is nn.Linear]
-    return found if len(set(linear)) == len(linear) else None
+    weighted = [module for _, module in modules if isinstance(module, nn.Linear | nn.Conv2d)]
+    return found if len(shape) == 1 and len(set(weighted)) == len(weighted) else None
 
 
 def by_products(
-    layers: Sequence[Dense], parameters: Mapping[str, Tensor], inputs: Tensor, wanted: Tensor, loss: str, *, own: bool
+    layers: Sequence[Layer], parameters: Mapping[str, Tensor], inputs: Tensor, wanted: Tensor, loss: str, *, own: bool
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The mean losses (networks,) of a batch, and their gradients by the stacked ``parameters`` (networks, ...).
 
@@ -62,27 +79,40 @@ def by_products(
     memory; autograd would spend more time between the products than in them where networks are small.
     """
     with torch.no_grad():
-        samples = inputs.flatten(2 if own else 1)
-        values = samples.transpose(-1, -2)
-        given: list[Tensor] = [values]  # what each layer is given, and the outputs
-        for name, relu in layers:
-            values = _forward(parameters[f"{name}weight"], parameters.get(f"{name}bias"), values)
-            given.append(values.relu_() if relu else values)
-        target = wanted if loss == "cross_entropy" else given[0].contiguous()
-        means, slope = slope_of(given[-1], target, loss)
+        values = inputs.flatten(2 if own else 1).transpose(-1, -2)
+        target = wanted if loss == "cross_entropy" else values.contiguous()
+        samples = values.shape[-1]
+        given: list[Tensor] = []  # what each product is given
+        outputs: list[Tensor] = []
+        for layer in layers:
+            weight, bias = parameters[f"{layer.name}weight"], parameters.get(f"{layer.name}bias")
+            if layer.patches:
+                values = layer.patches.gather(values)
+                weight = weight.flatten(2)
+            given.append(values)
+            values = _forward(weight, bias, values)
+            if layer.patches:
+                values = values.view(len(weight), -1, samples)
+            outputs.append(values.relu_() if layer.relu else values)
+        means, slope = slope_of(values, target, loss)
         gradients: dict[str, Tensor] = {}
         for place in range(len(layers) - 1, -1, -1):
-            name, relu = layers[place]
-            weight = parameters[f"{name}weight"]
-            if relu:
-                slope = torch.ops.aten.threshold_backward(slope, given[place + 1], 0)
-            if f"{name}bias" in parameters:
-                gradients[f"{name}bias"] = slope.sum(dim=2)
-            if given[place].ndim == 2:
-                gradients[f"{name}weight"] = times(slope.flatten(0, 1), samples.t()).view_as(weight)
+            layer, operand = layers[place], given[place]
+            weight = parameters[f"{layer.name}weight"]
+            if layer.relu:
+                slope = torch.ops.aten.threshold_backward(slope, outputs[place], 0)
+            if layer.patches:
+                slope = slope.reshape(*weight.shape[:2], -1)
+            if f"{layer.name}bias" in parameters:
+                gradients[f"{layer.name}bias"] = slope.sum(dim=2)
+            if operand.ndim == 2:
+                by_weight = times(slope.flatten(0, 1), operand)
             else:
-                gradients[f"{name}weight"] = torch.bmm(slope, given[place].transpose(1, 2))
-            if place:
+                by_weight = torch.bmm(slope, operand.transpose(1, 2))
+            gradients[f"{layer.name}weight"] = by_weight.view_as(weight)
+            if place and layer.patches:
+                slope = layer.patches.spread(torch.bmm(weight.flatten(2).transpose(1, 2), slope))
+            elif place:
                 slope = torch.bmm(weight.transpose(1, 2), slope)
         return means, gradients
 
@@ -109,7 +139,7 @@ def _in_turn(module: nn.Module, name: str) -> list[tuple[str, nn.Module]] | None
             found += inner
         return found
     plain = (
-        type(module) in (nn.Linear, nn.ReLU)
+        type(module) in (nn.Linear, nn.ReLU, nn.Conv2d)
         or (type(module) is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1))
         or (type(module) is nn.Unflatten and module.dim == 1)
     )

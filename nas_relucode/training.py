@@ -192,7 +192,7 @@ def _rows(values: Tensor, rows: Tensor) -> Tensor:
 def _slopes(
     network: nn.Module, data: Split, recipe: Recipe, weights: Sequence[Tensor]
 ) -> Callable[[Tensor, Tensor], tuple[Tensor, Sequence[Tensor | None]]]:
-    """The loss of a batch and its gradients: of a small perceptron written out, else by autograd."""
+    """The loss of a batch and its gradients: of a small network written out, else by autograd."""
     products = quick_products(network, recipe.batch_size)
     layers = written_out(network, data, recipe) if isinstance(products, contextlib.nullcontext) else None
     if layers:

@@ -57,7 +57,7 @@ NETWORKS = {  # how to build it, the shape of an input, the classes, the loss, w
     "sigmoid": (lambda: build_autoencoder((1, 3, 2), head="4-3", decoder="5"), (1, 3, 2), 0, "sigmoid", True),
     "squares": (lambda: build_autoencoder((1, 3, 2), head="4-3", decoder="5"), (1, 3, 2), 0, "mse", True),
     "convolutions": (lambda: build_network("6", (1, 8, 8), 3, backbone="small_conv"), (1, 8, 8), 3, "cross_entropy",
-                     False),
+                     True),
     "batch norm": (normed, (1, 8, 8), 3, "cross_entropy", False),
     "bent": (Bent, (3,), 2, "cross_entropy", False),
     "frozen": (frozen_first, (3,), 2, "cross_entropy", False),
@@ -107,7 +107,7 @@ def test_networks_trained_together_are_those_trained_alone(kind, seeds):
     data, networks = samples(kind), built(kind)
     alone = copy.deepcopy(networks)
     *_, loss, products = NETWORKS[kind]
-    assert bool(dense_layers(networks[0], data.inputs.shape[1:])) == products
+    assert bool(dense_layers(networks[0], data.inputs.shape[1:], 8)) == products
     recipe = Recipe(epochs=3, batch_size=8, momentum=0.5, weight_decay=0.01, schedule="cosine", loss=loss)
     expected = one_by_one(alone, data, recipe, seeds)
     found = train_together(networks, data, learning_rates=RATES, seeds=seeds, recipe=recipe)
@@ -197,7 +197,7 @@ def test_no_epochs_leave_the_networks_as_they_were():
 def test_hooks_are_called():
     networks, called = built("head"), []
     networks[0].head[0].register_forward_hook(lambda *_: called.append(1))
-    assert dense_layers(networks[0], (1, 4, 2)) is None
+    assert dense_layers(networks[0], (1, 4, 2), 22) is None
     train_together(
         networks, samples("head"), learning_rates=RATES, seeds=[1, 1, 1], recipe=Recipe(epochs=1, batch_size=22)
     )
