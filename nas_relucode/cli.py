@@ -1,4 +1,4 @@
-"""The command line: run, figure, report, score, complex, list, copy. Exit codes: 0 done, 1 failed, 2 unusable input."""
+"""The command line: run, figure, train, report, score, complex, list, copy. Exits with 0 done, 1 failed, 2 bad use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import torch
 from optuna.trial import TrialState
 from torch import nn
 
-from nas_relucode import command_complex, command_figure
+from nas_relucode import command_complex, command_figure, command_train
 from nas_relucode.data import SOURCES, load_data
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.files import write_atomically
@@ -108,8 +108,12 @@ def _parser() -> argparse.ArgumentParser:
 
     run = add("run", _run, data, stored, help="run or resume a study, then write its report")
     run.add_argument("study", help="a built-in study (see list) or a .toml file")
-    command = add("figure", _figure, data, stored, help="run what a figure of the paper needs, then draw it")
+    command = add("figure", command_figure.run, data, stored, help="run what a figure of the paper needs, then draw it")
     command_figure.add_arguments(command)
+    command = add(
+        "train", command_train.run, data, help="train one candidate of a study as in its trial, keep its weights"
+    )
+    command_train.add_arguments(command)
     report = add("report", _report, stored, help="write the report of a study as it is now")
     report.add_argument("study", help="the study's name or .toml file")
     command = add("score", _score, data, help="accuracy and code-space indices of any network")
@@ -179,10 +183,6 @@ def _run(options: argparse.Namespace) -> int:
     if missing:
         print(f"nas-relucode: error: {len(missing)} candidates have no result; see the report.", file=sys.stderr)
     return 1 if missing else code
-
-
-def _figure(options: argparse.Namespace) -> int:
-    return command_figure.run(options)
 
 
 def _report(options: argparse.Namespace) -> int:

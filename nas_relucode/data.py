@@ -34,6 +34,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.inputs)
 
+    def to(self, device: torch.device | str) -> Split:
+        """The same samples on ``device``."""
+        return Split(self.inputs.to(device), None if self.labels is None else self.labels.to(device))
+
 
 @dataclass(frozen=True)
 class ImageData:
@@ -73,11 +77,9 @@ class ImageData:
 
     def to(self, device: torch.device | str) -> ImageData:
         """The same data with every tensor on ``device``."""
-
-        def move(split: Split) -> Split:
-            return Split(split.inputs.to(device), None if split.labels is None else split.labels.to(device))
-
-        return replace(self, train=move(self.train), validation=move(self.validation), test=move(self.test))
+        parts = (self.train, self.validation, self.test)
+        train, validation, test = (part.to(device) for part in parts)
+        return replace(self, train=train, validation=validation, test=test)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import numpy as np
 import optuna
@@ -23,7 +23,7 @@ from nas_relucode.data import ImageData
 from nas_relucode.errors import InputError, NonFiniteError, unknown
 from nas_relucode.frozen import frozen_features
 from nas_relucode.indices import INDICES
-from nas_relucode.networks import build_autoencoder, build_backbone, build_network, parse_head
+from nas_relucode.networks import Network, build_autoencoder, build_backbone, build_network, parse_head
 from nas_relucode.recipes import Recipe
 from nas_relucode.scoring import SEGMENTS, score
 from nas_relucode.search_space import Candidate, SearchSpace
@@ -182,6 +182,20 @@ class Objective:
             raise
         attempt.done()
         return values
+
+    def trained(self, candidate: Candidate) -> nn.Module:
+        """The candidate's network, trained as in a trial of its own; with a frozen backbone, it and the head."""
+        network = self._build(candidate.head, candidate.seed)
+        train(
+            network,
+            self.data.train,
+            learning_rate=candidate.learning_rate,
+            recipe=self.recipe,
+            seed=PAPER_SEED + candidate.seed,
+        )
+        if self.frozen is None:
+            return network
+        return Network(nn.Sequential(*self.frozen, nn.Flatten()), cast(Network, network).head)
 
     def together(self, trials: Sequence[optuna.Trial]) -> list[tuple[float, ...] | optuna.TrialPruned]:
         """The values of each trial, or why it is pruned: candidates of one head, trained as one batched network.

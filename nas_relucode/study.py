@@ -107,32 +107,7 @@ def run_study(
             "the search space has an interval of learning rates. Set trials in [search]: how many to draw."
         )
     data = load_study_data(settings.data, data_root, download)
-    objective = Objective(
-        data,
-        space,
-        objectives=list(settings.objectives),
-        backbone=settings.network.backbone,
-        width=settings.network.width,
-        weights=settings.network.weights,
-        frozen=settings.network.frozen,
-        decoder=settings.network.decoder,
-        recipe=settings.training,
-        layers=settings.codes.layers,
-        preset=settings.codes.preset,
-        split=settings.codes.split,
-        while_training=settings.codes.while_training,
-        graph_theta=settings.codes.graph_theta,
-        distance_theta=settings.codes.distance_theta,
-        seeds=settings.search.seeds,
-        accuracy_floor=settings.accuracy_floor,
-        device=device,
-        wanted_size=settings.codes.wanted_size,
-        geometry=settings.codes.geometry,
-        folder=folder or Path("runs", name),
-        kept_epochs=settings.codes.kept_epochs,
-        slices=settings.codes.slices,
-        on_epoch=on_epoch,
-    )
+    objective = objective_of(settings, data, device=device, folder=folder or Path("runs", name), on_epoch=on_epoch)
     engine = open_storage(url)
     with storage_errors(url), only_process(url):
         study = create_or_resume(name, settings, data, engine)
@@ -153,6 +128,43 @@ def run_study(
                 callbacks=[on_trial] if on_trial else None,
             )
     return study
+
+
+def objective_of(
+    settings: StudySettings,
+    data: ImageData,
+    *,
+    device: str | None = None,
+    folder: str | Path | None = None,
+    on_epoch: Callable[..., None] | None = None,
+) -> Objective:
+    """The objective of a study on its data; ``folder`` and ``on_epoch`` are those of `Objective`."""
+    return Objective(
+        data,
+        settings.search_space,
+        objectives=list(settings.objectives),
+        backbone=settings.network.backbone,
+        width=settings.network.width,
+        weights=settings.network.weights,
+        frozen=settings.network.frozen,
+        decoder=settings.network.decoder,
+        recipe=settings.training,
+        layers=settings.codes.layers,
+        preset=settings.codes.preset,
+        split=settings.codes.split,
+        while_training=settings.codes.while_training,
+        graph_theta=settings.codes.graph_theta,
+        distance_theta=settings.codes.distance_theta,
+        seeds=settings.search.seeds,
+        accuracy_floor=settings.accuracy_floor,
+        device=device,
+        wanted_size=settings.codes.wanted_size,
+        geometry=settings.codes.geometry,
+        folder=folder,
+        kept_epochs=settings.codes.kept_epochs,
+        slices=settings.codes.slices,
+        on_epoch=on_epoch,
+    )
 
 
 class Plan:

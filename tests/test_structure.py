@@ -32,7 +32,7 @@ LEVELS = [  # up to indices: anybody's network, no training, no Optuna
     ["checks", "search_space", "slice_figures", "objective", "study_settings", "storage", "study"],
     ["ranking", "figures", "report"],
     ["drawing", "paired_differences", "claims", "paper_figures", "clustering", "figure_frames", "figure_study"],
-    ["progress", "command_complex", "command_figure", "cli", "__main__"],
+    ["progress", "command_complex", "command_figure", "command_train", "cli", "__main__"],
 ]
 FOREIGN = {
     "umap": 3,
