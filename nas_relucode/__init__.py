@@ -3,6 +3,7 @@
 from nas_relucode.errors import InputError
 from nas_relucode.data import ImageData, Split, load_data
 from nas_relucode.networks import Autoencoder, Network, build_autoencoder, build_backbone, build_network
+from nas_relucode.named_networks import network_by_name
 from nas_relucode.recipes import Recipe
 from nas_relucode.training import train
 from nas_relucode.together import train_together
@@ -29,11 +30,16 @@ from nas_relucode.audit import Audit, audit
 from nas_relucode.evidence import Evidence
 from nas_relucode.indices import INDICES, compute_indices
 from nas_relucode.scoring import Score, score
+from nas_relucode.zero_cost import measure
 from nas_relucode.search_space import Candidate, SearchSpace, load_search_space
 from nas_relucode.slice_figures import slice_figure
 from nas_relucode.objective import Objective
 from nas_relucode.study_settings import StudySettings, load_settings
 from nas_relucode.study import run_study
+from nas_relucode.predictions import Predictions, predict
 from nas_relucode.ranking import Ranking, rank
+from nas_relucode.selection import Selection, select
+from nas_relucode.adapters import run_candidate
+from nas_relucode.epoch_indices import EpochIndices
 from nas_relucode.report import write_report
 from nas_relucode.figure_study import draw_figure

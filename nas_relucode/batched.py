@@ -78,7 +78,9 @@ def slopes_of(network: nn.Module, stack: Stack, data: Split, recipe: Recipe, *, 
             return means, [gradients[name] for name in values]
 
         return products
-    skeleton = copy.deepcopy(network).to("meta")
+    # Without values; to("meta") would untie tied weights.
+    empty = {id(value): nn.Parameter(value.detach().to("meta")) for value in network.parameters()}
+    skeleton = copy.deepcopy(network, {**empty, **{id(value): value.to("meta") for value in network.buffers()}})
 
     def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor) -> Tensor:
         outputs: Tensor = torch.func.functional_call(skeleton, (parameters, buffers), (inputs,))

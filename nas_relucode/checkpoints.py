@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -16,25 +15,38 @@ from torch import Tensor
 from nas_relucode.errors import InputError
 from nas_relucode.files import write_atomically
 
-MAGIC = b"nas-relucode checkpoint 1\n"  # then 64 hexadecimal digits, the SHA-256 of the rest, a line end, the rest
+MAGIC = b"nas-relucode checkpoint 2\n"
+# Then a line: the SHA-256 of what follows in the head, the SHA-256 of the body, the body's bytes; a line of JSON, what it
+# was made with; the body, which torch.save wrote.
+LINE = 64 + 1 + 64 + 1 + 20 + 1
+REMEDY = "Delete it to start anew, or name another file."
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any], *, made: Mapping[str, Any], found: Any) -> Path:
     """Writes ``state`` (see `Epoch.state`), the settings it was ``made`` with, and what was ``found`` so far.
 
-    All three hold tensors and plain values only. The file is there whole or not at all, and takes the place of an
-    earlier checkpoint of the same settings. Raises InputError, and leaves the file alone, where ``path`` holds
-    anything else: a checkpoint of other settings, one that was cut short or altered, a foreign file.
+    ``state`` and ``found`` hold tensors and plain values only, ``made`` plain values, under names. The file is there
+    whole or not at all, and takes the place of an earlier checkpoint of the same settings. Raises InputError, and
+    leaves the file alone, where ``path`` holds anything else: a checkpoint of other settings, one that was cut short,
+    a foreign file. Of the earlier checkpoint the head alone is read, so that one altered behind it is replaced.
     """
     path = Path(path)
+    settings = _json(made)
+    content = {"state": _plain(state, "state"), "found": _plain(found, "found")}
     if path.exists():
-        _check_made(path, _read(path)["made"], _plain(made, "made"))
-    content = {"made": _plain(made, "made"), "state": _plain(state, "state"), "found": _plain(found, "found")}
-    stream = io.BytesIO()
-    torch.save(content, stream)
-    body = stream.getvalue()
-    head = MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n"
-    return write_atomically(path, lambda temporary: temporary.write_bytes(head + body))
+        with _opened(path) as file:
+            _check_made(path, _read_head(path, file)[0], json.loads(settings))
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            file.write(MAGIC + bytes(LINE) + settings)
+            body = _Hashed(file)
+            torch.save(content, body)
+            rest = f"{body.digest.hexdigest()} {body.size:020}\n".encode()
+            file.seek(len(MAGIC))
+            file.write(hashlib.sha256(rest + settings).hexdigest().encode() + b" " + rest)
+
+    return write_atomically(path, write)
 
 
 def load_checkpoint(path: Path, *, made: Mapping[str, Any]) -> tuple[dict[str, Any], Any] | None:
@@ -46,29 +58,64 @@ def load_checkpoint(path: Path, *, made: Mapping[str, Any]) -> tuple[dict[str, A
     path = Path(path)
     if not path.exists():
         return None
-    content = _read(path)
-    _check_made(path, content["made"], _plain(made, "made"))
+    with _opened(path) as file:
+        before, digest = _read_head(path, file)
+        _check_made(path, before, json.loads(_json(made)))
+        start = file.tell()
+        if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+            raise InputError(f"{path} was cut short or altered since it was written. {REMEDY}")
+        file.seek(start)
+        try:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # what pickle and zipfile raise for a file that was made up is beyond counting
+            raise InputError(f"{path} holds more than tensors and plain values ({error}). {REMEDY}") from error
+    if not isinstance(content, dict) or set(content) != {"state", "found"}:
+        raise InputError(f"{path} is no checkpoint of a training. {REMEDY}")
     return content["state"], content["found"]
 
 
-def _read(path: Path) -> dict[str, Any]:
-    remedy = "Delete it to start anew, or name another file."
-    with contextlib.suppress(IsADirectoryError):
-        data = path.read_bytes()
-        if not data.startswith(MAGIC):
-            part = MAGIC.startswith(data)
-            raise InputError(f"{path} is {'cut short' if part else 'no checkpoint'}. {remedy}")
-        digest, _, body = data[len(MAGIC) :].partition(b"\n")
-        if hashlib.sha256(body).hexdigest().encode() != digest:
-            raise InputError(f"{path} was cut short or altered since it was written. {remedy}")
-        try:
-            content = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-        except Exception as error:  # what pickle and zipfile raise for a file that was made up is beyond counting
-            raise InputError(f"{path} holds more than tensors and plain values ({error}). {remedy}") from error
-        if not isinstance(content, dict) or set(content) != {"made", "state", "found"}:
-            raise InputError(f"{path} is no checkpoint of a training. {remedy}")
-        return content
-    raise InputError(f"{path} is a folder. Name a file.")
+class _Hashed:
+    """A file to write to that knows the SHA-256 and the number of bytes of what was written."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.digest, self.size = file, hashlib.sha256(), 0
+
+    def write(self, part: bytes) -> int:
+        self.digest.update(part)
+        self.size += len(part)
+        return self.file.write(part)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def _opened(path: Path) -> BinaryIO:
+    if path.is_dir():
+        raise InputError(f"{path} is a folder. Name a file.")
+    return path.open("rb")
+
+
+def _read_head(path: Path, file: BinaryIO) -> tuple[dict[str, Any], str]:
+    """What the checkpoint was made with, and the SHA-256 that its body should have, at which ``file`` is then."""
+    magic = file.read(len(MAGIC))
+    if magic != MAGIC:
+        raise InputError(f"{path} is {'cut short' if MAGIC.startswith(magic) else 'no checkpoint'}. {REMEDY}")
+    line, settings = file.read(LINE), file.readline()
+    known, _, rest = line.partition(b" ")
+    if hashlib.sha256(rest + settings).hexdigest().encode() != known:
+        raise InputError(f"{path} was cut short or altered since it was written. {REMEDY}")
+    digest, size = rest.split()
+    if path.stat().st_size != file.tell() + int(size):
+        raise InputError(f"{path} was cut short or altered since it was written. {REMEDY}")
+    return json.loads(settings), digest.decode()
+
+
+def _json(made: Mapping[str, Any]) -> bytes:
+    """The settings as a line, so that they compare alike before and after reading."""
+    try:
+        return json.dumps(_plain(made, "made")).encode() + b"\n"
+    except TypeError as error:
+        raise InputError(f"made cannot be written as JSON ({error}). Give numbers, text, lists, dicts.") from error
 
 
 def _check_made(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:

@@ -1,29 +1,27 @@
-"""The command line: run, figure, train, report, score, complex, list, copy. Exits with 0 done, 1 failed, 2 bad use."""
+"""The command line: run, figure, train, report, select, score, complex, list, copy. Exit 0 done, 1 failed, 2 misuse."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
 import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import optuna
-import torch
 from optuna.trial import TrialState
-from torch import nn
 
-from nas_relucode import command_complex, command_figure, command_train
+from nas_relucode import command_complex, command_figure, command_select, command_train
 from nas_relucode.data import SOURCES, load_data
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.files import write_atomically
 from nas_relucode.indices import INDICES
+from nas_relucode.named_networks import network_by_name
 from nas_relucode.networks import BACKBONES
 from nas_relucode.progress import Progress
 from nas_relucode.ranking import rank, trials_frame
@@ -116,9 +114,13 @@ def _parser() -> argparse.ArgumentParser:
     command_train.add_arguments(command)
     report = add("report", _report, stored, help="write the report of a study as it is now")
     report.add_argument("study", help="the study's name or .toml file")
+    command = add("select", _select, stored, help="the equally accurate networks of a study, the first choice first")
+    command_select.add_arguments(command)
     command = add("score", _score, data, help="accuracy and code-space indices of any network")
-    command.add_argument("--model", required=True, metavar="MODULE:FACTORY", help="a callable that returns the network")
-    command.add_argument("--weights", metavar="FILE", help="state dict saved by torch.save")
+    command.add_argument(
+        "--model", required=True, metavar="MODEL", help="package.module:factory, or torchvision's name"
+    )
+    command.add_argument("--weights", metavar="FILE", help="state dict saved by torch.save, or imagenet")
     command.add_argument("--data", required=True, help=f"{', '.join(SOURCES)}, an .npz file or a folder of images")
     command.add_argument("--classes", nargs="+", metavar="CLASS", help="keep these classes, by name")
     command.add_argument("--image-size", type=int, metavar="PIXELS", help="make the images square")
@@ -186,6 +188,18 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
+    with _stored_study(options) as (study, storage):
+        return _write_report(study, options, storage)
+
+
+def _select(options: argparse.Namespace) -> int:
+    with _stored_study(options) as (study, _):
+        return command_select.run(study, options, _folder(options, study.study_name))
+
+
+@contextlib.contextmanager
+def _stored_study(options: argparse.Namespace) -> Iterator[tuple[optuna.Study, str]]:
+    """The study that was run, and its storage."""
     name = _study_name(options)
     storage = options.storage or default_storage(name)
     file = sqlite_path(storage)
@@ -198,7 +212,7 @@ def _report(options: argparse.Namespace) -> int:
         names = optuna.get_all_study_names(engine)
         if name not in names:
             raise unknown("study", name, names)
-        return _write_report(optuna.load_study(study_name=name, storage=engine), options, storage)
+        yield optuna.load_study(study_name=name, storage=engine), storage
 
 
 def _write_report(study: optuna.Study, options: argparse.Namespace, storage: str) -> int:
@@ -230,7 +244,8 @@ def _score(options: argparse.Namespace) -> int:
         image_size=options.image_size,
         normalise=options.normalise,
     )
-    network = _network(options.model, options.weights).to(pick_device(options.device))
+    network = network_by_name(options.model, options.weights, classes=len(data.classes))
+    network = network.to(pick_device(options.device))
     try:
         result = score(
             network,
@@ -268,7 +283,7 @@ def _score(options: argparse.Namespace) -> int:
 
 
 def _complex(options: argparse.Namespace) -> int:
-    return command_complex.run(options, _network)
+    return command_complex.run(options, network_by_name)
 
 
 def _score_table(result: Score) -> Table:
@@ -280,34 +295,6 @@ def _score_table(result: Score) -> Table:
         return number(columns[column][index]) + star if index in columns[column] else ""
 
     return ["index", *columns], [[index, *(cell(column, index) for column in columns)] for index in result.joint]
-
-
-def _network(model: str, weights: str | None) -> nn.Module:
-    """The network that ``package.module:factory`` makes, with weights from a file of tensors."""
-    module, _, factory = model.partition(":")
-    if not module or not factory:
-        raise InputError(
-            f"model {model!r} is not of the form package.module:factory, e.g. torchvision.models:resnet18."
-        )
-    sys.path.insert(0, os.getcwd())
-    try:
-        with contextlib.redirect_stdout(sys.stderr):  # stdout is for the results
-            network = getattr(importlib.import_module(module), factory)()
-    except (Exception, SystemExit) as error:  # the user's own code may raise anything
-        raise InputError(f"model {model!r} could not be made ({_reason(error)}).") from error
-    finally:
-        sys.path.remove(os.getcwd())
-    if not isinstance(network, nn.Module):
-        raise InputError(f"model {model!r} gives a {type(network).__name__}. It must return a torch.nn.Module.")
-    if weights:
-        try:
-            network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-        except Exception as error:  # torch raises half a dozen kinds for files that are none of its own
-            raise InputError(
-                f"{weights} does not hold the weights of {model} ({_reason(error)}). "
-                "Save them with torch.save(network.state_dict(), file)."
-            ) from error
-    return network
 
 
 def _reason(error: BaseException) -> str:

@@ -89,6 +89,16 @@ def _purities(class_counts, first, second, distance, thetas):  # type: ignore[no
     return result
 
 
+def clustering_figures(frame: pd.DataFrame) -> dict[str, Figure]:
+    """`clustering_figure` of any number of labels, four a figure; the key is "" for the first, then "_2", "_3", ..."""
+    labels = list(dict.fromkeys(frame["label"]))
+    parts = [labels[start : start + len(DASHES)] for start in range(0, len(labels), len(DASHES))]
+    return {
+        "" if number == 1 else f"_{number}": clustering_figure(frame[frame["label"].isin(part)])
+        for number, part in enumerate(parts, start=1)
+    }
+
+
 def clustering_figure(frame: pd.DataFrame) -> Figure:
     """The profile and the purity over theta, a line an epoch and a column a layer; dendrogram purity over the epochs.
 

@@ -1,23 +1,24 @@
-"""The code space after each epoch of a training (Figure 1), read in the pass that measures the accuracy."""
+"""The code space after each epoch of a training (Figure 1), read in the pass that measures accuracy and loss."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
-from nas_relucode.capturing import capture
+from nas_relucode.capturing import CodeBatch, capture
 from nas_relucode.code_spaces import CodeSpace, code_space
 from nas_relucode.codes import Codes
 from nas_relucode.data import ImageData
 from nas_relucode.errors import InputError
 from nas_relucode.evidence import Evidence
 from nas_relucode.indices import compute_indices
-from nas_relucode.training import Epoch, evaluate
+from nas_relucode.recipes import mean_of
+from nas_relucode.training import Epoch, Evaluation, evaluate
 
 INDICES_OF_A_CURVE = ("cell_count", "correct_cell_count")
 
@@ -54,26 +55,31 @@ class CodeCurve:
 
     def on_epoch(self, epoch: Epoch) -> CodeSpace:
         """For `train`: adds the epoch's point to ``points`` and returns the code space that it was read off."""
-        space = self._space()
+        losses: list[float] = []
+        space = self._space(losses)
         found = {"joint": space} | {layer.name: space.layer(layer.name) for layer in space.codes.layers}
         indices = {where: _indices(part) for where, part in found.items()}
-        held = self.data.validation
-        of_split = None if space.correct_counts is None else float(space.correct_counts.sum()) / space.samples
-        validation = evaluate(self.network, held, loss=self.loss) if len(held) else None
+        accuracy = None if space.correct_counts is None else float(space.correct_counts.sum()) / space.samples
+        if self.split == "validation":  # of the pass that the codes are from
+            validation: Evaluation | None = Evaluation(math.fsum(losses) / space.samples, accuracy)
+        else:
+            held = self.data.validation
+            validation = evaluate(self.network, held, loss=self.loss) if len(held) else None
         self.points.append(
             {
                 "epoch": epoch.number,
                 "loss": _plain(epoch.loss),
                 "validation_loss": None if validation is None else _plain(validation.loss),
                 "accuracy": None if validation is None else validation.accuracy,
-                "train_accuracy": of_split if self.split == "train" else None,
+                "train_accuracy": accuracy if self.split == "train" else None,
                 "joint": indices.pop("joint"),
                 "layers": indices,
             }
         )
         return space
 
-    def _space(self) -> CodeSpace:
+    def _space(self, losses: list[float]) -> CodeSpace:
+        """The epoch's code space; ``losses`` gets the sum of each batch's where it is that of the validation split."""
         if self._batches:
             codes = Codes(np.concatenate([codes.words for codes, _ in self._batches]), self._batches[0][0].layers)
             labels = np.concatenate([labels for _, labels in self._batches])
@@ -81,7 +87,18 @@ class CodeCurve:
             return CodeSpace.of(codes, None if self.data.train.labels is None else labels)
         split = self.data.split(self.split)
         inputs = split.inputs if split.labels is None else (split.inputs, split.labels)
-        return code_space(self.network, inputs, layers=self.layers, preset=self.preset)
+
+        def add(batch: CodeBatch) -> None:
+            rows = slice(batch.start, batch.start + batch.codes.samples)
+            wanted = split.labels if self.loss == "cross_entropy" else split.inputs
+            assert wanted is not None
+            assert batch.outputs is not None
+            loss = mean_of(batch.outputs.to(wanted.device), wanted[rows], self.loss)
+            losses.append(float(loss) * len(wanted[rows]))
+
+        told = add if self.split == "validation" else None
+        space = code_space(self.network, inputs, layers=self.layers, preset=self.preset, on_batch=told)
+        return replace(space, correct_counts=None) if self.while_training else space
 
 
 def _indices(space: CodeSpace) -> dict[str, float | None]:

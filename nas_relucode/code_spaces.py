@@ -127,12 +127,14 @@ def code_space(
     also: Sequence[str] = (),
     batch_size: int = 512,
     forward: Callable[[nn.Module, Any], Any] | None = None,
+    on_batch: Callable[[CodeBatch], object] | None = None,
 ) -> CodeSpace:
     """The code space of ``data`` under ``network``, taken batch by batch.
 
     ``data`` is a tensor of inputs, a pair of inputs and labels, a DataLoader or an iterator of batches, of any length:
-    memory grows with the cells. The other arguments are those of `capture`. Samples are counted by class where they
-    come with labels, and as correct where the network's outputs are rows of two and more class scores.
+    memory grows with the cells. ``on_batch`` is told each batch with its outputs: one pass serves codes and losses. The
+    other arguments are those of `capture`. Samples are counted by class where they come with labels, and as correct
+    where the network's outputs are rows of two and more class scores.
 
     >>> network = nn.Sequential(nn.Linear(1, 1, bias=False), nn.ReLU())
     >>> _ = nn.init.ones_(network[0].weight)
@@ -146,6 +148,8 @@ def code_space(
     for batch in capture_batches(network, data, reading=reading, batch_size=batch_size, forward=forward):
         counter = counter or _Counter(batch)
         counter.add(batch)
+        if on_batch:
+            on_batch(batch)
     if counter is None:
         raise InputError("there are no samples to take codes of. Give at least one.")
     settings = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(reading).items()}

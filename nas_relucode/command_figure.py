@@ -11,7 +11,7 @@ from nas_relucode.errors import InputError, unknown
 from nas_relucode.figure_study import draw_figure
 from nas_relucode.progress import Progress
 from nas_relucode.storage import default_storage
-from nas_relucode.study import Plan, load_study_data, run_study, study_name
+from nas_relucode.study import Plan, run_study, study_name
 from nas_relucode.study_settings import StudySettings, load_settings
 from nas_relucode.toml_files import builtin_files
 
@@ -69,13 +69,8 @@ def _draw(name: str, options: argparse.Namespace) -> int:
         settings, title = _as_released(settings), title + RELEASED
         figure = dataclasses.replace(figure, preset="released_code")
     if options.epochs is not None:
-        trained = settings.training.epochs
-        for epoch in options.epochs:
-            if not 0 <= epoch <= trained:
-                raise InputError(
-                    f"epoch {epoch} is not trained: {title} has {trained}. Give epochs from 0 to {trained}."
-                )
-        figure = dataclasses.replace(figure, epochs=tuple(options.epochs))
+        figure = dataclasses.replace(figure, epochs=tuple(dict.fromkeys(options.epochs)))
+        figure.check_epochs(settings.codes.kept_epochs)
     folder = Path(options.output or "runs", title)
     progress = Progress(options)
     study = run_study(
@@ -94,8 +89,7 @@ def _draw(name: str, options: argparse.Namespace) -> int:
     missing = Plan(study, settings.search, settings.search_space).missing()
     if missing:
         progress.say(f"{len(missing)} candidates of {title} have no result and are not drawn")
-    classes = [str(name) for name in load_study_data(settings.data, options.data_root).classes]
-    drawn = draw_figure(study, figure, folder, classes=classes, on_panel=progress.say)
+    drawn = draw_figure(study, figure, folder, on_panel=progress.say)
     print(f"{title}:\n")
     print("\n".join(drawn.sentences) + "\n")
     print("\n".join(str(path) for path in drawn.files if path.suffix in (".png", ".csv")))

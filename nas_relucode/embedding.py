@@ -84,7 +84,7 @@ def embed(
     released = preset == "released_code"
     if released:
         neighbours, min_dist = int(RELEASED["neighbours"]), RELEASED["min_dist"]
-    _check_settings(neighbours, min_dist, seed, epochs, most)
+    check_layout(neighbours, min_dist, seed, epochs, most)
     if layer is not None:
         space = space.layer(layer)
     if space.samples == 0 or space.neurons == 0:
@@ -127,7 +127,8 @@ def embed(
     return Embedding(layout.astype(np.float32), sizes, labels, cells, made)
 
 
-def _check_settings(neighbours: Any, min_dist: Any, seed: Any, epochs: Any, most: Any) -> None:
+def check_layout(neighbours: Any, min_dist: Any, seed: Any, epochs: Any, most: Any) -> None:
+    """Raises InputError unless `embed` can take these settings."""
     wholes = {"neighbours": (neighbours, 2), "seed": (seed, 0), "epochs": (epochs, 1), "most": (most, 1)}
     for name, (value, least) in wholes.items():
         if value is None and name != "neighbours":

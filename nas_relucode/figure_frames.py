@@ -83,14 +83,11 @@ def kept_spaces(study: optuna.Study, folder: Path) -> list[KeptSpace]:
 
 
 def chosen_epochs(kept: list[KeptSpace], epochs: tuple[int, ...]) -> list[int]:
-    """``epochs``, or all that were kept; an InputError for one that was not trained or not kept."""
+    """``epochs``, or all that were kept; an InputError for one that was not."""
     known = sorted({space.epoch for space in kept})
     for epoch in epochs:
         if epoch not in known:
-            raise InputError(
-                f"there are no codes after epoch {epoch}: it was not trained, or not kept. "
-                f"Kept: {', '.join(map(str, known))}; kept_epochs in [codes] says which."
-            )
+            raise InputError(f"there are no codes after epoch {epoch}. Kept: {', '.join(map(str, known))}.")
     return list(epochs) or known
 
 
@@ -104,49 +101,58 @@ def layer_names(layers: list[str]) -> dict[str, str]:
     return {name: f"FC-{heads.index(name)}" if name in heads else name for name in layers}
 
 
-def separability_frame(kept: list[KeptSpace]) -> pd.DataFrame:
-    """How far each layer's codes tell the classes apart, a row a candidate, seed, epoch and layer ("joint" last).
+@dataclass(frozen=True)
+class Numbers:
+    """What is read off the kept code spaces, as frames that begin with label, head, learning_rate, seed and epoch.
 
-    Columns: label, head, learning_rate, seed, epoch, layer, depth (1, 2, ...; NaN for joint), neurons, knn_accuracy,
-    class_silhouette, cells, samples. Raises InputError for codes without labels.
+    ``separability``: a row a layer ("joint" last), with depth (1, 2, ...; NaN for joint), neurons, knn_accuracy,
+    class_silhouette, cells and samples. ``by_class``: a row a layer and class, with the cells that hold a sample of
+    the class, as the released code counts them. ``clustering``: `clustering_frame`'s rows.
     """
-    rows = []
-    for of, space in _labelled(kept):
+
+    separability: pd.DataFrame
+    by_class: pd.DataFrame
+    clustering: pd.DataFrame
+
+
+def read_numbers(kept: list[KeptSpace], classes: list[str]) -> Numbers:
+    """The numbers of every kept code space, each read once. Raises InputError for codes without labels."""
+    separable, by_class, clusters = [], [], []
+    for of in kept:
+        space = labelled(of)
+        known = {name: getattr(of, name) for name in ("label", "head", "learning_rate", "seed", "epoch")}
         values = separability(space)
         names = layer_names([layer.name for layer in space.codes.layers])
-        for depth, layer in enumerate([*names, "joint"], start=1):
-            part = space if layer == "joint" else space.layer(layer)
-            row = {**_known(of), "layer": names.get(layer, layer), "depth": None if layer == "joint" else depth}
+        parts = {layer: space.layer(layer) for layer in names} | {"joint": space}
+        for depth, (layer, part) in enumerate(parts.items(), start=1):
+            row = {**known, "layer": names.get(layer, layer), "depth": None if layer == "joint" else depth}
             row |= {"neurons": part.neurons, **values[layer], "cells": len(part.cells), "samples": part.samples}
-            rows.append(row)
-    return pd.DataFrame(rows)
+            separable.append(row)
+            if layer != "joint":
+                for number, count in enumerate(part.cells_by_class()):
+                    by_class.append({**known, "layer": names[layer], "class": classes[number], "cells": int(count)})
+        frame = clustering_frame(space).replace({"layer": names})
+        clusters.append(pd.concat([pd.DataFrame([known] * len(frame)), frame], axis=1))
+    return Numbers(pd.DataFrame(separable), pd.DataFrame(by_class), pd.concat(clusters, ignore_index=True))
 
 
-def class_counts_frame(kept: list[KeptSpace], classes: list[str]) -> pd.DataFrame:
-    """Cells that hold a sample of a class, as the released code counts them: by class and by layer, never joint.
-
-    Columns: label, head, learning_rate, seed, epoch, layer, class, cells.
-    """
-    rows = []
-    for of, space in _labelled(kept):
-        for layer, name in layer_names([layer.name for layer in space.codes.layers]).items():
-            counts = space.layer(layer).cells_by_class()
-            rows += [
-                {**_known(of), "layer": name, "class": classes[number], "cells": int(count)}
-                for number, count in enumerate(counts)
-            ]
-    return pd.DataFrame(rows)
+def labelled(of: KeptSpace) -> CodeSpace:
+    """The code space; an InputError if it has no labels."""
+    space = of.load()
+    if space.class_counts is None:
+        raise InputError(f"the codes in {of.path} have no labels, but pictures are coloured by class. Label the data.")
+    return space
 
 
-def clustering_frames(kept: list[KeptSpace]) -> pd.DataFrame:
-    """`clustering_frame` of every kept code space, with the columns label, head, learning_rate, seed and epoch."""
-    frames = []
-    for of, space in _labelled(kept):
-        frame = clustering_frame(space)
-        names = layer_names([layer.name for layer in space.codes.layers])
-        frame["layer"] = frame["layer"].map(lambda name: names.get(name, name))  # noqa: B023
-        frames.append(frame.assign(**_known(of)))
-    return pd.concat(frames, ignore_index=True)
+def pruned(study: optuna.Study) -> list[str]:
+    """A sentence for each candidate that was pruned, for example because it diverged: it is in no figure."""
+    sentences = []
+    for trial in study.get_trials(deepcopy=False, states=[TrialState.PRUNED]):
+        found = trial.user_attrs.get(ATTRIBUTE, {})
+        if "pruned" in found:
+            what = f"{network_label(found['candidate'])}, seed {found['candidate']['seed']}"
+            sentences.append(f"{what}, is not shown: {found['pruned']}.")
+    return sentences
 
 
 def _findings(study: optuna.Study) -> Iterator[dict[str, Any]]:
@@ -158,24 +164,5 @@ def _findings(study: optuna.Study) -> Iterator[dict[str, Any]]:
             seen.add(key)
             yield found
     if not seen:
-        raise InputError(f"study {study.study_name!r} has no complete trial of ours to draw. Run it first.")
-
-
-def _labelled(kept: list[KeptSpace]) -> Iterator[tuple[KeptSpace, CodeSpace]]:
-    for of in kept:
-        space = of.load()
-        if space.class_counts is None:
-            raise InputError(
-                f"the codes in {of.path} have no labels, but pictures are coloured by class. Label the data."
-            )
-        yield of, space
-
-
-def _known(of: KeptSpace) -> dict[str, Any]:
-    return {
-        "label": of.label,
-        "head": of.head,
-        "learning_rate": of.learning_rate,
-        "seed": of.seed,
-        "epoch": of.epoch,
-    }
+        why = " ".join(pruned(study)) or "Run it first."
+        raise InputError(f"study {study.study_name!r} has no complete trial of ours to draw. {why}")

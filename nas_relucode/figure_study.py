@@ -14,18 +14,18 @@ import optuna
 import pandas as pd
 
 from nas_relucode.claims import compare_curves, separability_claim
-from nas_relucode.clustering import clustering_figure
-from nas_relucode.embedding import Embedding, embed
-from nas_relucode.errors import InputError
+from nas_relucode.clustering import clustering_figures
+from nas_relucode.code_spaces import CodeSpace
+from nas_relucode.embedding import MOST_ROWS, Embedding, embed
 from nas_relucode.figure_frames import (
     KeptSpace,
     chosen_epochs,
-    class_counts_frame,
-    clustering_frames,
     curves_frame,
     kept_spaces,
+    labelled,
     layer_names,
-    separability_frame,
+    pruned,
+    read_numbers,
 )
 from nas_relucode.files import write_atomically
 from nas_relucode.paper_figures import Panel, curves_figure, embedding_grid, save_figure, separability_figure
@@ -58,12 +58,7 @@ class Drawn:
 
 
 def draw_figure(
-    study: optuna.Study,
-    figure: FigureSettings,
-    folder: str | Path,
-    *,
-    classes: list[str],
-    on_panel: Progress | None = None,
+    study: optuna.Study, figure: FigureSettings, folder: str | Path, *, on_panel: Progress | None = None
 ) -> Drawn:
     """Draws the figure of a study into ``folder``, which also holds the code spaces that its trials kept.
 
@@ -72,15 +67,14 @@ def draw_figure(
     classes over layers and epochs, the clusters of the cells over theta. Pictures are of the first seed, numbers of
     all. Embeddings are kept in ``folder`` and not computed twice. ``on_panel`` is told what is embedded.
 
-    Raises InputError for an epoch that was not trained or kept, and for codes without labels.
+    Raises InputError for an epoch whose codes were not kept, and for codes without labels.
     """
     drawn = Drawn(Path(folder))
     drawn.folder.mkdir(parents=True, exist_ok=True)
     if figure.kind == "curves":
         _draw_curves(study, drawn)
     else:
-        _draw_embeddings(study, figure, drawn, classes, on_panel or (lambda what: None))
-    drawn.claim()
+        _draw_embeddings(study, figure, drawn, on_panel or (lambda what: None))
     return drawn
 
 
@@ -88,43 +82,46 @@ def _draw_curves(study: optuna.Study, drawn: Drawn) -> None:
     curves = curves_frame(study)
     drawn.table("curves", curves)
     drawn.figure("curves", curves_figure(curves))
-    heads, rates, seeds = (len(set(curves[name])) for name in ("head", "learning_rate", "seed"))
-    if heads == 1 and rates == 2 and seeds > 1:
+    seeds = curves.groupby("learning_rate")["seed"].agg(set)
+    both = set.intersection(*seeds)
+    if len(set(curves["head"])) == 1 and len(seeds) == 2 and len(both) > 1 and curves["accuracy"].notna().all():
         comparison = compare_curves(curves)
         drawn.table("comparison", comparison.frame)
         drawn.sentences += comparison.sentences()
     else:
-        drawn.sentences.append("Curves of one head at two learning rates with several seeds would be compared.")
+        drawn.sentences.append("Compared are classifiers of one head at two learning rates with two common seeds.")
+    drawn.sentences += pruned(study)
+    drawn.claim()
 
 
-def _draw_embeddings(
-    study: optuna.Study, figure: FigureSettings, drawn: Drawn, classes: list[str], on_panel: Progress
-) -> None:
+def _draw_embeddings(study: optuna.Study, figure: FigureSettings, drawn: Drawn, on_panel: Progress) -> None:
     kept = kept_spaces(study, drawn.folder)
     epochs = chosen_epochs(kept, figure.epochs)
-    numbers = separability_frame(kept)
-    drawn.table("separability", numbers)
-    drawn.figure("separability", separability_figure(numbers))
-    drawn.table("cells_by_class", class_counts_frame(kept, classes))
+    classes = list(study.user_attrs["classes"])
+    numbers = read_numbers(kept, classes)
+    drawn.table("separability", numbers.separability)
+    drawn.table("cells_by_class", numbers.by_class)
+    drawn.table("clustering", numbers.clustering)
     if figure.expect:
-        drawn.sentences += separability_claim(numbers, expect=figure.expect).sentences
-    shown = [of for of in kept if of.epoch in epochs and of.seed == kept[0].seed]
+        drawn.sentences += separability_claim(numbers.separability, expect=figure.expect).sentences
+    drawn.sentences += pruned(study)
+    drawn.claim()
+    drawn.figure("separability", separability_figure(numbers.separability))
+    shown = [of for of in kept if of.seed == kept[0].seed]
     rates = sorted({of.learning_rate for of in shown}, reverse=True)
     points = []
     for rate in rates:
-        part = [of for of in shown if of.learning_rate == rate]
-        panels, frames = _panels(part, figure, drawn.folder, numbers, on_panel)
+        end = f"_{rate:g}" if len(rates) > 1 else ""
+        part = [of for of in shown if of.learning_rate == rate and of.epoch in epochs]
+        panels, frames = _panels(part, figure, drawn.folder, numbers.separability, on_panel)
         points += frames
         title = f"{study.study_name}, learning rate {rate:g}"
-        end = f"_{rate:g}" if len(rates) > 1 else ""
         drawn.figure(f"embedding{end}", embedding_grid(panels, title=title, classes=classes, epochs=epochs))
+        clusters = numbers.clustering
+        clusters = clusters[(clusters["learning_rate"] == rate) & (clusters["seed"] == kept[0].seed)]
+        for name, drawing in clustering_figures(clusters).items():
+            drawn.figure(f"clustering{end}{name}", drawing)
     drawn.table("embedding", pd.concat(points, ignore_index=True))
-    clusters = clustering_frames(kept)
-    drawn.table("clustering", clusters)
-    for rate in rates:
-        of_rate = clusters[(clusters["learning_rate"] == rate) & (clusters["seed"] == kept[0].seed)]
-        end = f"_{rate:g}" if len(rates) > 1 else ""
-        drawn.figure(f"clustering{end}", clustering_figure(of_rate))
 
 
 def _panels(
@@ -132,18 +129,19 @@ def _panels(
 ) -> tuple[dict[tuple[int, str], Panel], list[pd.DataFrame]]:
     """The pictures of one learning rate by epoch and layer, and their points as frames."""
     several = len({of.head for of in kept}) > 1
+    by_panel = numbers.set_index(["head", "learning_rate", "seed", "epoch", "layer"])
     panels, frames = {}, []
     for of in kept:
-        space = of.load()
+        space = labelled(of)
         for layer, name in layer_names([layer.name for layer in space.codes.layers]).items():
             on_panel(f"{of.label}, epoch {of.epoch}, {name}")
-            embedding = _embedded(of, layer, figure, folder)
-            row = numbers.query(
-                "label == @of.label and seed == @of.seed and epoch == @of.epoch and layer == @name"
-            ).iloc[0]
-            cells = "1 cell" if row["cells"] == 1 else f"{row['cells']} cells"
+            embedding = _embedded(of, space, layer, figure, folder)
+            row = by_panel.loc[of.head, of.learning_rate, of.seed, of.epoch, name]
+            cells = "1 cell" if row["cells"] == 1 else f"{row['cells']:.0f} cells"
+            if embedding.made["of"] > len(embedding):
+                cells += f" ({len(embedding)} of {embedding.made['of']} points shown)"
             note = f"kNN {row['knn_accuracy']:.2f}, silhouette {row['class_silhouette']:.2f}, {cells}"
-            column = f"{of.head}\n{name}" if several else f"{name} ({row['neurons']})"
+            column = f"{of.head}\n{name}" if several else f"{name} ({row['neurons']:.0f})"
             panels[of.epoch, column] = Panel(embedding.points, embedding.labels, embedding.sizes, note)
             frame = pd.DataFrame(embedding.points, columns=["x", "y"])
             frame["class"], frame["size"] = embedding.labels, embedding.sizes
@@ -151,14 +149,17 @@ def _panels(
     return panels, frames
 
 
-def _embedded(of: KeptSpace, layer: str, figure: FigureSettings, folder: Path) -> Embedding:
+def _embedded(of: KeptSpace, space: CodeSpace, layer: str, figure: FigureSettings, folder: Path) -> Embedding:
     """The embedding of a layer's codes, from ``folder`` if the same codes were embedded in the same way before."""
+    most = figure.most_points
+    if figure.preset == "released_code":  # its matrix is dense
+        most = min(most or MOST_ROWS, MOST_ROWS)
     settings = {
         "points": figure.points,
         "preset": figure.preset,
         "neighbours": figure.neighbours,
         "min_dist": figure.min_dist,
-        "most": figure.most_points,
+        "most": most,
         "seed": figure.seed,
     }
     key = hashlib.sha256(of.path.read_bytes() + json.dumps([layer, settings]).encode()).hexdigest()[:32]
@@ -167,13 +168,12 @@ def _embedded(of: KeptSpace, layer: str, figure: FigureSettings, folder: Path) -
     if path.is_file():
         try:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-                return Embedding(**{name: file[name] for name in names}, made=settings)
+                made = json.loads(str(file["made"]))
+                return Embedding(**{name: file[name] for name in names}, made=made)
         except Exception:  # cut short or altered: numpy and zipfile raise half a dozen kinds; it is made again
             path.unlink()
-    found = embed(of.load(), layer=layer, **settings)  # type: ignore[arg-type]
-    if found.labels is None:
-        raise InputError(f"the codes in {of.path} have no labels, but pictures are coloured by class. Label the data.")
+    found = embed(space, layer=layer, **settings)  # type: ignore[arg-type]
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {name: getattr(found, name) for name in names}
+    arrays = {name: getattr(found, name) for name in names} | {"made": np.array(json.dumps(found.made))}
     write_atomically(path, lambda file: np.savez(file, **arrays))
     return found

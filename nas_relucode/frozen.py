@@ -16,6 +16,8 @@ from nas_relucode.errors import InputError
 from nas_relucode.files import write_atomically
 from nas_relucode.network_state import device_of, untouched
 
+TOLERANCE = 5e-3  # of the largest output: ten bits, as TF32 has on a GPU, over the layers of a VGG16
+
 
 def frozen_features(backbone: nn.Module, data: ImageData, folder: Path, *, batch_size: int = 256) -> ImageData:
     """The data with the outputs of ``backbone`` in place of the images: float32, NCHW as it gives them, on the CPU.
@@ -24,18 +26,20 @@ def frozen_features(backbone: nn.Module, data: ImageData, folder: Path, *, batch
     becomes an image of one pixel. ``backbone`` runs on its own device, in evaluation mode, and is left as it was.
     The outputs are written to ``folder`` once, a .npy a split, and are memory-mapped: what is not read is not in
     memory (``.to`` copies all of it). The next call takes them from there if the backbone's structure and weights and
-    the data are the same, by a SHA-256 over all of them. A file of theirs that cannot be used (cut short, of another
-    shape) is made anew. Raises InputError for a backbone whose outputs are not (samples, channels[, height, width]).
+    the data are the same, by a SHA-256 over all of them. What that misses, such as a plain number that the backbone
+    computes with, two images a split tell: where its outputs for the first and the last one are not those kept, within
+    half a percent of the largest (devices round differently), the file is made anew. So is one that cannot be used
+    (cut short, of another shape); damage between these two rows goes unnoticed. Raises InputError for a backbone whose outputs are not (samples, channels[, height, width]).
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is no folder. Name one for the backbone's outputs.")
     folder.mkdir(parents=True, exist_ok=True)
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
-    first = next((split for split in splits.values() if len(split)), None)
-    if first is None:
+    fresh = {name: _outputs(backbone, split.inputs[[0, -1]]).cpu() for name, split in splits.items() if len(split)}
+    if not fresh:
         raise InputError("there are no images to run the backbone on. Give at least one.")
-    shape = tuple(_outputs(backbone, first.inputs[:1]).shape[1:])
+    shape = tuple(next(iter(fresh.values())).shape[1:])
     key = f"{_digest(backbone)}{data.digest()}"
     stem = hashlib.sha256(key.encode()).hexdigest()[:32]
     features: dict[str, Any] = {}
@@ -43,7 +47,7 @@ def frozen_features(backbone: nn.Module, data: ImageData, folder: Path, *, batch
         wanted = (len(split), *shape)
         path = folder / f"{stem}_{name}.npy"
         kept = _kept(path, wanted) if len(split) else torch.empty(wanted)
-        if kept is None:
+        if kept is None or (len(split) and not _alike(kept[[0, -1]], fresh[name])):
             write_atomically(path, lambda temporary: _write(temporary, backbone, split, wanted, batch_size))  # noqa: B023
             kept = _kept(path, wanted)
             assert kept is not None
@@ -60,6 +64,11 @@ def _kept(path: Path, wanted: tuple[int, ...]) -> Tensor | None:
     if not isinstance(array, np.ndarray) or array.shape != wanted or array.dtype != np.float32:
         return None
     return torch.from_numpy(array)
+
+
+def _alike(kept: Tensor, fresh: Tensor) -> bool:
+    scale = float(fresh.abs().nan_to_num(0, 0).max())
+    return torch.allclose(kept, fresh, rtol=0, atol=TOLERANCE * scale, equal_nan=True)
 
 
 def _write(path: Path, backbone: nn.Module, split: Split, shape: tuple[int, ...], batch_size: int) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +26,7 @@ from nas_relucode.errors import InputError, NonFiniteError, unknown
 from nas_relucode.frozen import frozen_features
 from nas_relucode.indices import INDICES
 from nas_relucode.networks import Network, build_autoencoder, build_backbone, build_network, parse_head
+from nas_relucode.predictions import file_store, keep_predictions, predict
 from nas_relucode.recipes import Recipe
 from nas_relucode.scoring import SEGMENTS, score
 from nas_relucode.search_space import Candidate, SearchSpace
@@ -86,6 +89,9 @@ class Objective:
     the code space after each of ``kept_epochs``; features of a frozen backbone; and with ``slices`` pictures of the
     cells in the plane through three training samples and around the first of them, for the first seed of each
     candidate, in the space of the head's inputs if ``layers`` is the head.
+
+    ``artifacts`` is Optuna's artifact store for the predictions on the validation split, which `select` compares;
+    None stands for the folder ``artifacts`` in ``folder``. They are kept for trials of a study.
     """
 
     def __init__(
@@ -112,6 +118,7 @@ class Objective:
         wanted_size: Sequence[float] | None = None,
         geometry: bool = False,
         folder: str | Path | None = None,
+        artifacts: Any = None,
         kept_epochs: Sequence[int] = (),
         slices: bool = False,
         on_epoch: Callable[[int, Epoch, dict[str, Any]], None] | None = None,
@@ -155,6 +162,7 @@ class Objective:
         self.wanted_size = None if wanted_size is None else (wanted_size[0], wanted_size[1])
         self.geometry = geometry or any("geometry" in INDICES[name].needs for name in objectives if name in INDICES)
         self.folder = None if folder is None else Path(folder)
+        self.artifacts = artifacts
         self.kept_epochs = tuple(kept_epochs)
         self.slices = slices
         self.module = "head" if list([layers] if isinstance(layers, str) else layers) == ["head"] else None
@@ -307,7 +315,8 @@ class Objective:
         space = attempt.curve.on_epoch(epoch)
         if epoch.number in self.kept_epochs:
             assert self.folder is not None
-            name = f"{file_name(attempt.candidate)}_epoch_{epoch.number}.npz"
+            made = hashlib.sha256(json.dumps(self._made(attempt.candidate), sort_keys=True).encode()).hexdigest()[:8]
+            name = f"{file_name(attempt.candidate)}_{made}_epoch_{epoch.number}.npz"  # no other study's
             (self.folder / "codes").mkdir(parents=True, exist_ok=True)
             save_code_space(space, self.folder / "codes" / name)
             attempt.found["codes"][str(epoch.number)] = name
@@ -323,6 +332,7 @@ class Objective:
         for name, value in zip(self.objectives, values, strict=True):
             if not math.isfinite(value):
                 self._prune(attempt, f"{name} is undefined for this candidate")
+        self._keep_predictions(attempt)
         attempt.trial.set_user_attr(ATTRIBUTE, found)
         if self.accuracy_floor is not None:
             attempt.trial.set_constraint("accuracy_floor", self.accuracy_floor - found["accuracy"])
@@ -350,6 +360,14 @@ class Objective:
         found["train_accuracy"] = result.accuracy if self.split == "train" else accuracy(network, self.data.train)
         found["test_accuracy"] = accuracy(network, self.data.test) if len(self.data.test) else None
         return found
+
+    def _keep_predictions(self, attempt: Attempt) -> None:
+        store = self.artifacts
+        if store is None and self.folder is not None:
+            store = file_store(self.folder)
+        if store is not None and self.decoder is None and isinstance(attempt.trial, optuna.Trial):
+            predictions = predict(attempt.network, self.data.validation)
+            attempt.found["predictions"] = keep_predictions(predictions, attempt.trial, store)
 
     def _slices(self, network: nn.Module, name: str) -> list[str]:
         assert self.folder is not None

@@ -43,7 +43,8 @@ def dense_layers(network: nn.Module, shape: tuple[int, ...], batch_size: int) ->
 
     A perceptron is a Sequential of Linear and ReLU in turn, or an `Autoencoder`, or a `Network` without a backbone. A
     Flatten may come first, behind small convolutions (`patches_of`) with or without ReLU, and an Unflatten last.
-    Nothing has hooks, no layer is there twice, and all are trained.
+    Nothing has hooks, no layer is there twice, and all are trained; weights and biases are the network's own
+    parameters, a name each, so that none is tied to another.
     """
     modules = _in_turn(network, "")
     if modules and type(modules[-1][1]) is nn.Unflatten:
@@ -65,8 +66,15 @@ def dense_layers(network: nn.Module, shape: tuple[int, ...], batch_size: int) ->
             found[-1] = replace(found[-1], relu=True)
         else:
             return None
-    weighted = [module for _, module in modules if isinstance(module, nn.Linear | nn.Conv2d)]
-    return found if len(shape) == 1 and len(set(weighted)) == len(weighted) else None
+    needed = [
+        f"{name}.{key}" if name else key
+        for name, module in modules
+        if isinstance(module, nn.Linear | nn.Conv2d)
+        for key in ("weight", "bias")
+        if getattr(module, key) is not None
+    ]
+    named = [name for name, _ in network.named_parameters()]  # which gives what is tied once
+    return found if len(shape) == 1 and sorted(needed) == sorted(named) else None
 
 
 def by_products(

@@ -54,7 +54,7 @@ def create_or_resume(
         study = optuna.load_study(study_name=name, storage=storage)
         then = study.user_attrs.get("settings")
         if then is not None:
-            changed = list(_differences(then, now))
+            changed = list(_differences(_filled(then), now))
             if changed:
                 raise InputError(
                     f"study {name!r} was made with other settings: {'; '.join(changed)}. "
@@ -68,6 +68,7 @@ def create_or_resume(
     else:
         study = optuna.create_study(study_name=name, storage=storage, directions=directions)
     study.set_user_attr("settings", now)
+    study.set_user_attr("classes", [str(name) for name in data.classes])
     study.set_user_attr(
         "versions",
         {p: version(p) for p in ("nas-relucode", "torch", "optuna", "numpy")} | {"python": platform.python_version()},
@@ -87,6 +88,7 @@ def run_study(
     download: bool = False,
     device: str | None = None,
     folder: str | Path | None = None,
+    artifacts: Any = None,
     on_epoch: Callable[..., None] | None = None,
     on_start: Callable[[optuna.Study, int], None] | None = None,
     on_trial: Callable[[optuna.Study, FrozenTrial], None] | None = None,
@@ -98,7 +100,8 @@ def run_study(
     raised (out of memory, say), up to 2 times; the new trial carries ``retry_of``. ``on_start`` is told the study and
     the number of trials that it will hold; ``on_epoch`` is that of `Objective`, ``on_trial`` a callback of Optuna's.
     ``folder`` is for files: checkpoints, from which an interrupted training goes on, code spaces that are kept,
-    features of a frozen backbone, slices; None stands for ``runs/<name>``.
+    features of a frozen backbone, slices, predictions; None stands for ``runs/<name>``. ``artifacts`` is an artifact
+    store of Optuna's for the predictions, where they are to lie elsewhere.
     """
     url = storage or default_storage(name)
     space = settings.search_space
@@ -107,7 +110,8 @@ def run_study(
             "the search space has an interval of learning rates. Set trials in [search]: how many to draw."
         )
     data = load_study_data(settings.data, data_root, download)
-    objective = objective_of(settings, data, device=device, folder=folder or Path("runs", name), on_epoch=on_epoch)
+    folder = folder or Path("runs", name)
+    objective = objective_of(settings, data, device=device, folder=folder, artifacts=artifacts, on_epoch=on_epoch)
     engine = open_storage(url)
     with storage_errors(url), only_process(url):
         study = create_or_resume(name, settings, data, engine)
@@ -136,9 +140,10 @@ def objective_of(
     *,
     device: str | None = None,
     folder: str | Path | None = None,
+    artifacts: Any = None,
     on_epoch: Callable[..., None] | None = None,
 ) -> Objective:
-    """The objective of a study on its data; ``folder`` and ``on_epoch`` are those of `Objective`."""
+    """The objective of a study on its data; ``folder``, ``artifacts`` and ``on_epoch`` are those of `Objective`."""
     return Objective(
         data,
         settings.search_space,
@@ -161,6 +166,7 @@ def objective_of(
         wanted_size=settings.codes.wanted_size,
         geometry=settings.codes.geometry,
         folder=folder,
+        artifacts=artifacts,
         kept_epochs=settings.codes.kept_epochs,
         slices=settings.codes.slices,
         on_epoch=on_epoch,
@@ -295,10 +301,23 @@ def _fail_interrupted(study: optuna.Study) -> None:
         study.tell(trial.number, state=TrialState.FAIL)
 
 
+def _filled(then: dict[str, Any]) -> dict[str, Any]:
+    """Settings as an earlier version stored them, with the defaults of what there was not yet."""
+    data = DataSettings(source=then["data"]["source"])
+    search = SearchSettings(space=SearchSpace(("1",), (1.0,)))
+    filled = dict(then)
+    for name, default in StudySettings(data=data, search=search).as_dict().items():
+        if name in ("data", "network", "training", "search", "codes"):
+            filled[name] = {**default, **then.get(name, {})}
+        else:
+            filled.setdefault(name, default)
+    return filled
+
+
 def _differences(then: Any, now: Any, path: str = "") -> Iterator[str]:
     if isinstance(then, dict) and isinstance(now, dict):
         for key in sorted({*then, *now}):
-            if key != "description":
+            if key not in ("description", "figure") or path:  # they decide no number
                 yield from _differences(then.get(key), now.get(key), f"{path}.{key}" if path else key)
         if path == "objectives" and then == now and list(then) != list(now):  # it is the order of the trials' values
             yield f"the order of objectives was {list(then)} and is {list(now)}"

@@ -13,10 +13,13 @@ import optuna
 
 from nas_relucode.checks import check_accuracy_floor, check_kept_epochs, check_network, check_objectives
 from nas_relucode.data import SOURCES
+from nas_relucode.embedding import POINTS, PRESETS, check_layout
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.recipes import Recipe
 from nas_relucode.search_space import SearchSpace, load_search_space
 from nas_relucode.toml_files import parse, read_toml
+
+EXPECTATIONS = ("falls", "rises")  # of separability with depth
 
 SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
     "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
@@ -101,12 +104,30 @@ class FigureSettings:
     def __post_init__(self) -> None:
         for name, known in {
             "kind": ("curves", "embeddings"),
-            "expect": (None, "falls", "rises"),
-            "points": ("cells", "samples"),
-            "preset": ("paper", "released_code"),
+            "expect": (None, *EXPECTATIONS),
+            "points": POINTS,
+            "preset": PRESETS,
         }.items():
             if getattr(self, name) not in known:
                 raise unknown(name, getattr(self, name), [item for item in known if item])
+        check_layout(self.neighbours, self.min_dist, self.seed, None, self.most_points)
+        if self.preset == "released_code" and self.points != "cells":
+            raise InputError("preset 'released_code' has a point a class and code. Set points to 'cells'.")
+
+    def check_epochs(self, kept: tuple[int, ...]) -> None:
+        """Raises InputError unless the study keeps the codes that are to be drawn."""
+        if self.kind == "curves":
+            if self.epochs:
+                raise InputError("curves show every epoch. Leave out epochs.")
+            return
+        if not kept:
+            raise InputError("a figure of embeddings needs code spaces. Set kept_epochs in [codes], e.g. [1, 5, 10].")
+        for epoch in self.epochs:
+            if epoch not in kept:
+                raise InputError(
+                    f"epoch {epoch} is not trained, or its codes are not kept. kept_epochs in [codes] says which are: "
+                    f"{', '.join(map(str, kept))}."
+                )
 
 
 def _default_objectives() -> dict[str, str]:
@@ -138,6 +159,8 @@ class StudySettings:
             network.decoder, network.frozen, network.weights, self.training, self.objectives, self.accuracy_floor
         )
         check_kept_epochs(self.codes.kept_epochs, self.training.epochs)
+        if self.figure is not None:
+            self.figure.check_epochs(self.codes.kept_epochs)
         if self.search.together > 1 and self.codes.while_training:
             raise InputError("codes of moving weights are taken of one candidate at a time. Set together to 1.")
 

@@ -38,8 +38,8 @@ def train_together(
 
     The results are those of `train` within rounding. Small networks gain most, for their time goes into starting
     operations, not into numbers: one operation serves all of them here. Perceptrons (Flatten, Linear, ReLU, and an
-    Unflatten) and small convolutions are batched matrix products; other networks go through torch.func's ``vmap``. Equal ``seeds`` share
-    their batches, which is faster still; random layers draw for each network.
+    Unflatten) and small convolutions are batched matrix products; other networks go through torch.func's ``vmap``.
+    Equal ``seeds`` share their batches, which is faster still; random layers draw for each network.
     ``on_epoch`` is told the epoch's number and the losses (networks,), before the first epoch (NaN) and after each,
     while all networks have their current weights. A network that diverges is NaN from there on; the others go on.
     """

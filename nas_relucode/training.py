@@ -144,12 +144,9 @@ def evaluate(network: nn.Module, data: Split, *, loss: str = "cross_entropy", ba
 
 
 def accuracy(network: nn.Module, data: Split, *, batch_size: int = 512) -> float:
-    """The fraction of the samples that are classified as labelled; NaN if there are none."""
-    if data.labels is None or not len(data):
-        return math.nan
-    with untouched(network), torch.no_grad():
-        outputs: list[Tensor] = [network(inputs).argmax(dim=1) for inputs in data.inputs.split(batch_size)]
-    return float((torch.cat(outputs) == data.labels).cpu().double().mean())
+    """The fraction of the samples that are classified as labelled, see `evaluate`; NaN if there are none."""
+    found = None if data.labels is None else evaluate(network, data, batch_size=batch_size).accuracy
+    return math.nan if found is None else found
 
 
 def check_training(data: Split, recipe: Recipe, learning_rate: float) -> None:

@@ -29,9 +29,13 @@ def hand_made(
     samples: int = 100,
     parameters: int = 500,
     infeasibility: float | None = None,
+    predictions: str | None = None,
     **indices: float | None,
 ) -> FrozenTrial:
-    """A complete trial as `Objective` leaves it; ``indices`` are those of the joint codes and of the layer head.1."""
+    """A complete trial as `Objective` leaves it; ``indices`` are those of the joint codes and of the layer head.1.
+
+    ``predictions`` is the id of an artifact.
+    """
     joint = {"cell_count": 10.0, "correct_cell_count": 9.0, "edge_count": 3.0} | indices
     layer = {name: value for name, value in joint.items() if name != "parameter_count"}
     point = {"cell_count": 1.0, "correct_cell_count": 1.0}
@@ -65,6 +69,8 @@ def hand_made(
         "train_accuracy": accuracy,
         "test_accuracy": test_accuracy,
     }
+    if predictions is not None:
+        found["predictions"] = predictions
     values = [objective_value(found, name) for name in objectives]
     return create_trial(
         values=[0.0 if math.isnan(value) else value for value in values],

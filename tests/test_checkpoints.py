@@ -1,6 +1,7 @@
 """Checkpoints: what was written comes back, and nothing else is taken for a checkpoint or overwritten."""
 
 import io
+import json
 import pickle
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from nas_relucode import checkpoints
 from nas_relucode.checkpoints import load_checkpoint, save_checkpoint
 from nas_relucode.data import load_data
 from nas_relucode.errors import InputError
@@ -90,19 +92,71 @@ def test_a_checkpoint_of_other_settings_is_refused_and_kept(tmp_path, made, mess
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_checkpoint_that_was_cut_short_or_altered_is_refused_and_kept(tmp_path, data):
+    """Or, altered in the body, which is not read for that, replaced by a sound one."""
     path = tmp_path / "run.pt"
     path.unlink(missing_ok=True)
     whole = written(path).read_bytes()
+    body = whole.index(b"PK")
     if data.draw(st.booleans()):
         broken = whole[: data.draw(st.integers(0, len(whole) - 1))]
     else:
         place, bit = data.draw(st.integers(0, len(whole) - 1)), data.draw(st.integers(0, 7))
         broken = whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :]
     path.write_bytes(broken)
-    for use in (lambda: load_checkpoint(path, made=MADE), lambda: written(path)):
-        with pytest.raises(InputError, match=r"run\.pt (is no checkpoint|is cut short|was cut short or altered)"):
-            use()
+    refused = pytest.raises(InputError, match=r"run\.pt (is no checkpoint|is cut short|was cut short or altered)")
+    with refused:
+        load_checkpoint(path, made=MADE)
+    if len(broken) == len(whole) and broken[:body] == whole[:body]:
+        assert written(path).read_bytes() == whole
+        return
+    with refused:
+        written(path)
     assert path.read_bytes() == broken
+
+
+def test_saving_reads_the_head_of_the_earlier_checkpoint_alone(tmp_path, monkeypatch):
+    path = written(tmp_path / "run.pt")
+    head = path.read_bytes().index(b"PK")
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("the state was loaded"))
+    read = []
+    opened = checkpoints._read_head
+
+    def watched(path, file):
+        found = opened(path, file)
+        read.append(file.tell())
+        return found
+
+    monkeypatch.setattr(checkpoints, "_read_head", watched)
+    monkeypatch.setattr(checkpoints.hashlib, "file_digest", lambda *_: pytest.fail("the body was read"))
+    written(path)
+    assert read == [head]
+
+
+def test_the_settings_stand_in_the_head_as_a_line_of_json(tmp_path):
+    lines = written(tmp_path / "run.pt").read_bytes().split(b"\n")
+    assert json.loads(lines[2]) == json.loads(json.dumps(MADE))
+
+
+def test_settings_that_are_no_plain_values_are_refused(tmp_path):
+    for made in ({"weight": torch.zeros(1)}, {(1, 2): 3}):
+        with pytest.raises(InputError, match="made cannot be written as JSON"):
+            written(tmp_path / "run.pt", made=made)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_earlier_checkpoint_stays_where_the_new_one_cannot_be_written(tmp_path, monkeypatch):
+    path = written(tmp_path / "run.pt")
+    before = path.read_bytes()
+
+    def failing(content, file):
+        file.write(b"half")
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(torch, "save", failing)
+    with pytest.raises(OSError, match="the disk is full"):
+        written(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_foreign_files_are_refused_and_kept(tmp_path):

@@ -48,7 +48,7 @@ def test_run_prints_tables_and_writes_a_report(here: Path, capsys: pytest.Captur
     assert [row["accuracy"] for row in front] == [f"{accuracy:.4f}" for accuracy in ranking.front["accuracy"]]
     assert f"at least {ranking.threshold:.4f}" in captured.out
     assert "Report: runs/own/report.html" in captured.out
-    assert {path.name for path in Path("runs/own").iterdir()} - FILES <= {"study.db", "study.lock"}
+    assert {path.name for path in Path("runs/own").iterdir()} - FILES <= {"artifacts", "study.db", "study.lock"}
     assert {path.name for path in Path("runs/own").iterdir()} >= FILES
     assert "0 of 2 trials are done" in captured.err
     assert len(re.findall(r"^trial \d: head ", captured.err, re.MULTILINE)) == 2
@@ -80,7 +80,7 @@ def test_run_takes_a_storage_a_name_and_a_folder_and_quiet_prints_results_alone(
     assert captured.err == ""
     assert len(tables(captured.out)) == 2
     assert "Report: somewhere/else/report.html" in captured.out
-    assert {path.name for path in Path("somewhere/else").iterdir()} == FILES
+    assert {path.name for path in Path("somewhere/else").iterdir()} == FILES | {"artifacts"}
     assert optuna.get_all_study_names("sqlite:///mine.db") == ["second"]
     assert not Path("runs").exists()
 
@@ -132,14 +132,15 @@ def test_report_of_a_study_of_others_says_what_is_missing(here: Path, capsys: py
 
 
 def test_run_with_other_settings_names_the_key_and_changes_nothing(finished: Path, capsys: pytest.CaptureFixture[str]):
-    before = {path: path.read_bytes() for path in (finished / "runs" / "own").iterdir()}
+    own = finished / "runs" / "own"
+    before = {path: path.read_bytes() for path in own.rglob("*") if path.is_file()}
     (finished / "changed").mkdir(exist_ok=True)
     changed = STUDY.replace("epochs = 2", "epochs = 3").replace("space.toml", str(finished / "space.toml"))
     (finished / "changed" / "own.toml").write_text(changed)
     with chdir(finished):
         message = refused(capsys, "run", "changed/own.toml", "--device", "cpu")
     assert "training.epochs was 2 and is 3" in message
-    assert {path: path.read_bytes() for path in (finished / "runs" / "own").iterdir()} == before
+    assert {path: path.read_bytes() for path in own.rglob("*") if path.is_file()} == before
 
 
 def test_where_every_candidate_is_pruned_run_says_why_and_exits_with_1(here: Path, capsys: pytest.CaptureFixture[str]):

@@ -9,7 +9,7 @@ from scipy.spatial.distance import pdist
 from torch import nn
 
 from nas_relucode import CodeSpace, InputError, code_space, pack
-from nas_relucode.clustering import clustering_figure, clustering_frame
+from nas_relucode.clustering import clustering_figure, clustering_figures, clustering_frame
 
 
 def space(seed=0, *, labelled=True):
@@ -93,3 +93,11 @@ def test_what_cannot_be_told_apart_is_refused():
         clustering_figure(pd.concat([frame(a=(1,)), frame(a=(1,))]))
     with pytest.raises(InputError, match="columns epoch"):
         clustering_figure(clustering_frame(space()))
+
+
+def test_more_labels_than_dashes_are_drawn_in_several_figures():
+    many = frame(**{f"{number}": [0, 1] for number in range(9)})
+    figures = clustering_figures(many)
+    assert list(figures) == ["", "_2", "_3"]
+    shown = [text.get_text() for figure in figures.values() for text in figure.subfigs[0].legends[0].get_texts()]
+    assert sorted(set(shown) - {"epoch 0", "epoch 1"}) == [str(number) for number in range(8)]

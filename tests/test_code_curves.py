@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from nas_relucode import ImageData, InputError, build_autoencoder, build_network, load_data, train
 from nas_relucode.code_curves import CodeCurve
 from nas_relucode.recipes import Recipe
-from nas_relucode.training import Epoch
+from nas_relucode.training import Epoch, evaluate
 
 CLASSIFY = Recipe(epochs=2, batch_size=32, momentum=0.9)
 REBUILD = Recipe(epochs=2, batch_size=32, loss="sigmoid")
@@ -84,19 +84,24 @@ def test_codes_taken_while_training_are_those_before_each_step(data: ImageData, 
     train(network, data.train, learning_rate=0.1, recipe=REBUILD, on_epoch=on_epoch, on_batch=on_batch)
     assert [[of["cell_count"] for of in point["layers"].values()] for point in curve.points[1:]] == counted
     assert all(point["train_accuracy"] is point["accuracy"] is None for point in curve.points)
-    assert all(point["joint"]["correct_cell_count"] is None for point in curve.points)
+    assert all(point["joint"]["correct_cell_count"] is None for point in curve.points)  # also before the training
     assert curve.points[2]["validation_loss"] < curve.points[0]["validation_loss"]
 
 
 def test_codes_of_the_validation_split_come_with_its_accuracy(data: ImageData):
     network = classifier(data)
     curve = CodeCurve(network, data, split="validation")
+    passed: list[int] = []
+    network.register_forward_hook(lambda module, given, out: passed.append(len(out)))
     space = curve.on_epoch(Epoch(0, float("nan")))
     (point,) = curve.points
     assert space.samples == len(data.validation)
     assert space.correct_counts is not None
     assert point["accuracy"] == space.correct_counts.sum() / space.samples
+    found = evaluate(network, data.validation)
+    assert (point["accuracy"], point["validation_loss"]) == (found.accuracy, pytest.approx(found.loss, rel=1e-6))
     assert (point["train_accuracy"], point["loss"]) == (None, None)
+    assert sum(passed[:-1]) == len(data.validation)  # one pass; the last is that of evaluate above
 
 
 def test_only_the_train_split_is_seen_while_training(data: ImageData):

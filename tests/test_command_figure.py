@@ -1,7 +1,10 @@
 """nas-relucode figure: the paper's figures by number, small ones of one's own, and what is refused."""
 
+import json
 from pathlib import Path
 
+import numpy as np
+import optuna
 import pytest
 from command_line import refused
 
@@ -93,13 +96,19 @@ def test_a_figure_of_ones_own_is_run_drawn_and_drawn_again(mine: Path, capsys: p
 def test_the_released_codes_way_is_a_study_of_its_own(mine: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["figure", "mine.toml", "--device", "cpu", "-q", "--released-code", "--output", "there"]) == 0
     assert Path("there/mine_released/cells_by_class.csv").is_file()
-    assert Path("runs/mine_released/study.db").is_file()
+    study = optuna.load_study(study_name="mine_released", storage="sqlite:///runs/mine_released/study.db")
+    codes = study.user_attrs["settings"]["codes"]
+    assert (codes["preset"], codes["while_training"]) == ("released_code", True)
+    files = Path("there/mine_released/embeddings").iterdir()
+    made = [json.loads(str(np.load(file)["made"])) for file in files]
+    assert {(of["preset"], of["neighbours"]) for of in made} == {("released_code", 2)}
+    assert "random" in {of["init"] for of in made}  # where there are more than a few points
 
 
 def test_what_cannot_be_drawn_is_refused_before_anything_is_trained(mine: Path, capsys: pytest.CaptureFixture[str]):
     assert "unknown figure '7'. Known: 1, 2, 3, 4, 5, 6" in refused(capsys, "figure", "7")
     assert "no [figure]" in refused(capsys, "figure", "own.toml")
-    assert "epoch 2 is not trained: mine has 1" in refused(capsys, "figure", "mine.toml", "--epochs", "1", "2")
+    assert "epoch 2 is not trained" in refused(capsys, "figure", "mine.toml", "--epochs", "1", "2")
     assert "one size" in refused(capsys, "figure", "mine.toml", "--small")
     assert "Leave out --study-name" in refused(capsys, "figure", "4", "--study-name", "x")
     (mine / "mine.toml").write_text(STUDY.replace('expect = "falls"', 'expect = "grows"'))
@@ -107,6 +116,27 @@ def test_what_cannot_be_drawn_is_refused_before_anything_is_trained(mine: Path, 
     assert not Path("runs").exists()
 
 
-def test_an_epoch_that_was_trained_and_not_kept_is_refused(mine: Path, capsys: pytest.CaptureFixture[str]):
-    (mine / "mine.toml").write_text(STUDY.replace("kept_epochs = [0, 1]", "kept_epochs = [0]"))
-    assert "Kept: 0" in refused(capsys, "figure", "mine.toml", "--epochs", "1", "-q", "--device", "cpu")
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("kept_epochs = [0, 1]", "kept_epochs = [0]", "epoch 1 is not trained, or its codes are not kept"),
+        ("kept_epochs = [0, 1]", "", "needs code spaces"),
+        ('expect = "falls"', "neighbours = 0", "neighbours 0"),
+        ('expect = "falls"', "min_dist = 2.0", "min_dist 2.0"),
+        ('expect = "falls"', 'points = "samples"\npreset = "released_code"', "a point a class and code"),
+        ('expect = "falls"', 'kind = "curves"', "curves show every epoch"),
+    ],
+)
+def test_a_figure_that_the_study_cannot_give_is_refused_before_it_is_trained(
+    mine: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, says: str
+):
+    (mine / "mine.toml").write_text(STUDY.replace(old, new))
+    assert says in refused(capsys, "figure", "mine.toml", "--epochs", "1", "-q", "--device", "cpu")
+    assert not Path("runs").exists()
+
+
+def test_how_a_figure_is_drawn_may_be_changed_after_the_training(mine: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["run", "mine.toml", "--device", "cpu", "-q"]) == 0
+    (mine / "mine.toml").write_text(STUDY.replace('expect = "falls"', 'expect = "rises"\nneighbours = 5'))
+    assert main(["figure", "mine.toml", "--device", "cpu"]) == 0
+    assert "1 of 1 trials are done" in capsys.readouterr().err

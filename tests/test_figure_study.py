@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nas_relucode import InputError, build_autoencoder, load_code_space, save_code_space, train
 from nas_relucode import figure_study as module
 from nas_relucode.code_spaces import CodeSpace
-from nas_relucode.figure_frames import class_counts_frame, curves_frame, kept_spaces, separability_frame
+from nas_relucode.figure_frames import curves_frame, kept_spaces, read_numbers
 from nas_relucode.figure_study import draw_figure
 from nas_relucode.knn import knn_accuracy
 from nas_relucode.objective import ATTRIBUTE
@@ -42,7 +42,7 @@ def autoencoders(folder: Path, **changes: Any) -> StudySettings:
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[optuna.Study, Path]:
     folder = tmp_path_factory.mktemp("autoencoders")
     study = run(autoencoders(folder), f"sqlite:///{folder}/study.db", folder=folder)
-    draw_figure(study, FigureSettings(epochs=(1, 2), expect="falls"), folder, classes=DIGITS)
+    draw_figure(study, FigureSettings(epochs=(1, 2), expect="falls"), folder)
     return study, folder
 
 
@@ -66,7 +66,7 @@ def test_a_grid_a_learning_rate_and_the_numbers_behind_it_are_written(drawn: tup
 def test_separability_is_that_of_each_layers_codes(drawn: tuple[optuna.Study, Path]):
     study, folder = drawn
     kept = kept_spaces(study, folder)
-    frame = separability_frame(kept)
+    frame = read_numbers(kept, DIGITS).separability
     assert len(frame) == len(kept) * 3  # two layers and joint
     for of in kept:
         space = of.load().layer("head.1")
@@ -92,7 +92,7 @@ def test_embeddings_are_not_computed_twice_and_a_damaged_one_is_made_again(
 
     real = module.embed
     monkeypatch.setattr(module, "embed", embed)
-    draw_figure(study, figure, folder, classes=DIGITS)
+    draw_figure(study, figure, folder)
     assert len(calls) == 1
     assert {name: (folder / name).read_bytes() for name in before} == before
 
@@ -101,7 +101,7 @@ def test_the_released_codes_counts_are_those_of_the_saved_activations(tmp_path: 
     codes = CodeSettings(kept_epochs=(1, 2), preset="released_code", while_training=True)
     settings = autoencoders(tmp_path, codes=codes)
     study = run(settings, f"sqlite:///{tmp_path}/study.db", folder=tmp_path)
-    counts = class_counts_frame(kept_spaces(study, tmp_path), DIGITS)
+    counts = read_numbers(kept_spaces(study, tmp_path), DIGITS).by_class
     counts = counts[counts["learning_rate"] == 0.5].set_index(["epoch", "layer", "class"])["cells"]
 
     # The same training by hand: what the encoder's ReLUs put out before each step goes to disk, and is counted there.
@@ -137,8 +137,8 @@ def test_the_released_codes_counts_are_those_of_the_saved_activations(tmp_path: 
 
 def test_an_epoch_that_was_not_kept_is_named_with_those_that_were(drawn: tuple[optuna.Study, Path]):
     study, folder = drawn
-    with pytest.raises(InputError, match=r"after epoch 7.*Kept: 0, 1, 2"):
-        draw_figure(study, FigureSettings(epochs=(1, 7)), folder, classes=DIGITS)
+    with pytest.raises(InputError, match=r"after epoch 7\. Kept: 0, 1, 2"):
+        draw_figure(study, FigureSettings(epochs=(1, 7)), folder)
 
 
 def test_codes_without_labels_give_no_coloured_picture(drawn: tuple[optuna.Study, Path], tmp_path: Path):
@@ -148,20 +148,20 @@ def test_codes_without_labels_give_no_coloured_picture(drawn: tuple[optuna.Study
         space = load_code_space(of.path)
         save_code_space(CodeSpace(space.cells, made=space.made), tmp_path / "codes" / of.path.name)
     with pytest.raises(InputError, match="no labels"):
-        draw_figure(study, FigureSettings(), tmp_path, classes=DIGITS)
+        draw_figure(study, FigureSettings(), tmp_path)
 
 
 def test_a_code_space_that_is_gone_is_named(drawn: tuple[optuna.Study, Path], tmp_path: Path):
     with pytest.raises(InputError, match=r"16-8_.*is gone"):
-        draw_figure(drawn[0], FigureSettings(), tmp_path, classes=DIGITS)
+        draw_figure(drawn[0], FigureSettings(), tmp_path)
 
 
 def test_a_study_that_kept_no_codes_has_curves_and_no_grid(tmp_path: Path):
     settings = settings_in(tmp_path, ("8",), "[0.1, 0.05]", seeds=(0, 1, 2), training=Recipe(epochs=2, batch_size=32))
     study = run(settings, f"sqlite:///{tmp_path}/study.db", folder=tmp_path)
     with pytest.raises(InputError, match="kept_epochs"):
-        draw_figure(study, FigureSettings(), tmp_path, classes=["0", "1"])
-    found = draw_figure(study, FigureSettings(kind="curves"), tmp_path, classes=["0", "1"])
+        draw_figure(study, FigureSettings(), tmp_path)
+    found = draw_figure(study, FigureSettings(kind="curves"), tmp_path)
     curves = pd.read_csv(tmp_path / "curves.csv", dtype={"head": str})
     pd.testing.assert_frame_equal(curves, curves_frame(study), check_dtype=False)
     counts = curves[curves["layer"] == "FC-0"].set_index(["learning_rate", "seed", "epoch"])["cell_count"]
@@ -175,9 +175,50 @@ def test_a_study_that_kept_no_codes_has_curves_and_no_grid(tmp_path: Path):
     }
 
 
+def test_an_embedding_is_made_again_for_other_settings(drawn: tuple[optuna.Study, Path]):
+    study, folder = drawn
+    of = kept_spaces(study, folder)[1]
+    space = of.load()
+    few, many = (module._embedded(of, space, "head.1", FigureSettings(neighbours=count), folder) for count in (3, 30))
+    assert (few.made["neighbours"], many.made["neighbours"]) == (3, 30)
+    assert not np.array_equal(few.points, many.points)
+
+
+def test_of_several_seeds_the_first_is_shown_and_all_are_counted(tmp_path: Path):
+    settings = autoencoders(tmp_path, search=settings_in(tmp_path, ("16-8",), "[0.1]", seeds=(4, 2)).search)
+    study = run(settings, f"sqlite:///{tmp_path}/study.db", folder=tmp_path)
+    draw_figure(study, FigureSettings(epochs=(2,)), tmp_path)
+    assert set(pd.read_csv(tmp_path / "embedding.csv")["seed"]) == {4}
+    assert set(pd.read_csv(tmp_path / "separability.csv")["seed"]) == {2, 4}
+
+
+def test_what_diverged_is_said_and_does_not_block_the_rest(tmp_path: Path):
+    parts = {"seeds": (0, 1), "training": Recipe(epochs=1, batch_size=32)}
+    study = run(
+        settings_in(tmp_path, ("8",), "[1e22, 0.1]", **parts), f"sqlite:///{tmp_path}/study.db", folder=tmp_path
+    )
+    found = draw_figure(study, FigureSettings(kind="curves"), tmp_path)
+    assert [sentence for sentence in found.sentences if "1e+22" in sentence and "finite" in sentence]
+    assert (tmp_path / "claim.txt").read_text().count("is not shown") == 2
+
+
+def test_curves_of_moving_weights_and_of_autoencoders_are_drawn(tmp_path: Path):
+    parts = {"seeds": (0, 1), "training": Recipe(epochs=2, batch_size=32)}
+    codes = CodeSettings(preset="released_code", while_training=True)
+    study = run(
+        settings_in(tmp_path, ("8",), "[0.1, 0.05]", codes=codes, **parts),
+        f"sqlite:///{tmp_path}/study.db",
+        folder=tmp_path,
+    )
+    assert "occupied cells" in " ".join(draw_figure(study, FigureSettings(kind="curves"), tmp_path).sentences)
+    settings = autoencoders(tmp_path, search=settings_in(tmp_path, ("16-8",), "[0.5, 0.1]", seeds=(0, 1)).search)
+    study = run(settings, f"sqlite:///{tmp_path}/study.db", "autoencoders", folder=tmp_path / "of")
+    assert "Compared are classifiers" in draw_figure(study, FigureSettings(kind="curves"), tmp_path / "of").sentences[0]
+
+
 def test_a_study_of_others_has_nothing_to_draw(tmp_path: Path):
     with pytest.raises(InputError, match="no complete trial of ours"):
-        draw_figure(optuna.create_study(), FigureSettings(kind="curves"), tmp_path, classes=[])
+        draw_figure(optuna.create_study(), FigureSettings(kind="curves"), tmp_path)
 
 
 def test_layers_of_a_network_without_a_head_keep_their_names(tmp_path: Path):

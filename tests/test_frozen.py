@@ -71,9 +71,9 @@ def test_the_backbone_runs_once(data, tmp_path):
     first, second = backbone(), backbone()
     before = frozen_features(first, data, tmp_path)
     images = len(data.train) + len(data.validation) + len(data.test)
-    assert first.shown == images + 1  # one image tells the shape
+    assert first.shown == images + 6  # the first and the last of each split are compared
     after = frozen_features(second, data, tmp_path, batch_size=3)
-    assert second.shown == 1
+    assert second.shown == 6
     assert torch.equal(before.train.inputs, after.train.inputs)
 
 
@@ -85,6 +85,53 @@ def test_other_weights_structures_and_data_have_files_of_their_own(data, tmp_pat
     other = ImageData(data.name, data.classes, data.train, data.validation, Split(data.test.inputs * 0.5, None))
     assert frozen_features(backbone(), other, tmp_path).test.labels is None
     assert len(names(tmp_path)) == 12
+
+
+class Scaled(nn.Module):
+    """The factor is no weight, and no part of how the module is written."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+        self.inner = backbone()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.factor * self.inner(images)
+
+
+def test_a_plain_number_that_the_backbone_computes_with_is_noticed(data, tmp_path):
+    before = frozen_features(Scaled(1.0), data, tmp_path)
+    after = frozen_features(Scaled(1.1), data, tmp_path)
+    for name in ("train", "validation", "test"):
+        torch.testing.assert_close(after.split(name).inputs, 1.1 * before.split(name).inputs)
+    assert len(names(tmp_path)) == 3
+
+
+@pytest.mark.parametrize("row", [0, -1])
+def test_a_damaged_first_or_last_row_is_noticed_and_rounding_is_not(data, tmp_path, row):
+    before = frozen_features(backbone(), data, tmp_path).train.inputs.clone()
+    path = next(path for path in tmp_path.iterdir() if "train" in path.name)
+    whole = path.read_bytes()
+    array = np.load(path)
+    np.save(path, array * np.float32(1 + 1e-4))
+    rounded = path.read_bytes()
+    frozen_features(backbone(), data, tmp_path)
+    assert path.read_bytes() == rounded
+    array[row] = 0
+    np.save(path, array)
+    assert torch.equal(frozen_features(backbone(), data, tmp_path).train.inputs, before)
+    assert path.read_bytes() == whole
+
+
+def test_outputs_that_are_no_numbers_are_taken_from_the_file_too(data, tmp_path):
+    class Counted(Counting):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return super().forward(images).log().log()  # NaN, and infinite for some
+
+    frozen_features(Counted(nn.Identity()), data, tmp_path)
+    again = Counted(nn.Identity())
+    frozen_features(again, data, tmp_path)
+    assert again.shown == 6
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "text", "shape", "dtype", "pickle"])
@@ -151,7 +198,7 @@ def test_empty_splits_stay_empty(tmp_path):
 
 
 def test_what_cannot_be_frozen_is_explained(data, tmp_path):
-    with pytest.raises(InputError, match=r"outputs of shape \(64,\) for 1 images"):
+    with pytest.raises(InputError, match=r"outputs of shape \(128,\) for 2 images"):
         frozen_features(nn.Flatten(0), data, tmp_path)
     file = tmp_path / "file"
     file.write_text("")

@@ -74,18 +74,29 @@ def test_an_interrupted_trial_goes_on_at_its_last_epoch_and_finds_the_same(
     assert not (tmp_path / "checkpoints").exists()
 
 
-@pytest.mark.parametrize("change", ["recipe", "data", "width", "cut", "foreign"])
+OTHER = {
+    "recipe": Recipe(epochs=5, batch_size=32, momentum=0.9),
+    "width": 0.5,
+    "backbone": "small_conv",
+    "layers": "head.1",
+    "preset": "released_code",
+    "split": "validation",
+    "while_training": True,
+    "kept_epochs": (1,),
+    "frozen": True,
+}
+
+
+@pytest.mark.parametrize("change", [*OTHER, "data", "cut", "foreign"])
 def test_a_checkpoint_that_is_not_the_trials_own_is_refused_and_kept(data: ImageData, tmp_path: Path, change: str):
     with pytest.raises(KeyboardInterrupt):
         found_by(make(data, folder=tmp_path, on_epoch=StopAfter(1)))
     (checkpoint,) = (tmp_path / "checkpoints").iterdir()
     settings: dict[str, Any] = {"folder": tmp_path}
-    if change == "recipe":
-        settings["recipe"] = Recipe(epochs=5, batch_size=32, momentum=0.9)
+    if change in OTHER:
+        settings[change] = OTHER[change]
     elif change == "data":
         data = load_data("digits", classes=[0, 1, 3], train_samples=200, test_samples=50, validation=0.25)
-    elif change == "width":
-        settings["width"] = 0.5
     elif change == "cut":
         checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
     else:
@@ -124,6 +135,18 @@ def test_code_spaces_are_kept_after_the_epochs_that_are_named(data: ImageData, t
         assert np.array_equal(kept.cells.cell_of, again.cells.cell_of)
         assert np.array_equal(kept.class_counts, again.class_counts)
         assert len(kept.cells) == found["curve"][int(epoch)]["joint"]["cell_count"]
+
+
+def test_another_studys_code_spaces_are_not_overwritten(data: ImageData, tmp_path: Path):
+    mine = found_by(make(data, folder=tmp_path, kept_epochs=[1]))
+    others = found_by(make(data, folder=tmp_path, kept_epochs=[1], preset="released_code"))
+    assert mine["codes"]["1"] != others["codes"]["1"]
+    assert len(list((tmp_path / "codes").iterdir())) == 2
+
+
+def test_imagenet_weights_are_asked_for_where_they_are_named(data: ImageData):
+    with pytest.raises(InputError, match="no ImageNet weights for backbone small_conv"):
+        make(data, backbone="small_conv", weights="imagenet")
 
 
 def test_heads_behind_a_frozen_backbone_are_trained_on_its_features(data: ImageData, tmp_path: Path):

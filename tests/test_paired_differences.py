@@ -42,14 +42,20 @@ def test_holm_is_the_closed_test_of_bonferronis(p):
     assert holm(p) == pytest.approx(np.array(expected))
 
 
-def test_without_spread_a_difference_is_none_or_certain():
-    """As at epoch 0, where both learning rates still have the same weights."""
-    same = paired([5, 7, 9], [5, 7, 9])
-    assert (same.p, same.low, same.high, same.significant) == (1, 0, 0, False)
-    assert same.equivalence_p(0.1) == 0
-    apart = paired([5, 7, 9], [6, 8, 10])
-    assert (apart.p, apart.low, apart.high) == (0, 1, 1)
-    assert apart.equivalence_p(1) == 1
+@pytest.mark.parametrize("more", [0, 1, 0.1])
+def test_seeds_that_do_not_vary_are_no_test(more):
+    """As at epoch 0, where both learning rates still have the same weights; 0.1 varies by rounding alone."""
+    first = np.array([0.3, 0.7, 0.9])
+    found = paired(first, first + more)
+    assert not found.varies
+    assert found.mean == pytest.approx(more)
+    assert np.isnan([found.p, found.low, found.high, found.equivalence_p(0.5)]).all()
+    assert not found.significant
+    assert paired([1, 2], [2, 4]).varies
+
+
+def test_what_was_not_tested_stays_so_and_makes_the_others_no_more_significant():
+    assert holm([np.nan, 0.01, 0.04]) == pytest.approx(np.array([np.nan, 0.03, 0.08]), nan_ok=True)
 
 
 @pytest.mark.parametrize(("first", "second"), [([1], [2]), ([1, 2], [1, 2, 3]), ([[1, 2]], [[1, 2]])])

@@ -15,13 +15,19 @@ from optuna.trial import TrialState, create_trial
 from nas_relucode.data import load_data
 from nas_relucode.errors import InputError
 from nas_relucode.objective import ATTRIBUTE, Objective
+from nas_relucode.ordering import HOW
 from nas_relucode.ranking import rank, trials_frame
 from nas_relucode.search_space import SearchSpace
 from nas_relucode.training import Recipe
+from nas_relucode.trials import NEEDED
 
 
 def named(networks: Any) -> list[str]:
     return list(networks["head"])
+
+
+def by_name(ranking: Any) -> Any:
+    return ranking.networks.sort_values(["head", "learning_rate"]).reset_index(drop=True)
 
 
 def dominates(one: Sequence[float], other: Sequence[float], directions: Sequence[str]) -> bool:
@@ -271,8 +277,9 @@ def test_the_ranking_does_not_depend_on_the_order_of_the_trials(data: st.DataObj
         for (head, seed), (correct, cells, parameters) in rows.items()
     ]
     one, other = rank(study_of(trials)), rank(study_of(data.draw(st.permutations(trials))))
-    columns = ["head", "learning_rate", "seeds", "feasible", "front", "equal", "place"]
-    assert one.networks[columns].equals(other.networks[columns])
+    columns = ["head", "learning_rate", "seeds", "feasible", "front", "equal", "rank"]  # places of ties may differ
+    assert by_name(one)[columns].equals(by_name(other)[columns])
+    assert list(other.equal["place"]) == list(range(1, len(other.equal) + 1))
     assert other.threshold == pytest.approx(one.threshold)
     assert set(other.silent) == set(one.silent)
 
@@ -347,3 +354,116 @@ def test_a_study_without_a_complete_trial_cannot_be_ranked():
 def test_a_study_without_trials_cannot_be_ranked():
     with pytest.raises(InputError, match="'hand-made'"):
         rank(study_of([]))
+
+
+def test_what_nothing_tells_apart_shares_a_rank_and_stands_by_its_first_trial():
+    trials = [hand_made(head) for head in ("4", "16", "2")] + [hand_made("8", cell_count=11.0)]
+    ranking = rank(study_of(trials))
+    assert named(ranking.equal) == ["4", "16", "2", "8"]
+    assert ranking.equal["trial"].tolist() == [0, 1, 2, 3]
+    assert ranking.equal["rank"].tolist() == [1, 1, 1, 4]
+
+
+def test_the_best_of_equally_accurate_ones_is_the_smallest():
+    trials = [hand_made("2", seed=s, accuracy=0.9 + d, parameters=9) for s, d in enumerate((-0.05, 0, 0.05))]
+    ranking = rank(study_of([*trials, hand_made("4", accuracy=0.9, parameters=3)]))
+    assert ranking.threshold == pytest.approx(0.9 - math.sqrt(sampling_variance(0.9, 100)), abs=1e-12)
+
+
+def test_the_comparison_lies_beside_the_networks():
+    trials = [hand_made("1", accuracy=0.7), hand_made("2", accuracy=0.9), hand_made("3", infeasibility=1.0)]
+    ranking = rank(study_of(trials))
+    found = dict(zip(ranking.networks["head"], ranking.comparison["difference"], strict=True))
+    assert found["1"] == pytest.approx(0.2)
+    assert found["2"] == 0
+    assert math.isnan(found["3"])
+
+
+def test_other_indices_may_decide_than_the_objectives():
+    trials = [hand_made(str(i), cell_count=float(i), edge_count=float(-i), parameters=i) for i in (1, 2, 3)]
+    study = study_of(trials)
+    assert named(rank(study).equal) == ["1", "2", "3"]
+    assert named(rank(study, by=["-edge_count"]).equal) == ["3", "2", "1"]
+    assert named(rank(study, by=["+head.1:cell_count"]).equal) == ["3", "2", "1"]
+    assert named(rank(study, by=[("parameters", "maximize")]).equal) == ["3", "2", "1"]
+    assert rank(study, by=["-edge_count"]).by == {"edge_count": "minimize"}
+
+
+def test_ways_to_order_differ():
+    names = ("accuracy", "cell_count", "edge_count")
+    values = {"1": (1.0, 9.0), "2": (2.0, 1.0), "3": (3.0, 2.0)}
+    trials = [hand_made(h, objectives=names, cell_count=c, edge_count=e, accuracy=0.9) for h, (c, e) in values.items()]
+    study = study_of(trials, ["maximize", "minimize", "minimize"])
+    assert rank(study).equal["rank"].tolist() == [1, 1, 3]
+    assert named(rank(study, how="lexicographic").equal) == ["1", "2", "3"]
+    assert named(rank(study, how="lexicographic", by=["-edge_count", "cell_count"]).equal) == ["2", "3", "1"]
+    assert named(rank(study, how="weighted", weights={"cell_count": 0}).equal) == ["2", "3", "1"]
+    assert named(rank(study, how="weighted", weights={"cell_count": 5}).equal) == ["1", "2", "3"]
+
+
+@given(st.lists(st.tuples(few, st.booleans()), min_size=2, max_size=6), st.sampled_from(HOW))
+@settings(max_examples=25, deadline=None)
+def test_an_undefined_or_missing_index_never_wins(rows: list[tuple[float, bool]], how: str):
+    trials = [
+        hand_made(
+            str(i), objectives=["accuracy"], cell_count=cells, edge_count=None if undefined else cells, parameters=i
+        )
+        for i, (cells, undefined) in enumerate(rows)
+    ]
+    for trial, (_, undefined) in zip(trials, rows, strict=True):
+        if undefined:  # one reads None, the other has none of it
+            del trial.user_attrs[ATTRIBUTE]["joint"]["correct_cell_count"]
+    study = study_of(trials, ["maximize"])
+    by = ["cell_count", "-edge_count", "-correct_cell_count"]
+    found = rank(study, by=by, how=how)
+    if any(undefined for _, undefined in rows):
+        assert {"edge_count", "correct_cell_count"} <= set(found.silent)
+        assert named(found.equal) == named(rank(study, by=by[:1], how=how).equal)
+    cells = {str(i): cells for i, (cells, _) in enumerate(rows)}
+    assert [cells[head] for head in named(found.equal)] == sorted(cells.values())
+
+
+def test_an_index_that_nobody_measured_is_named():
+    ranking = rank(study_of([hand_made("1"), hand_made("2", cell_count=1.0)]), by=["cell_count", "knn_accuracy"])
+    assert ranking.silent["knn_accuracy"] == "undefined or not measured"
+    assert ranking.deciding == {"cell_count": "minimize"}
+
+
+def test_an_infinite_index_is_undefined():
+    study = study_of([hand_made("1", edge_count=-math.inf), hand_made("2", edge_count=math.inf), hand_made("3")])
+    assert rank(study, by=["-edge_count"]).silent["edge_count"] == "undefined for some"
+
+
+@given(st.lists(st.tuples(st.sampled_from("12345"), st.integers(0, 2), st.integers(60, 100)), min_size=1), st.data())
+@settings(max_examples=20, deadline=None)
+def test_the_equal_networks_grow_with_the_tolerance(rows: list[tuple[str, int, int]], data: st.DataObject):
+    study = study_of([hand_made(head, seed=seed, accuracy=correct / 100) for head, seed, correct in rows])
+    small, large = sorted(data.draw(st.tuples(st.floats(0, 1), st.floats(0, 1))))
+    few, many = (set(named(rank(study, tolerance=t).equal)) for t in (small, large))
+    assert few
+    assert few <= many
+
+
+def test_a_complete_trial_without_what_is_needed_is_named_with_what_it_lacks():
+    trial = hand_made("1")
+    del trial.user_attrs[ATTRIBUTE]["parameters"], trial.user_attrs[ATTRIBUTE]["candidate"]["seed"]
+    with pytest.raises(InputError, match=r"trial 0 of study 'hand-made'.* lacks parameters, candidate.seed"):
+        rank(study_of([trial]))
+    trial.user_attrs[ATTRIBUTE] = "mine"
+    with pytest.raises(InputError, match="is no table of values"):
+        rank(study_of([trial]))
+
+
+def test_a_trial_of_others_needs_no_more_than_what_is_needed():
+    trials = [hand_made("1"), hand_made("2", cell_count=1.0)]
+    for trial in trials:
+        trial.user_attrs[ATTRIBUTE] = {name: trial.user_attrs[ATTRIBUTE][name] for name in NEEDED}
+    assert named(rank(study_of(trials)).equal) == ["2", "1"]
+
+
+def test_objectives_that_are_not_the_studys_are_refused():
+    trial, study = hand_made("1"), optuna.create_study()
+    trial.values = [1.0]
+    study.add_trial(trial)
+    with pytest.raises(InputError, match=r"has 1 directions, .* 2 objectives"):
+        rank(study)

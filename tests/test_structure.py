@@ -19,6 +19,7 @@ LEVELS = [  # up to indices: anybody's network, no training, no Optuna
         "data",
         "recipes",
         "networks",
+        "named_networks",
         "products",
         "small_convolutions",
         "descent",
@@ -28,11 +29,12 @@ LEVELS = [  # up to indices: anybody's network, no training, no Optuna
         "together",
     ],
     ["checkpoints", "frozen", "toml_files"],
-    ["scoring", "code_curves"],
-    ["checks", "search_space", "slice_figures", "objective", "study_settings", "storage", "study"],
-    ["ranking", "figures", "report"],
-    ["drawing", "paired_differences", "claims", "paper_figures", "clustering", "figure_frames", "figure_study"],
-    ["progress", "command_complex", "command_figure", "command_train", "cli", "__main__"],
+    ["scoring", "zero_cost", "code_curves"],
+    ["checks", "search_space", "slice_figures", "predictions", "objective", "study_settings", "storage", "study"],
+    ["paired_differences", "equality", "ordering", "trials", "ranking", "selection", "figures", "report"],
+    ["adapters", "epoch_indices", "with_ray", "with_ax", "with_syne_tune"],
+    ["drawing", "claims", "paper_figures", "clustering", "figure_frames", "figure_study"],
+    ["progress", "command_complex", "command_figure", "command_select", "command_train", "cli", "__main__"],
 ]
 FOREIGN = {
     "umap": 3,
@@ -42,7 +44,7 @@ FOREIGN = {
     "matplotlib": 11,
     "plotly": 12,
     "moocore": 12,
-    "argparse": 14,
+    "argparse": 15,
 }
 ORDER = [module for level in LEVELS for module in level]
 

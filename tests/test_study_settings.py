@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import SPACE, STUDY, refused, write_study
-from small_studies import run, settings_in
+from small_studies import reread, run, settings_in
 
 from nas_relucode.errors import InputError
 from nas_relucode.search_space import load_search_space
@@ -175,3 +175,16 @@ def test_a_study_is_not_resumed_with_other_data(tmp_path: Path, url: str):
     run(images(40), url)
     with pytest.raises(InputError, match=r"other settings: data\.sha256 was"):
         run(images(50), url)
+
+
+def test_a_study_of_an_earlier_version_goes_on(tmp_path: Path, url: str):
+    settings = settings_in(tmp_path)
+    study = run(settings, url)
+    then = study.user_attrs["settings"]
+    del then["network"]["weights"], then["codes"]["kept_epochs"], then["figure"], then["search"]["together"]
+    study.set_user_attr("settings", then)
+    run(settings, url)
+    assert len(reread(url)) == 2
+    changed = dataclasses.replace(settings, codes=CodeSettings(kept_epochs=(1,)))
+    with pytest.raises(InputError, match="kept_epochs"):
+        run(changed, url)

@@ -47,6 +47,12 @@ def twice() -> nn.Module:
     return nn.Sequential(layer, nn.ReLU(), layer)
 
 
+def tied() -> nn.Module:
+    network = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3))
+    network[2].weight = network[0].weight
+    return network
+
+
 NETWORKS = {  # how to build it, the shape of an input, the classes, the loss, whether it is written out as products
     "head": (lambda: build_network("6-5", (1, 4, 2), 3, backbone="none"), (1, 4, 2), 3, "cross_entropy", True),
     "no bias": (lambda: nn.Sequential(nn.Linear(3, 4, bias=False), nn.ReLU(), nn.Linear(4, 2, bias=False)), (3,), 2,
@@ -62,6 +68,7 @@ NETWORKS = {  # how to build it, the shape of an input, the classes, the loss, w
     "bent": (Bent, (3,), 2, "cross_entropy", False),
     "frozen": (frozen_first, (3,), 2, "cross_entropy", False),
     "one layer twice": (twice, (3,), 3, "cross_entropy", False),
+    "tied weights": (tied, (3,), 3, "cross_entropy", False),
 }  # fmt: skip
 
 

@@ -570,3 +570,35 @@ def test_a_device_that_cannot_be_used_is_explained(device):
 def test_cuda_without_a_gpu_is_explained():
     with pytest.raises(InputError, match="device 'cuda' cannot be used"):
         pick_device("cuda")
+
+
+def tied(kind: str) -> nn.Module:
+    torch.manual_seed(0)
+    if kind == "perceptron":
+        network = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    else:
+        layers = (nn.Conv2d(1, 1, 3, padding=1), nn.ReLU(), nn.Conv2d(1, 1, 3, padding=1))
+        network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(16, 4))
+    network[2].bias = network[0].bias
+    if kind != "biases":
+        network[2].weight = network[0].weight
+    return network.double()
+
+
+@pytest.mark.parametrize("kind", ["perceptron", "convolutions", "biases"])
+def test_tied_weights_are_trained_as_by_autograd_and_torchs_own_descent(kind):
+    ours, theirs = tied(kind), tied(kind)
+    generator = torch.Generator().manual_seed(1)
+    shape = (4,) if kind == "perceptron" else (1, 4, 4)
+    inputs = torch.randn(10, *shape, generator=generator, dtype=torch.float64)
+    data = Split(inputs, torch.randint(4, (10,), generator=generator))
+    recipe = Recipe(epochs=5, batch_size=10, momentum=0.9, weight_decay=0.01)
+    train(ours, data, learning_rate=0.3, recipe=recipe)
+    descent = torch.optim.SGD(theirs.parameters(), 0.3, momentum=0.9, weight_decay=0.01)
+    for _ in range(5):
+        descent.zero_grad()
+        functional.cross_entropy(theirs(data.inputs), data.labels).backward()
+        descent.step()
+    assert ours[2].bias is ours[0].bias
+    for name, value in theirs.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], value)

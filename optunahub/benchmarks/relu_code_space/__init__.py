@@ -1,0 +1,76 @@
+"""Small classifiers trained on images: their accuracy beside indices of their ReLU code space, as an Optuna problem."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.study import StudyDirection
+
+import nas_relucode as rc
+import optunahub
+from nas_relucode.adapters import directions_of, parameter_values
+from nas_relucode.search_space import Interval
+
+__all__ = ["Problem"]
+
+
+class Problem(optunahub.benchmarks.BaseProblem):
+    """Heads and learning rates, trained; several objectives of each.
+
+    ``data`` is a data set's name or file for `nas_relucode.load_data`, or ImageData; ``space`` a search space's name or
+    file, or a SearchSpace. ``objectives`` are ``"accuracy"``, ``"validation_loss"``, an index (`nas_relucode.INDICES`),
+    or ``"layer:index"``; ``directions`` are those of the objectives where it is None. ``settings`` are further ones
+    of `nas_relucode.Objective`, such as ``seeds``, ``accuracy_floor`` or ``device``. The default, on scikit-learn's
+    digits, needs no download and takes a fraction of a second a trial on one core.
+    """
+
+    def __init__(
+        self,
+        data: Any = "digits",
+        space: Any = "digits",
+        *,
+        objectives: Sequence[str] = ("accuracy", "cell_count"),
+        directions: Sequence[str] | None = None,
+        backbone: str = "small_conv",
+        recipe: rc.Recipe | None = None,
+        **settings: Any,
+    ) -> None:
+        self.objective = rc.Objective(
+            rc.load_data(data, validation=0.25) if isinstance(data, str) else data,
+            rc.load_search_space(space) if isinstance(space, str) else space,
+            objectives=objectives,
+            backbone=backbone,
+            recipe=recipe or rc.Recipe(epochs=5, batch_size=32, momentum=0.9),
+            **settings,
+        )
+        self._directions = [StudyDirection[way.upper()] for way in directions_of(objectives, directions)]
+
+    @property
+    def search_space(self) -> dict[str, BaseDistribution]:
+        values = parameter_values(self.objective.space, self.objective.seeds)
+        return {
+            name: FloatDistribution(of.low, of.high, log=True)
+            if isinstance(of, Interval)
+            else CategoricalDistribution(of)
+            for name, of in values.items()
+        }
+
+    @property
+    def directions(self) -> list[StudyDirection]:
+        return self._directions
+
+    @property
+    def metric_names(self) -> list[str]:
+        """For `Study.set_metric_names`."""
+        return self.objective.objectives
+
+    def __call__(self, trial: optuna.Trial) -> Sequence[float]:
+        """The objectives; every other index stands in the trial's attribute ``relucode`` afterwards."""
+        return self.objective(trial)
+
+    def evaluate(self, params: dict[str, Any]) -> Sequence[float]:
+        """The objectives of one candidate. Raises `optuna.TrialPruned` if its training diverges."""
+        return self.objective(optuna.trial.FixedTrial(params))

@@ -1,0 +1,51 @@
+"""Files written whole or not at all: what a killed process leaves is removed, what belongs to others is not."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from nas_relucode.files import write_atomically
+
+WRITER = """
+import pathlib, sys, time
+from nas_relucode.files import write_atomically
+def write(temporary):
+    temporary.write_text("half")
+    print(temporary, flush=True)
+    time.sleep(60)
+write_atomically(pathlib.Path(sys.argv[1]), write)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="processes are not asked for elsewhere")
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    path, other = tmp_path / "run[1].pt", tmp_path / "run[1]-2.pt"
+    command = [sys.executable, "-c", WRITER]
+    with subprocess.Popen([*command, str(path)], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            left = process.stdout.readline().strip()
+            write_atomically(path, lambda temporary: temporary.write_text("whole"))
+            assert os.path.exists(left)  # its process is still at it
+        finally:
+            process.kill()
+    write_atomically(other, lambda temporary: temporary.write_text("another file"))
+    assert os.path.exists(left)
+    write_atomically(path, lambda temporary: temporary.write_text("whole"))
+    assert {file.name for file in tmp_path.iterdir()} == {path.name, other.name}
+
+
+def test_files_of_other_machines_and_names_alike_stay(tmp_path):
+    here = platform.node()
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    dead = process.pid
+    names = [f".run-{dead}-{here}x.pt", f".run-{dead}.pt", f".run-a{dead}-{here}.pt", f".runs-{dead}-{here}.pt"]
+    for name in names:
+        (tmp_path / name).touch()
+    gone = tmp_path / f".run-{dead}-{here}.pt"
+    gone.touch()
+    write_atomically(tmp_path / "run.pt", lambda temporary: temporary.write_text("whole"))
+    assert {file.name for file in tmp_path.iterdir()} == {"run.pt", *names}
