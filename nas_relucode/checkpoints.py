@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,7 +17,7 @@ from nas_relucode.errors import InputError
 from nas_relucode.files import write_atomically
 
 MAGIC = b"nas-relucode checkpoint 2\n"
-# Then a line: the SHA-256 of what follows in the head, the SHA-256 of the body, the body's bytes; a line of JSON, what it
+# Then a line: the SHA-256 of the head from here on, the SHA-256 of the body, the body's bytes; a line of JSON: what it
 # was made with; the body, which torch.save wrote.
 LINE = 64 + 1 + 64 + 1 + 20 + 1
 REMEDY = "Delete it to start anew, or name another file."
@@ -89,7 +90,7 @@ class _Hashed:
         self.file.flush()
 
 
-def _opened(path: Path) -> BinaryIO:
+def _opened(path: Path) -> BufferedReader:
     if path.is_dir():
         raise InputError(f"{path} is a folder. Name a file.")
     return path.open("rb")
@@ -98,6 +99,8 @@ def _opened(path: Path) -> BinaryIO:
 def _read_head(path: Path, file: BinaryIO) -> tuple[dict[str, Any], str]:
     """What the checkpoint was made with, and the SHA-256 that its body should have, at which ``file`` is then."""
     magic = file.read(len(MAGIC))
+    if magic != MAGIC and magic[:-2] == MAGIC[:-2]:
+        raise InputError(f"{path} is no checkpoint of this version of nas-relucode. {REMEDY}")
     if magic != MAGIC:
         raise InputError(f"{path} is {'cut short' if MAGIC.startswith(magic) else 'no checkpoint'}. {REMEDY}")
     line, settings = file.read(LINE), file.readline()

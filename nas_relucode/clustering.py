@@ -90,11 +90,16 @@ def _purities(class_counts, first, second, distance, thetas):  # type: ignore[no
 
 
 def clustering_figures(frame: pd.DataFrame) -> dict[str, Figure]:
-    """`clustering_figure` of any number of labels, four a figure; the key is "" for the first, then "_2", "_3", ..."""
-    labels = list(dict.fromkeys(frame["label"]))
-    parts = [labels[start : start + len(DASHES)] for start in range(0, len(labels), len(DASHES))]
+    """`clustering_figure` of any number of labels; the key is "" for the first figure, then "_2", "_3", ...
+
+    Each has at most four labels, in the order of the frame and about as many as the others, and all have the same
+    colours of epochs and the same scale of theta.
+    """
+    labels = list(dict.fromkeys(_checked(frame)["label"]))
+    parts = np.array_split(np.array(labels, object), -(-len(labels) // len(DASHES)))
+    epochs, end = sorted(frame["epoch"].unique()), _end(frame)
     return {
-        "" if number == 1 else f"_{number}": clustering_figure(frame[frame["label"].isin(part)])
+        "" if number == 1 else f"_{number}": _figure(frame, list(part), epochs, end)
         for number, part in enumerate(parts, start=1)
     }
 
@@ -103,24 +108,46 @@ def clustering_figure(frame: pd.DataFrame) -> Figure:
     """The profile and the purity over theta, a line an epoch and a column a layer; dendrogram purity over the epochs.
 
     ``frame`` is `clustering_frame`'s with a column epoch, and label where there is more than one (up to four, told
-    apart by dashes). Theta is drawn as a share of the layer's neurons, so that all columns have the same axes.
+    apart by dashes; for more see `clustering_figures`). Of several seeds (column seed) each label's first, the
+    smallest, is drawn, which the legend says. Theta is drawn as a share of the layer's neurons, so that all columns
+    have the same axes.
     """
-    need(frame, ["epoch", "layer", "neurons", "theta", *PROFILE, "dendrogram_purity"])
-    frame = frame if "label" in frame else frame.assign(label="")
-    if frame.duplicated(["label", "layer", "epoch", "theta"]).any():
-        raise InputError("a label, layer, epoch and theta is there twice. Give the clusters of one seed.")
-    labels = list(dict.fromkeys(frame["label"]))
+    labels = list(dict.fromkeys(_checked(frame)["label"]))
     if len(labels) > len(DASHES):
-        raise InputError(f"{len(labels)} labels cannot be told apart. Draw at most {len(DASHES)} in one figure.")
+        raise InputError(
+            f"{len(labels)} labels cannot be told apart. Draw at most {len(DASHES)} in one figure: clustering_figures."
+        )
+    return _figure(frame, labels, sorted(frame["epoch"].unique()), _end(frame))
+
+
+def _checked(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with a label and a seed in any case."""
+    need(frame, ["epoch", "layer", "neurons", "theta", *PROFILE, "dendrogram_purity"])
+    frame = frame.assign(**{name: value for name, value in (("label", ""), ("seed", 0)) if name not in frame})
+    if frame.duplicated(["label", "seed", "layer", "epoch", "theta"]).any():
+        raise InputError("a label, layer, epoch and theta is there twice. Name the seed, or give the clusters of one.")
+    return frame
+
+
+def _end(frame: pd.DataFrame) -> float:
+    return float((frame["theta"] / frame["neurons"]).max()) * 1.05 or 1.0
+
+
+def _figure(frame: pd.DataFrame, labels: list[str], epochs: list[int], end: float) -> Figure:
+    frame = _checked(frame)
+    frame = frame[frame["label"].isin(labels)]
+    seeds = frame.groupby("label")["seed"].nunique().max()
+    firsts = frame.groupby("label")["seed"].transform("min")
+    first = ", ".join(map(str, sorted(firsts.unique())))
+    frame = frame[frame["seed"] == firsts]
     layers, measures = joint_last(frame["layer"]), [name for name in PROFILE if frame[name].notna().any()]
     labelled = bool(frame["dendrogram_purity"].notna().any())
-    styles = epoch_styles(sorted(frame["epoch"].unique()))
+    styles = epoch_styles(epochs)
     figure = Figure(
         figsize=(max(WIDTH, 1.9 * len(layers)), 1.9 * (len(measures) + labelled) + 0.8), layout="constrained"
     )
     parts: Any = figure.subfigures(2, 1, height_ratios=[len(measures), 1.1]) if labelled else [figure]
     grid = parts[0].subplots(len(measures), len(layers), sharex=True, sharey="row", squeeze=False)
-    end = float((frame["theta"] / frame["neurons"]).max()) * 1.05 or 1.0
     for (label, layer, epoch), rows in frame.groupby(["label", "layer", "epoch"], sort=False):
         rows = rows.sort_values("theta")
         theta = np.append(rows["theta"] / rows["neurons"], end)
@@ -145,7 +172,9 @@ def clustering_figure(frame: pd.DataFrame) -> Figure:
     if len(labels) > 1:
         dashes = zip(labels, DASHES, strict=False)
         handles += [Line2D([], [], color="black", ls=dash, label=label) for label, dash in dashes]
-    parts[0].legend(handles=handles, loc="outside upper center", ncols=6, frameon=False, fontsize=9)
+    style = {"ncols": 6 if len(labels) == 1 else 4, "frameon": False, "fontsize": 9, "title_fontsize": 9}
+    title = f"the first of {seeds} seeds ({first})" if seeds > 1 else None
+    parts[0].legend(handles=handles, loc="outside upper center", title=title, **style)
     return figure
 
 

@@ -13,9 +13,10 @@ import numpy as np
 import optuna
 import pandas as pd
 
-from nas_relucode.claims import compare_curves, separability_claim
+from nas_relucode.claims import compare_curves
 from nas_relucode.clustering import clustering_figures
 from nas_relucode.code_spaces import CodeSpace
+from nas_relucode.depth_claims import separability_claim
 from nas_relucode.embedding import MOST_ROWS, Embedding, embed
 from nas_relucode.figure_frames import (
     KeptSpace,

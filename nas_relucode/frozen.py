@@ -29,7 +29,9 @@ def frozen_features(backbone: nn.Module, data: ImageData, folder: Path, *, batch
     the data are the same, by a SHA-256 over all of them. What that misses, such as a plain number that the backbone
     computes with, two images a split tell: where its outputs for the first and the last one are not those kept, within
     half a percent of the largest (devices round differently), the file is made anew. So is one that cannot be used
-    (cut short, of another shape); damage between these two rows goes unnoticed. Raises InputError for a backbone whose outputs are not (samples, channels[, height, width]).
+    (cut short, of another shape); damage between these two rows goes unnoticed.
+
+    Raises InputError for a backbone whose outputs are not (samples, channels[, height, width]).
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():

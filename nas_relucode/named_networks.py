@@ -11,7 +11,6 @@ import warnings
 from typing import Any
 
 import torch
-import torchvision
 from torch import nn
 
 from nas_relucode.errors import InputError
@@ -23,7 +22,9 @@ def torchvision_names() -> list[str]:
     >>> {"resnet18", "vgg16_bn", "mobilenet_v3_small"} <= set(torchvision_names())
     True
     """
-    return list(torchvision.models.list_models(module=torchvision.models))
+    from torchvision import models  # imports torch's compiler, which takes seconds
+
+    return list(models.list_models(module=models))
 
 
 def network_by_name(model: str, weights: str | None = None, *, classes: int | None = None) -> nn.Module:
@@ -80,12 +81,14 @@ def _of_torchvision(model: str, pretrained: bool, classes: int | None) -> nn.Mod
     settings: dict[str, Any] = {"progress": False}
     if classes is not None and not pretrained:
         settings["num_classes"] = classes
-    chosen = torchvision.models.get_model_weights(model).DEFAULT if pretrained else None
+    from torchvision import models
+
+    chosen = models.get_model_weights(model).DEFAULT if pretrained else None
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):  # stdout is for the results
             # googlenet and inception_v3 announce another way to draw random weights
             warnings.filterwarnings("ignore", "The default weight initialization of", FutureWarning)
-            return torchvision.models.get_model(model, weights=chosen, **settings)
+            return models.get_model(model, weights=chosen, **settings)
     except (OSError, RuntimeError) as error:  # no network, a full disk; a file that is not what its hash says
         if chosen is None:
             raise

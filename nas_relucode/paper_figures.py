@@ -25,6 +25,8 @@ from nas_relucode.files import write_atomically
 
 SHORT = {"knn_accuracy": "accuracy of the vote", "class_silhouette": "silhouette"}
 DPI = 150  # WIDTH is 1200 pixels
+CONCENTRATED = 0.5  # a class that spreads less than so much of all the points has its name there,
+NAMED = 0.02  # if its marks stand for so many of the samples
 LAYERS_OF_POINTS = 4  # so that no class lies under all the others
 
 
@@ -193,8 +195,11 @@ def embedding_grid(
     """Figures 2 to 6: embedded codes, a row an epoch and a column a layer, coloured by class.
 
     ``classes`` are their names by label; with None points are of one colour. ``epochs`` and ``layers`` choose and
-    order what is shown, by default all there is. Pictures of a row have the same scale, each about its own middle;
-    the area of a mark grows with the square root of the samples behind it. A panel that is missing is drawn as such.
+    order what is shown, each once, by default all there is. Pictures of a row have the same scale, each about its own
+    middle; the area of a mark grows with the square root of the samples behind it, of which the colour is the most
+    frequent class. A class of 2 % of the samples or more has its name at the median of its marks where these keep
+    together: where half of them lie within half the distance of it within which half of all marks lie of theirs. A
+    panel that is missing is drawn as such.
 
     Raises InputError for a panel without labels if there are classes, and for an epoch or layer that no panel has.
     """
@@ -234,7 +239,7 @@ def embedding_grid(
         names = {k: classes[k] if short(classes) else f"{k} {classes[k]}" for k in present}
         handles = [Line2D([], [], ls="none", ms=6, label=names[k], **class_mark(k)) for k in present]
         style = {"ncols": 10 if short(classes) else 5, "frameon": False, "title_fontsize": 8}
-        sizes = "area of a mark: square root of the samples behind it" if most > 1 else None
+        sizes = "colour: the most frequent class; area: square root of the samples behind a mark" if most > 1 else None
         figure.legend(handles=handles, loc="outside lower center", title=sizes, **style)
     return figure
 
@@ -243,7 +248,7 @@ def _chosen(kind: str, asked: Sequence[Any] | None, have: list[Any]) -> list[Any
     for name in asked or []:
         if name not in have:
             raise InputError(f"{kind} {name!r} was not recorded. There are: {', '.join(map(str, have))}.")
-    return have if asked is None else list(asked)
+    return have if asked is None else list(dict.fromkeys(asked))
 
 
 def _check(key: tuple[int, str], panel: Panel, classes: Sequence[str] | None) -> None:
@@ -264,7 +269,7 @@ def _check(key: tuple[int, str], panel: Panel, classes: Sequence[str] | None) ->
 
 
 def _scatter(axes: Any, panel: Panel, classes: Sequence[str] | None, unit: float, type_size: float) -> None:
-    """The points about the middle of their bounding box, in several turns of all classes, and each class's name."""
+    """The points about the middle of their bounding box, in several turns of all classes, and names of classes."""
     points = panel.points - (panel.points.min(axis=0) + panel.points.max(axis=0)) / 2
     areas = unit * np.sqrt(panel.sizes)
     labels = np.zeros(len(points), np.int64) if panel.labels is None or classes is None else panel.labels
@@ -276,8 +281,18 @@ def _scatter(axes: Any, panel: Panel, classes: Sequence[str] | None, unit: float
             style = {"alpha": 0.75, "linewidths": 0, "rasterized": True, **class_mark(int(label))}
             axes.scatter(*points[of_class].T, s=areas[of_class], **style)
     if classes is not None and len(classes) > 2:
+        reach = _spread(points)
         for label in np.unique(labels):
+            if panel.sizes[labels == label].sum() < NAMED * panel.sizes.sum():
+                continue  # its name would hide its few small marks
+            if _spread(points[labels == label]) > CONCENTRATED * reach:
+                continue  # its name would stand among the others
             x, y = np.median(points[labels == label], axis=0)
             halo = [withStroke(linewidth=2.5, foreground="white")]
             name = classes[label] if short(classes) else str(label)
             axes.text(x, y, name, fontsize=type_size, fontweight="bold", ha="center", va="center", path_effects=halo)
+
+
+def _spread(points: np.ndarray) -> float:
+    """The median distance of the points (n, 2) from their median."""
+    return float(np.median(np.linalg.norm(points - np.median(points, axis=0), axis=1)))

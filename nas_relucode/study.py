@@ -49,6 +49,7 @@ def create_or_resume(
     """The study ``name``, new or as it was left. Raises InputError if it was made with other settings or other data."""
     now = settings.as_dict()
     now["data"]["sha256"] = data.digest()
+    classes = [str(name) for name in data.classes]
     directions = [optuna.study.StudyDirection[direction.upper()] for direction in settings.objectives.values()]
     if name in optuna.get_all_study_names(storage):
         study = optuna.load_study(study_name=name, storage=storage)
@@ -60,6 +61,8 @@ def create_or_resume(
                     f"study {name!r} was made with other settings: {'; '.join(changed)}. "
                     "Give another --study-name to start a new study, or set the settings back."
                 )
+            if "classes" not in study.user_attrs:  # of an earlier version
+                study.set_user_attr("classes", classes)
             return study
         if study.get_trials(deepcopy=False) or study.directions != directions:
             raise InputError(
@@ -68,7 +71,7 @@ def create_or_resume(
     else:
         study = optuna.create_study(study_name=name, storage=storage, directions=directions)
     study.set_user_attr("settings", now)
-    study.set_user_attr("classes", [str(name) for name in data.classes])
+    study.set_user_attr("classes", classes)
     study.set_user_attr(
         "versions",
         {p: version(p) for p in ("nas-relucode", "torch", "optuna", "numpy")} | {"python": platform.python_version()},

@@ -169,6 +169,9 @@ def test_foreign_files_are_refused_and_kept(tmp_path):
             with pytest.raises(InputError, match=r"foreign is no checkpoint\. Delete it to start anew"):
                 use()
         assert path.read_bytes() == content
+    path.write_bytes(b"nas-relucode checkpoint 1\n" + bytes(99))
+    with pytest.raises(InputError, match="foreign is no checkpoint of this version"):
+        load_checkpoint(path, made=MADE)
     with pytest.raises(InputError, match="is a folder"):
         load_checkpoint(tmp_path, made=MADE)
 

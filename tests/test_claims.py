@@ -6,7 +6,8 @@ import pytest
 from scipy import stats
 
 from nas_relucode import InputError
-from nas_relucode.claims import compare_curves, separability_claim
+from nas_relucode.claims import compare_curves
+from nas_relucode.depth_claims import separability_claim
 
 SEEDS = 6
 

@@ -86,6 +86,41 @@ def test_labels_are_dashed_and_unlabelled_cells_have_no_purity_to_draw():
     assert len(clustering_figure(unlabelled).axes) == 2 * 3
 
 
+@pytest.mark.parametrize(("labels", "parts"), [("a", [1]), ("abcd", [4]), ("abcde", [3, 2]), ("abcdefghi", [3, 3, 3])])
+def test_many_labels_are_drawn_in_figures_of_at_most_four_alike_in_colours_and_axes(labels, parts):
+    figures = clustering_figures(frame(**dict.fromkeys(labels, (1, 5))))
+    assert list(figures) == ["", "_2", "_3"][: len(parts)]
+    drawn, firsts = [], []
+    for figure, count in zip(figures.values(), parts, strict=True):
+        assert len(figure.axes[0].lines) == 2 * count
+        assert len({line.get_linestyle() for line in figure.axes[0].lines}) == count
+        drawn += [text.get_text() for text in figure.subfigs[0].legends[0].get_texts() if text.get_text() in labels]
+        firsts.append((figure.axes[0].get_xlim(), [line.get_color() for line in figure.axes[0].lines[:2]]))
+    assert drawn == (list(labels) if len(labels) > 1 else [])
+    assert all(first == firsts[0] for first in firsts)
+
+
+def test_colours_and_axes_are_those_of_all_labels_also_where_a_part_has_fewer_epochs():
+    points = frame(**dict.fromkeys("abc", (1, 5)), **dict.fromkeys("de", (5,)))
+    points.loc[points["label"] == "a", "theta"] *= 2  # as of fewer neurons
+    one, two = clustering_figures(points).values()
+    assert one.axes[0].get_xlim() == two.axes[0].get_xlim()
+    assert one.axes[0].lines[1].get_color() == two.axes[0].lines[0].get_color()
+
+
+def test_of_several_seeds_the_first_is_drawn_and_the_legend_says_so():
+    first = frame(a=(1, 5))
+    other = pd.concat([clustering_frame(space(7 + epoch)).assign(epoch=epoch, label="a") for epoch in (1, 5)])
+    figure = clustering_figure(pd.concat([other.assign(seed=4), first.assign(seed=3)]))
+    alone = clustering_figure(first)
+    for ours, theirs in zip(figure.axes, alone.axes, strict=True):
+        for line, expected in zip(ours.lines, theirs.lines, strict=True):
+            np.testing.assert_array_equal(line.get_xydata()[:-1], expected.get_xydata()[:-1])
+    assert figure.subfigs[0].legends[0].get_title().get_text() == "the first of 2 seeds (3)"
+    assert alone.subfigs[0].legends[0].get_title().get_text() == ""
+    assert list(clustering_figures(pd.concat([other.assign(seed=4), first.assign(seed=3)]))) == [""]
+
+
 def test_what_cannot_be_told_apart_is_refused():
     with pytest.raises(InputError, match="5 labels"):
         clustering_figure(frame(**dict.fromkeys("abcde", (1,))))
@@ -93,11 +128,3 @@ def test_what_cannot_be_told_apart_is_refused():
         clustering_figure(pd.concat([frame(a=(1,)), frame(a=(1,))]))
     with pytest.raises(InputError, match="columns epoch"):
         clustering_figure(clustering_frame(space()))
-
-
-def test_more_labels_than_dashes_are_drawn_in_several_figures():
-    many = frame(**{f"{number}": [0, 1] for number in range(9)})
-    figures = clustering_figures(many)
-    assert list(figures) == ["", "_2", "_3"]
-    shown = [text.get_text() for figure in figures.values() for text in figure.subfigs[0].legends[0].get_texts()]
-    assert sorted(set(shown) - {"epoch 0", "epoch 1"}) == [str(number) for number in range(8)]

@@ -130,7 +130,6 @@ def test_a_grid_draws_every_point_once_at_the_scale_of_its_row():
         assert np.abs(points).max() < axes.get_xlim()[1]
         assert axes.get_xlim() == axes.get_ylim()
         assert axes.get_xlabel() == panel.note
-        assert {text.get_text() for text in axes.texts} == set(map(str, panel.labels))
     first, second, third, _ = (axes.get_xlim() for axes in figure.axes)
     assert first == second != third
 
@@ -154,10 +153,44 @@ def test_marks_have_the_colour_and_the_shape_of_their_class():
     assert [handle.get_color() for handle in figure.legends[0].legend_handles] == COLOURS[:2]
 
 
+def clusters(names, *, around=()):
+    """A far cluster a class, at (10 * class, 0); classes ``around`` are spread over all of them."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(len(names)), 50)
+    points = rng.normal(0, 0.5, (len(labels), 2)) + np.outer(10 * labels, [1, 0])
+    for label in around:
+        points[labels == label] = rng.uniform([0, -5], [10 * len(names), 5], (50, 2))
+    return Panel(points, labels, np.full(len(labels), 2))
+
+
+def test_a_class_has_its_name_where_it_keeps_together():
+    panel = clusters(DIGITS, around=(3, 7))
+    axes = embedding_grid({(1, "a"): panel}, title="", classes=DIGITS).axes[0]
+    places = {int(text.get_text()): text.get_position() for text in axes.texts}
+    assert set(places) == set(range(10)) - {3, 7}
+    middle = (panel.points.min(axis=0) + panel.points.max(axis=0)) / 2
+    for label, place in places.items():
+        assert place == pytest.approx(np.median(panel.points[panel.labels == label], axis=0) - middle)
+    few = Panel(panel.points, panel.labels, np.where(panel.labels == 5, 1, 10))  # 1.1 % of the samples
+    texts = embedding_grid({(1, "a"): few}, title="", classes=DIGITS).axes[0].texts
+    assert {int(text.get_text()) for text in texts} == set(places) - {5}
+    mixed = panels(points=500)[1, "FC-0"]
+    assert not embedding_grid({(1, "a"): mixed}, title="", classes=DIGITS).axes[0].texts
+
+
 def test_long_names_stand_in_the_legend_and_their_numbers_in_the_picture():
-    figure = embedding_grid(panels(classes=3), title="", classes=["cat", "dog", "truck"])
+    names = ["cat", "dog", "truck"]
+    figure = embedding_grid({(1, "a"): clusters(names)}, title="", classes=names)
     assert {text.get_text() for text in figure.axes[0].texts} == {"0", "1", "2"}
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["0 cat", "1 dog", "2 truck"]
+
+
+def test_the_legend_says_what_colour_and_area_are_where_marks_stand_for_several_samples():
+    said = "colour: the most frequent class; area: square root of the samples behind a mark"
+    panel = clusters(DIGITS)
+    assert embedding_grid({(1, "a"): panel}, title="", classes=DIGITS).legends[0].get_title().get_text() == said
+    single = Panel(panel.points, panel.labels, np.ones(len(panel.labels), np.int64))
+    assert not embedding_grid({(1, "a"): single}, title="", classes=DIGITS).legends[0].get_title().get_text()
 
 
 def test_missing_panels_and_single_cells_are_drawn_as_such(tmp_path):
@@ -179,6 +212,11 @@ def test_epochs_and_layers_are_chosen_in_their_order():
     figure = embedding_grid(panels(), title="", classes=DIGITS, epochs=[5], layers=["FC-1", "FC-0"])
     assert [axes.get_title() for axes in figure.axes] == ["FC-1", "FC-0"]
     assert figure.axes[0].get_ylabel() == "epoch 5"
+
+
+def test_what_is_asked_for_twice_is_drawn_once():
+    figure = embedding_grid(panels(), title="", classes=DIGITS, epochs=[5, 1, 5], layers=["FC-1", "FC-1"])
+    assert [axes.get_ylabel() for axes in figure.axes] == ["epoch 5", "epoch 1"]
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ def test_the_order_of_the_trials_does_not_matter(data):
 @settings(max_examples=15, deadline=None)
 def test_the_equal_networks_grow_as_the_level_falls(data, tolerance):
     store = Memory()
-    numbers = data.draw(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 350)), min_size=1, max_size=6))
+    numbers = data.draw(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 340)), min_size=1, max_size=6))
     trials = [store.keep(str(i), range(start, start + n)) for i, (n, start) in enumerate(numbers)]
     found = [
         set(heads(select(study_of(trials), tolerance=tolerance, level=level, store=store, resamples=1)))
