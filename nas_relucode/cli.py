@@ -17,6 +17,7 @@ import optuna
 from optuna.trial import TrialState
 
 from nas_relucode import command_complex, command_figure, command_select, command_train
+from nas_relucode.dashboard import show_in_dashboard
 from nas_relucode.data import SOURCES, load_data
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.files import write_atomically
@@ -114,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     command_train.add_arguments(command)
     report = add("report", _report, stored, help="write the report of a study as it is now")
     report.add_argument("study", help="the study's name or .toml file")
+    report.add_argument("--dashboard", action="store_true", help="the ranking and the front for optuna-dashboard, too")
     command = add("select", _select, stored, help="the equally accurate networks of a study, the first choice first")
     command_select.add_arguments(command)
     command = add("score", _score, data, help="accuracy and code-space indices of any network")
@@ -189,6 +191,8 @@ def _run(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     with _stored_study(options) as (study, storage):
+        if options.dashboard:
+            show_in_dashboard(study)
         return _write_report(study, options, storage)
 
 

@@ -1,7 +1,8 @@
-"""The figures of a report: the Pareto front and the cells over the epochs."""
+"""The figures of a report: the Pareto front, as a picture and for plotly, and the cells over the epochs."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ import plotly.graph_objects as go
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from optuna.trial import TrialState
-from plotly.subplots import make_subplots
 
 from nas_relucode.objective import ATTRIBUTE
 from nas_relucode.ranking import Ranking
@@ -96,8 +96,14 @@ def pareto_plotly(ranking: Ranking) -> go.Figure:
     return figure
 
 
-def pareto_png(ranking: Ranking, path: Path) -> None:
-    """The same picture without hover; the marks are explained beside it."""
+def save_pareto(ranking: Ranking, path: Path) -> None:
+    """The same picture without hover, as a PNG or SVG by the end of ``path``; the marks are explained beside it."""
+    svg = path.suffix == ".svg"
+    with matplotlib.rc_context({"savefig.dpi": 150, "svg.hashsalt": "nas-relucode"}):  # the same study, the same file
+        _pareto(ranking).savefig(path, metadata={"Date": None} if svg else None)
+
+
+def _pareto(ranking: Ranking) -> Figure:
     x, mark = x_objective(ranking), marks(ranking)
     low, high = _accuracy_range(ranking)
     figure = Figure(figsize=(9, 5), layout="constrained")
@@ -126,8 +132,7 @@ def pareto_png(ranking: Ranking, path: Path) -> None:
     handles, labels = axes.get_legend_handles_labels()
     handles += [Line2D([], [], linestyle="none")] * len(named)
     figure.legend(handles, labels + named, loc="outside right upper", frameon=False, fontsize=9)
-    with matplotlib.rc_context({"savefig.dpi": 150}):
-        figure.savefig(path)
+    return figure
 
 
 _GROUP_COLOURS = [*COLOURS[:2], GREY]
@@ -153,53 +158,26 @@ def _accuracy_range(ranking: Ranking) -> tuple[float, float]:
     return low - room, high + room
 
 
-def curves(study: optuna.Study, ranking: Ranking) -> pd.DataFrame:
-    """Cells over the epochs of the networks that are on the front or equally accurate, a row a point.
+def chosen_labels(ranking: Ranking) -> list[str]:
+    """The networks that are equally accurate, in their order, and then those on the front."""
+    networks = ranking.networks
+    rows = [*ranking.equal.index, *networks.index[networks["front"] & ~networks["equal"]]]
+    return [network_label(networks.loc[row]) for row in rows]
+
+
+def curves(study: optuna.Study, labels: Iterable[str]) -> pd.DataFrame:
+    """Cells over the epochs of these networks, in their order, a row a point.
 
     Columns: network, seed, epoch, layer ("joint" or a layer's name), cell_count, correct_cell_count, accuracy.
     """
-    chosen = [network_label(row) for _, row in ranking.networks.iterrows() if row["front"] or row["equal"]]
+    places = {label: place for place, label in enumerate(labels)}
     trials = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
     findings = [trial.user_attrs[ATTRIBUTE] for trial in trials if ATTRIBUTE in trial.user_attrs]
-    findings = [found for found in findings if network_label(found["candidate"]) in chosen]
+    findings = [found for found in findings if network_label(found["candidate"]) in places]
     rows = []
-    for found in sorted(findings, key=lambda found: chosen.index(network_label(found["candidate"]))):
-        for point in found["curve"]:
+    for found in sorted(findings, key=lambda found: places[network_label(found["candidate"])]):
+        for point in found.get("curve", []):
             for layer, values in {"joint": point["joint"], **point["layers"]}.items():
                 row = {"network": network_label(found["candidate"]), "seed": found["candidate"]["seed"]}
                 rows.append(row | {"epoch": point["epoch"], "layer": layer, "accuracy": point["accuracy"]} | values)
     return pd.DataFrame(rows)
-
-
-def curves_plotly(points: pd.DataFrame) -> go.Figure:
-    """A panel a layer: occupied cells (lines) and those with a correctly classified sample (dots), seeds averaged."""
-    layers = list(dict.fromkeys(points["layer"]))
-    networks = list(dict.fromkeys(points["network"]))
-    figure = make_subplots(rows=len(layers), cols=1, shared_xaxes=True, subplot_titles=layers, vertical_spacing=0.06)
-    means = points.groupby(["layer", "network", "epoch"])[["cell_count", "correct_cell_count"]].mean()
-    for i, layer in enumerate(layers):
-        for j, network in enumerate(networks):
-            if (layer, network) not in means.index:
-                continue
-            line = means.loc[(layer, network)]
-            for column, dash in (("cell_count", "solid"), ("correct_cell_count", "dot")):
-                figure.add_scatter(
-                    x=line.index,
-                    y=line[column],
-                    name=network if dash == "solid" else f"{network}, with a correct sample",
-                    legendgroup=network,
-                    showlegend=i == 0 and dash == "solid",
-                    line={"color": COLOURS[j % len(COLOURS)], "dash": dash},
-                    marker={"symbol": MARKERS[j % len(MARKERS)]},
-                    row=i + 1,
-                    col=1,
-                )
-    figure.update_yaxes(title_text="cells (dotted: correct)", rangemode="tozero")
-    figure.update_xaxes(title_text="epoch", row=len(layers), col=1)
-    figure.update_layout(
-        template="plotly_white",
-        height=240 * len(layers) + 160,
-        margin={"t": 40, "r": 20},
-        legend={"orientation": "h", "y": -0.12 * 4 / (len(layers) + 3)},
-    )
-    return figure

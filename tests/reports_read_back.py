@@ -2,7 +2,8 @@
 
 import re
 
-FILES = {"report.html", "report.md", "pareto.png", "pareto.json", "trials.csv"}
+WITHOUT_SETTINGS = {"report.html", "report.md", "pareto.png", "pareto.svg", "pareto.json", "trials.csv"}
+FILES = WITHOUT_SETTINGS | {"study.toml"}  # of a study that run_study made
 
 
 def parse_markdown(text: str) -> list[list[str]]:

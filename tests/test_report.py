@@ -1,4 +1,4 @@
-"""The report: five files, read back and compared with the ranking and with a hand-made study."""
+"""The report: its files, read back and compared with the ranking and with a hand-made study."""
 
 import csv
 import json
@@ -14,7 +14,7 @@ from hand_made import hand_made, study_of, without_result
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
-from reports_read_back import FILES, parse_markdown
+from reports_read_back import WITHOUT_SETTINGS, parse_markdown
 
 from nas_relucode.cli import main
 from nas_relucode.errors import InputError
@@ -82,7 +82,7 @@ def study() -> optuna.Study:
 def folder(study: optuna.Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report") / "new" / "folder"
     files = write_report(study, folder, storage="postgresql://me:***@host/db")
-    assert files == {name: folder / name for name in FILES}
+    assert files == {name: folder / name for name in WITHOUT_SETTINGS}
     return folder
 
 
@@ -96,8 +96,8 @@ def stored_study(url: str, name: str = "study", trials: int = 2) -> None:
     study.add_trials([hand_made(str(i + 1), cell_count=float(i + 1)) for i in range(trials)])
 
 
-def test_a_report_is_five_files_and_nothing_else(folder: Path):
-    assert {path.name for path in folder.iterdir()} == FILES
+def test_a_report_is_six_files_and_nothing_else(folder: Path):
+    assert {path.name for path in folder.iterdir()} == WITHOUT_SETTINGS
     assert all(path.stat().st_size for path in folder.iterdir())
 
 
@@ -107,12 +107,16 @@ def test_the_page_fetches_nothing(page: Page):
     assert [link for link in links if not str(link).startswith(("#", "data:"))] == []
 
 
-def test_the_page_holds_plotly_once_and_a_plot_for_each_figure(folder: Path, page: Page):
+def test_the_page_holds_plotly_once_its_data_and_a_place_for_each_figure(folder: Path, page: Page):
     text = (folder / "report.html").read_text("utf-8")
-    scripts = [tag for tag, _ in page.tags if tag == "script"]
-    assert scripts
-    assert text.count("Plotly.newPlot(") >= 2
+    places = [attributes["id"] for tag, attributes in page.tags if tag == "div" and attributes.get("class") == "plot"]
+    assert places == [f"{name}-figure" for name in ("front", "parallel", "curves", "correlations", "pair")]
     assert 3_000_000 < len(text) < 8_000_000  # plotly's own script is 4.8 MB: it is there, and there once
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    found = json.loads(data, parse_constant=pytest.fail)
+    assert found["label"] == ["8 @ 0.1", "16 @ 0.1", "4 @ 0.1"]
+    assert found["mean"]["cell_count"] == [20.5, 30.5, 4.5]
+    assert found["rules"][0]["equal"] == [0, 1]
 
 
 def test_every_tag_of_the_page_is_closed(page: Page):
@@ -256,7 +260,7 @@ def test_no_file_holds_the_password_of_the_storage(tmp_path: Path, monkeypatch: 
     stored_study(f"sqlite:///{tmp_path}/study.db")
     url = f"sqlite:///file:{tmp_path}/study.db?uri=true&password=hunter2"  # SQLite ignores what it does not know
     assert main(["report", "study", "--storage", url, "--output", "report"]) == 0
-    assert {path.name for path in Path("report").iterdir()} == FILES
+    assert {path.name for path in Path("report").iterdir()} == WITHOUT_SETTINGS
     for path in Path("report").iterdir():
         assert b"hunter2" not in path.read_bytes()
 
@@ -342,7 +346,7 @@ def test_a_report_can_be_written_while_a_trial_runs_and_others_wait(tmp_path: Pa
 def test_a_second_report_takes_the_place_of_the_first(tmp_path: Path):
     write_report(study_of([hand_made("8", cell_count=20.0)]), tmp_path)
     write_report(study_of([hand_made("16", cell_count=20.0)]), tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == FILES
+    assert {path.name for path in tmp_path.iterdir()} == WITHOUT_SETTINGS
     assert json.loads((tmp_path / "pareto.json").read_text("utf-8"))["front"][0]["head"] == "16"
 
 

@@ -31,9 +31,11 @@ LEVELS = [  # up to indices: anybody's network, no training, no Optuna
     ["checkpoints", "frozen", "toml_files"],
     ["scoring", "zero_cost", "code_curves"],
     ["checks", "search_space", "slice_figures", "predictions", "objective", "study_settings", "storage", "study"],
-    ["paired_differences", "equality", "ordering", "trials", "ranking", "selection", "figures", "report"],
+    ["paired_differences", "equality", "ordering", "trials", "ranking", "selection", "figures"],
     ["adapters", "epoch_indices", "with_ray", "with_ax", "with_syne_tune"],
-    ["drawing", "claims", "paper_figures", "clustering", "figure_frames", "figure_study"],
+    ["drawing", "claims", "depth_claims", "paper_figures", "clustering", "figure_frames", "figure_study"],
+    ["correlations", "report_tables", "report_commands", "report_data", "report_sections", "report_pictures"],
+    ["report_page", "report", "dashboard"],
     ["progress", "command_complex", "command_figure", "command_select", "command_train", "cli", "__main__"],
 ]
 FOREIGN = {
@@ -44,7 +46,7 @@ FOREIGN = {
     "matplotlib": 11,
     "plotly": 12,
     "moocore": 12,
-    "argparse": 15,
+    "argparse": 17,
 }
 ORDER = [module for level in LEVELS for module in level]
 

@@ -1,0 +1,457 @@
+// What the report's page does: who is equally accurate at the chosen tolerance, in which order, and the figures of it.
+"use strict";
+const data = JSON.parse(document.getElementById("data").textContent);
+const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"];
+const SYMBOLS = ["circle", "square", "diamond", "cross", "x", "triangle-up", "star"];
+const DASHES = ["solid", "dash", "dashdot", "longdash", "solid", "dash", "dashdot"];
+const GREY = "#9AA0A6";
+const MOST_BARS = 40; // networks of one kind beyond which error bars hide the points
+const ROUNDING = 1e-12; // of differences between accuracies
+const rows = data.label.map((_, row) => row);
+const state = { rule: null, tolerance: 0, equal: [], place: [], rank: [], order: [], silent: {}, focus: null };
+const byId = (id) => document.getElementById(id);
+const finite = (value) => value !== null && Number.isFinite(value);
+const plotConfig = { displayModeBar: false, responsive: true };
+
+// ---- the ranking, as nas_relucode.ranking computes it ----
+
+function equalAt(tolerance) {
+  return rows.filter((row) => data.difference[row] !== null && data.difference[row] <= tolerance + ROUNDING);
+}
+
+function silentReasons(equal) {
+  const reasons = {};
+  for (const [name, values] of Object.entries(data.mean)) {
+    const column = equal.map((row) => values[row]);
+    const ends = data.saturated[name];
+    if (!column.length) continue;
+    if (column.every((value) => value === null)) reasons[name] = "undefined or not measured";
+    else if (column.some((value) => value === null)) reasons[name] = "undefined for some";
+    else if (column.length > 1 && column.every((value) => value === column[0])) reasons[name] = `constant, ${short(column[0])}`;
+    else if (column.length > 1 && ends && equal.every((row) => ends[row])) reasons[name] = "saturated for all";
+  }
+  return reasons;
+}
+
+function paretoRanks(costs) {
+  const ranks = costs.map(() => -1);
+  const dominates = (a, b) => a.every((value, i) => value <= b[i]) && a.some((value, i) => value < b[i]);
+  let left = costs.map((_, i) => i);
+  for (let rank = 0; left.length; rank += 1) {
+    const front = left.filter((i) => !left.some((j) => dominates(costs[j], costs[i])));
+    for (const i of front) ranks[i] = rank;
+    left = left.filter((i) => ranks[i] < 0);
+  }
+  return ranks;
+}
+
+function ordered(equal) {
+  const silent = silentReasons(equal);
+  const deciding = Object.keys(data.by).filter((name) => !(name in silent));
+  const sign = (name) => (data.by[name] === "maximize" ? -1 : 1);
+  const costs = equal.map((row) => deciding.map((name) => sign(name) * data.mean[name][row]));
+  const ranks = deciding.length ? paretoRanks(costs) : equal.map(() => 0);
+  const table = equal.map((row, i) => [ranks[i], -data.mean.accuracy[row], data.mean.parameters[row] ?? Infinity, data.trial[row], row]);
+  const compare = (a, b, last) => {
+    for (let i = 0; i < last; i += 1) if (a[i] !== b[i]) return a[i] - b[i];
+    return 0;
+  };
+  table.sort((a, b) => compare(a, b, 4));
+  const place = {}, rank = {};
+  table.forEach((line, i) => {
+    place[line[4]] = i + 1;
+    rank[line[4]] = i && compare(line, table[i - 1], 3) === 0 ? rank[table[i - 1][4]] : i + 1;
+  });
+  return { silent, deciding, order: table.map((line) => line[4]), place, rank };
+}
+
+// ---- numbers and elements ----
+
+function short(value, digits = 4) {
+  if (!finite(value)) return "–";
+  return String(Number(value.toPrecision(digits)));
+}
+
+function withSpread(mean, spread) {
+  if (!finite(mean)) return "–";
+  const size = Math.abs(mean);
+  const digits = size >= 100 || (Number.isInteger(mean) && !finite(spread)) ? 0 : size >= 10 ? 2 : 4;
+  return mean.toFixed(digits) + (finite(spread) ? ` ± ${spread.toFixed(digits)}` : "");
+}
+
+const shown = (name, row) => (name === "parameters" && finite(data.mean[name][row]) ? data.mean[name][row].toLocaleString("en") : withSpread(data.mean[name][row], data.spread[name][row]));
+
+function element(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+    else made.setAttribute(name, value);
+  }
+  made.append(...children);
+  return made;
+}
+
+const escaped = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+
+function fillTable(id, headings, lines) {
+  const table = byId(id);
+  const head = element("tr", {}, ...headings.map((text) => element("th", { scope: "col" }, text)));
+  const body = lines.map((cells) =>
+    element("tr", {}, ...cells.map((cell, i) => element(i ? "td" : "th", i ? {} : { scope: "row" }, cell))));
+  table.querySelector("thead").replaceChildren(head);
+  table.querySelector("tbody").replaceChildren(...body);
+}
+
+// ---- the choice ----
+
+function choose(rule, tolerance) {
+  state.rule = rule;
+  state.tolerance = tolerance;
+  const preset = data.rules.find((item) => item.key === rule);
+  state.equal = preset ? preset.equal.slice().sort((a, b) => a - b) : equalAt(tolerance);
+  Object.assign(state, ordered(state.equal));
+  if (byId("tolerance")) { // else no network is feasible, and the page says so
+    showControls(preset);
+    showEqual(preset);
+    showIndices();
+    showCommands();
+  }
+  showFront();
+}
+
+function sentence(preset) {
+  const compared = data.difference.filter((value) => value !== null).length;
+  const how = preset ? `By ${preset.key === "1se" ? "the one-standard-error rule" : preset.name} ` : "";
+  const at = preset && preset.key === "mcnemar" ? "" : `${how ? "(" : "At "}a tolerance of ${state.tolerance.toFixed(4)}${how ? ") " : ", "}`;
+  const first = state.order[0];
+  return `${how}${at}${state.equal.length} of ${compared} networks ${state.equal.length === 1 ? "is" : "are"} equally accurate. First: ${data.label[first]}.`;
+}
+
+function showControls(preset) {
+  const slider = byId("tolerance"), exact = byId("tolerance-number");
+  slider.value = state.tolerance;
+  slider.setAttribute("aria-valuetext", `${state.tolerance.toFixed(4)}, ${state.equal.length} networks`);
+  if (document.activeElement !== exact) exact.value = Number(state.tolerance.toFixed(6));
+  for (const button of document.querySelectorAll("[data-rule]")) button.setAttribute("aria-pressed", String(button.dataset.rule === state.rule));
+  byId("found").textContent = sentence(preset);
+  const decides = state.deciding.map((name) => `${name} (${data.by[name]})`);
+  const quiet = Object.keys(data.by).filter((name) => name in state.silent).map((name) => `${name} (${state.silent[name]})`);
+  byId("order").textContent = `Their places follow their Pareto rank over ${decides.join(", ") || "no index"}, then accuracy, then fewer parameters, then the trial's number.` +
+    (quiet.length ? ` These take no part: ${quiet.join("; ")}.` : "");
+}
+
+function showEqual(preset) {
+  const tested = data.rules.find((rule) => rule.p);
+  const ahead = preset && preset.key === "1se" && data.ahead.some((share) => share !== null);
+  const names = ["accuracy", "test_accuracy", ...Object.keys(data.by).filter((name) => name !== "accuracy"), "parameters", "seconds"];
+  const columns = [...new Set(names)].filter((name) => name in data.mean && data.mean[name].some((value) => value !== null));
+  const heads = ["network", "place", "seeds", "behind the best", ...(tested ? ["p (McNemar)"] : []), ...columns.map((name) => name.replaceAll("_", " ")), ...(ahead ? ["ahead of the next"] : [])];
+  const lines = state.order.map((row) => [
+    element("button", { type: "button", class: "name", "data-row": row, "aria-pressed": String(row === state.focus), onclick: () => focusOn(row) }, data.label[row]),
+    state.rank[row] === state.place[row] ? String(state.place[row]) : `${state.rank[row]} =`,
+    String(data.seeds[row]),
+    data.difference[row].toFixed(4),
+    ...(tested ? [finite(tested.p[row]) ? tested.p[row].toFixed(4) : "–"] : []),
+    ...columns.map((name) => shown(name, row)),
+    ...(ahead ? [finite(data.ahead[row]) ? `${Math.round(100 * data.ahead[row])} %` : "–"] : []),
+  ]);
+  fillTable("equal-table", heads, lines);
+}
+
+function showIndices() {
+  const most = state.order.slice(0, 12);
+  const names = Object.keys(data.mean).filter((name) => data.mean[name].some((value) => value !== null));
+  const table = byId("index-table");
+  fillTable("index-table", ["index", ...most.map((row) => data.label[row])], names.map((name) => [name, ...most.map((row) => shown(name, row))]));
+  [...table.querySelector("tbody").rows].forEach((line, i) => {
+    const why = state.silent[names[i]];
+    line.classList.toggle("silent", Boolean(why));
+    if (why) line.cells[0].append(element("small", {}, ` ${why}`));
+  });
+}
+
+function showCommands() {
+  const box = byId("commands");
+  if (!box) return;
+  const made = state.order.filter((row) => data.commands[row].length).map((row, i) => {
+    const text = data.commands[row].join("\n");
+    const copy = element("button", { type: "button", class: "copy", onclick: () => copyText(text, copy) }, "Copy");
+    copy.setAttribute("aria-label", `Copy the commands of ${data.label[row]}`);
+    const details = element("details", i ? {} : { open: "" }, element("summary", {}, `${state.place[row]}. ${data.label[row]}`), element("pre", { tabindex: "0" }, text), copy);
+    return details;
+  });
+  box.replaceChildren(...made);
+}
+
+async function copyText(text, button) {
+  try {
+    await navigator.clipboard.writeText(text);
+    button.textContent = "Copied";
+  } catch { // a file that was opened from disk may not be allowed to: the text is there to be marked
+    button.textContent = "Mark the text and copy it";
+  }
+}
+
+function focusOn(row) {
+  state.focus = state.focus === row ? null : row;
+  for (const button of document.querySelectorAll("[data-row]")) button.setAttribute("aria-pressed", String(Number(button.dataset.row) === state.focus));
+  byId("focused").textContent = state.focus === null ? "" : `${data.label[row]} is marked in the figures.`;
+  showFront();
+  drawRest();
+}
+
+// ---- figures ----
+
+function layout(extra) {
+  const narrow = window.innerWidth < 600;
+  return {
+    template: null, paper_bgcolor: "white", plot_bgcolor: "white", autosize: true, hovermode: "closest",
+    font: { family: "system-ui, sans-serif", size: narrow ? 11 : 12, color: "#1a1a1a" },
+    margin: { t: 30, r: narrow ? 10 : 20, l: narrow ? 48 : 64, b: 50 },
+    legend: { orientation: "h", y: -0.2, x: 0 },
+    ...extra,
+  };
+}
+const axis = (extra) => ({ gridcolor: "#e5e5e5", linecolor: "#999", zeroline: false, automargin: true, ...extra });
+const titled = (text) => ({ text: text.replaceAll("_", " ") });
+
+const hovers = [];
+function hover(row) {
+  if (!hovers[row]) {
+    const names = Object.keys(data.mean).filter((name) => finite(data.mean[name][row]));
+    const head = `<b>${escaped(data.label[row])}</b><br>head: ${escaped(data.head[row])}<br>learning rate: ${data.learning_rate[row]}<br>seeds: ${data.seeds[row]}`;
+    hovers[row] = [head, ...names.map((name) => `${escaped(name)}: ${escaped(shown(name, row))}`)].join("<br>");
+  }
+  return hovers[row];
+}
+
+function marks() {
+  const letters = "abcdefghijklmnopqrstuvwxyz";
+  let next = 0;
+  return rows.map((row) => {
+    if (state.place[row]) return state.place[row] <= 30 ? String(state.place[row]) : "";
+    return data.front[row] ? letters[next++] || "" : "";
+  });
+}
+
+function groups() {
+  const equal = new Set(state.equal);
+  return [
+    ["equally accurate, on the front", rows.filter((row) => equal.has(row) && data.front[row]), COLOURS[0], "circle", 11],
+    ["equally accurate", rows.filter((row) => equal.has(row) && !data.front[row]), COLOURS[1], "square", 11],
+    ["on the front, less accurate", rows.filter((row) => !equal.has(row) && data.front[row]), COLOURS[0], "circle-open", 9],
+    ["others", rows.filter((row) => !equal.has(row) && !data.front[row]), GREY, "diamond", 7],
+  ];
+}
+
+function ring(x, y) {
+  if (state.focus === null) return [];
+  return [{ x: [x(state.focus)], y: [y(state.focus)], mode: "markers", name: data.label[state.focus], hoverinfo: "skip",
+    marker: { size: 20, color: "rgba(0,0,0,0)", line: { color: "black", width: 2 } } }];
+}
+
+function showFront() {
+  const box = byId("front-figure");
+  if (!box) return;
+  const x = byId("front-x").value, mark = marks();
+  const bars = (name, part) => ({ type: "data", visible: part.length <= MOST_BARS, array: part.map((row) => data.spread[name][row] || 0), thickness: 1, width: 2 });
+  const traces = groups().filter(([, part]) => part.length).map(([name, part, color, symbol, size]) => ({
+    x: part.map((row) => data.mean[x][row]), y: part.map((row) => data.mean.accuracy[row]),
+    error_x: bars(x, part), error_y: bars("accuracy", part), mode: "markers+text", text: part.map((row) => mark[row]),
+    textposition: "top right", customdata: part, name,
+    hovertext: part.map(hover), hoverinfo: "text", marker: { color, symbol, size },
+  }));
+  const near = new Set([...state.equal, ...rows.filter((row) => data.front[row])]);
+  const visible = near.size ? [...near] : rows.filter((row) => finite(data.mean.accuracy[row]));
+  const ends = visible.flatMap((row) => [-1, 1].map((side) => data.mean.accuracy[row] + side * (data.spread.accuracy[row] || 0)));
+  const low = Math.min(...ends), high = Math.max(...ends), room = Math.max(0.15 * (high - low), 0.003);
+  const best = bestAccuracy();
+  const lines = [], notes = [];
+  if (best !== null && state.rule !== "mcnemar") {
+    const at = best - state.tolerance;
+    lines.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: at, y1: at, line: { dash: "dot", width: 1.5 } });
+    notes.push({ xref: "paper", x: 0, xanchor: "left", y: at, yanchor: "top", showarrow: false, text: state.rule === "1se" ? "one standard error below the best" : `${state.tolerance.toFixed(4)} below the best` });
+  }
+  Plotly.react(box, [...traces, ...ring((row) => data.mean[x][row], (row) => data.mean.accuracy[row])], layout({
+    height: 500, xaxis: axis({ title: titled(`${x} (mean over seeds)`) }),
+    yaxis: axis({ title: titled("validation accuracy"), range: [Math.min(low, best === null ? low : best - state.tolerance) - room, high + room] }),
+    shapes: lines, annotations: notes,
+  }), plotConfig);
+}
+
+function bestAccuracy() {
+  const compared = rows.filter((row) => data.difference[row] === 0);
+  return compared.length ? data.mean.accuracy[compared[0]] : null;
+}
+
+function parallelNames() {
+  const varies = (name) => new Set(data.mean[name].filter(finite)).size > 1;
+  const wanted = ["accuracy", ...Object.keys(data.by), ...Object.keys(data.objectives), "parameters", "test_accuracy"];
+  const others = data.correlations.names.filter((name) => !name.includes(":") && name !== "seconds" && name !== "train_accuracy");
+  return [...new Set([...wanted, ...others])].filter((name) => name in data.mean && varies(name)).slice(0, window.innerWidth < 600 ? 5 : 9);
+}
+
+function drawParallel(box) {
+  const names = parallelNames();
+  const scale = Object.fromEntries(names.map((name) => {
+    const values = data.mean[name].filter(finite);
+    const ends = [Math.min(...values), Math.max(...values)];
+    return [name, data.directions[name] === "minimize" ? ends.reverse() : ends];
+  }));
+  const height = (name, row) => (finite(data.mean[name][row]) ? (data.mean[name][row] - scale[name][0]) / (scale[name][1] - scale[name][0]) : null);
+  const first = state.order.slice(0, 1), equal = state.order.slice(1), others = rows.filter((row) => !state.place[row]);
+  const parts = [["others", others, GREY, 0.8, "dot", 0.35], ["equally accurate", equal, COLOURS[0], 1.5, "solid", 0.7], ["first", first, COLOURS[1], 3.5, "solid", 1]];
+  if (state.focus !== null) parts.push([data.label[state.focus], [state.focus], "#000000", 3, "dash", 1]);
+  const traces = parts.filter(([, part]) => part.length).map(([name, part, color, width, dash, opacity]) => ({
+    x: part.flatMap(() => [...names.map((_, i) => i), null]), y: part.flatMap((row) => [...names.map((n) => height(n, row)), null]),
+    text: part.flatMap((row) => [...names.map((n) => `<b>${escaped(data.label[row])}</b><br>${escaped(n)}: ${escaped(shown(n, row))}`), ""]),
+    hoverinfo: "text", mode: "lines+markers", line: { color, width, dash }, marker: { size: 4, color }, opacity, name,
+  }));
+  const note = (x, y, yanchor, value) => ({ x, y, yanchor, text: short(value), showarrow: false, font: { size: 10 } });
+  const notes = names.flatMap((name, i) => [note(i, 1.01, "bottom", scale[name][1]), note(i, -0.01, "top", scale[name][0])]);
+  Plotly.react(box, traces, layout({
+    height: 480, annotations: notes, legend: { orientation: "h", y: 1.18, x: 0 }, margin: { t: 60, r: 30, l: 30, b: 120 },
+    shapes: names.map((_, i) => ({ type: "line", x0: i, x1: i, y0: 0, y1: 1, line: { color: "#555", width: 1 } })),
+    xaxis: axis({ tickvals: names.map((_, i) => i), ticktext: names.map((name) => name.replaceAll("_", " ")), tickangle: -35, showgrid: false, range: [-0.4, names.length - 0.6] }),
+    yaxis: axis({ visible: false, range: [-0.1, 1.1] }),
+  }), plotConfig);
+}
+
+function followed(known) {
+  const front = rows.filter((row) => data.front[row] && !state.place[row]);
+  const chosen = [...(state.focus === null ? [] : [state.focus]), ...state.order, ...front];
+  return [...new Set(chosen)].filter(known).slice(0, COLOURS.length);
+}
+
+function drawCurves(box) {
+  const chosen = followed((row) => row in data.curves);
+  const layers = [...new Set(chosen.flatMap((row) => Object.keys(data.curves[row])))];
+  const traces = [], axes = {}, notes = [], height = 230;
+  layers.forEach((layer, i) => {
+    const end = i ? i + 1 : "", share = 1 / layers.length;
+    axes[`xaxis${end}`] = axis({ anchor: `y${end}`, title: i === layers.length - 1 ? titled("epoch") : undefined });
+    axes[`yaxis${end}`] = axis({ domain: [1 - (i + 1) * share + 0.12 * share, 1 - i * share - 0.1 * share], rangemode: "tozero", title: titled("cells") });
+    notes.push({ xref: "paper", yref: "paper", x: 0, y: 1 - i * share - 0.02 * share, xanchor: "left", yanchor: "top", showarrow: false, text: `<b>${escaped(layer)}</b>` });
+    chosen.forEach((row, j) => {
+      const line = data.curves[row][layer];
+      if (!line) return;
+      const common = { x: line[0], xaxis: `x${end}`, yaxis: `y${end}`, legendgroup: String(row), mode: "lines+markers", marker: { symbol: SYMBOLS[j], size: 6 } };
+      traces.push({ ...common, y: line[1], name: data.label[row], showlegend: i === 0, line: { color: COLOURS[j] } });
+      if (line[2].some(finite)) traces.push({ ...common, y: line[2], name: `${data.label[row]}, with a correct sample`, showlegend: false, line: { color: COLOURS[j], dash: "dot" } });
+    });
+  });
+  const total = height * layers.length + 120;
+  Plotly.react(box, traces, layout({ ...axes, annotations: notes, height: total, legend: { orientation: "h", y: -70 / total, x: 0, yanchor: "top" } }), plotConfig);
+}
+
+function profileOf(row) {
+  const kept = data.profiles[row];
+  if (kept) return { x: [...kept.theta, kept.neurons], y: [...kept.share, kept.share[kept.share.length - 1]], shape: "hv", name: `${data.label[row]}, seed ${kept.seed}` };
+  const names = ["connecting_theta_50", "connecting_theta_90", "connecting_theta_100"];
+  if (!names.every((name) => data.mean[name] && finite(data.mean[name][row]))) return null;
+  return { x: names.map((name) => data.mean[name][row]), y: [0.5, 0.9, 1], shape: "linear", name: data.label[row] };
+}
+
+function drawProfiles(box) {
+  const chosen = followed((row) => profileOf(row) !== null);
+  const traces = chosen.map((row, j) => {
+    const line = profileOf(row);
+    return { x: line.x, y: line.y, name: line.name, mode: "lines+markers", line: { color: COLOURS[j], shape: line.shape, dash: DASHES[j] }, marker: { symbol: SYMBOLS[j], size: line.shape === "hv" ? 3 : 8 } };
+  });
+  Plotly.react(box, traces, layout({ height: 420, xaxis: axis({ title: titled("theta (bits)"), rangemode: "tozero" }), yaxis: axis({ title: titled("largest component's share of the cells"), range: [0, 1.05] }) }), plotConfig);
+}
+
+function drawCorrelations(box) {
+  const names = data.correlations.names, matrix = data.correlations.matrix;
+  const grey = names.map((name) => name in data.correlations.silent);
+  const label = (name, i) => (grey[i] ? `<span style="color:${GREY}">${escaped(name)}</span>` : escaped(name));
+  const text = matrix.map((line, i) => line.map((value, j) => {
+    const why = data.correlations.silent[names[i]] || data.correlations.silent[names[j]];
+    return `${escaped(names[i])}<br>${escaped(names[j])}<br>${value === null ? escaped(why || "fewer than three networks") : value.toFixed(3)}`;
+  }));
+  const size = Math.max(320, 16 * names.length + 190);
+  box.style.minWidth = `${size}px`;
+  const ticks = { tickvals: names.map((_, i) => i), ticktext: names.map(label), tickfont: { size: 10 }, showgrid: false, zeroline: false, automargin: true };
+  Plotly.react(box, [{ type: "heatmap", z: matrix, text, hoverinfo: "text", zmin: -1, zmax: 1, xgap: 1, ygap: 1,
+    colorscale: [[0, "#B2182B"], [0.5, "#F7F7F7"], [1, "#2166AC"]], colorbar: { title: { text: "Spearman" }, thickness: 12, len: 0.6 } }],
+  layout({ height: size, plot_bgcolor: "#d5d7da", xaxis: { ...ticks, tickangle: -90 }, yaxis: { ...ticks, autorange: "reversed" }, margin: { t: 10, r: 10, l: 150, b: 150 } }), plotConfig);
+  if (!box.dataset.clicks) {
+    box.dataset.clicks = "1";
+    box.on("plotly_click", ({ points }) => {
+      byId("pair-x").value = names[points[0].x];
+      byId("pair-y").value = names[points[0].y];
+      drawPair(byId("pair-figure"));
+    });
+  }
+}
+
+function drawPair(box) {
+  const x = byId("pair-x").value, y = byId("pair-y").value, names = data.correlations.names;
+  const value = data.correlations.matrix[names.indexOf(x)][names.indexOf(y)];
+  const traces = groups().filter(([, part]) => part.length).map(([name, part, color, symbol]) => ({ x: part.map((row) => data.mean[x][row]), y: part.map((row) => data.mean[y][row]), mode: "markers", name,
+    customdata: part, hovertext: part.map((row) => `<b>${escaped(data.label[row])}</b><br>${escaped(x)}: ${escaped(shown(x, row))}<br>${escaped(y)}: ${escaped(shown(y, row))}`), hoverinfo: "text",
+    marker: { color, symbol, size: 8 } }));
+  byId("pair-found").textContent = value === null ? "There is no rank correlation: one of the two is constant or undefined." : `Spearman's rank correlation: ${value.toFixed(3)}.`;
+  Plotly.react(box, [...traces, ...ring((row) => data.mean[x][row], (row) => data.mean[y][row])], layout({ height: 420, xaxis: axis({ title: titled(x) }), yaxis: axis({ title: titled(y) }) }), plotConfig);
+}
+
+const rest = { "parallel-figure": drawParallel, "curves-figure": drawCurves, "profiles-figure": drawProfiles, "pair-figure": drawPair, "correlations-figure": drawCorrelations };
+let waiting = 0;
+function drawRest(after = 120) { // one figure at a time, so that the slider stays quick
+  const turn = ++waiting, todo = Object.entries(rest).filter(([id]) => byId(id));
+  const step = () => {
+    if (turn !== waiting) return;
+    const next = todo.shift();
+    if (!next) { document.body.dataset.drawn = "all"; return; }
+    const box = byId(next[0]);
+    if (next[0] !== "correlations-figure" || !box.dataset.clicks) next[1](box);
+    setTimeout(step, 0);
+  };
+  delete document.body.dataset.drawn;
+  setTimeout(step, after);
+}
+
+function clicked(event) {
+  const row = event.points[0].customdata;
+  if (typeof row === "number") focusOn(row);
+}
+
+// ---- start ----
+
+function start() {
+  const slider = byId("tolerance"), exact = byId("tolerance-number");
+  const move = (value) => {
+    if (Number.isFinite(value) && value >= 0 && value <= 1) { choose(null, value); drawRest(); }
+  };
+  if (slider) {
+    slider.addEventListener("input", () => move(Number(slider.value)));
+    exact.addEventListener("input", () => exact.value !== "" && move(Number(exact.value)));
+    for (const button of document.querySelectorAll("[data-rule]")) {
+      button.addEventListener("click", () => {
+        const rule = data.rules.find((item) => item.key === button.dataset.rule);
+        choose(rule.key, rule.tolerance);
+        drawRest();
+      });
+    }
+  }
+  const first = data.rules[0];
+  choose(first ? first.key : null, first ? first.tolerance : 0);
+  const front = byId("front-figure");
+  if (front) {
+    byId("front-x").addEventListener("change", showFront);
+    front.on("plotly_click", clicked);
+  }
+  for (const id of ["pair-x", "pair-y"]) if (byId(id)) byId(id).addEventListener("change", () => drawPair(byId("pair-figure")));
+  drawRest(0);
+}
+
+const printed = () => [...document.querySelectorAll(".js-plotly-plot")];
+window.addEventListener("beforeprint", () => {
+  for (const details of document.querySelectorAll("details:not([open])")) { details.open = true; details.dataset.shut = "1"; }
+  for (const box of printed()) { box.dataset.width = box.style.minWidth; box.style.minWidth = "0"; Plotly.relayout(box, { width: 680 }); }
+});
+window.addEventListener("afterprint", () => {
+  for (const details of document.querySelectorAll("details[data-shut]")) { details.open = false; delete details.dataset.shut; }
+  for (const box of printed()) { box.style.minWidth = box.dataset.width || ""; Plotly.relayout(box, { width: null, autosize: true }); }
+});
+start();
