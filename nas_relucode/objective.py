@@ -428,7 +428,7 @@ def file_name(candidate: Candidate) -> str:
     >>> file_name(Candidate("32-16", 0.01, seed=3))
     '32-16_0.01_seed_3'
     """
-    return f"{candidate.head}_{candidate.learning_rate:.17g}_seed_{candidate.seed}"
+    return f"{candidate.head}_{candidate.learning_rate!r}_seed_{candidate.seed}"
 
 
 def objective_value(found: dict[str, Any], name: str) -> float:

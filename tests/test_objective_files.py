@@ -68,7 +68,7 @@ def test_an_interrupted_trial_goes_on_at_its_last_epoch_and_finds_the_same(
     objective = make(data, folder=tmp_path, on_epoch=stop, **settings)
     with pytest.raises(KeyboardInterrupt):
         found_by(objective)
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["8-4_0.10000000000000001_seed_0.pt"]
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["8-4_0.1_seed_0.pt"]
     assert found_by(objective) == undisturbed
     assert stop.told == list(range(objective.recipe.epochs + 1))  # none was trained twice
     assert not (tmp_path / "checkpoints").exists()
@@ -108,7 +108,7 @@ def test_a_checkpoint_that_is_not_the_trials_own_is_refused_and_kept(data: Image
 
 
 def test_a_checkpoint_in_the_way_of_another_format_is_not_overwritten(data: ImageData, tmp_path: Path):
-    name = "8-4_0.10000000000000001_seed_0.pt"
+    name = "8-4_0.1_seed_0.pt"
     (tmp_path / "checkpoints").mkdir()
     save_checkpoint(tmp_path / "checkpoints" / name, {"epoch": 1}, made={"another": "study"}, found=None)
     with pytest.raises(InputError, match="another"):
