@@ -141,6 +141,8 @@ def _checked(objective: Objective, params: Mapping[str, Any]) -> dict[str, Any]:
             raise InputError(f"there is no parameter {name!r} in {sorted(params)}. Give head and learning_rate.")
         try:
             value = kinds[name](found[name])
+            if name == "seed" and value != float(found[name]):
+                raise ValueError(f"{found[name]!r} is no whole number")
         except (TypeError, ValueError) as error:
             raise InputError(f"{name} {found[name]!r} is not a {kinds[name].__name__}.") from error
         inside = values.low <= value <= values.high if isinstance(values, Interval) else value in values

@@ -37,7 +37,7 @@ from nas_relucode.report import (
 )
 from nas_relucode.scoring import Score, score
 from nas_relucode.storage import default_storage, open_storage, redact, sqlite_path, storage_errors
-from nas_relucode.study import Plan, run_study, study_name
+from nas_relucode.study import Plan, check_settings, run_study, study_name
 from nas_relucode.study_settings import load_settings
 from nas_relucode.toml_files import builtin_files
 from nas_relucode.training import pick_device
@@ -216,7 +216,10 @@ def _stored_study(options: argparse.Namespace) -> Iterator[tuple[optuna.Study, s
         names = optuna.get_all_study_names(engine)
         if name not in names:
             raise unknown("study", name, names)
-        yield optuna.load_study(study_name=name, storage=engine), storage
+        study = optuna.load_study(study_name=name, storage=engine)
+        if options.study.endswith(".toml") and Path(options.study).is_file():
+            check_settings(study, load_settings(options.study))
+        yield study, storage
 
 
 def _write_report(study: optuna.Study, options: argparse.Namespace, storage: str) -> int:

@@ -166,7 +166,7 @@ def places(
 
 
 def hypervolume(costs: np.ndarray) -> tuple[float, np.ndarray]:
-    """How much of the space the front dominates, and how much of that each network alone, float64 (networks,).
+    """How much of the space the front dominates, and how much of that each network of the front adds, (networks,).
 
     Each index is scaled to 0 for its best value here and 1 for its worst, and the space ends at 1.1, so that the ends
     of the front count too. The volume is a fraction of that space. Equal networks contribute nothing: one will do.

@@ -1,4 +1,4 @@
-"""The report of a study: report.html, report.md, pareto.png, pareto.svg, pareto.json, trials.csv and study.toml."""
+"""The report of a study: report.html, report.md, pareto.png, pareto.svg, pareto.json, trials.csv, the settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pandas as pd
 
 from nas_relucode.figures import save_pareto
 from nas_relucode.files import write_atomically
-from nas_relucode.report_commands import FILE, settings_toml
+from nas_relucode.report_commands import may_be_written, settings_file, settings_toml
 from nas_relucode.report_data import Report, read
 from nas_relucode.report_page import page
 from nas_relucode.report_sections import sections
@@ -31,8 +31,9 @@ def write_report(study: optuna.Study, folder: str | Path, *, storage: str = "") 
     """Writes the report of any study whose trials carry our attribute; returns name -> path of each file.
 
     ``folder`` is that of the study's run where there is one: predictions (for McNemar's test), kept code spaces,
-    slices and embeddings are looked for there. ``storage``, its URL, is shown without its password. ``study.toml``
-    holds the settings of a study made by `run_study`, to train its networks again. Each file is complete or untouched.
+    slices and embeddings are looked for there. ``storage``, its URL, is shown without its password. A TOML file of the
+    study's name holds the settings of a study made by `run_study`, to train its networks again, unless a file of that
+    name is there that no report has written. Each file is complete or untouched.
     """
     folder = Path(folder)
     report = read(study, folder, redact(storage) if storage else "")
@@ -47,8 +48,9 @@ def write_report(study: optuna.Study, folder: str | Path, *, storage: str = "") 
         "trials.csv": lambda path: trials.to_csv(path, index=False),
     }
     settings = settings_toml(study, folder)
-    if settings is not None:
-        writers[FILE] = lambda path: path.write_text(settings, "utf-8")
+    file = settings_file(study, folder)
+    if settings is not None and may_be_written(study, file):
+        writers[file.name] = lambda path: path.write_text(settings, "utf-8")
     return {name: write_atomically(folder / name, write) for name, write in writers.items()}
 
 

@@ -18,7 +18,7 @@ from nas_relucode.errors import InputError
 from nas_relucode.study_settings import StudySettings, load_settings
 from nas_relucode.toml_files import builtin_files, parse
 
-FILE = "study.toml"
+HEAD = "# The settings of study"  # so begins a file that may be written anew
 
 
 def settings_toml(study: optuna.Study, folder: Path) -> str | None:
@@ -29,7 +29,7 @@ def settings_toml(study: optuna.Study, folder: Path) -> str | None:
     table = settings.as_dict()
     if table["data"]["source"] not in SOURCES:  # files are named from the folder of the TOML file
         table["data"]["source"] = Path(os.path.relpath(table["data"]["source"], folder)).as_posix()
-    text = f"# The settings of study {json.dumps(study.study_name)}, as they are stored with it.\n{to_toml(table)}"
+    text = f"{HEAD} {json.dumps(study.study_name)}, as they are stored with it.\n{to_toml(table)}"
     return text if _reads_back(text, table) else None
 
 
@@ -41,17 +41,34 @@ def study_argument(study: optuna.Study, folder: Path) -> str | None:
     name = study.study_name
     if name in builtin_files("studies") and load_settings(name).as_dict() == settings.as_dict():
         return name
-    return str(folder / FILE) if settings_toml(study, folder) else None
+    return str(settings_file(study, folder)) if settings_toml(study, folder) else None
 
 
-def train_command(study: str, head: str, learning_rate: float, seed: int) -> str:
-    """
+def settings_file(study: optuna.Study, folder: Path) -> Path:
+    """The file of the settings, whose stem is the study's name: commands that are given it find the study by it."""
+    return folder / f"{study.study_name}.toml"
+
+
+def may_be_written(study: optuna.Study, path: Path) -> bool:
+    """Whether ``path`` is free, or holds what an earlier report wrote of this very study."""
+    try:
+        return path.read_text("utf-8").startswith(f"{HEAD} {json.dumps(study.study_name)},")
+    except FileNotFoundError:
+        return True
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def train_command(study: str, head: str, learning_rate: float, seed: int, device: str | None = None) -> str:
+    """The command that trains a candidate again, on ``device`` if that is known.
+
     >>> train_command("digits", "8-4", 0.01, 2)
     'nas-relucode train digits --head 8-4 --learning-rate 0.01 --seed 2 --weights 8-4_0.01_seed_2.pt'
     """
     rate = repr(float(learning_rate))
     file = f"{head}_{rate}_seed_{seed}.pt"
     words = ["nas-relucode", "train", study, "--head", head, "--learning-rate", rate, "--seed", str(seed)]
+    words += [] if device is None else ["--device", device]
     return shlex.join([*words, "--weights", file])
 
 
@@ -116,6 +133,6 @@ def _without_none(table: dict[str, Any]) -> dict[str, Any]:
 
 def _reads_back(text: str, table: dict[str, Any]) -> bool:
     try:
-        return parse(StudySettings, tomllib.loads(text), FILE).as_dict() == table
+        return parse(StudySettings, tomllib.loads(text), "the settings").as_dict() == table
     except (InputError, tomllib.TOMLDecodeError):
         return False

@@ -18,12 +18,13 @@ from nas_relucode.errors import InputError
 from nas_relucode.figure_frames import kept_spaces
 from nas_relucode.figures import chosen_labels, curves, network_label, x_objective
 from nas_relucode.indices import INDICES
+from nas_relucode.objective import ATTRIBUTE
 from nas_relucode.predictions import FOLDER, file_store
 from nas_relucode.ranking import Ranking, rank
 from nas_relucode.report_commands import study_argument, train_command
 from nas_relucode.report_tables import index_columns
 from nas_relucode.selection import select
-from nas_relucode.trials import NETWORK, saturated
+from nas_relucode.trials import NETWORK, complete_trials, saturated
 
 MOST_POINTS = 60_000  # of the curves in the page
 MOST_PROFILES = 5  # connectivity is computed for so many of the kept code spaces
@@ -186,9 +187,12 @@ def _commands(study: optuna.Study, folder: Path, ranking: Ranking) -> dict[int, 
     if argument is None:
         return {}
     seeds = {name: sorted(part["seed"]) for name, part in ranking.trainings.groupby(NETWORK)}
+    devices = {trial.user_attrs[ATTRIBUTE].get("device") for trial in complete_trials(study)}
+    device = devices.pop() if len(devices) == 1 else None
     found = {}
     for row, name in enumerate(zip(*(ranking.networks[n] for n in NETWORK), strict=True)):
-        found[row] = [train_command(argument, str(name[0]), float(name[1]), int(seed)) for seed in seeds[name]]
+        head, rate = str(name[0]), float(name[1])
+        found[row] = [train_command(argument, head, rate, int(seed), device) for seed in seeds[name]]
     return found
 
 

@@ -246,7 +246,7 @@ function groups() {
 
 function ring(x, y) {
   if (state.focus === null) return [];
-  return [{ x: [x(state.focus)], y: [y(state.focus)], mode: "markers", name: data.label[state.focus], hoverinfo: "skip",
+  return [{ x: [x(state.focus)], y: [y(state.focus)], mode: "markers", name: escaped(data.label[state.focus]), hoverinfo: "skip",
     marker: { size: 20, color: "rgba(0,0,0,0)", line: { color: "black", width: 2 } } }];
 }
 
@@ -301,7 +301,7 @@ function drawParallel(box) {
   const height = (name, row) => (finite(data.mean[name][row]) ? (data.mean[name][row] - scale[name][0]) / (scale[name][1] - scale[name][0]) : null);
   const first = state.order.slice(0, 1), equal = state.order.slice(1), others = rows.filter((row) => !state.place[row]);
   const parts = [["others", others, GREY, 0.8, "dot", 0.35], ["equally accurate", equal, COLOURS[0], 1.5, "solid", 0.7], ["first", first, COLOURS[1], 3.5, "solid", 1]];
-  if (state.focus !== null) parts.push([data.label[state.focus], [state.focus], "#000000", 3, "dash", 1]);
+  if (state.focus !== null) parts.push([escaped(data.label[state.focus]), [state.focus], "#000000", 3, "dash", 1]);
   const traces = parts.filter(([, part]) => part.length).map(([name, part, color, width, dash, opacity]) => ({
     x: part.flatMap(() => [...names.map((_, i) => i), null]), y: part.flatMap((row) => [...names.map((n) => height(n, row)), null]),
     text: part.flatMap((row) => [...names.map((n) => `<b>${escaped(data.label[row])}</b><br>${escaped(n)}: ${escaped(shown(n, row))}`), ""]),
@@ -336,8 +336,8 @@ function drawCurves(box) {
       const line = data.curves[row][layer];
       if (!line) return;
       const common = { x: line[0], xaxis: `x${end}`, yaxis: `y${end}`, legendgroup: String(row), mode: "lines+markers", marker: { symbol: SYMBOLS[j], size: 6 } };
-      traces.push({ ...common, y: line[1], name: data.label[row], showlegend: i === 0, line: { color: COLOURS[j] } });
-      if (line[2].some(finite)) traces.push({ ...common, y: line[2], name: `${data.label[row]}, with a correct sample`, showlegend: false, line: { color: COLOURS[j], dash: "dot" } });
+      traces.push({ ...common, y: line[1], name: escaped(data.label[row]), showlegend: i === 0, line: { color: COLOURS[j] } });
+      if (line[2].some(finite)) traces.push({ ...common, y: line[2], name: `${escaped(data.label[row])}, with a correct sample`, showlegend: false, line: { color: COLOURS[j], dash: "dot" } });
     });
   });
   const total = height * layers.length + 120;
@@ -346,10 +346,10 @@ function drawCurves(box) {
 
 function profileOf(row) {
   const kept = data.profiles[row];
-  if (kept) return { x: [...kept.theta, kept.neurons], y: [...kept.share, kept.share[kept.share.length - 1]], shape: "hv", name: `${data.label[row]}, seed ${kept.seed}` };
+  if (kept) return { x: [...kept.theta, kept.neurons], y: [...kept.share, kept.share[kept.share.length - 1]], shape: "hv", name: `${escaped(data.label[row])}, seed ${kept.seed}` };
   const names = ["connecting_theta_50", "connecting_theta_90", "connecting_theta_100"];
   if (!names.every((name) => data.mean[name] && finite(data.mean[name][row]))) return null;
-  return { x: names.map((name) => data.mean[name][row]), y: [0.5, 0.9, 1], shape: "linear", name: data.label[row] };
+  return { x: names.map((name) => data.mean[name][row]), y: [0.5, 0.9, 1], shape: "linear", name: escaped(data.label[row]) };
 }
 
 function drawProfiles(box) {

@@ -98,7 +98,10 @@ def _commands(report: Report) -> list[Section]:
             "with: objective.trained(Candidate(head, learning_rate, seed))."
         )
         return [Section("Train them again", text)]
-    text = "As in their trials: the same data, recipe and seeds. The first choice first, a command a seed."
+    text = (
+        "As in their trials: the same data, recipe and seeds. The first choice first, a command a seed. "
+        "Add --data-root DIR where the data do not lie in ./data."
+    )
     lines = [line for row in ranking.equal.index for line in report.commands.get(int(row), [])]
     return [Section("Train them again", text, lines=tuple(lines))]
 

@@ -55,12 +55,7 @@ def create_or_resume(
         study = optuna.load_study(study_name=name, storage=storage)
         then = study.user_attrs.get("settings")
         if then is not None:
-            changed = list(_differences(_filled(then), now))
-            if changed:
-                raise InputError(
-                    f"study {name!r} was made with other settings: {'; '.join(changed)}. "
-                    "Give another --study-name to start a new study, or set the settings back."
-                )
+            _check_same(name, then, now)
             if "classes" not in study.user_attrs:  # of an earlier version
                 study.set_user_attr("classes", classes)
             return study
@@ -302,6 +297,24 @@ def _fail_interrupted(study: optuna.Study) -> None:
     """Fails the trials that a dead process left running; the lock says that no living one runs them."""
     for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
         study.tell(trial.number, state=TrialState.FAIL)
+
+
+def check_settings(study: optuna.Study, settings: StudySettings) -> None:
+    """Raises InputError if a study that `run_study` made was made with other settings than these."""
+    then = study.user_attrs.get("settings")
+    if then is not None:
+        now = settings.as_dict()
+        now["data"]["sha256"] = then["data"].get("sha256")
+        _check_same(study.study_name, then, now)
+
+
+def _check_same(name: str, then: dict[str, Any], now: dict[str, Any]) -> None:
+    changed = list(_differences(_filled(then), now))
+    if changed:
+        raise InputError(
+            f"study {name!r} was made with other settings: {'; '.join(changed)}. "
+            "Give another --study-name to start a new study, or set the settings back."
+        )
 
 
 def _filled(then: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -83,14 +84,18 @@ def objectives_of(study: optuna.Study) -> dict[str, str]:
 
 
 def saturated(study: optuna.Study) -> dict[str, set[tuple[str, float]]]:
-    """Index -> the networks for which it lies at an end of its range with some seed; ``layer:index`` for layers."""
-    networks: dict[str, set[tuple[str, float]]] = {}
+    """Index -> the networks for which it lies at an end of its range with every seed; ``layer:index`` for layers."""
+    at_an_end: Counter[tuple[str, tuple[str, float]]] = Counter()
+    trials: Counter[tuple[str, float]] = Counter()
     for trial in complete_trials(study):
-        found = trial.user_attrs[ATTRIBUTE]
-        for layer, names in found.get("saturated", {}).items():
-            for name in names:
-                where = name if layer == "joint" else f"{layer}:{name}"
-                networks.setdefault(where, set()).add(network_of(trial))
+        network = network_of(trial)
+        trials[network] += 1
+        for layer, names in trial.user_attrs[ATTRIBUTE].get("saturated", {}).items():
+            at_an_end.update((name if layer == "joint" else f"{layer}:{name}", network) for name in set(names))
+    networks: dict[str, set[tuple[str, float]]] = {}
+    for (name, network), count in at_an_end.items():
+        if count == trials[network]:
+            networks.setdefault(name, set()).add(network)
     return networks
 
 
@@ -148,6 +153,25 @@ def _check(trial: FrozenTrial, found: Any, study: str) -> None:
         missing += [f"candidate.{name}" for name in [*NETWORK, "seed"] if name not in found["candidate"]]
     if missing:
         raise InputError(f"{what} lacks {', '.join(missing)}. Set what nas_relucode.Objective sets.")
+    candidate = found["candidate"]
+    fits = {
+        "objectives": isinstance(found["objectives"], list) and all(isinstance(n, str) for n in found["objectives"]),
+        "candidate.head": isinstance(candidate["head"], str),
+        "candidate.learning_rate": _is_number(candidate["learning_rate"]),
+        "candidate.seed": _is_number(candidate["seed"]) and candidate["seed"] == int(candidate["seed"]),
+        "accuracy": found["accuracy"] is None or _is_number(found["accuracy"]),
+        "parameters": _is_number(found["parameters"]),
+        "validation_samples": _is_number(found["validation_samples"]) and found["validation_samples"] > 0,
+        **{name: isinstance(found.get(name, {}), dict) for name in ("joint", "layers", "saturated")},
+        "curve": isinstance(found.get("curve", []), list),
+    }
+    wrong = [name for name, fine in fits.items() if not fine]
+    if wrong:
+        raise InputError(f"{what} has values of {', '.join(wrong)} that can't be read. Set what Objective sets.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _value(found: dict[str, Any], name: str) -> float:

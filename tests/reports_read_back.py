@@ -3,7 +3,7 @@
 import re
 
 WITHOUT_SETTINGS = {"report.html", "report.md", "pareto.png", "pareto.svg", "pareto.json", "trials.csv"}
-FILES = WITHOUT_SETTINGS | {"study.toml"}  # of a study that run_study made
+FILES = WITHOUT_SETTINGS | {"own.toml"}  # of a study that run_study made
 
 
 def parse_markdown(text: str) -> list[list[str]]:

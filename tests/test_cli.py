@@ -80,7 +80,10 @@ def test_run_takes_a_storage_a_name_and_a_folder_and_quiet_prints_results_alone(
     assert captured.err == ""
     assert len(tables(captured.out)) == 2
     assert "Report: somewhere/else/report.html" in captured.out
-    assert {path.name for path in Path("somewhere/else").iterdir()} == FILES | {"artifacts"}
+    assert {path.name for path in Path("somewhere/else").iterdir()} == FILES - {"own.toml"} | {
+        "second.toml",
+        "artifacts",
+    }
     assert optuna.get_all_study_names("sqlite:///mine.db") == ["second"]
     assert not Path("runs").exists()
 
@@ -359,3 +362,13 @@ def test_a_read_only_folder_is_named_with_what_to_do(small_disk: Path, capsys: p
     error = refused(capsys, "copy", "digits", str(small_disk / "mine.toml"))
     assert f"{small_disk}/mine.toml cannot be written (Read-only file system). Check that the folder" in error
     assert list(small_disk.iterdir()) == []
+
+
+def test_the_report_of_a_file_is_that_of_its_own_study(finished: Path, capsys: pytest.CaptureFixture[str]):
+    with chdir(finished):
+        Path("there").mkdir()
+        other = Path("own.toml").read_text().replace("epochs = 2", "epochs = 3").replace("space.toml", "../space.toml")
+        Path("there/own.toml").write_text(other)
+        assert "training.epochs was 2 and is 3" in refused(capsys, "report", "there/own.toml")
+        assert main(["report", "runs/own/own.toml", "--output", "there"]) == 0  # the report's own file of the settings
+        assert Path("there/own.toml").read_text() == other  # and a file of the user's is not overwritten

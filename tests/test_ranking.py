@@ -467,3 +467,36 @@ def test_objectives_that_are_not_the_studys_are_refused():
     study.add_trial(trial)
     with pytest.raises(InputError, match=r"has 1 directions, .* 2 objectives"):
         rank(study)
+
+
+@pytest.mark.parametrize("seeds", [{0}, {0, 1, 2}])
+def test_an_index_is_silent_only_where_every_seed_is_saturated(seeds: set[int]):
+    trials = [
+        hand_made(head, seed=seed, cell_count=cells)
+        for head, counts in {"8": [1000.0, 100.0, 100.0], "4": [1000.0, 900.0, 900.0]}.items()
+        for seed, cells in enumerate(counts)
+    ]
+    for trial in trials:
+        found = trial.user_attrs[ATTRIBUTE]
+        found["saturated"]["joint"] = ["cell_count"] if found["candidate"]["seed"] in seeds else []
+    assert ("cell_count" in rank(study_of(trials)).silent) == (seeds == {0, 1, 2})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("accuracy", "0.9"),
+        ("validation_samples", 0),
+        ("parameters", None),
+        ("joint", []),
+        ("objectives", "accuracy"),
+        ("saturated", []),
+        ("candidate", {"head": "8", "learning_rate": "0.1", "seed": 0}),
+        ("candidate", {"head": "8", "learning_rate": 0.1, "seed": "a"}),
+    ],
+)
+def test_values_that_cannot_be_read_are_named(name: str, value: object):
+    trial = hand_made("8")
+    trial.user_attrs[ATTRIBUTE][name] = value
+    with pytest.raises(InputError, match=name):
+        rank(study_of([trial]))

@@ -16,7 +16,14 @@ from small_studies import run, settings_in
 from nas_relucode.cli import main
 from nas_relucode.objective import ATTRIBUTE
 from nas_relucode.report import write_report
-from nas_relucode.report_commands import FILE, settings_toml, study_argument, to_toml, train_command
+from nas_relucode.report_commands import (
+    may_be_written,
+    settings_file,
+    settings_toml,
+    study_argument,
+    to_toml,
+    train_command,
+)
 from nas_relucode.study_settings import DataSettings, load_settings
 from nas_relucode.toml_files import builtin_files
 
@@ -45,11 +52,11 @@ def test_the_settings_of_every_built_in_study_read_back(name: str, tmp_path: Pat
     study = with_settings(name, stored)
     text = settings_toml(study, tmp_path)
     assert text is not None
-    (tmp_path / FILE).write_text(text, "utf-8")
-    assert load_settings(str(tmp_path / FILE)).as_dict() == settings.as_dict()
+    (tmp_path / "own.toml").write_text(text, "utf-8")
+    assert load_settings(str(tmp_path / "own.toml")).as_dict() == settings.as_dict()
     assert study_argument(study, tmp_path) == name
     stored["training"]["epochs"] += 1
-    assert study_argument(with_settings(name, stored), tmp_path) == str(tmp_path / FILE)
+    assert study_argument(with_settings(name, stored), tmp_path) == str(tmp_path / f"{name}.toml")
 
 
 def test_a_file_of_data_is_named_from_the_settings_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -59,8 +66,8 @@ def test_a_file_of_data_is_named_from_the_settings_own_folder(tmp_path: Path, mo
     folder.mkdir(parents=True)
     text = settings_toml(with_settings("own", stored), folder)
     assert text is not None
-    (folder / FILE).write_text(text, "utf-8")
-    source = load_settings(str(folder / FILE)).data.source
+    (folder / "own.toml").write_text(text, "utf-8")
+    source = load_settings(str(folder / "own.toml")).data.source
     assert Path(source).resolve() == tmp_path / "mine" / "data.npz"
 
 
@@ -70,7 +77,7 @@ def test_studies_of_others_have_no_command(settings: Any, tmp_path: Path):
     assert settings_toml(study, tmp_path) is None
     assert study_argument(study, tmp_path) is None
     assert "there is no command" in report_text(study, tmp_path)
-    assert not (tmp_path / FILE).exists()
+    assert not (tmp_path / "own.toml").exists()
 
 
 def report_text(study: optuna.Study, folder: Path) -> str:
@@ -97,3 +104,17 @@ def test_the_command_in_the_report_trains_what_the_trial_trained(
         accuracy = trial.user_attrs[ATTRIBUTE]["accuracy"]
         assert f"validation accuracy {accuracy:.4f}" in capsys.readouterr().out
         assert torch.load(arguments[-1], weights_only=True)
+
+
+def test_a_users_own_file_of_that_name_is_left_alone(tmp_path: Path):
+    study = with_settings("own", settings_in(tmp_path).as_dict())
+    file = settings_file(study, tmp_path)
+    assert file == tmp_path / "own.toml"
+    assert may_be_written(study, file)
+    file.write_text(settings_toml(study, tmp_path) or "", "utf-8")
+    assert may_be_written(study, file)
+    assert not may_be_written(with_settings("another", settings_in(tmp_path).as_dict()), file)
+    file.write_text("# mine\n[data]\n", "utf-8")
+    assert not may_be_written(study, file)
+    assert "own.toml" not in write_report(study, tmp_path)
+    assert file.read_text("utf-8") == "# mine\n[data]\n"
