@@ -24,20 +24,20 @@ from nas_relucode.files import write_atomically
 from nas_relucode.indices import INDICES
 from nas_relucode.named_networks import network_by_name
 from nas_relucode.networks import BACKBONES
-from nas_relucode.progress import Progress
+from nas_relucode.progress import run_shown
 from nas_relucode.ranking import rank, trials_frame
-from nas_relucode.report import (
+from nas_relucode.report import write_report
+from nas_relucode.report_tables import (
     Table,
     constant_on_front,
     networks_table,
     number,
     retries,
     text_table,
-    write_report,
 )
 from nas_relucode.scoring import Score, score
 from nas_relucode.storage import default_storage, open_storage, redact, sqlite_path, storage_errors
-from nas_relucode.study import Plan, check_settings, run_study, study_name
+from nas_relucode.study import Plan, check_settings, study_name
 from nas_relucode.study_settings import load_settings
 from nas_relucode.toml_files import builtin_files
 from nas_relucode.training import pick_device
@@ -158,20 +158,7 @@ def _run(options: argparse.Namespace) -> int:
     for path in (folder, *folder.parents):  # refused now rather than after the training
         if path.exists() and not path.is_dir():
             raise InputError(f"{path} is a file, so no report can be written to {folder}. Give another --output.")
-    progress = Progress(options)
-    study = run_study(
-        name,
-        settings,
-        storage=storage,
-        data_root=options.data_root,
-        download=options.download,
-        device=options.device,
-        folder=folder,
-        on_start=progress.start,
-        on_epoch=progress.epoch,
-        on_trial=progress.trial,
-    )
-    progress.close()
+    study, _ = run_shown(name, settings, options, storage=storage, folder=folder)
     if not study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]):
         print("\n".join(retries(trials_frame(study))), file=sys.stderr)
         print("nas-relucode: error: no trial came to an end, so there is nothing to report.", file=sys.stderr)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.figure_study import draw_figure
-from nas_relucode.progress import Progress
+from nas_relucode.progress import run_shown
 from nas_relucode.storage import default_storage
-from nas_relucode.study import Plan, run_study, study_name
+from nas_relucode.study import Plan, study_name
 from nas_relucode.study_settings import StudySettings, load_settings
 from nas_relucode.toml_files import builtin_files
 
@@ -72,20 +72,8 @@ def _draw(name: str, options: argparse.Namespace) -> int:
         figure = dataclasses.replace(figure, epochs=tuple(dict.fromkeys(options.epochs)))
         figure.check_epochs(settings.codes.kept_epochs)
     folder = Path(options.output or "runs", title)
-    progress = Progress(options)
-    study = run_study(
-        title,
-        settings,
-        storage=options.storage or default_storage(title),
-        data_root=options.data_root,
-        download=options.download,
-        device=options.device,
-        folder=folder,
-        on_start=progress.start,
-        on_epoch=progress.epoch,
-        on_trial=progress.trial,
-    )
-    progress.close()
+    storage = options.storage or default_storage(title)
+    study, progress = run_shown(title, settings, options, storage=storage, folder=folder)
     missing = Plan(study, settings.search, settings.search_space).missing()
     if missing:
         progress.say(f"{len(missing)} candidates of {title} have no result and are not drawn")

@@ -17,7 +17,7 @@ from nas_relucode.figures import network_label
 from nas_relucode.ordering import HOW, SCALES, Named
 from nas_relucode.paired_differences import LEVEL
 from nas_relucode.predictions import FOLDER, file_store
-from nas_relucode.report import number, text_table
+from nas_relucode.report_tables import number, text_table
 from nas_relucode.selection import Selection, select
 
 

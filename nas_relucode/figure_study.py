@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,7 +108,10 @@ def _draw_embeddings(study: optuna.Study, figure: FigureSettings, drawn: Drawn, 
         drawn.sentences += separability_claim(numbers.separability, expect=figure.expect).sentences
     drawn.sentences += pruned(study)
     drawn.claim()
-    drawn.figure("separability", separability_figure(numbers.separability))
+    chart = separability_figure(numbers.separability)
+    if figure.expect:  # the verdict stands on the chart
+        chart.suptitle(textwrap.fill(drawn.sentences[0], 110), fontsize=9)
+    drawn.figure("separability", chart)
     shown = [of for of in kept if of.seed == kept[0].seed]
     rates = sorted({of.learning_rate for of in shown}, reverse=True)
     points = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -12,7 +13,30 @@ from optuna.trial import FrozenTrial, TrialState
 from tqdm import tqdm
 
 from nas_relucode.objective import ATTRIBUTE
+from nas_relucode.study import run_study
+from nas_relucode.study_settings import StudySettings
 from nas_relucode.training import Epoch
+
+
+def run_shown(
+    name: str, settings: StudySettings, options: argparse.Namespace, *, storage: str, folder: Path
+) -> tuple[optuna.Study, Progress]:
+    """Runs what is left of a study as the command line's options say, and shows how far it has come."""
+    progress = Progress(options)
+    study = run_study(
+        name,
+        settings,
+        storage=storage,
+        data_root=options.data_root,
+        download=options.download,
+        device=options.device,
+        folder=folder,
+        on_start=progress.start,
+        on_epoch=progress.epoch,
+        on_trial=progress.trial,
+    )
+    progress.close()
+    return study, progress
 
 
 class Progress:
@@ -33,8 +57,9 @@ class Progress:
             self.say(f"study {study.study_name}: {done} of {size} trials are done")
 
     def epoch(self, number: int, epoch: Epoch, point: dict[str, Any]) -> None:
-        quality = "loss" if point["accuracy"] is None else "accuracy"
-        told = f"{quality} {point[quality] or math.nan:.4f}, {point['joint']['cell_count']:.0f} cells"
+        quality = "validation_loss" if point["accuracy"] is None else "accuracy"
+        value = math.nan if point[quality] is None else point[quality]
+        told = f"{quality.replace('_', ' ')} {value:.4f}, {point['joint']['cell_count']:.0f} cells"
         if self.epochs is not None:
             self.epochs.set_description(f"trial {number}")
             self.epochs.set_postfix_str(told, refresh=False)

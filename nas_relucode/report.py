@@ -17,8 +17,7 @@ from nas_relucode.report_commands import may_be_written, settings_file, settings
 from nas_relucode.report_data import Report, read
 from nas_relucode.report_page import page
 from nas_relucode.report_sections import sections
-from nas_relucode.report_tables import Table as Table
-from nas_relucode.report_tables import constant_on_front as constant_on_front
+from nas_relucode.report_tables import constant_on_front
 from nas_relucode.report_tables import networks_table as networks_table
 from nas_relucode.report_tables import number as number
 from nas_relucode.report_tables import retries as retries
