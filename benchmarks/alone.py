@@ -22,8 +22,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 import nas_relucode as rc
-from nas_relucode.codes import Codes
-from nas_relucode.spanning import spanning_tree
+from nas_relucode.codes.codes import Codes
+from nas_relucode.hamming.spanning import spanning_tree
 
 WORK: dict[str, Callable[[Codes], Any]] = {
     "cells": rc.find_cells,

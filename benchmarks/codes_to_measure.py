@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 import nas_relucode as rc
-from nas_relucode.codes import Codes, Layer
-from nas_relucode.networks import parse_head
+from nas_relucode.codes.codes import Codes, Layer
+from nas_relucode.training.networks import parse_head
 
 HERE = Path(__file__).parent
 DATA_ROOT = HERE.parent.parent / "shared" / "data"

@@ -22,9 +22,9 @@ from codes_to_measure import as_codes, source, trained
 from measure import Claim, Way, processor_seconds
 
 import nas_relucode as rc
-from nas_relucode.codes import Codes
-from nas_relucode.embedding import embed
-from nas_relucode.nearest_codes import nearest
+from nas_relucode.cells.embedding import embed
+from nas_relucode.cells.nearest_codes import nearest
+from nas_relucode.codes.codes import Codes
 
 HEAD = "512-256-128"
 NEIGHBOURS = 15

@@ -17,7 +17,7 @@ from scipy.spatial.distance import pdist
 from sklearn.neighbors import BallTree
 
 import nas_relucode as rc
-from nas_relucode.codes import Codes
+from nas_relucode.codes.codes import Codes
 
 FLAT = "FAISS IndexBinaryFlat.range_search"
 CLAIMS = {

@@ -20,9 +20,9 @@ from measure import Bench, Claim
 from torch import Tensor, nn
 
 import nas_relucode as rc
-from nas_relucode.complexes import Complex
-from nas_relucode.facets import Facets
-from nas_relucode.polyhedra import Polyhedron
+from nas_relucode.polyhedra.complexes import Complex
+from nas_relucode.polyhedra.facets import Facets
+from nas_relucode.polyhedra.polyhedra import Polyhedron
 
 COMPLEX = "whole complex of network A (2-16-16-1), {cells} cells"
 MLP = "perceptron 784-256-128-128"

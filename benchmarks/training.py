@@ -23,10 +23,10 @@ from torchvision.datasets import MNIST
 from torchvision.transforms import ToTensor
 
 import nas_relucode as rc
-from nas_relucode.frozen import frozen_features
-from nas_relucode.networks import build_backbone
-from nas_relucode.together import train_together
-from nas_relucode.training import Epoch
+from nas_relucode.training.frozen import frozen_features
+from nas_relucode.training.networks import build_backbone
+from nas_relucode.training.together import train_together
+from nas_relucode.training.training import Epoch
 
 LOOP = "a loop over a DataLoader with ToTensor of {}, torch.optim.SGD"
 ARRAYS, DATASET = LOOP.format("uint8 arrays"), LOOP.format("torchvision's data set")

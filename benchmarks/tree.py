@@ -16,8 +16,8 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial.distance import pdist
 
-from nas_relucode.codes import Codes
-from nas_relucode.spanning import spanning_tree
+from nas_relucode.codes.codes import Codes
+from nas_relucode.hamming.spanning import spanning_tree
 
 WORK = "spanning tree, {cells} x 512"
 CLAIMS = {

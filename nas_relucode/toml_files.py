@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 def builtin_files(folder: str) -> dict[str, str]:
     """Name -> text of the TOML files of ``search_spaces`` or ``studies``, from the package or from its checkout."""
-    here = resources.files("nas_relucode") / folder
+    here = resources.files("nas_relucode") / "builtin" / folder
     checkout = Path(__file__).parents[1]
     if not here.is_dir() and (checkout / "pyproject.toml").is_file():
         here = checkout / folder

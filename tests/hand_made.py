@@ -8,7 +8,7 @@ import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from nas_relucode.objective import ATTRIBUTE, objective_value
+from nas_relucode.studies.objective import ATTRIBUTE, objective_value
 
 OBJECTIVES = {"accuracy": "maximize", "cell_count": "minimize"}
 DISTRIBUTIONS = {

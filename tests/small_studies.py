@@ -7,9 +7,9 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from nas_relucode.study import run_study
-from nas_relucode.study_settings import DataSettings, NetworkSettings, SearchSettings, StudySettings
-from nas_relucode.training import Recipe
+from nas_relucode.studies.study import run_study
+from nas_relucode.studies.study_settings import DataSettings, NetworkSettings, SearchSettings, StudySettings
+from nas_relucode.training.training import Recipe
 
 
 def settings_in(

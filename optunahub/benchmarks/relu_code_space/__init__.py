@@ -11,8 +11,8 @@ from optuna.study import StudyDirection
 
 import nas_relucode as rc
 import optunahub
-from nas_relucode.adapters import directions_of, parameter_values
-from nas_relucode.search_space import Interval
+from nas_relucode.adapters.candidates import directions_of, parameter_values
+from nas_relucode.studies.search_space import Interval
 
 __all__ = ["Problem"]
 

@@ -1,0 +1,1 @@
+"""The same score where another framework has the study."""

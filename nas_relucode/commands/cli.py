@@ -1,0 +1,349 @@
+"""The command line: run, figure, train, report, select, score, complex, list, copy. Exit 0 done, 1 failed, 2 misuse."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+import nas_relucode
+from nas_relucode.commands import complex as command_complex
+from nas_relucode.commands import figure as command_figure
+from nas_relucode.commands import select as command_select
+from nas_relucode.commands import train as command_train
+from nas_relucode.commands.progress import run_shown
+from nas_relucode.errors import InputError, unknown
+from nas_relucode.files import write_atomically
+from nas_relucode.indices.indices import INDICES
+from nas_relucode.ranking.ranking import rank, trials_frame
+from nas_relucode.report.dashboard import show_in_dashboard
+from nas_relucode.report.report import write_report
+from nas_relucode.report.tables import (
+    Table,
+    constant_on_front,
+    networks_table,
+    number,
+    retries,
+    text_table,
+)
+from nas_relucode.scoring.scoring import Score, score
+from nas_relucode.studies.storage import default_storage, open_storage, redact, sqlite_path, storage_errors
+from nas_relucode.studies.study import Plan, check_settings, study_name
+from nas_relucode.studies.study_settings import load_settings
+from nas_relucode.toml_files import builtin_files
+from nas_relucode.training.data import SOURCES, load_data
+from nas_relucode.training.named_networks import network_by_name
+from nas_relucode.training.networks import BACKBONES
+from nas_relucode.training.training import pick_device
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    options = _parser().parse_args(arguments)
+    optuna.logging.set_verbosity(optuna.logging.INFO if options.verbose else optuna.logging.ERROR)
+    logging.captureWarnings(True)
+    try:
+        code: int = options.command(options)
+        return code
+    except BrokenPipeError:  # whoever read our output has seen enough
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - Python closes it at its end
+        return 0
+    except InputError as error:
+        return _fail(options, error, str(error), 2)
+    except OSError as error:
+        file = f"{error.filename} cannot be used ({error.strerror})" if error.filename else str(error.strerror or error)
+        advice = "Check that the folder is there, can be written to and is not full; the same command then goes on."
+        return _fail(options, error, f"{file}. {advice}", 2)
+    except KeyboardInterrupt as error:
+        return _fail(options, error, "interrupted. The same command goes on where this one stopped.", 1)
+    except Exception as error:
+        return _fail(options, error, f"{type(error).__name__}: {error} (--debug shows where)", 1)
+
+
+def _fail(options: argparse.Namespace, error: BaseException, message: str, code: int) -> int:
+    if options.debug:
+        raise error
+    print(f"nas-relucode: error: {message}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="nas-relucode", description=(nas_relucode.__doc__ or "").splitlines()[0])
+    parser.add_argument("--version", action="version", version=version("nas-relucode"))
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("-v", "--verbose", action="store_true", help="a line an epoch, and Optuna's log")
+    common.add_argument("-q", "--quiet", action="store_true", help="results only")
+    common.add_argument("--debug", action="store_true", help="show tracebacks")
+    data = argparse.ArgumentParser(add_help=False)
+    data.add_argument("--data-root", default="data", metavar="DIR", help="where torchvision's data sets lie (data)")
+    data.add_argument(
+        "--download", action="store_true", help="let torchvision check the files and fetch what is missing"
+    )
+    data.add_argument("--device", help="cpu, cuda, cuda:1, mps (the best there is)")
+    stored = argparse.ArgumentParser(add_help=False)
+    stored.add_argument(
+        "--storage",
+        metavar="URL",
+        default=os.environ.get("OPTUNA_STORAGE"),
+        help="Optuna storage (OPTUNA_STORAGE, else runs/NAME/study.db)",
+    )
+    stored.add_argument("--study-name", metavar="NAME", help="name in the storage (that of the study)")
+    stored.add_argument("--output", metavar="DIR", help="folder of the report (runs/NAME)")
+
+    def add(
+        name: str, command: Callable[[argparse.Namespace], int], *parents: argparse.ArgumentParser, help: str
+    ) -> Any:
+        added = commands.add_parser(name, parents=[common, *parents], help=help, description=help)
+        added.set_defaults(command=command)
+        return added
+
+    run = add("run", _run, data, stored, help="run or resume a study, then write its report")
+    run.add_argument("study", help="a built-in study (see list) or a .toml file")
+    command = add("figure", command_figure.run, data, stored, help="run what a figure of the paper needs, then draw it")
+    command_figure.add_arguments(command)
+    command = add(
+        "train", command_train.run, data, help="train one candidate of a study as in its trial, keep its weights"
+    )
+    command_train.add_arguments(command)
+    report = add("report", _report, stored, help="write the report of a study as it is now")
+    report.add_argument("study", help="the study's name or .toml file")
+    report.add_argument("--dashboard", action="store_true", help="the ranking and the front for optuna-dashboard, too")
+    command = add("select", _select, stored, help="the equally accurate networks of a study, the first choice first")
+    command_select.add_arguments(command)
+    command = add("score", _score, data, help="accuracy and code-space indices of any network")
+    command.add_argument(
+        "--model", required=True, metavar="MODEL", help="package.module:factory, or torchvision's name"
+    )
+    command.add_argument("--weights", metavar="FILE", help="state dict saved by torch.save, or imagenet")
+    command.add_argument("--data", required=True, help=f"{', '.join(SOURCES)}, an .npz file or a folder of images")
+    command.add_argument("--classes", nargs="+", metavar="CLASS", help="keep these classes, by name")
+    command.add_argument("--image-size", type=int, metavar="PIXELS", help="make the images square")
+    command.add_argument("--normalise", action="store_true", help="subtract the mean, divide by the deviation")
+    command.add_argument("--layers", nargs="+", default=["all"], help="names, prefixes or globs of layers (all)")
+    command.add_argument("--indices", nargs="+", help="names of indices (all)")
+    command.add_argument("--module", help="whose inputs' space the indices of polyhedra are taken in (the network's)")
+    command.add_argument("--wanted-size", nargs=2, type=float, metavar=("MU", "SIGMA"), help="of regularised_patterns")
+    command.add_argument("--split", default="train", help="train, test or all (train)")
+    command.add_argument("--mode", default="eval", help="eval, or train: batch statistics, for initialisation (eval)")
+    command.add_argument("--preset", default="paper", help="paper, or released_code: bits of activations >= 1 (paper)")
+    command.add_argument("--maps", default="pixel", help="bits of convolution maps: pixel, channel or pooled (pixel)")
+    command.add_argument("--also", nargs="+", default=[], help="smooth activations to read at 0: gelu, silu, ...")
+    command.add_argument("--graph-theta", type=int, default=1, help="cells are joined up to this distance (1)")
+    command.add_argument("--distance-theta", type=int, help="distances are truncated here (never)")
+    command.add_argument("--batch-size", type=int, default=512, help="samples in one forward pass (512)")
+    command.add_argument("-f", "--format", choices=["table", "json"], default="table")
+    command = add("complex", _complex, help="count the cells of a small network and which of them share a facet")
+    command_complex.add_arguments(command)
+    listing = add("list", _list, help="studies, search spaces, data sets, backbones and indices")
+    listing.add_argument("-f", "--format", choices=["table", "json"], default="table")
+    copy = add("copy", _copy, help="copy a built-in study or search space, to change it")
+    copy.add_argument("name", help="a study or search space; search_spaces/NAME for a space of a study's name")
+    copy.add_argument("file", help="a new file ending in .toml")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    settings = load_settings(options.study)
+    name = _study_name(options)
+    storage = options.storage or default_storage(name)
+    folder = _folder(options, name)
+    for path in (folder, *folder.parents):  # refused now rather than after the training
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{path} is a file, so no report can be written to {folder}. Give another --output.")
+    study, _ = run_shown(name, settings, options, storage=storage, folder=folder)
+    if not study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]):
+        print("\n".join(retries(trials_frame(study))), file=sys.stderr)
+        print("nas-relucode: error: no trial came to an end, so there is nothing to report.", file=sys.stderr)
+        return 1
+    code = 0
+    if settings.network.decoder is None:
+        code = _write_report(study, options, storage)
+    else:
+        print(f"Autoencoders have no accuracy to be ranked by: their trials are in {redact(storage)}.")
+    if settings.figure is not None:
+        print(f"Its figure: nas-relucode figure {options.study}")
+    missing = Plan(study, settings.search, settings.search_space).missing()
+    if missing:
+        print(f"nas-relucode: error: {len(missing)} candidates have no result; see the report.", file=sys.stderr)
+    return 1 if missing else code
+
+
+def _report(options: argparse.Namespace) -> int:
+    with _stored_study(options) as (study, storage):
+        if options.dashboard:
+            show_in_dashboard(study)
+        return _write_report(study, options, storage)
+
+
+def _select(options: argparse.Namespace) -> int:
+    with _stored_study(options) as (study, _):
+        return command_select.run(study, options, _folder(options, study.study_name))
+
+
+@contextlib.contextmanager
+def _stored_study(options: argparse.Namespace) -> Iterator[tuple[optuna.Study, str]]:
+    """The study that was run, and its storage."""
+    name = _study_name(options)
+    storage = options.storage or default_storage(name)
+    file = sqlite_path(storage)
+    if file and not file.is_file():
+        raise InputError(
+            f"there is no {file}. Run `nas-relucode run {options.study}` first, or give another --storage."
+        )
+    with storage_errors(storage):
+        engine = open_storage(storage)
+        names = optuna.get_all_study_names(engine)
+        if name not in names:
+            raise unknown("study", name, names)
+        study = optuna.load_study(study_name=name, storage=engine)
+        if options.study.endswith(".toml") and Path(options.study).is_file():
+            check_settings(study, load_settings(options.study))
+        yield study, storage
+
+
+def _write_report(study: optuna.Study, options: argparse.Namespace, storage: str) -> int:
+    files = write_report(study, _folder(options, study.study_name), storage=storage)
+    ranking = rank(study)
+    print(f"Pareto front of {study.study_name}: {', '.join(f'{k} ({v})' for k, v in ranking.objectives.items())}\n")
+    print(text_table(networks_table(ranking, ranking.front)))
+    constant = constant_on_front(ranking)
+    if constant:
+        print("\nThe same on the whole front: " + ", ".join(f"{k} = {v:.4g}" for k, v in constant.items()))
+    if ranking.equal.empty:
+        print("\nNo network is feasible: all are below the accuracy floor or diverged.")
+    else:
+        print(f"\nEqually accurate with the best (at least {ranking.threshold:.4f}), in their order by the indices:\n")
+        print(text_table(networks_table(ranking, ranking.equal)))
+    sentences = retries(trials_frame(study))
+    print("\n" + "\n".join([*sentences, f"Report: {files['report.html']}"]))
+    return 0
+
+
+def _score(options: argparse.Namespace) -> int:
+    if options.split == "validation":
+        raise InputError("score takes an image source's own splits whole: give --split train, test or all.")
+    data = load_data(
+        options.data,
+        data_root=options.data_root,
+        download=options.download,
+        classes=options.classes,
+        image_size=options.image_size,
+        normalise=options.normalise,
+    )
+    network = network_by_name(options.model, options.weights, classes=len(data.classes))
+    network = network.to(pick_device(options.device))
+    try:
+        result = score(
+            network,
+            data,
+            layers=options.layers,
+            indices=options.indices,
+            module=options.module,
+            wanted_size=options.wanted_size and tuple(options.wanted_size),
+            split=options.split,
+            held_out="test" if options.split == "train" else None,
+            mode=options.mode,
+            preset=options.preset,
+            maps=options.maps,
+            also=options.also,
+            graph_theta=options.graph_theta,
+            distance_theta=options.distance_theta,
+            batch_size=options.batch_size,
+        )
+    except InputError:
+        raise
+    except Exception as error:  # the user's own forward pass may raise anything
+        shape = " x ".join(map(str, data.image_shape))
+        raise InputError(
+            f"{options.model} failed on images of {shape} ({_reason(error)}). "
+            "Check the channels and the size that it takes; --image-size makes images square."
+        ) from error
+    if options.format == "json":
+        print(json.dumps(result.as_dict(), indent=2))
+    else:
+        accuracy = "none" if result.accuracy is None else f"{result.accuracy:.4f}"
+        print(f"accuracy {accuracy} on {result.samples} samples ({result.split})\n")
+        print(text_table(_score_table(result)))
+        print("\n* at an end of its range, where it tells networks apart no longer")
+    return 0
+
+
+def _complex(options: argparse.Namespace) -> int:
+    return command_complex.run(options, network_by_name)
+
+
+def _score_table(result: Score) -> Table:
+    """A row an index, a column for the joint codes and for each layer."""
+    columns = {"joint": result.joint, **result.layers}
+
+    def cell(column: str, index: str) -> str:
+        star = "*" if index in result.saturated[column] else ""
+        return number(columns[column][index]) + star if index in columns[column] else ""
+
+    return ["index", *columns], [[index, *(cell(column, index) for column in columns)] for index in result.joint]
+
+
+def _reason(error: BaseException) -> str:
+    """The kind of an error and the first line of what it says."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _list(options: argparse.Namespace) -> int:
+    names: dict[str, dict[str, str]] = {
+        "studies": {name: load_settings(name).description for name in builtin_files("studies")},
+        "search_spaces": {name: _first_line(text) for name, text in builtin_files("search_spaces").items()},
+        "data": {**dict.fromkeys(SOURCES, ""), "FILE.npz": "x_train, y_train, x_test, y_test", "FOLDER": "images"},
+        "backbones": dict.fromkeys(BACKBONES, ""),
+        "indices": {name: index.meaning for name, index in INDICES.items()},
+    }
+    if options.format == "json":
+        print(json.dumps(names, indent=2))
+        return 0
+    width = max(len(name) for group in names.values() for name in group)
+    for kind, group in names.items():
+        print(kind.replace("_", " "))
+        for name, meaning in group.items():
+            print(f"  {name:{width}}  {meaning}".rstrip())
+    return 0
+
+
+def _first_line(text: str) -> str:
+    return text.split("\n", 1)[0].removeprefix("# ")
+
+
+def _copy(options: argparse.Namespace) -> int:
+    studies = builtin_files("studies")
+    spaces = builtin_files("search_spaces")
+    files = studies | {f"search_spaces/{name}" if name in studies else name: spaces[name] for name in spaces}
+    if options.name not in files:
+        raise unknown("study or search space", options.name, files)
+    target = Path(options.file)
+    if target.suffix != ".toml":
+        raise InputError(f"{target} does not end in .toml. Name the copy so: it is then read as your own file.")
+    if target.exists():
+        raise InputError(f"{target} exists already. Name a new file.")
+    write_atomically(target, lambda path: path.write_text(files[options.name], "utf-8"))
+    use = f"Try `nas-relucode run {target}`." if options.name in studies else f'Name it in a study: space = "{target}".'
+    print(f"{target}: a copy of {options.name}. {use}")
+    return 0
+
+
+def _study_name(options: argparse.Namespace) -> str:
+    return study_name(options.study, options.study_name)
+
+
+def _folder(options: argparse.Namespace, name: str) -> Path:
+    """Where the report goes."""
+    return Path(options.output or Path("runs", name))

@@ -1,0 +1,1 @@
+"""Cells as exact polyhedra (Theorem 1): facets, vertices, all cells of a small network, slices."""

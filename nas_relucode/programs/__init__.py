@@ -1,0 +1,1 @@
+"""A network read as linear operations and bends, and walked through from cell to cell."""

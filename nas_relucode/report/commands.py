@@ -1,0 +1,138 @@
+"""How to train a network of a study again: the command, and the study's settings as a file for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from nas_relucode.errors import InputError
+from nas_relucode.studies.study_settings import StudySettings, load_settings
+from nas_relucode.toml_files import builtin_files, parse
+from nas_relucode.training.data import SOURCES
+
+HEAD = "# The settings of study"  # so begins a file that may be written anew
+
+
+def settings_toml(study: optuna.Study, folder: Path) -> str | None:
+    """The settings of a study made by `run_study` as a TOML file that lies in ``folder``; None for other studies."""
+    settings = _settings(study)
+    if settings is None:
+        return None
+    table = settings.as_dict()
+    if table["data"]["source"] not in SOURCES:  # files are named from the folder of the TOML file
+        table["data"]["source"] = Path(os.path.relpath(table["data"]["source"], folder)).as_posix()
+    text = f"{HEAD} {json.dumps(study.study_name)}, as they are stored with it.\n{to_toml(table)}"
+    return text if _reads_back(text, table) else None
+
+
+def study_argument(study: optuna.Study, folder: Path) -> str | None:
+    """What a command calls the study: a built-in name if that has the same settings, else its file in ``folder``."""
+    settings = _settings(study)
+    if settings is None:
+        return None
+    name = study.study_name
+    if name in builtin_files("studies") and load_settings(name).as_dict() == settings.as_dict():
+        return name
+    return str(settings_file(study, folder)) if settings_toml(study, folder) else None
+
+
+def settings_file(study: optuna.Study, folder: Path) -> Path:
+    """The file of the settings, whose stem is the study's name: commands that are given it find the study by it."""
+    return folder / f"{study.study_name}.toml"
+
+
+def may_be_written(study: optuna.Study, path: Path) -> bool:
+    """Whether ``path`` is free, or holds what an earlier report wrote of this very study."""
+    try:
+        return path.read_text("utf-8").startswith(f"{HEAD} {json.dumps(study.study_name)},")
+    except FileNotFoundError:
+        return True
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def train_command(study: str, head: str, learning_rate: float, seed: int, device: str | None = None) -> str:
+    """The command that trains a candidate again, on ``device`` if that is known.
+
+    >>> train_command("digits", "8-4", 0.01, 2)
+    'nas-relucode train digits --head 8-4 --learning-rate 0.01 --seed 2 --weights 8-4_0.01_seed_2.pt'
+    """
+    rate = repr(float(learning_rate))
+    file = f"{head}_{rate}_seed_{seed}.pt"
+    words = ["nas-relucode", "train", study, "--head", head, "--learning-rate", rate, "--seed", str(seed)]
+    words += [] if device is None else ["--device", device]
+    return shlex.join([*words, "--weights", file])
+
+
+def to_toml(table: dict[str, Any]) -> str:
+    """A nested dictionary of strings, numbers, booleans and lists of these as TOML; None is left out.
+
+    >>> print(to_toml({"a": 1.0, "b": {"c:d": ["x", "y"], "e": {"f": True}}}))
+    a = 1.0
+    <BLANKLINE>
+    [b]
+    "c:d" = ["x", "y"]
+    <BLANKLINE>
+    [b.e]
+    f = true
+    <BLANKLINE>
+    """
+    return "\n".join(_lines(table, [])) + "\n"
+
+
+def _lines(table: dict[str, Any], path: list[str]) -> Iterator[str]:
+    plain = {key: value for key, value in table.items() if value is not None and not isinstance(value, dict)}
+    if path and (plain or not table):
+        yield ""
+        yield f"[{'.'.join(map(_key, path))}]"
+    for key, value in plain.items():
+        yield f"{_key(key)} = {_value(value)}"
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _lines(value, [*path, key])
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _value(key)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _settings(study: optuna.Study) -> StudySettings | None:
+    """The settings that are stored with a study, where they are those of `run_study`."""
+    stored = study.user_attrs.get("settings")
+    if not isinstance(stored, dict) or not isinstance(stored.get("data"), dict):
+        return None
+    table = _without_none(stored)
+    table["data"].pop("sha256", None)
+    try:
+        return parse(StudySettings, table, "the study's settings")
+    except InputError:
+        return None
+
+
+def _without_none(table: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_none(value) if isinstance(value, dict) else value
+        for key, value in table.items()
+        if value is not None
+    }
+
+
+def _reads_back(text: str, table: dict[str, Any]) -> bool:
+    try:
+        return parse(StudySettings, tomllib.loads(text), "the settings").as_dict() == table
+    except (InputError, tomllib.TOMLDecodeError):
+        return False

@@ -1,0 +1,247 @@
+"""report.html: one page that fetches nothing, in which a slider says how accurate is equally accurate."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from typing import Any
+
+from plotly.offline import get_plotlyjs
+
+from nas_relucode.report.data import Report, page_data
+from nas_relucode.report.pictures import Picture, embeddings, slices
+from nas_relucode.report.sections import Section, described, remarks, sections
+
+MOST_BYTES = 7_800_000  # of the page: pictures that find no room are named
+TALL = 40  # rows beyond which a table scrolls
+POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
+)
+CURVES = "Solid: occupied cells; dotted: those that hold a correctly classified sample."
+CHOICE = "Networks whose accuracies nobody can tell apart, by the rule or the tolerance that is chosen here."
+PROFILES = {
+    True: "The largest component's share of the cells as theta grows, in the joint codes that were kept last.",
+    False: "The largest component holds 50, 90 and 100 % of the cells from these thetas on (connecting_theta).",
+}
+SLICES = (
+    "The cells in the plane through three training samples, and those around the first of them, coloured by the class "
+    "that is predicted in them."
+)
+EMBEDDINGS = "Codes embedded in the plane by UMAP under the Hamming distance, as nas-relucode figure drew them."
+
+
+def page(report: Report) -> str:
+    """The whole page: plotly's script is inside, and what the slider computes with."""
+    data = page_data(report)
+    title = html.escape(report.study.study_name)
+    parts = {section.heading: section for section in sections(report)}
+    body = [f"<h1>Study {title}</h1>"]
+    description = described(report)
+    if description:
+        body.append(f"<p>{html.escape(description)}</p>")
+    shown = [
+        ("equal", "Equally accurate networks", _equal(report, parts, data)),
+        ("front", "Pareto front", _front(parts["Pareto front"], data)),
+        ("parallel", "Parallel coordinates", _parallel()),
+        ("curves", "Occupied cells by layer", _curves(parts.get("Occupied cells by layer"))),
+        ("profiles", "Connectivity", _profiles(data)),
+        ("indices", "Indices", _indices(parts["Indices"], data)),
+        ("networks", "All networks", _plain(parts["All networks"])),
+        ("trials", "Trials", _plain(parts["Trials"])),
+        ("settings", "Settings", _plain(parts["Settings"])),
+    ]
+    shown = [part for part in shown if part[2]]
+    script, style = (_file(f"page.{kind}") for kind in ("js", "css"))
+    head = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{title}: Pareto report</title><style>{style}</style></head>"
+        '<body><a class="skip" href="#equal">To the ranking</a><main>'
+    )
+    end = (
+        f'</main><script type="application/json" id="data">{_json(data)}</script>'
+        f"<script>{get_plotlyjs()}</script><script>{script}</script></body></html>"
+    )
+    room = MOST_BYTES - len(end.encode()) - sum(len(part[2].encode()) for part in shown)
+    at = next(place for place, part in enumerate(shown) if part[0] == "indices")
+    for key, heading, text, drawn in (
+        ("embeddings", "Embeddings", EMBEDDINGS, embeddings(report)),
+        ("slices", "Slices", SLICES, slices(report)),
+    ):
+        if drawn:
+            pictures, room = _pictures(text, drawn, room)
+            shown.insert(at, (key, heading, pictures))
+    links = "".join(f'<li><a href="#{key}">{html.escape(heading)}</a></li>' for key, heading, _ in shown)
+    body.append(f'<nav aria-label="Parts of the report"><ul>{links}</ul></nav>')
+    for key, heading, inside in shown:
+        body.append(f'<section id="{key}" aria-labelledby="{key}-heading"><h2 id="{key}-heading">')
+        body.append(f"{html.escape(heading)}</h2>{inside}</section>")
+    return head + "".join(body) + end
+
+
+def _equal(report: Report, parts: dict[str, Section], data: dict[str, Any]) -> str:
+    section = parts["Equally accurate networks"]
+    if section.table is None:
+        return _text(section.text)
+    presets = "".join(
+        f'<button type="button" data-rule="{rule["key"]}" aria-pressed="{"true" if i == 0 else "false"}">'
+        f"{html.escape(rule['name'])} ({rule['tolerance']:.4f}, {_networks(rule['equal'])})</button>"
+        for i, rule in enumerate(data["rules"])
+    )
+    ends = [rule["tolerance"] for rule in data["rules"]]
+    end = _rounded_up(max(min(max(ends), 12 * ends[0]), 5 * ends[0], 0.001))
+    ticks = "".join(f'<option value="{value}" label="{value:.4f}"></option>' for value in ends)
+    return (
+        f"{_text(' '.join([CHOICE, *remarks(report)]))}<noscript>{_plain(section)}</noscript>"
+        "<fieldset><legend>How much less accurate is equally accurate?</legend>"
+        f'<div role="group" aria-label="Presets">{presets}</div>'
+        '<div><label for="tolerance">Tolerance</label>'
+        f'<input type="range" id="tolerance" min="0" max="{end:g}" step="{end / 500:g}" value="{ends[0]}" '
+        f'list="presets" aria-describedby="found"><datalist id="presets">{ticks}</datalist>'
+        '<label for="tolerance-number">exactly</label>'
+        '<input type="number" id="tolerance-number" min="0" max="1" step="any" inputmode="decimal"></div></fieldset>'
+        '<p id="found" class="found" role="status" aria-live="polite"></p><p id="order"></p>'
+        + _empty_table("equal-table", "Equally accurate networks in their order; the buttons mark them in the figures")
+        + '<p id="focused" role="status" aria-live="polite"></p>'
+        "<details><summary>Every index of these networks</summary>"
+        + _empty_table("index-table", "Every index of the first networks, means over seeds ± standard deviation")
+        + f"</details>{_commands(parts['Train them again'])}"
+    )
+
+
+def _commands(section: Section) -> str:
+    text = f"<h3>{section.heading}</h3>{_text(section.text)}"
+    return text + ('<div id="commands"></div>' if section.lines else "")
+
+
+def _front(section: Section, data: dict[str, Any]) -> str:
+    names = [name for name in data["correlations"]["names"] if name not in data["correlations"]["silent"]]
+    names = [data["x"], *(name for name in names if name not in (data["x"], "accuracy"))]
+    choice = f'<p class="choose"><label for="front-x">Against</label> {_select("front-x", names, data["x"])}</p>'
+    figure = _figure("front-figure", "Accuracy of each network against an index; the table below holds the front.")
+    return _text(section.text) + choice + figure + _table(section)
+
+
+def _parallel() -> str:
+    text = (
+        "A line a network across its accuracies, indices and size; where more or less of one is better, better is up. "
+        "The equally accurate networks are drawn in colour."
+    )
+    return _text(text) + _figure("parallel-figure", "Parallel coordinates of the networks; the tables hold the values.")
+
+
+def _curves(section: Section | None) -> str:
+    if section is None:
+        return ""
+    figure = _figure("curves-figure", "Occupied cells over the epochs of the chosen networks, a panel a layer.")
+    return _text(f"{CURVES} {section.text}") + figure + _table(section)
+
+
+def _profiles(data: dict[str, Any]) -> str:
+    if not data["profiles"] and "connecting_theta_50" not in data["mean"]:
+        return ""
+    figure = _figure("profiles-figure", "How the cells of the chosen networks come together as theta grows.")
+    return _text(PROFILES[bool(data["profiles"])]) + figure
+
+
+def _indices(section: Section, data: dict[str, Any]) -> str:
+    names, silent = data["correlations"]["names"], data["correlations"]["silent"]
+    alive = [name for name in names if name not in silent] or names
+    first = data["x"] if data["x"] in names else alive[-1]
+    pair = (
+        f'<p class="choose"><label for="pair-x">Across</label> {_select("pair-x", names, first)} '
+        f'<label for="pair-y">up</label> {_select("pair-y", names, "accuracy")}</p>'
+        '<p id="pair-found" role="status" aria-live="polite"></p>'
+    )
+    heat = _figure("correlations-figure", "Spearman's rank correlation of each index with each other one.")
+    scatter = _figure("pair-figure", "The two chosen indices against each other, a point a network.")
+    return (
+        f'{_text(section.text)}<div class="scroll" tabindex="0" role="region" '
+        f'aria-label="Rank correlations">{heat}</div>{pair}{scatter}{_table(section, quiet=len(section.table[0]) - 1)}'  # type: ignore[index]
+    )
+
+
+def _plain(section: Section) -> str:
+    return _text(section.text) + _table(section)
+
+
+def _pictures(text: str, drawn: Iterable[Picture], room: int) -> tuple[str, int]:
+    """The pictures that find room, the names of the others, and the room that is left."""
+    found, missing = [], []
+    for picture in drawn:
+        made = picture.html()
+        if len(made) <= room:
+            room -= len(made)
+            found.append(made)
+        else:
+            missing.append(str(picture.file))
+    note = _text(f"Too large for this page: {', '.join(missing)}.") if missing else ""
+    return f'{_text(text)}<div class="pictures">{"".join(found)}</div>{note}', room
+
+
+def _text(text: str) -> str:
+    return f"<p>{html.escape(text)}</p>" if text else ""
+
+
+def _figure(key: str, label: str) -> str:
+    return f'<div class="plot" id="{key}" role="img" aria-label="{html.escape(label)}"></div>'
+
+
+def _select(key: str, names: Sequence[str], chosen: str) -> str:
+    options = "".join(
+        f"<option{' selected' if name == chosen else ''}>{html.escape(name)}</option>" for name in dict.fromkeys(names)
+    )
+    return f'<select id="{key}">{options}</select>'
+
+
+def _empty_table(key: str, caption: str) -> str:
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{html.escape(caption)}"><table id="{key}">'
+        f"<caption>{html.escape(caption)}</caption><thead></thead><tbody></tbody></table></div>"
+    )
+
+
+def _table(section: Section, *, quiet: int | None = None) -> str:
+    """A table with its caption; rows in which the column ``quiet`` says something are greyed."""
+    if section.table is None:
+        return ""
+    headings, rows = section.table
+    head = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in headings)
+    lines = []
+    for row in rows:
+        first, *rest = row
+        cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in rest)
+        kind = ' class="silent"' if quiet is not None and row[quiet] else ""
+        lines.append(f'<tr{kind}><th scope="row">{html.escape(first)}</th>{cells}</tr>')
+    caption, scroll = html.escape(section.caption), "scroll tall" if len(rows) > TALL else "scroll"
+    return (
+        f'<div class="{scroll}" tabindex="0" role="region" aria-label="{caption}">'
+        f'<table class="{"plain" if quiet is None else "words"}"><caption>{caption}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def _networks(rows: Sequence[int]) -> str:
+    return f"{len(rows)} network{'' if len(rows) == 1 else 's'}"
+
+
+def _rounded_up(value: float) -> float:
+    """To 1, 2 or 5 times a power of ten.
+
+    >>> _rounded_up(0.013), _rounded_up(0.2)
+    (0.02, 0.2)
+    """
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(round(step * power, 12) for step in (1, 2, 5, 10) if step * power >= value * (1 - 1e-9))
+
+
+def _json(data: dict[str, Any]) -> str:
+    return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _file(name: str) -> str:
+    return (resources.files("nas_relucode.report") / name).read_text("utf-8")

@@ -1,0 +1,60 @@
+"""The pictures that a study's run or figure left in its folder: slices of the first networks, and embeddings."""
+
+from __future__ import annotations
+
+import base64
+import html
+from dataclasses import dataclass
+from pathlib import Path
+
+from nas_relucode.ranking.figures import network_label
+from nas_relucode.ranking.trials import complete_trials
+from nas_relucode.report.data import Report
+from nas_relucode.studies.objective import ATTRIBUTE
+
+MOST_SLICES = 3  # networks whose slices are shown
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG in the report's folder."""
+
+    file: Path
+    alt: str
+    caption: str
+
+    def html(self) -> str:
+        """The picture itself, within the page."""
+        content = base64.b64encode(self.file.read_bytes()).decode()
+        image = f'<img alt="{html.escape(self.alt)}" src="data:image/png;base64,{content}">'
+        return f"<figure>{image}<figcaption>{html.escape(self.caption)}</figcaption></figure>"
+
+
+def slices(report: Report) -> list[Picture]:
+    """Those of the first of the equally accurate networks, as far as they were drawn."""
+    drawn = [
+        (trial.number, trial.user_attrs[ATTRIBUTE])
+        for trial in complete_trials(report.study)
+        if trial.user_attrs[ATTRIBUTE].get("slices")
+    ]
+    found: dict[str, list[Picture]] = {}
+    for _, row in report.ranking.equal.iterrows():
+        for trial, values in drawn:
+            if any(values["candidate"][key] != row[key] for key in ("head", "learning_rate")):
+                continue
+            caption = f"{network_label(row)}, seed {values['candidate'].get('seed', 0)}, trial {trial}"
+            files = [report.folder / "slices" / name for name in values["slices"]]
+            pictures = [
+                Picture(file, f"Slice {number} of the cells of {caption}", caption)
+                for number, file in enumerate(files, start=1)
+                if file.is_file()
+            ]
+            if pictures and len(found) < MOST_SLICES:
+                found[caption] = pictures
+    return [picture for pictures in found.values() for picture in pictures]
+
+
+def embeddings(report: Report) -> list[Picture]:
+    """What `nas-relucode figure` drew in the folder: codes embedded by UMAP."""
+    files = sorted(report.folder.glob("embedding*.png"))
+    return [Picture(file, "Codes of the layers and epochs, embedded by UMAP", file.stem) for file in files]

@@ -1,0 +1,204 @@
+"""The parts of a report, each a heading, a text and tables: what report.md and the page both say."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+
+from nas_relucode.indices.indices import INDICES
+from nas_relucode.ranking.figures import chosen_labels, curves
+from nas_relucode.ranking.ordering import QUANTITIES
+from nas_relucode.ranking.trials import trials_frame
+from nas_relucode.report.data import Report, shown_columns
+from nas_relucode.report.tables import Table, constant_on_front, longer_side_down, networks_table, number, retries
+from nas_relucode.studies.objective import ATTRIBUTE
+
+MEANINGS = {
+    "accuracy": "Of the validation samples, the fraction that is classified correctly.",
+    "test_accuracy": "Of the test samples; for the report alone, nothing is chosen by it.",
+    "train_accuracy": "Of the training samples.",
+    "validation_loss": "The loss on the validation samples.",
+    "parameters": "Weights and biases of the whole network.",
+    "seconds": "Of the training alone.",
+}
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of a report."""
+
+    heading: str
+    text: str
+    table: Table | None = None
+    caption: str = ""
+    lines: tuple[str, ...] = ()  # commands
+
+
+def sections(report: Report) -> list[Section]:
+    """The parts in their order."""
+    return [
+        _equal(report),
+        *_commands(report),
+        _front(report),
+        _networks(report),
+        *_last_epoch(report),
+        _indices(report),
+        _trials(report),
+        _settings(report),
+    ]
+
+
+def _equal(report: Report) -> Section:
+    ranking, heading = report.ranking, "Equally accurate networks"
+    if math.isnan(ranking.threshold):
+        return Section(heading, "No network is feasible: all are below the accuracy floor or diverged.")
+    order = [f"{name} ({way})" for name, way in ranking.deciding.items() if name != "accuracy"]
+    text = (
+        f"By the one-standard-error rule {len(ranking.equal)} of {len(ranking.networks)} networks reach an accuracy "
+        f"of {ranking.threshold:.4f}, the best one's less one standard error (seeds and validation sample): "
+        "by accuracy nobody can tell them apart. "
+        f"Their places follow their Pareto rank over {', '.join(order) or 'no index'}, then accuracy, then size."
+    )
+    if ranking.silent:
+        text += " These tell them nothing apart: " + "; ".join(f"{k} ({v})" for k, v in ranking.silent.items()) + "."
+    text = " ".join([text, *remarks(report)])
+    table = longer_side_down(networks_table(ranking, ranking.equal, every_index=True))
+    return Section(heading, text, table, "The equally accurate networks in their order")
+
+
+def remarks(report: Report) -> list[str]:
+    """How firm the choice by the one-standard-error rule is, and what limits it."""
+    found = []
+    if report.ahead:
+        shares = list(report.ahead.values())
+        found.append(
+            f"When the seeds are drawn again, the first stays ahead of the second in {shares[0]:.0%} of the draws; "
+            f"of neighbours in this order, in at least {min(shares):.0%}."
+        )
+    if report.tested:
+        count = len(report.tested.equal)
+        found.append(f"McNemar's test, sample by sample with Holm's correction, leaves {count} equally accurate.")
+    if (report.ranking.equal["seeds"] == 1).all():
+        found.append("Each of them was trained once, so nothing is known of what other seeds would change.")
+    return [*found, *report.notes]
+
+
+def _commands(report: Report) -> list[Section]:
+    ranking = report.ranking
+    if ranking.equal.empty:
+        return []
+    if not report.commands:
+        text = (
+            "This study was not made by nas-relucode run, so there is no command. With the Objective that it was run "
+            "with: objective.trained(Candidate(head, learning_rate, seed))."
+        )
+        return [Section("Train them again", text)]
+    text = (
+        "As in their trials: the same data, recipe and seeds. The first choice first, a command a seed. "
+        "Add --data-root DIR where the data do not lie in ./data."
+    )
+    lines = [line for row in ranking.equal.index for line in report.commands.get(int(row), [])]
+    return [Section("Train them again", text, lines=tuple(lines))]
+
+
+def _front(report: Report) -> Section:
+    ranking = report.ranking
+    objectives = ", ".join(f"{name} ({direction})" for name, direction in ranking.objectives.items())
+    text = (
+        f"Objectives: {objectives}. Means over seeds ± standard deviation; codes of the training samples. "
+        "Mark: the place among the equally accurate networks, or a letter for the less accurate ones."
+    )
+    constant = constant_on_front(ranking)
+    if constant:
+        text += " Constant on the front: " + ", ".join(f"{k} = {v:.4g}" for k, v in constant.items()) + "."
+    table = longer_side_down(networks_table(ranking, ranking.front, every_index=True))
+    return Section("Pareto front", text, table, "The networks on the Pareto front")
+
+
+def _networks(report: Report) -> Section:
+    text = "All networks by accuracy; infeasible ones are below the accuracy floor or diverged with some seed."
+    by_accuracy = report.ranking.networks.sort_values("accuracy", ascending=False, kind="stable")
+    return Section("All networks", text, networks_table(report.ranking, by_accuracy), "All networks by accuracy")
+
+
+def _last_epoch(report: Report) -> list[Section]:
+    points = curves(report.study, chosen_labels(report.ranking))
+    if points.empty:
+        return []
+    layers = list(dict.fromkeys(points["layer"]))
+    last = points[points["epoch"] == points.groupby(["network", "seed"])["epoch"].transform("max")]
+    means = last.pivot_table(values="cell_count", index="network", columns="layer", sort=False)[layers]
+    rows = [
+        [str(name), *(number(value) for value in row)] for name, row in zip(means.index, means.to_numpy(), strict=True)
+    ]
+    text = "Means over seeds; the table is that of the last epoch, of the chosen networks and those on the front."
+    table = (["network", *layers], rows)
+    return [Section("Occupied cells by layer", text, table, "Occupied cells after the last epoch")]
+
+
+def _indices(report: Report) -> Section:
+    """What each index means, how it goes with accuracy, and which tell these networks nothing apart."""
+    found = report.correlations
+    place = {name: i for i, name in enumerate(found.names)}
+    rows = []
+    for name in (name for name in shown_columns(report.ranking) if ":" not in name):
+        index = INDICES.get(name)
+        way = index.direction if index else QUANTITIES.get(name)
+        rank = found.matrix[place[name], place["accuracy"]]
+        values = report.ranking.networks[name].dropna()
+        ends = f"{values.min():.4g} to {values.max():.4g}" if len(values) else "-"
+        meaning = index.meaning if index else MEANINGS.get(name, "")
+        rank_text = "-" if math.isnan(rank) or name == "accuracy" else f"{rank:.3f}"
+        rows.append([name, meaning, way or "", ends, rank_text, found.silent.get(name, "")])
+    headings = ["index", "meaning", "usually", "over all networks", "rank correlation with accuracy", "tells nothing"]
+    text = (
+        "Spearman's rank correlations are taken over all networks, each pair of indices over those that have both. "
+        "What is constant, undefined or saturated for all tells nothing."
+    )
+    return Section("Indices", text, (headings, rows), "What the indices mean and how they go with accuracy")
+
+
+def _trials(report: Report) -> Section:
+    trials = trials_frame(report.study)
+    states = ", ".join(f"{count} {state.lower()}" for state, count in trials["state"].value_counts().items())
+    happened = retries(trials)
+    return Section("Trials", " ".join([f"{states}.", *(s[0].upper() + s[1:] for s in happened)]))
+
+
+def _settings(report: Report) -> Section:
+    study = report.study
+    text = f"Study {study.study_name!r}" + (f" in {report.storage}" if report.storage else "") + "."
+    devices = _devices(study)
+    text += f" Device: {', '.join(devices)}." if devices else ""
+    text += "".join(f" {name} {version}." for name, version in _table_of(study, "versions").items())
+    rows = [[key, json.dumps(value)] for key, value in _flat(_table_of(study, "settings")) if key != "description"]
+    return Section("Settings", text, (["setting", "value"], rows) if rows else None, "The settings of the study")
+
+
+def _devices(study: optuna.Study) -> list[str]:
+    found = {trial.user_attrs.get(ATTRIBUTE, {}).get("device") for trial in study.get_trials(deepcopy=False)}
+    return sorted(found - {None})
+
+
+def _flat(table: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
+
+
+def described(report: Report) -> str:
+    """What the study's settings say of it."""
+    return str(_table_of(report.study, "settings").get("description", ""))
+
+
+def _table_of(study: optuna.Study, attribute: str) -> dict[str, Any]:
+    """A table that `run_study` stores with the study; empty where somebody else stored something else."""
+    table = study.user_attrs.get(attribute)
+    return table if isinstance(table, dict) else {}

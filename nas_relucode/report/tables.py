@@ -1,0 +1,110 @@
+"""The tables of a report as rows of text: networks, indices, what happened to the trials."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from nas_relucode.indices.indices import INDICES
+from nas_relucode.ranking.figures import marks, network_label
+from nas_relucode.ranking.ranking import Ranking
+
+Table = tuple[list[str], list[list[str]]]  # headings, rows
+
+
+def networks_table(ranking: Ranking, networks: pd.DataFrame, *, every_index: bool = False) -> Table:
+    """A row a network: accuracy with its spread, the objectives or every index, parameters, training seconds.
+
+    Indices that are constant over the networks are left out: they say nothing here.
+    """
+    mark = marks(ranking)
+    indices = [name for name in index_columns(networks) if every_index or name in ranking.objectives]
+    indices = [name for name in indices if not is_constant(networks[name])]
+    headings = ["network", "mark", "seeds", "accuracy", "test accuracy", *indices, "parameters", "seconds"]
+    rows = []
+    for i, row in networks.iterrows():
+        spread = ranking.spread.loc[i]
+        rows.append(
+            [
+                network_label(row),
+                mark[i],
+                str(row["seeds"]),
+                number(row["accuracy"], spread["accuracy"]),
+                number(row["test_accuracy"], spread["test_accuracy"]),
+                *(number(row[name], spread[name]) for name in indices),
+                f"{row['parameters']:,.0f}",
+                f"{row['seconds']:.1f}",
+            ]
+        )
+    return headings, rows
+
+
+def longer_side_down(table: Table) -> Table:
+    """The table, or its transpose where that has fewer columns."""
+    headings, rows = table
+    if len(rows) >= len(headings):
+        return table
+    columns = [list(column) for column in zip(headings, *rows, strict=True)]
+    return columns[0], columns[1:]
+
+
+def constant_on_front(ranking: Ranking) -> dict[str, float]:
+    """The indices that have one value on the whole front."""
+    front = ranking.front
+    return {name: float(front[name].iloc[0]) for name in index_columns(front) if is_constant(front[name])}
+
+
+def text_table(table: Table) -> str:
+    """A table in Markdown, aligned to be read on a terminal as well."""
+    headings, *rows = [[cell.replace("|", "\\|") for cell in line] for line in [table[0], *table[1]]]
+    widths = [max(2, *(len(line[i]) for line in [headings, *rows])) for i in range(len(headings))]
+
+    def line(cells: list[str]) -> str:
+        first, *rest = (
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(cells, widths, strict=True))
+        )
+        return f"| {' | '.join([first, *rest])} |"
+
+    rule = [":" + "-" * (w - 1) if i == 0 else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
+    return "\n".join([line(headings), line(rule), *map(line, rows)])
+
+
+def retries(trials: pd.DataFrame) -> list[str]:
+    """A sentence for each trial that failed or was interrupted, and for each that was pruned."""
+    retried = trials.dropna(subset="retry_of").groupby("retry_of")["number"].last()
+    sentences = []
+    for _, trial in trials[trials["state"].isin(["FAIL", "PRUNED"])].iterrows():
+        what, reason = f"trial {trial['number']}", trial["reason"] if isinstance(trial["reason"], str) else ""
+        if isinstance(trial["head"], str):
+            what += f" ({network_label(trial)}" + ("" if pd.isna(trial["seed"]) else f", seed {trial['seed']}") + ")"
+        if trial["state"] == "PRUNED":
+            sentences.append(f"{what} was pruned: {reason}.")
+        else:
+            again = retried.get(trial["number"])
+            happened = f"failed ({reason})" if reason else "was interrupted"
+            then = f"retried as trial {again}" if again else "not retried"
+            sentences.append(f"{what} {happened} and was {then}.")
+    return sentences
+
+
+def number(mean: float, spread: float = math.nan) -> str:
+    """A mean with its standard deviation over the seeds, if there is one.
+
+    >>> number(0.9537, 0.0041), number(1024.0, 30.2), number(7.0)
+    ('0.9537 ± 0.0041', '1024 ± 30', '7')
+    """
+    if pd.isna(mean):
+        return "-"
+    digits = 0 if abs(mean) >= 100 or (float(mean).is_integer() and pd.isna(spread)) else 2 if abs(mean) >= 10 else 4
+    return f"{mean:.{digits}f}" + ("" if pd.isna(spread) else f" ± {spread:.{digits}f}")
+
+
+def index_columns(networks: pd.DataFrame) -> list[str]:
+    """The columns that hold indices, of the joint codes or of a layer."""
+    return [name for name in networks.columns if name.rpartition(":")[2] in INDICES]
+
+
+def is_constant(values: pd.Series) -> bool:
+    """Whether several networks have one value."""
+    return len(values) > 1 and (values == values.iloc[0]).all()

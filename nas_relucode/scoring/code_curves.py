@@ -1,0 +1,111 @@
+"""The code space after each epoch of a training (Figure 1), read in the pass that measures accuracy and loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from nas_relucode.cells.code_spaces import CodeSpace, code_space
+from nas_relucode.codes.capturing import CodeBatch, capture
+from nas_relucode.codes.codes import Codes
+from nas_relucode.errors import InputError
+from nas_relucode.indices.evidence import Evidence
+from nas_relucode.indices.indices import compute_indices
+from nas_relucode.training.data import ImageData
+from nas_relucode.training.recipes import mean_of
+from nas_relucode.training.training import Epoch, Evaluation, evaluate
+
+INDICES_OF_A_CURVE = ("cell_count", "correct_cell_count")
+
+
+@dataclass
+class CodeCurve:
+    """Codes of one split of the data under a network that is being trained, and the points of its curve.
+
+    The network's codes are taken when an epoch is over, with the weights at rest. ``while_training`` takes those of
+    each training batch before its step instead, as the paper's released code does: then a cell count mixes the
+    networks of all steps of the epoch, and nobody knows which samples were classified correctly.
+    """
+
+    network: nn.Module
+    data: ImageData
+    loss: str = "cross_entropy"
+    layers: str | Sequence[str] = "head"
+    preset: str = "paper"
+    split: str = "train"
+    while_training: bool = False
+    points: list[dict[str, Any]] = field(default_factory=list, init=False)  # plain values, a point an epoch
+    _batches: list[tuple[Codes, np.ndarray]] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        if self.while_training and self.split != "train":
+            raise InputError(f"codes taken while training are those of the train split, not of {self.split!r}.")
+
+    def on_batch(self, rows: Tensor) -> None:
+        """For `train`: takes the codes of the rows of a training batch before its step."""
+        split = self.data.train
+        codes = capture(self.network, split.inputs[rows], layers=self.layers, preset=self.preset)
+        labels = rows.cpu().numpy() if split.labels is None else split.labels[rows].cpu().numpy()
+        self._batches.append((codes, labels))
+
+    def on_epoch(self, epoch: Epoch) -> CodeSpace:
+        """For `train`: adds the epoch's point to ``points`` and returns the code space that it was read off."""
+        losses: list[float] = []
+        space = self._space(losses)
+        found = {"joint": space} | {layer.name: space.layer(layer.name) for layer in space.codes.layers}
+        indices = {where: _indices(part) for where, part in found.items()}
+        accuracy = None if space.correct_counts is None else float(space.correct_counts.sum()) / space.samples
+        if self.split == "validation":  # of the pass that the codes are from
+            validation: Evaluation | None = Evaluation(math.fsum(losses) / space.samples, accuracy)
+        else:
+            held = self.data.validation
+            validation = evaluate(self.network, held, loss=self.loss) if len(held) else None
+        self.points.append(
+            {
+                "epoch": epoch.number,
+                "loss": _plain(epoch.loss),
+                "validation_loss": None if validation is None else _plain(validation.loss),
+                "accuracy": None if validation is None else validation.accuracy,
+                "train_accuracy": accuracy if self.split == "train" else None,
+                "joint": indices.pop("joint"),
+                "layers": indices,
+            }
+        )
+        return space
+
+    def _space(self, losses: list[float]) -> CodeSpace:
+        """The epoch's code space; ``losses`` gets the sum of each batch's where it is that of the validation split."""
+        if self._batches:
+            codes = Codes(np.concatenate([codes.words for codes, _ in self._batches]), self._batches[0][0].layers)
+            labels = np.concatenate([labels for _, labels in self._batches])
+            self._batches.clear()
+            return CodeSpace.of(codes, None if self.data.train.labels is None else labels)
+        split = self.data.split(self.split)
+        inputs = split.inputs if split.labels is None else (split.inputs, split.labels)
+
+        def add(batch: CodeBatch) -> None:
+            rows = slice(batch.start, batch.start + batch.codes.samples)
+            wanted = split.labels if self.loss == "cross_entropy" else split.inputs
+            assert wanted is not None
+            assert batch.outputs is not None
+            loss = mean_of(batch.outputs.to(wanted.device), wanted[rows], self.loss)
+            losses.append(float(loss) * len(wanted[rows]))
+
+        told = add if self.split == "validation" else None
+        space = code_space(self.network, inputs, layers=self.layers, preset=self.preset, on_batch=told)
+        return replace(space, correct_counts=None) if self.while_training else space
+
+
+def _indices(space: CodeSpace) -> dict[str, float | None]:
+    names = [name for name in INDICES_OF_A_CURVE if name != "correct_cell_count" or space.correct_counts is not None]
+    values = compute_indices(Evidence(space), names)
+    return {name: _plain(values[name]) if name in values else None for name in INDICES_OF_A_CURVE}
+
+
+def _plain(value: float) -> float | None:
+    return value if math.isfinite(value) else None

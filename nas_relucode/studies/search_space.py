@@ -1,0 +1,134 @@
+"""Search spaces: which heads and learning rates there are, from TOML; `SearchSpace.suggest` asks a trial for one."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.trial import BaseTrial
+
+from nas_relucode.errors import InputError
+from nas_relucode.toml_files import parse, read_toml
+from nas_relucode.training.networks import parse_head
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is trained once: a head and a learning rate, and the seed of one training."""
+
+    head: str
+    learning_rate: float
+    seed: int = 0
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """As the parameters of an Optuna trial."""
+        return {"head": self.head, "learning_rate": self.learning_rate, "seed": self.seed}
+
+
+@dataclass(frozen=True)
+class Interval:
+    """All learning rates from low to high, drawn uniformly on a logarithmic scale."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low < self.high < math.inf:
+            raise InputError(f"the interval {self.low:g} .. {self.high:g} must satisfy 0 < low < high.")
+
+
+@dataclass(frozen=True)
+class HeadGrid:
+    """All heads of the given depths with every layer as wide as one of ``widths``."""
+
+    depths: tuple[int, ...]
+    widths: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not self.depths or not self.widths or min(*self.depths, *self.widths) < 1:
+            raise InputError(
+                f"depths {list(self.depths)} and widths {list(self.widths)} must hold at least one item, none below 1."
+            )
+        if sum(len(self.widths) ** depth for depth in self.depths) > 100_000:
+            raise InputError(
+                f"depths {list(self.depths)} and widths {list(self.widths)} give more than 100,000 heads. "
+                "Give fewer widths or smaller depths."
+            )
+
+    def heads(self) -> tuple[str, ...]:
+        """
+        >>> HeadGrid(depths=(1, 2), widths=(8, 16)).heads()
+        ('8', '16', '8-8', '8-16', '16-8', '16-16')
+        """
+        products = itertools.chain.from_iterable(itertools.product(self.widths, repeat=d) for d in self.depths)
+        return tuple("-".join(map(str, widths)) for widths in products)
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Heads times learning rates. Finite if the learning rates are a list, and then every candidate can be named.
+
+    >>> space = SearchSpace(heads=("512", "256-256"), learning_rates=(0.1, 0.001))
+    >>> len(space.candidates(seeds=[0, 1]))
+    8
+    """
+
+    heads: tuple[str, ...] | HeadGrid
+    learning_rates: tuple[float, ...] | Interval
+
+    def __post_init__(self) -> None:
+        for name in ("heads", "learning_rates"):
+            given = getattr(self, name)
+            if isinstance(given, str | int | float):
+                raise InputError(f"{name} is {given!r}. Give a list of them, also of one.")
+            if isinstance(given, list):
+                object.__setattr__(self, name, tuple(given))
+        for head in self.head_list:
+            parse_head(head)
+        if isinstance(self.learning_rates, tuple):
+            for rate in self.learning_rates:
+                if not 0 < rate < math.inf:
+                    raise InputError(f"learning rate {rate!r} is out of range. Give positive numbers, e.g. 0.01.")
+        for name, values in {"heads": self.head_list, "learning_rates": self.learning_rates}.items():
+            if isinstance(values, tuple) and (not values or len(set(values)) != len(values)):
+                raise InputError(f"{name} {list(values)} must hold at least one item, and none twice.")
+
+    @property
+    def head_list(self) -> tuple[str, ...]:
+        return self.heads.heads() if isinstance(self.heads, HeadGrid) else self.heads
+
+    @property
+    def is_finite(self) -> bool:
+        return isinstance(self.learning_rates, tuple)
+
+    def candidates(self, seeds: list[int]) -> list[Candidate]:
+        """Every candidate of a finite space, the seeds outermost: every network is seen once before any is repeated."""
+        if isinstance(self.learning_rates, Interval):
+            low, high = self.learning_rates.low, self.learning_rates.high
+            raise InputError(
+                f"the interval of learning rates {low:g} .. {high:g} has no list of candidates. Sample it."
+            )
+        product = itertools.product(seeds, self.head_list, self.learning_rates)
+        return [Candidate(head, rate, seed) for seed, head, rate in product]
+
+    def suggest(self, trial: BaseTrial, seeds: list[int]) -> Candidate:
+        """The trial's head, learning rate and, if there are several seeds, seed, asked for in Optuna's way."""
+        head = trial.suggest_categorical("head", list(self.head_list))
+        if isinstance(self.learning_rates, Interval):
+            rate = trial.suggest_float("learning_rate", self.learning_rates.low, self.learning_rates.high, log=True)
+        else:
+            rate = trial.suggest_categorical("learning_rate", list(self.learning_rates))
+        seed = trial.suggest_categorical("seed", list(seeds)) if len(seeds) > 1 else seeds[0]
+        return Candidate(str(head), float(rate), int(seed))
+
+
+def load_search_space(name: str) -> SearchSpace:
+    """A built-in search space by name, or the user's own by a path that ends in .toml.
+
+    >>> load_search_space("table1").heads
+    ('512', '256-256', '256-128-128')
+    """
+    return parse(SearchSpace, read_toml("search_spaces", name), f"search space {name}")

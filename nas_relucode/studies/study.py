@@ -1,0 +1,341 @@
+"""A study from TOML: created or resumed, its candidates run once each, whatever happened in between."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import re
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from nas_relucode.errors import InputError
+from nas_relucode.studies.objective import ATTRIBUTE, Objective
+from nas_relucode.studies.search_space import Candidate, SearchSpace
+from nas_relucode.studies.storage import default_storage, only_process, open_storage, sqlite_path, storage_errors
+from nas_relucode.studies.study_settings import SAMPLERS, DataSettings, SearchSettings, StudySettings
+from nas_relucode.training.data import ImageData, load_data
+
+RETRIED = (RuntimeError, MemoryError)  # what a candidate may raise and be tried again
+MAX_RETRIES = 2  # of a candidate whose trial raised an error
+
+
+def study_name(study: str, name: str | None = None) -> str:
+    """The name of a study in its storage and of its folder: ``name``, else that of the built-in study or the file.
+
+    >>> study_name("mine/my.toml")
+    'my'
+    """
+    found = name or (Path(study).stem if study.endswith(".toml") else study)
+    if not re.fullmatch(r"[\w. -]+", found) or found.startswith("."):
+        raise InputError(f"study name {found!r} names no folder. Use letters, digits, '_', '-', '.' and blanks.")
+    return found
+
+
+def load_study_data(settings: DataSettings, data_root: str | Path = "data", download: bool = False) -> ImageData:
+    """The data of a study."""
+    return load_data(**dataclasses.asdict(settings), data_root=data_root, download=download)
+
+
+def create_or_resume(
+    name: str, settings: StudySettings, data: ImageData, storage: optuna.storages.BaseStorage
+) -> optuna.Study:
+    """The study ``name``, new or as it was left. Raises InputError if it was made with other settings or other data."""
+    now = settings.as_dict()
+    now["data"]["sha256"] = data.digest()
+    classes = [str(name) for name in data.classes]
+    directions = [optuna.study.StudyDirection[direction.upper()] for direction in settings.objectives.values()]
+    if name in optuna.get_all_study_names(storage):
+        study = optuna.load_study(study_name=name, storage=storage)
+        then = study.user_attrs.get("settings")
+        if then is not None:
+            _check_same(name, then, now)
+            if "classes" not in study.user_attrs:  # of an earlier version
+                study.set_user_attr("classes", classes)
+            return study
+        if study.get_trials(deepcopy=False) or study.directions != directions:
+            raise InputError(
+                f"study {name!r} exists in this storage and is not one of ours. Give another --study-name."
+            )
+    else:
+        study = optuna.create_study(study_name=name, storage=storage, directions=directions)
+    study.set_user_attr("settings", now)
+    study.set_user_attr("classes", classes)
+    study.set_user_attr(
+        "versions",
+        {p: version(p) for p in ("nas-relucode", "torch", "optuna", "numpy")} | {"python": platform.python_version()},
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(list(settings.objectives))
+    return study
+
+
+def run_study(
+    name: str,
+    settings: StudySettings,
+    *,
+    storage: str | None = None,
+    data_root: str | Path = "data",
+    download: bool = False,
+    device: str | None = None,
+    folder: str | Path | None = None,
+    artifacts: Any = None,
+    on_epoch: Callable[..., None] | None = None,
+    on_start: Callable[[optuna.Study, int], None] | None = None,
+    on_trial: Callable[[optuna.Study, FrozenTrial], None] | None = None,
+) -> optuna.Study:
+    """Runs what is left of a study, in this process, and returns it.
+
+    ``storage`` is any URL that Optuna takes; None stands for ``runs/<name>/study.db``. Whatever ended an earlier run,
+    each candidate is completed once: trials that were left running are failed and tried again, and so are those that
+    raised (out of memory, say), up to 2 times; the new trial carries ``retry_of``. ``on_start`` is told the study and
+    the number of trials that it will hold; ``on_epoch`` is that of `Objective`, ``on_trial`` a callback of Optuna's.
+    ``folder`` is for files: checkpoints, from which an interrupted training goes on, code spaces that are kept,
+    features of a frozen backbone, slices, predictions; None stands for ``runs/<name>``. ``artifacts`` is an artifact
+    store of Optuna's for the predictions, where they are to lie elsewhere.
+    """
+    url = storage or default_storage(name)
+    space = settings.search_space
+    if settings.search.trials is None and not space.is_finite:
+        raise InputError(
+            "the search space has an interval of learning rates. Set trials in [search]: how many to draw."
+        )
+    data = load_study_data(settings.data, data_root, download)
+    folder = folder or Path("runs", name)
+    objective = objective_of(settings, data, device=device, folder=folder, artifacts=artifacts, on_epoch=on_epoch)
+    engine = open_storage(url)
+    with storage_errors(url), only_process(url):
+        study = create_or_resume(name, settings, data, engine)
+        if sqlite_path(url):
+            _fail_interrupted(study)
+        plan = Plan(study, settings.search, space)
+        study.sampler = SAMPLERS[settings.search.sampler](len(study.trials))  # a seed used twice draws the same twice
+        if on_start:
+            on_start(study, plan.size)
+        while todo := plan.next():
+            if settings.search.together > 1:
+                plan.run_together(objective, min(todo, settings.search.together), on_trial)
+                continue
+            study.optimize(
+                plan.once(objective),
+                n_trials=todo,
+                catch=RETRIED,
+                callbacks=[on_trial] if on_trial else None,
+            )
+    return study
+
+
+def objective_of(
+    settings: StudySettings,
+    data: ImageData,
+    *,
+    device: str | None = None,
+    folder: str | Path | None = None,
+    artifacts: Any = None,
+    on_epoch: Callable[..., None] | None = None,
+) -> Objective:
+    """The objective of a study on its data; ``folder``, ``artifacts`` and ``on_epoch`` are those of `Objective`."""
+    return Objective(
+        data,
+        settings.search_space,
+        objectives=list(settings.objectives),
+        backbone=settings.network.backbone,
+        width=settings.network.width,
+        weights=settings.network.weights,
+        frozen=settings.network.frozen,
+        decoder=settings.network.decoder,
+        recipe=settings.training,
+        layers=settings.codes.layers,
+        preset=settings.codes.preset,
+        split=settings.codes.split,
+        while_training=settings.codes.while_training,
+        graph_theta=settings.codes.graph_theta,
+        distance_theta=settings.codes.distance_theta,
+        seeds=settings.search.seeds,
+        accuracy_floor=settings.accuracy_floor,
+        device=device,
+        wanted_size=settings.codes.wanted_size,
+        geometry=settings.codes.geometry,
+        folder=folder,
+        artifacts=artifacts,
+        kept_epochs=settings.codes.kept_epochs,
+        slices=settings.codes.slices,
+        on_epoch=on_epoch,
+    )
+
+
+class Plan:
+    """Which trials a study still needs, read from the trials it has."""
+
+    def __init__(self, study: optuna.Study, search: SearchSettings, space: SearchSpace) -> None:
+        self.study, self.search, self.space = study, search, space
+        self.seeds = list(search.seeds)
+
+    @property
+    def size(self) -> int:
+        """Trials in the whole study, without retries."""
+        if self.search.trials is not None:
+            return self.search.trials * len(self.seeds)
+        return len(self.space.candidates(self.seeds))
+
+    def next(self) -> int:
+        """Enqueues what is missing and returns how many trials wait; 0 when the study is complete."""
+        waiting = len(self.study.get_trials(deepcopy=False, states=[TrialState.WAITING]))
+        if waiting:  # left over from a run that was stopped
+            return waiting
+        trials = self.study.get_trials(deepcopy=False)
+        missing = [(c.params, retry) for c, retry, raised in self._missing(trials) if raised <= MAX_RETRIES]
+        todo = sorted(missing, key=lambda item: item[0]["head"]) if self.search.together > 1 else missing
+        if not todo and self.search.trials is not None and self._draws(trials) < self.search.trials:
+            todo = [({"seed": self.seeds[0]}, None)]  # the sampler chooses the rest
+        for params, retry in todo:
+            attributes = None if retry is None else {"retry_of": retry}
+            self.study.enqueue_trial(params, user_attrs=attributes)
+        return len(todo)
+
+    def once(self, objective: Objective) -> Callable[[optuna.Trial], tuple[float, ...]]:
+        """``objective``, but a candidate that is complete already is pruned, and the reason of a failure is kept."""
+
+        def call(trial: optuna.Trial) -> tuple[float, ...]:
+            if self._is_complete(trial):
+                raise optuna.TrialPruned("a candidate that was complete already")
+            try:
+                return objective(trial)
+            except RETRIED as error:
+                _set_failed(trial, error)
+                raise
+
+        return call
+
+    def run_together(
+        self, objective: Objective, count: int, on_trial: Callable[[optuna.Study, FrozenTrial], None] | None
+    ) -> None:
+        """Takes ``count`` waiting trials and trains those of one head as one batched network."""
+        by_head: dict[str, list[optuna.Trial]] = {}
+        trials = [self.study.ask() for _ in range(count)]
+        for trial in trials:
+            if self._is_complete(trial):
+                self.study.tell(trial, state=TrialState.PRUNED)
+            else:
+                by_head.setdefault(trial.params["head"], []).append(trial)
+        for group in by_head.values():
+            try:
+                for trial, outcome in zip(group, objective.together(group), strict=True):
+                    if isinstance(outcome, optuna.TrialPruned):
+                        self.study.tell(trial, state=TrialState.PRUNED)
+                    else:
+                        self.study.tell(trial, outcome)
+            except RETRIED as error:
+                for trial in group:
+                    _set_failed(trial, error)
+                    self.study.tell(trial, state=TrialState.FAIL)
+        for trial in trials if on_trial else []:
+            on_trial(self.study, self.study.trials[trial.number])  # type: ignore[misc]
+
+    def _is_complete(self, trial: optuna.Trial) -> bool:
+        """Whether another trial has the result of this one's candidate; the trial then says which."""
+        candidate = self.space.suggest(trial, self.seeds)
+        for other in self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]):
+            if self._candidate(other) == candidate:
+                trial.set_user_attr("same_as", other.number)
+                return True
+        return False
+
+    def missing(self) -> list[Candidate]:
+        """The candidates without a result; after a run, those that were given up."""
+        return [candidate for candidate, _, _ in self._missing(self.study.get_trials(deepcopy=False))]
+
+    def _missing(self, trials: list[FrozenTrial]) -> list[tuple[Candidate, int | None, int]]:
+        """The candidates without a result, with the trial that failed on it last and the number of those that raised.
+
+        A trial that was interrupted is tried again however often; one that raised, MAX_RETRIES times.
+        """
+        done: set[Candidate] = set()
+        failed: dict[Candidate, int] = {}
+        raised: Counter[Candidate] = Counter()
+        drawn: dict[Candidate, None] = {}
+        for trial in trials:
+            candidate = self._candidate(trial)
+            if candidate is None:
+                continue
+            drawn[Candidate(candidate.head, candidate.learning_rate, self.seeds[0])] = None
+            if trial.state == TrialState.FAIL:
+                failed[candidate] = trial.number
+                raised[candidate] += "failed" in trial.user_attrs.get(ATTRIBUTE, {})
+            else:
+                done.add(candidate)
+        if self.search.trials is None:
+            wanted = self.space.candidates(self.seeds)
+        else:
+            wanted = [Candidate(c.head, c.learning_rate, seed) for c in drawn for seed in self.seeds]
+        return [(c, failed.get(c), raised[c]) for c in wanted if c not in done]
+
+    def _draws(self, trials: list[FrozenTrial]) -> int:
+        """How often the sampler was asked: repeated candidates count, so that a small space comes to an end."""
+        firsts = [t for t in trials if t.params.get("seed", self.seeds[0]) == self.seeds[0]]
+        return len([t for t in firsts if "retry_of" not in t.user_attrs and "head" in t.params])
+
+    def _candidate(self, trial: FrozenTrial) -> Candidate | None:
+        """The candidate of a trial; None if it was stopped before it had one."""
+        if "head" not in trial.params or "learning_rate" not in trial.params:
+            return None
+        return Candidate(trial.params["head"], trial.params["learning_rate"], trial.params.get("seed", self.seeds[0]))
+
+
+def _set_failed(trial: optuna.Trial, error: BaseException) -> None:
+    trial.set_user_attr(ATTRIBUTE, {"failed": f"{type(error).__name__}: {error}"[:1000]})
+
+
+def _fail_interrupted(study: optuna.Study) -> None:
+    """Fails the trials that a dead process left running; the lock says that no living one runs them."""
+    for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+        study.tell(trial.number, state=TrialState.FAIL)
+
+
+def check_settings(study: optuna.Study, settings: StudySettings) -> None:
+    """Raises InputError if a study that `run_study` made was made with other settings than these."""
+    then = study.user_attrs.get("settings")
+    if then is not None:
+        now = settings.as_dict()
+        now["data"]["sha256"] = then["data"].get("sha256")
+        _check_same(study.study_name, then, now)
+
+
+def _check_same(name: str, then: dict[str, Any], now: dict[str, Any]) -> None:
+    changed = list(_differences(_filled(then), now))
+    if changed:
+        raise InputError(
+            f"study {name!r} was made with other settings: {'; '.join(changed)}. "
+            "Give another --study-name to start a new study, or set the settings back."
+        )
+
+
+def _filled(then: dict[str, Any]) -> dict[str, Any]:
+    """Settings as an earlier version stored them, with the defaults of what there was not yet."""
+    data = DataSettings(source=then["data"]["source"])
+    search = SearchSettings(space=SearchSpace(("1",), (1.0,)))
+    filled = dict(then)
+    for name, default in StudySettings(data=data, search=search).as_dict().items():
+        if name in ("data", "network", "training", "search", "codes"):
+            filled[name] = {**default, **then.get(name, {})}
+        else:
+            filled.setdefault(name, default)
+    return filled
+
+
+def _differences(then: Any, now: Any, path: str = "") -> Iterator[str]:
+    if isinstance(then, dict) and isinstance(now, dict):
+        for key in sorted({*then, *now}):
+            if key not in ("description", "figure") or path:  # they decide no number
+                yield from _differences(then.get(key), now.get(key), f"{path}.{key}" if path else key)
+        if path == "objectives" and then == now and list(then) != list(now):  # it is the order of the trials' values
+            yield f"the order of objectives was {list(then)} and is {list(now)}"
+    elif then != now:
+        yield f"{path} was {then!r} and is {now!r}"

@@ -1,0 +1,178 @@
+"""A network and torch's settings are the same afterwards, whatever happened inside."""
+
+import io
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from nas_relucode.codes.network_state import device_of, untouched
+
+
+class Restless(nn.Module):
+    """Changes whatever a forward pass can change: batch statistics, buffers, random numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Dropout())
+        self.frozen = nn.BatchNorm2d(4).eval()
+        self.register_buffer("calls", torch.zeros(()))
+        self.register_buffer("mask", None)
+        self.register_buffer("not_a_number", torch.tensor(torch.nan))
+
+    def forward(self, x):
+        self.calls = self.calls + 1
+        self.mask = torch.ones(3)
+        self.not_a_number += 1
+        torch.rand(3)
+        return self.frozen(self.body(x)).mean(dim=(2, 3))
+
+
+def fingerprint(network):
+    tensors = io.BytesIO()
+    torch.save(network.state_dict(), tensors)
+    return tensors.getvalue(), [module.training for module in network.modules()], pickle.dumps(network)
+
+
+IMAGES = torch.rand(5, 1, 8, 8)
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+@pytest.mark.parametrize("training", [True, False])
+def test_modes_buffers_and_random_state_are_given_back(mode, training):
+    network = Restless().train(training)
+    before, random = fingerprint(network), torch.get_rng_state()
+    context = untouched(network, mode)
+    for _ in range(2):
+        with context:
+            network(IMAGES)
+        assert fingerprint(network) == before
+        assert torch.equal(torch.get_rng_state(), random)
+
+
+def test_they_are_given_back_by_a_network_that_raises():
+    network = Restless().train()
+    before = fingerprint(network)
+    with pytest.raises(RuntimeError), untouched(network):
+        network(torch.rand(5, 2, 8, 8))  # two channels instead of one
+    assert fingerprint(network) == before
+    assert torch.is_grad_enabled()
+
+
+def test_a_buffer_stays_the_same_tensor():
+    network = Restless()
+    calls = network.calls
+    with untouched(network):
+        network(IMAGES)
+    assert network.calls is calls
+    assert network.mask is None
+
+
+def test_train_mode_is_for_batch_statistics_alone():
+    network = Restless().eval()
+    network.out = nn.BatchNorm1d(4, track_running_stats=False)
+    with untouched(network, "train"):
+        training = {name for name, module in network.named_modules() if module.training}
+    assert training == {"body.1", "frozen", "out"}
+    with untouched(network.train()):
+        assert not any(module.training for module in network.modules())
+
+
+def precisions():
+    def read(setting):
+        try:
+            return setting()
+        except RuntimeError:  # torch does not answer in the old way what was set in the new
+            return "mixed"
+
+    backends = torch.backends
+    parts = [backends, backends.cuda.matmul, backends.cudnn, backends.cudnn.conv, backends.cudnn.rnn]
+    parts += [backends.mkldnn, backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn]
+    old = [
+        read(lambda: backends.cudnn.allow_tf32),
+        read(lambda: backends.cuda.matmul.allow_tf32),
+        read(torch.get_float32_matmul_precision),
+    ]
+    return [part.fp32_precision for part in parts] + old
+
+
+def allow_all_in_the_new_way():
+    torch.backends.fp32_precision = "tf32"
+
+
+def allow_products_in_the_new_way():
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+
+
+def forbid_tf32():
+    torch.backends.cudnn.allow_tf32 = False
+
+
+@pytest.fixture
+def torch_settings():
+    """What the test sets in torch is taken back."""
+    parts = [torch.backends, torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn]
+    parts += [torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv, torch.backends.mkldnn.rnn]
+    before, tf32 = [part.fp32_precision for part in parts], torch.backends.cudnn.allow_tf32
+    yield
+    torch.backends.fp32_precision = "none"
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = tf32
+    for part, precision in zip(parts, before, strict=True):
+        part.fp32_precision = precision
+
+
+@pytest.mark.parametrize(
+    "allow",
+    [
+        lambda: None,
+        forbid_tf32,
+        lambda: torch.set_float32_matmul_precision("high"),
+        lambda: torch.set_float32_matmul_precision("medium"),
+        allow_all_in_the_new_way,
+        allow_products_in_the_new_way,
+    ],
+)
+def test_float32_is_float32_and_what_was_allowed_is_given_back(allow, torch_settings):
+    allow()
+    before = precisions()
+    with untouched(nn.Linear(2, 2)):
+        assert torch.backends.mkldnn.matmul.fp32_precision in ("none", "ieee")
+        assert torch.backends.mkldnn.conv.fp32_precision in ("none", "ieee")
+    assert precisions() == before
+
+
+def test_settings_of_torch_are_given_back():
+    attention = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        with untouched(attention):
+            assert not torch.backends.mha.get_fastpath_enabled()
+            assert not torch.is_autocast_enabled("cpu")
+            assert not torch.is_grad_enabled()
+        assert torch.backends.mha.get_fastpath_enabled()
+        assert torch.is_autocast_enabled("cpu")
+        assert torch.is_grad_enabled()
+    with torch.no_grad(), untouched(attention):
+        pass
+    assert torch.is_grad_enabled()
+
+
+def test_the_device_is_that_of_the_first_parameter_or_buffer():
+    assert device_of(nn.ReLU()).type == "cpu"
+    assert device_of(nn.Linear(1, 1, device="meta")).type == "meta"
+    assert device_of(nn.BatchNorm1d(1, affine=False, device="meta")).type == "meta"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpus_random_state_and_precision_are_given_back():
+    network = Restless().cuda()
+    before, random = precisions(), torch.cuda.get_rng_state()
+    with untouched(network):
+        torch.rand(3, device="cuda")
+        assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+        assert torch.backends.cudnn.conv.fp32_precision == "ieee"
+    assert torch.equal(torch.cuda.get_rng_state(), random)
+    assert precisions() == before

@@ -1,0 +1,268 @@
+"""Orders within a tie: each way against its definition, and how often it stays when seeds are drawn again."""
+
+import itertools
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nas_relucode.errors import InputError
+from nas_relucode.ranking.ordering import (
+    HOW,
+    check_order,
+    costs,
+    criteria,
+    hypervolume,
+    keys,
+    places,
+    silent_reasons,
+    stays_ahead,
+)
+
+WAYS = [*((how, "ranks") for how in HOW), ("weighted", "standardised")]
+few = st.integers(0, 3).map(float)
+tables = st.integers(1, 3).flatmap(
+    lambda indices: st.lists(st.lists(few, min_size=indices, max_size=indices), min_size=1, max_size=8)
+)
+
+
+def test_the_direction_is_the_written_one_else_the_studys_else_the_index_own():
+    objectives = {"accuracy": "maximize", "cell_count": "maximize"}
+    names = ["cell_count", "cell_purity", "-edge_count", ("varying_neurons", "maximize"), "parameters", "+seconds"]
+    assert criteria(names, objectives) == {
+        "cell_count": "maximize",
+        "cell_purity": "maximize",
+        "edge_count": "minimize",
+        "varying_neurons": "maximize",
+        "parameters": "minimize",
+        "seconds": "maximize",
+    }
+    assert criteria(["head.1:cell_count"], objectives) == {"head.1:cell_count": "minimize"}
+    assert criteria(["-cell_count"], objectives) == {"cell_count": "minimize"}
+    assert criteria([], objectives) == {}
+
+
+@pytest.mark.parametrize("name", ["cells", "", "head.1:", "head.1:parameter_count", "--cell_count", ":cell_count"])
+def test_an_unknown_index_is_answered_with_the_known_ones(name):
+    with pytest.raises(InputError, match=r"unknown index .*Known: cell_count"):
+        criteria([name], {})
+
+
+def test_what_has_no_direction_asks_for_one():
+    with pytest.raises(InputError, match=r"edge_count has no direction .*'-edge_count' .*'\+edge_count'"):
+        criteria(["edge_count"], {})
+    with pytest.raises(InputError, match="unknown direction 'down'"):
+        criteria([("edge_count", "down")], {})
+
+
+def test_names_are_a_list_without_repeats():
+    with pytest.raises(InputError, match="Give a list"):
+        criteria("cell_count", {})
+    with pytest.raises(InputError, match="names cell_count twice"):
+        criteria(["cell_count", "-cell_count"], {})
+
+
+@pytest.mark.parametrize(
+    ("how", "weights", "scale", "message"),
+    [
+        ("best", None, "ranks", "unknown how 'best'"),
+        ("weighted", None, "percent", "unknown scale 'percent'"),
+        ("pareto", {"a": 1}, "ranks", "weights have no meaning"),
+        ("weighted", {"c": 1}, "ranks", "unknown weight 'c'"),
+        ("weighted", {"a": -1}, "ranks", "out of range"),
+        ("weighted", {"a": math.nan}, "ranks", "out of range"),
+        ("weighted", {"a": 0, "b": 0}, "ranks", "all weights are 0"),
+    ],
+)
+def test_a_way_that_is_none_is_refused(how, weights, scale, message):
+    with pytest.raises(InputError, match=message):
+        check_order(how, weights, ["a", "b"], scale)
+
+
+def test_what_tells_nothing_is_named_with_its_reason():
+    values = pd.DataFrame(
+        {
+            "good": [1.0, 2.0],
+            "constant": [3.0, 3.0],
+            "some": [1.0, math.nan],
+            "endless": [1.0, math.inf],
+            "missing": [math.nan, math.nan],
+            "saturated": [7.0, 8.0],
+        }
+    )
+    assert silent_reasons(values, ["saturated", "elsewhere"]) == {
+        "constant": "constant, 3",
+        "some": "undefined for some",
+        "endless": "undefined for some",
+        "missing": "undefined or not measured",
+        "saturated": "saturated for all",
+    }
+    assert silent_reasons(values[:0]) == {}
+
+
+def test_costs_are_minimised():
+    values = pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 0.0]})
+    found = costs(values, {"b": "maximize", "a": "minimize"})
+    assert found.tolist() == [[-3, 1], [0, 2]]
+    assert not np.signbit(found[1, 0])
+
+
+@given(tables)
+@settings(max_examples=50, deadline=None)
+def test_lexicographic_keys_order_as_tuples_do(rows):
+    found = keys(np.array(rows), how="lexicographic")
+    for (a, one), (b, other) in itertools.product(zip(found, map(tuple, rows), strict=True), repeat=2):
+        assert (a < b) == (one < other)
+        assert (a == b) == (one == other)
+
+
+@given(tables)
+@settings(max_examples=50, deadline=None)
+def test_pareto_keys_are_the_longest_chains_of_dominance(rows):
+    def dominates(one, other):
+        return all(a <= b for a, b in zip(one, other, strict=True)) and one != other
+
+    def depth(row):
+        return 1 + max((depth(other) for other in rows if dominates(other, row)), default=-1)
+
+    assert keys(np.array(rows)).tolist() == [depth(row) for row in rows]
+
+
+@given(tables, st.data())
+@settings(max_examples=50, deadline=None)
+def test_weighted_ranks_are_those_counted_by_hand(rows, data):
+    weights = data.draw(st.lists(st.integers(1, 5), min_size=len(rows[0]), max_size=len(rows[0])))
+    found = keys(np.array(rows), how="weighted", weights=weights)
+    if len(rows) == 1:
+        assert found.tolist() == [0]
+        return
+    for key, row in zip(found, rows, strict=True):
+        ahead = [
+            sum((other[i] < row[i]) + (other[i] == row[i]) / 2 for other in rows) - 0.5 for i in range(len(row))
+        ]  # how many are ahead, equal ones by half
+        expected = sum(w * a for w, a in zip(weights, ahead, strict=True)) / sum(weights) / (len(rows) - 1)
+        assert key == pytest.approx(expected, abs=1e-12)
+
+
+def test_equal_weighted_ranks_are_equal_numbers():
+    table = np.array([[0.0, 3.0], [1.0, 2.0], [2.0, 1.0], [3.0, 0.0]])
+    assert len(set(keys(table, how="weighted"))) == 1
+
+
+def test_standardised_values_see_how_far_apart_networks_are():
+    table = np.array([[0.0, 1.0], [1.0, 0.0], [9.0, 0.5]])
+    z = (table - table.mean(axis=0)) / table.std(axis=0)
+    found = keys(table, how="weighted", weights=[2, 1], scale="standardised")
+    assert found == pytest.approx((z @ [2, 1]) / 3)
+    constant = keys(np.array([[1.0, 5.0], [2.0, 5.0]]), how="weighted", scale="standardised")
+    assert np.isfinite(constant).all()
+
+
+@given(tables, st.sampled_from(WAYS), st.data())
+@settings(max_examples=60, deadline=None)
+def test_keys_do_not_depend_on_the_order_of_the_networks(rows, way, data):
+    how, scale = way
+    order = data.draw(st.permutations(range(len(rows))))
+    table = np.array(rows)
+    assert keys(table, how=how, scale=scale)[order].tolist() == keys(table[order], how=how, scale=scale).tolist()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_swapping_the_sign_of_an_index_reverses_the_order(way):
+    how, scale = way
+    table = np.array([[30.0], [10.0], [40.0], [20.0]])
+    one, other = (np.argsort(keys(t, how=how, scale=scale)).tolist() for t in (table, -table))
+    assert one == other[::-1] == [1, 3, 0, 2]
+
+
+@given(tables, st.sampled_from(WAYS))
+@settings(max_examples=60, deadline=None)
+def test_who_is_nowhere_worse_and_somewhere_better_is_ahead(rows, way):
+    how, scale = way
+    found = keys(np.array(rows), how=how, scale=scale)
+    for i, j in itertools.permutations(range(len(rows)), 2):
+        if all(a <= b for a, b in zip(rows[i], rows[j], strict=True)) and rows[i] != rows[j]:
+            assert found[i] < found[j]
+
+
+@given(st.lists(st.tuples(few, few, few), min_size=1, max_size=8))
+@settings(max_examples=50, deadline=None)
+def test_places_fall_back_to_accuracy_then_size_then_the_trials_number(rows):
+    key, accuracy, parameters = np.array(rows).T
+    place, rank = places(key, accuracy, parameters, np.arange(len(rows))[::-1])
+    tuples = [(k, -a, p) for k, a, p in rows]
+    expected = sorted(range(len(rows)), key=lambda i: (*tuples[i], -i))
+    assert np.argsort(place).tolist() == expected
+    assert rank.tolist() == [1 + sum(other < row for other in tuples) for row in tuples]
+
+
+def test_the_hypervolume_is_the_area_under_the_front():
+    table = np.array([[0.0, 10.0], [5.0, 5.0], [10.0, 0.0], [10.0, 10.0]])  # scaled: (0, 1), (.5, .5), (1, 0), (1, 1)
+    volume, alone = hypervolume(table)
+    area = 1.1 * 0.1 + 0.6 * 0.5 + 0.1 * 0.5
+    assert volume == pytest.approx(area / 1.21)
+    assert alone == pytest.approx(np.array([0.5 * 0.1, 0.5 * 0.5, 0.1 * 0.5, 0]) / 1.21)
+
+
+def test_the_hypervolume_of_one_index_is_how_far_the_best_is_ahead():
+    volume, alone = hypervolume(np.array([[10.0], [0.0], [4.0]]))
+    assert volume == pytest.approx(1)
+    assert alone == pytest.approx([0, 0.4 / 1.1, 0])
+    assert hypervolume(np.array([[1.0], [1.0]]))[1].tolist() == [0, 0]
+    assert hypervolume(np.array([[7.0, 8.0]]))[0] == pytest.approx(1)
+
+
+def test_without_indices_there_is_no_hypervolume():
+    volume, alone = hypervolume(np.empty((2, 0)))
+    assert math.isnan(volume)
+    assert np.isnan(alone).all()
+
+
+def test_equal_networks_contribute_nothing_to_the_hypervolume():
+    assert hypervolume(np.array([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0]]))[1][:2].tolist() == [0, 0]
+
+
+def test_seeds_that_never_overlap_leave_no_doubt():
+    trainings = [np.array([[0.9, low + i] for i in range(3)]) for low in (0.0, 10.0)]
+    found = stays_ahead(trainings, np.array([5.0, 5.0]))
+    assert (found[0, 1], found[1, 0]) == (1, 0)
+    assert np.isnan(np.diag(found)).all()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_how_often_one_stays_ahead_is_what_counting_all_draws_gives(way):
+    how, scale = way
+    first, second = [1.0, 4.0, 2.0], [2.0, 3.0]
+    trainings = [np.array([[0.9, value] for value in values]) for values in (first, second)]
+    wins = [
+        (np.mean(a) < np.mean(b)) + 0.5 * math.isclose(np.mean(a), np.mean(b))
+        for a in itertools.product(first, repeat=3)
+        for b in itertools.product(second, repeat=2)
+    ]
+    found = stays_ahead(trainings, np.array([5.0, 5.0]), how=how, scale=scale, resamples=4000)
+    assert found[0, 1] == pytest.approx(np.mean(wins), abs=0.03)
+    assert found[0, 1] + found[1, 0] == pytest.approx(1)
+
+
+def test_networks_that_are_equal_in_every_draw_are_ahead_half_the_time():
+    same = [np.full((seeds, 2), 0.1) for seeds in (1, 3, 2)]
+    found = stays_ahead(same, np.array([5.0, 5.0, 5.0]))
+    assert found[~np.eye(3, dtype=bool)].tolist() == [0.5] * 6
+
+
+def test_two_networks_with_one_seed_each_tell_nothing():
+    trainings = [np.array([[0.9, 1.0]]), np.array([[0.9, 2.0]]), np.array([[0.9, 0.0], [0.9, 3.0]])]
+    found = stays_ahead(trainings, np.array([5.0, 5.0, 5.0]))
+    assert np.isnan(found[0, 1])
+    assert 0 < found[0, 2] < 1
+
+
+def test_the_draws_are_those_of_their_seed():
+    generator = np.random.default_rng(0)
+    trainings = [generator.random((3, 3)) for _ in range(4)]
+    one, same, other = (stays_ahead(trainings, np.ones(4), resamples=50, seed=seed) for seed in (1, 1, 2))
+    assert np.array_equal(one, same, equal_nan=True)
+    assert not np.array_equal(one, other, equal_nan=True)

@@ -1,0 +1,252 @@
+"""Selection: from trials with predictions, or without, to the network that is chosen."""
+
+import io
+import itertools
+import json
+import math
+
+import numpy as np
+import optuna
+import pytest
+from hand_made import hand_made, study_of, without_result
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.artifacts import FileSystemArtifactStore
+from optuna.trial import TrialState, create_trial
+
+from nas_relucode.errors import InputError
+from nas_relucode.ranking.equality import RULES
+from nas_relucode.ranking.selection import select
+from nas_relucode.studies.objective import ATTRIBUTE
+from nas_relucode.studies.predictions import Predictions, to_bytes
+
+LABELS = np.arange(400) % 4
+
+
+class Memory(dict):
+    """An artifact store, as Optuna's protocol has it."""
+
+    def open_reader(self, artifact_id):
+        return io.BytesIO(self[artifact_id])
+
+    def keep(self, head, wrong, *, seed=0, labels=LABELS, **values):
+        """A trial whose network errs on the samples ``wrong``."""
+        classes = labels.copy()
+        classes[wrong] = (classes[wrong] + 1) % 4
+        artifact = f"{head}-{seed}-{len(self)}"
+        self[artifact] = to_bytes(Predictions.of(classes, labels))
+        accuracy = float((classes == labels).mean())
+        values = {"samples": len(labels), "predictions": artifact} | values
+        return hand_made(head, seed=seed, accuracy=accuracy, **values)
+
+
+def heads(selection):
+    return list(selection.networks["head"])
+
+
+@pytest.fixture
+def store():
+    return Memory()
+
+
+@pytest.mark.parametrize("tolerance", [*RULES, 0.01])
+def test_identical_networks_tie_and_one_changed_prediction_does_not_break_it(store, tolerance):
+    trials = [
+        store.keep("8", range(20), cell_count=3.0),
+        store.keep("4", range(20), cell_count=2.0),
+        store.keep("2", range(21), cell_count=1.0),
+        store.keep("1", range(200), cell_count=0.0),
+    ]
+    assert heads(select(study_of(trials), tolerance=tolerance, store=store)) == ["2", "4", "8"]
+
+
+def test_pairs_of_predictions_decide_by_mcnemar(store):
+    trials = [store.keep("8", range(20)), store.keep("4", range(26)), store.keep("2", range(374, 400))]
+    selection = select(study_of(trials), tolerance="mcnemar", store=store)
+    p = dict(zip(selection.ranking.networks["head"], selection.ranking.comparison["p"], strict=True))
+    assert p["4"] == pytest.approx(2 * 2 * 0.5**6)  # 6 samples to 0, two tests
+    assert heads(selection) == ["8", "4", "2"]
+    trials[1] = store.keep("4", range(28))
+    selection = select(study_of(trials), tolerance="mcnemar", store=store)
+    assert heads(selection) == ["8", "2"]  # 8 to 0 differ, 26 to 20 do not, though both are less accurate
+    assert selection.ranking.comparison["paired"].all()
+    assert selection.notes == (
+        "Each network was trained once, so nothing is known of what other seeds would change.",
+        "No index tells the equally accurate networks apart: accuracy and size order them.",
+    )
+
+
+@pytest.mark.parametrize("tolerance", ["mcnemar", "bootstrap"])
+def test_without_predictions_accuracies_are_compared_and_that_is_said(store, tolerance):
+    trials = [store.keep("8", range(20)), hand_made("4", accuracy=0.93, samples=400), hand_made("2", accuracy=0.5)]
+    for kept in (store, None):
+        selection = select(study_of(trials), tolerance=tolerance, store=kept)
+        assert heads(selection) == ["8", "4"]
+        assert selection.notes[0].startswith(f"{2 if kept is not None else 3} of 3 networks have no predictions")
+
+
+def test_predictions_of_other_samples_are_not_compared_sample_by_sample(store):
+    trials = [store.keep("8", range(20)), store.keep("4", range(28), labels=LABELS[::-1])]
+    selection = select(study_of(trials), tolerance="mcnemar", store=store)
+    assert heads(selection) == ["8", "4"]
+    assert selection.ranking.comparison["paired"].tolist() == [True, False]
+
+
+def test_a_repeated_training_counts_once(store):
+    once = [store.keep("8", range(20)), store.keep("4", range(28))]
+    again = [*once, store.keep("4", range(28))]
+    one, other = (select(study_of(trials), tolerance="mcnemar", store=store) for trials in (once, again))
+    assert other.ranking.comparison.equals(one.ranking.comparison)
+
+
+def test_damaged_predictions_are_named_with_their_trial(store):
+    trials = [store.keep("8", range(20)), store.keep("4", range(20))]
+    store[trials[1].user_attrs[ATTRIBUTE]["predictions"]] = b"x"
+    with pytest.raises(InputError, match=r"trial 1 of study 'hand-made', artifact 4-0-1: the file is damaged"):
+        select(study_of(trials), tolerance="mcnemar", store=store)
+    assert heads(select(study_of(trials), tolerance="mcnemar"))  # by accuracies
+    assert heads(select(study_of(trials), store=store))  # the rule needs none
+
+
+def test_lost_predictions_are_named_with_their_trial(store, tmp_path):
+    trials = [store.keep("8", range(20))]
+    with pytest.raises(InputError, match=r"predictions of trial 0 .* are not in this store"):
+        select(study_of(trials), tolerance="mcnemar", store=FileSystemArtifactStore(tmp_path))
+
+
+@given(st.data())
+@settings(max_examples=15, deadline=None)
+def test_the_order_of_the_trials_does_not_matter(data):
+    store = Memory()
+    wrong = st.integers(0, 399).flatmap(lambda start: st.integers(5, 40).map(lambda n: (start + np.arange(n)) % 400))
+    rows = data.draw(
+        st.dictionaries(
+            st.tuples(st.sampled_from("1248"), st.integers(0, 2)), st.tuples(wrong, st.integers(1, 3)), min_size=1
+        )
+    )
+    trials = [store.keep(head, w, seed=seed, cell_count=c / 3) for (head, seed), (w, c) in rows.items()]
+    tolerance = data.draw(st.sampled_from(RULES))
+    found = []
+    for order in (trials, data.draw(st.permutations(trials))):
+        selection = select(study_of(order), tolerance=tolerance, store=store, resamples=20)
+        ranking = selection.ranking
+        table = ranking.networks[["head", "equal", "rank"]].join(ranking.comparison)
+        found.append(table.sort_values("head").reset_index(drop=True))
+    assert found[0].equals(found[1])
+
+
+@given(st.data(), st.sampled_from(["mcnemar", "bootstrap"]))
+@settings(max_examples=15, deadline=None)
+def test_the_equal_networks_grow_as_the_level_falls(data, tolerance):
+    store = Memory()
+    numbers = data.draw(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 340)), min_size=1, max_size=6))
+    trials = [store.keep(str(i), range(start, start + n)) for i, (n, start) in enumerate(numbers)]
+    found = [
+        set(heads(select(study_of(trials), tolerance=tolerance, level=level, store=store, resamples=1)))
+        for level in (0.9, 0.3, 0.05, 0.001)
+    ]
+    assert all(few <= many for few, many in itertools.pairwise(found))
+    assert found[0]
+
+
+def test_how_firm_the_order_is_comes_from_the_seeds():
+    firm = [hand_made("8", seed=s, cell_count=c) for s, c in enumerate((1.0, 2.0, 3.0))]
+    near = [hand_made("4", seed=s, cell_count=c) for s, c in enumerate((2.0, 3.0, 2.5))]
+    far = [hand_made("2", seed=s, cell_count=c) for s, c in enumerate((20.0, 30.0, 25.0))]
+    selection = select(study_of([*firm, *near, *far]))
+    assert heads(selection) == ["8", "4", "2"]
+    assert 0.5 < selection.ahead[0, 1] < 1
+    assert selection.ahead[0, 2] == selection.ahead[1, 2] == 1
+    rows = selection.as_dict()["equally_accurate"]
+    assert [row["ahead_of_next"] for row in rows] == [selection.ahead[0, 1], 1, None]
+
+
+def test_the_best_comes_with_all_that_trains_it_again():
+    trials = [hand_made("8", rate=0.5, seed=s, cell_count=1.0) for s in (2, 0)] + [hand_made("4")]
+    study = study_of(trials)
+    expected = {"head": "8", "learning_rate": 0.5, "seeds": [0, 2], "trials": [0, 1]}
+    assert select(study).best == expected | {"settings": None}
+    study.set_user_attr("settings", {"training": {"epochs": 3}})
+    assert select(study).best == expected | {"settings": {"training": {"epochs": 3}}}
+
+
+@pytest.mark.parametrize("how", ["pareto", "lexicographic", "weighted"])
+def test_the_dict_is_json_and_says_what_was_found(store, how):
+    names = ("accuracy", "cell_count", "class_distance_ratio")
+    trials = [
+        store.keep("8", range(20), objectives=names, cell_count=2.0, class_distance_ratio=None),
+        store.keep("4", range(20), objectives=names, cell_count=1.0, class_distance_ratio=0.5, test_accuracy=None),
+        store.keep("2", range(300), objectives=names, cell_count=1.0, class_distance_ratio=0.5),
+    ]
+    study = study_of(trials, ["maximize", "minimize", "minimize"])
+    selection = select(study, tolerance="bootstrap", how=how, store=store)
+    found = json.loads(json.dumps(selection.as_dict(), allow_nan=False))
+    assert found["tolerance"] == "bootstrap"
+    assert found["how"] == how
+    assert found["by"] == {"cell_count": "minimize", "class_distance_ratio": "minimize"}
+    assert found["silent"]["class_distance_ratio"] == "undefined for some"
+    assert found["threshold"] is None
+    assert found["compared"] == 3
+    first, second = found["equally_accurate"]
+    assert (first["head"], first["place"], second["rank"]) == ("4", 1, 2)
+    assert first["mean"]["cell_count"] == 1
+    assert first["mean"]["test_accuracy"] is None
+    assert first["spread"]["cell_count"] is None
+    assert first["low"] <= 0 <= first["high"]
+    assert first["paired"] is True
+    assert found["best"]["head"] == "4"
+    assert found["ahead"] == [[None, None], [None, None]]
+
+
+def test_a_single_trial_is_the_best():
+    for tolerance in (*RULES, 0):
+        selection = select(study_of([hand_made("8")]), tolerance=tolerance)
+        assert heads(selection) == ["8"]
+        json.dumps(selection.as_dict(), allow_nan=False)
+
+
+def test_a_network_without_accuracy_is_not_chosen():
+    trials = [hand_made("8", accuracy=math.nan, objectives=["cell_count"]), hand_made("4", objectives=["cell_count"])]
+    trials[0].user_attrs[ATTRIBUTE]["accuracy"] = None
+    for tolerance in (*RULES, 1):
+        assert heads(select(study_of(trials, ["minimize"]), tolerance=tolerance)) == ["4"]
+
+
+def test_where_all_are_infeasible_there_is_nothing_to_choose():
+    study = study_of([hand_made("1", infeasibility=0.1), hand_made("2", infeasibility=0.2)])
+    for tolerance in RULES:
+        with pytest.raises(InputError, match=r"none of the 2 networks .* accuracy floor"):
+            select(study, tolerance=tolerance)
+
+
+def test_where_all_failed_there_is_nothing_to_choose():
+    study = study_of([without_result(TrialState.FAIL, "2", attributes={ATTRIBUTE: {"failed": "RuntimeError"}})])
+    with pytest.raises(InputError, match=r"no trial .* is complete"):
+        select(study)
+
+
+def test_a_study_of_others_is_told_what_it_lacks():
+    study = optuna.create_study(study_name="foreign", directions=["maximize", "minimize"])
+    study.add_trial(create_trial(values=[1.0, 2.0]))
+    with pytest.raises(
+        InputError, match=r"'foreign' carries the attribute 'relucode' \(with objectives, candidate, acc"
+    ):
+        select(study)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"tolerance": -0.1}, r"tolerance -0.1 is out of range"),
+        ({"tolerance": "3se"}, "unknown tolerance '3se'"),
+        ({"by": ["cells"]}, "unknown index 'cells'"),
+        ({"by": "cell_count"}, "Give a list"),
+        ({"how": "best"}, "unknown how 'best'"),
+        ({"how": "weighted", "weights": {"edge_count": 1}}, "unknown weight 'edge_count'"),
+        ({"level": 2}, "level 2 is out of range"),
+        ({"resamples": 0}, "resamples 0 is out of range"),
+    ],
+)
+def test_arguments_that_say_nothing_are_refused(arguments, message):
+    with pytest.raises(InputError, match=message):
+        select(study_of([hand_made("8")]), **arguments)

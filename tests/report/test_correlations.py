@@ -1,0 +1,46 @@
+"""Rank correlations of indices, against scipy's own and by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from nas_relucode.report.correlations import spearman
+
+values = st.lists(st.tuples(*[st.integers(0, 4)] * 3), min_size=3, max_size=12)
+
+
+@given(values)
+def test_the_correlations_are_scipys_also_with_ties(rows: list[tuple[int, ...]]):
+    table = pd.DataFrame(rows, columns=list("abc"), dtype=float)
+    found = spearman(table, "abc")
+    assert sorted(found.names) == list("abc")
+    for i, one in enumerate(found.names):
+        for j, other in enumerate(found.names):
+            if one in found.silent or other in found.silent:
+                assert np.isnan(found.matrix[i, j])
+            else:
+                assert found.matrix[i, j] == pytest.approx(stats.spearmanr(table[one], table[other]).statistic)
+
+
+def test_an_index_that_is_missing_for_some_networks_is_correlated_over_the_others():
+    table = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0], "b": [2.0, np.nan, 1.0, 0.0], "c": [1.0, 2.0, np.nan, np.nan]})
+    found = spearman(table, "abc")
+    assert found.matrix[0, 1] == pytest.approx(-1)
+    assert found.networks.tolist() == [[4, 3, 2], [3, 3, 1], [2, 1, 2]]
+    assert np.isnan(found.matrix[0, 2])  # two networks tell nothing
+    assert found.silent == {}
+
+
+def test_what_is_constant_undefined_or_saturated_stands_last_with_the_reason():
+    table = pd.DataFrame({"a": [1.0, 1.0, 1.0], "b": [np.nan] * 3, "c": [1.0, 2.0, 3.0], "d": [0.0, 0.5, 1.0]})
+    found = spearman(table, "abcd", saturated=["d"])
+    assert found.names == ["c", "a", "b", "d"]
+    assert found.silent == {"a": "constant, 1", "b": "undefined or not measured", "d": "saturated for all"}
+    assert np.isnan(found.matrix[1:]).all()
+
+
+def test_a_single_network_has_no_correlations():
+    assert np.isnan(spearman(pd.DataFrame({"a": [1.0], "b": [2.0]}), "ab").matrix).all()

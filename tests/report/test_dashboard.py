@@ -1,0 +1,164 @@
+"""Our studies in optuna-dashboard and under Optuna's own commands, as the real programs show them."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from hand_made import hand_made, study_of
+from small_studies import run, settings_in
+
+from nas_relucode.errors import InputError
+from nas_relucode.ranking.ranking import rank
+from nas_relucode.report import dashboard
+from nas_relucode.report.dashboard import END, FIGURE, START, show_in_dashboard
+
+SCRIPTS = Path(sys.executable).parent
+OPTUNA = "import sys; from optuna.cli import main; sys.exit(main())"  # what the script optuna does
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("stored")
+    url = f"sqlite:///{folder}/study.db"
+    run(settings_in(folder, ("8", "4-4", "2")), url)
+    return url
+
+
+def optuna_cli(url: str, command: str, *arguments: str) -> str:
+    """What one of Optuna's commands prints; it is run as its users run it."""
+    line = [sys.executable, "-c", OPTUNA, command, "--storage", url, *arguments]
+    return subprocess.run(line, capture_output=True, text=True, check=True, timeout=120).stdout
+
+
+@pytest.mark.slow
+def test_optuna_trials_lists_our_trials_with_the_names_of_the_objectives(url: str):
+    rows = json.loads(optuna_cli(url, "trials", "--study-name", "own", "-f", "json"))
+    study = optuna.load_study(study_name="own", storage=url)
+    assert [row["number"] for row in rows] == [0, 1, 2]
+    for row, trial in zip(rows, study.trials, strict=True):
+        assert row["values"] == dict(zip(["accuracy", "cell_count"], trial.values, strict=True))
+        assert row["user_attrs"] == trial.user_attrs
+
+
+@pytest.mark.slow
+def test_optuna_best_trials_lists_the_pareto_front(url: str):
+    found = json.loads(optuna_cli(url, "best-trials", "--study-name", "own", "-f", "json"))
+    study = optuna.load_study(study_name="own", storage=url)
+    assert found
+    assert sorted(row["number"] for row in found) == sorted(trial.number for trial in study.best_trials)
+    assert len(rank(study).front) == len(found)
+
+
+def test_without_optuna_dashboard_the_extra_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "optuna_dashboard", None)
+    with pytest.raises(InputError, match=re.escape("pip install nas-relucode[dashboard]")):
+        show_in_dashboard(study_of([hand_made("8")]))
+
+
+@pytest.fixture
+def installed() -> Any:
+    return pytest.importorskip("optuna_dashboard", reason="no optuna-dashboard: pip install nas-relucode[dashboard]")
+
+
+def small_study() -> optuna.Study:
+    return study_of([hand_made("8", cell_count=20.0), hand_made("16", accuracy=0.89, cell_count=9.0)])
+
+
+def test_the_note_holds_the_ranking(installed: Any):
+    study = small_study()
+    note = show_in_dashboard(study)
+    assert installed.get_note(study) == note
+    assert "2 of 2 networks are equally accurate" in note
+    assert note.index("| 16 @ 0.1") < note.index("| 8 @ 0.1")
+
+
+def test_what_others_wrote_in_the_note_stays_and_ours_is_replaced(installed: Any):
+    study = small_study()
+    installed.save_note(study, "# Mine\n\nby hand")
+    first = show_in_dashboard(study)
+    study.add_trial(hand_made("4-4", cell_count=1.0))
+    second = show_in_dashboard(study)
+    assert first.startswith("# Mine\n\nby hand\n\n")
+    assert second.startswith("# Mine\n\nby hand\n\n")
+    assert second.count(START) == second.count(END) == 1
+    assert "| 4-4 @ 0.1" in second
+    assert "| 4-4 @ 0.1" not in first
+
+
+def test_the_figure_is_one_however_often_it_is_written(installed: Any):
+    study = small_study()
+    for _ in range(2):
+        show_in_dashboard(study)
+    names = study._storage.get_study_system_attrs(study._study_id)
+    keys = {key.split(":")[2] for key in names if key.startswith("dashboard:plot_data:")}
+    assert keys == {FIGURE}
+
+
+def test_where_no_network_is_feasible_the_note_says_so(installed: Any):
+    note = show_in_dashboard(study_of([hand_made("8", infeasibility=0.1)]))
+    assert "No network is feasible" in note
+
+
+@pytest.fixture
+def served(installed: Any, url: str) -> Iterator[str]:
+    """The address of the real optuna-dashboard on the study, with our note and figure."""
+    show_in_dashboard(optuna.load_study(study_name="own", storage=url))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    line = [str(SCRIPTS / "optuna-dashboard"), url, "--host", "127.0.0.1", "--port", str(port)]
+    artifacts = Path(url.removeprefix("sqlite:///")).parent / "own" / "artifacts"
+    if artifacts.is_dir():
+        line += ["--artifact-dir", str(artifacts)]
+    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ))
+    try:
+        address = f"http://127.0.0.1:{port}"
+        end = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"{address}/api/studies", timeout=5).close()
+                break
+            except OSError:
+                assert time.monotonic() < end, "optuna-dashboard does not answer"
+                assert process.poll() is None, "optuna-dashboard came to an end"
+                time.sleep(0.2)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def answer(address: str) -> Any:
+    with urllib.request.urlopen(address, timeout=30) as response:
+        return json.loads(response.read())
+
+
+@pytest.mark.slow
+def test_the_dashboard_shows_names_note_figure_and_predictions(served: str, url: str):
+    (summary,) = answer(f"{served}/api/studies")["study_summaries"]
+    assert summary["study_name"] == "own"
+    found = answer(f"{served}/api/studies/{summary['study_id']}")
+    study = optuna.load_study(study_name="own", storage=url)
+    assert found["objective_names"] == ["accuracy", "cell_count"]
+    assert "Equally accurate networks" in found["note"]["body"]
+    figures = {figure["id"]: figure["graph_object"] for figure in found["plotly_graph_objects"]}
+    drawn = json.loads(figures[FIGURE]) if isinstance(figures[FIGURE], str) else figures[FIGURE]
+    assert "Pareto front" in [trace.get("name") for trace in drawn["data"]]
+    assert [trial["number"] for trial in found["trials"]] == [trial.number for trial in study.trials]
+    assert [trial["values"] for trial in found["trials"]] == [trial.values for trial in study.trials]
+    assert all(artifact["filename"] == "predictions.npz" for t in found["trials"] for artifact in t["artifacts"])
+    assert sum(len(trial["artifacts"]) for trial in found["trials"]) == len(study.trials)
+
+
+def test_the_module_imports_nothing_of_the_dashboard_by_itself():
+    assert not hasattr(dashboard, "optuna_dashboard")

@@ -1,0 +1,419 @@
+"""The report: its files, read back and compared with the ranking and with a hand-made study."""
+
+import csv
+import json
+import math
+import os
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import optuna
+import pytest
+from hand_made import hand_made, study_of, without_result
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna.trial import TrialState, create_trial
+from reports_read_back import WITHOUT_SETTINGS, parse_markdown
+
+from nas_relucode.commands.cli import main
+from nas_relucode.errors import InputError
+from nas_relucode.files import write_atomically
+from nas_relucode.ranking.ranking import rank, trials_frame
+from nas_relucode.report.report import networks_table, number, retries, text_table, write_report
+from nas_relucode.studies.objective import ATTRIBUTE
+
+NAME = "a<b>&'c' \"d\""
+
+
+class Page(HTMLParser):
+    """Every tag with its attributes, and the text outside of scripts and styles."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.inside: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "link", "br", "img", "input", "hr"):
+            self.inside.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.inside.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data: str) -> None:
+        if not self.inside or self.inside[-1] not in ("script", "style"):
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.texts)
+
+
+def typical_study() -> optuna.Study:
+    """Three networks with two seeds each, one on the front and less accurate, a failed trial and a pruned one."""
+    trials = [
+        hand_made("8", seed=seed, accuracy=0.95, cell_count=20.0 + seed, edge_count=4.0 + seed) for seed in (0, 1)
+    ]
+    trials += [hand_made("16", seed=seed, accuracy=0.94, cell_count=30.0 + seed, edge_count=8.0) for seed in (0, 1)]
+    trials += [hand_made("4", seed=seed, accuracy=0.60, cell_count=5.0 - seed, edge_count=1.0) for seed in (0, 1)]
+    study = study_of(trials, name=NAME)
+    for state, reason in [
+        (TrialState.FAIL, {"failed": "RuntimeError: no memory"}),
+        (TrialState.PRUNED, {"pruned": "NaN"}),
+    ]:
+        study.add_trial(without_result(state, "2-2", attributes={ATTRIBUTE: reason}))
+    settings = {"description": "<b>bold</b> & brave", "data": {"source": "digits"}, "search": {"seeds": [0, 1]}}
+    study.set_user_attr("settings", settings)
+    study.set_user_attr("versions", {"torch": "9.9"})
+    return study
+
+
+@pytest.fixture(scope="module")
+def study() -> optuna.Study:
+    return typical_study()
+
+
+@pytest.fixture(scope="module")
+def folder(study: optuna.Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report") / "new" / "folder"
+    files = write_report(study, folder, storage="postgresql://me:***@host/db")
+    assert files == {name: folder / name for name in WITHOUT_SETTINGS}
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> Page:
+    return Page((folder / "report.html").read_text("utf-8"))
+
+
+def stored_study(url: str, name: str = "study", trials: int = 2) -> None:
+    study = optuna.create_study(storage=url, study_name=name, directions=["maximize", "minimize"])
+    study.add_trials([hand_made(str(i + 1), cell_count=float(i + 1)) for i in range(trials)])
+
+
+def test_a_report_is_six_files_and_nothing_else(folder: Path):
+    assert {path.name for path in folder.iterdir()} == WITHOUT_SETTINGS
+    assert all(path.stat().st_size for path in folder.iterdir())
+
+
+def test_the_page_fetches_nothing(page: Page):
+    assert not [tag for tag, _ in page.tags if tag in ("link", "img", "iframe", "object", "embed", "base")]
+    links = [attributes[key] for _, attributes in page.tags for key in ("src", "href", "srcset") if key in attributes]
+    assert [link for link in links if not str(link).startswith(("#", "data:"))] == []
+
+
+def test_the_page_holds_plotly_once_its_data_and_a_place_for_each_figure(folder: Path, page: Page):
+    text = (folder / "report.html").read_text("utf-8")
+    places = [attributes["id"] for tag, attributes in page.tags if tag == "div" and attributes.get("class") == "plot"]
+    assert places == [f"{name}-figure" for name in ("front", "parallel", "curves", "correlations", "pair")]
+    assert 3_000_000 < len(text) < 8_000_000  # plotly's own script is 4.8 MB: it is there, and there once
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    found = json.loads(data, parse_constant=pytest.fail)
+    assert found["label"] == ["8 @ 0.1", "16 @ 0.1", "4 @ 0.1"]
+    assert found["mean"]["cell_count"] == [20.5, 30.5, 4.5]
+    assert found["rules"][0]["equal"] == [0, 1]
+
+
+def test_every_tag_of_the_page_is_closed(page: Page):
+    assert page.inside == []
+
+
+def test_the_study_name_and_the_description_are_escaped(folder: Path, page: Page):
+    assert "a<b>" not in (folder / "report.html").read_text("utf-8")
+    assert f"Study {NAME}" in page.text
+    assert "<b>bold</b> & brave" in page.text
+    assert not [tag for tag, _ in page.tags if tag == "b"]
+
+
+def test_the_page_names_what_happened_to_every_trial(page: Page):
+    assert "6 complete" in page.text
+    assert "RuntimeError: no memory" in page.text
+    assert "rial 7 (2-2 @ 0.1, seed 0) was pruned: NaN." in page.text
+
+
+def test_the_page_names_settings_and_versions(page: Page):
+    assert "data.source" in page.text
+    assert "torch 9.9" in page.text
+    assert "postgresql://me:***@host/db" in page.text
+
+
+def test_the_numbers_in_pareto_json_are_those_of_the_ranking(study: optuna.Study, folder: Path):
+    found = json.loads((folder / "pareto.json").read_text("utf-8"), parse_constant=pytest.fail)
+    ranking = rank(study)
+    assert found["study"] == NAME
+    assert found["storage"] == "postgresql://me:***@host/db"
+    assert found["objectives"] == {"accuracy": "maximize", "cell_count": "minimize"}
+    assert found["threshold"] == ranking.threshold
+    assert found["silent"] == ranking.silent
+    for key, networks in {"front": ranking.front, "equally_accurate": ranking.equal}.items():
+        assert len(found[key]) == len(networks) > 0
+        for written, (i, row) in zip(found[key], networks.iterrows(), strict=True):
+            assert (written["head"], written["learning_rate"], written["seeds"]) == (row["head"], 0.1, 2)
+            assert written["equally_accurate"] == row["equal"]
+            assert written["place"] == (row["place"] if row["equal"] else None)
+            for name in ("accuracy", "test_accuracy", "cell_count", "edge_count", "parameters", "seconds"):
+                assert written["mean"][name] == row[name]
+                assert written["spread"][name] == ranking.spread.loc[i, name]
+
+
+def test_pareto_json_agrees_with_the_hand_made_study(folder: Path):
+    found = json.loads((folder / "pareto.json").read_text("utf-8"))
+    assert sorted(network["head"] for network in found["front"]) == ["4", "8"]
+    assert [network["head"] for network in found["equally_accurate"]] == ["8", "16"]
+    best = found["equally_accurate"][0]
+    assert best["mean"]["cell_count"] == 20.5
+    assert best["spread"]["cell_count"] == pytest.approx(math.sqrt(0.5))
+
+
+def test_trials_csv_has_a_row_a_trial(study: optuna.Study, folder: Path):
+    with (folder / "trials.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == [name for name in trials_frame(study).columns if name not in ("ranked", "diverged")]
+    assert len(rows) == len(study.trials) == 8
+    assert [row["number"] for row in rows] == [str(i) for i in range(8)]
+    assert [row["state"] for row in rows] == [trial.state.name for trial in study.trials]
+    for row, trial in zip(rows, study.trials, strict=True):
+        assert (row["head"], float(row["learning_rate"])) == (trial.params["head"], trial.params["learning_rate"])
+        assert float(row["seed"]) == trial.params["seed"]
+        if trial.state == TrialState.COMPLETE:
+            assert float(row["accuracy"]) == trial.values[0]
+            assert float(row["cell_count"]) == trial.values[1]
+    assert rows[6]["reason"] == "RuntimeError: no memory"
+    assert rows[0]["reason"] == ""
+
+
+def test_pareto_png_is_a_picture(folder: Path):
+    data = (folder / "pareto.png").read_bytes()
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    assert data[-8:-4] == b"IEND"
+    width, height = (int.from_bytes(data[i : i + 4], "big") for i in (16, 20))
+    assert width > 800
+    assert height > 400
+
+
+def test_report_md_holds_the_tables_and_the_picture(study: optuna.Study, folder: Path):
+    text = (folder / "report.md").read_text("utf-8")
+    assert "![Pareto front](pareto.png)" in text
+    assert "8 @ 0.1" in text
+    assert "RuntimeError: no memory" in text
+    for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        parse_markdown(block)
+
+
+def test_indices_that_are_constant_on_the_front_are_left_out_of_its_table_and_named(
+    study: optuna.Study, folder: Path, page: Page
+):
+    headings, rows = networks_table(rank(study), rank(study).front, every_index=True)
+    assert "correct_cell_count" not in headings  # 9 for all
+    assert {"cell_count", "edge_count"} <= set(headings)
+    assert [len(row) for row in rows] == [len(headings)] * 2
+    for text in (page.text, (folder / "report.md").read_text("utf-8")):
+        assert "correct_cell_count = 9" in text
+
+
+def test_the_index_of_a_single_network_on_the_front_is_not_left_out():
+    ranking = rank(study_of([hand_made("8", cell_count=20.0)]))
+    headings, ((*cells,),) = networks_table(ranking, ranking.front)
+    assert cells[headings.index("cell_count")] == "20"
+
+
+words = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S"], exclude_characters="|\\"), max_size=6)
+
+
+@given(st.integers(1, 4).flatmap(lambda n: st.lists(st.lists(words, min_size=n, max_size=n), min_size=1, max_size=4)))
+def test_a_text_table_is_a_markdown_table_and_loses_nothing(lines: list[list[str]]):
+    assert parse_markdown(text_table((lines[0], lines[1:]))) == lines
+
+
+def test_a_bar_in_a_cell_does_not_break_the_table():
+    assert parse_markdown(text_table((["setting", "value"], [["data.source", "a|b"]]))) == [
+        ["setting", "value"],
+        ["data.source", "a|b"],
+    ]
+
+
+def test_the_columns_of_a_text_table_are_aligned():
+    lines = text_table((["network", "n"], [["8 @ 0.1", "100"], ["4", "5"]])).split("\n")
+    assert len({len(line) for line in lines}) == 1
+
+
+@pytest.mark.parametrize(
+    ("mean", "spread", "text"),
+    [
+        (1234.5678, 12.3, "1235 ± 12"),
+        (0.98765, math.nan, "0.9877"),
+        (12.345, 0.5, "12.35 ± 0.50"),
+        (3.0, math.nan, "3"),
+    ],
+)
+def test_numbers_are_rounded_alike_with_their_spread(mean: float, spread: float, text: str):
+    assert number(mean, spread) == text
+
+
+def test_no_file_holds_the_password_of_the_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    stored_study(f"sqlite:///{tmp_path}/study.db")
+    url = f"sqlite:///file:{tmp_path}/study.db?uri=true&password=hunter2"  # SQLite ignores what it does not know
+    assert main(["report", "study", "--storage", url, "--output", "report"]) == 0
+    assert {path.name for path in Path("report").iterdir()} == WITHOUT_SETTINGS
+    for path in Path("report").iterdir():
+        assert b"hunter2" not in path.read_bytes()
+
+
+def sentences_of(trials: list[optuna.trial.FrozenTrial]) -> list[str]:
+    return retries(trials_frame(study_of(trials)))
+
+
+def test_a_retry_is_named_by_the_trial_it_repeats():
+    failed = without_result(TrialState.FAIL, "2-2", 1, {ATTRIBUTE: {"failed": "RuntimeError: no memory"}})
+    again = hand_made("2-2", seed=1)
+    again.user_attrs["retry_of"] = 1
+    (sentence,) = sentences_of([hand_made("8"), failed, again])
+    assert sentence == "trial 1 (2-2 @ 0.1, seed 1) failed (RuntimeError: no memory) and was retried as trial 2."
+
+
+def test_an_interrupted_trial_is_told_from_a_failed_one():
+    (sentence,) = sentences_of([hand_made("8"), without_result(TrialState.FAIL, "4-4")])
+    assert sentence == "trial 1 (4-4 @ 0.1, seed 0) was interrupted and was not retried."
+
+
+def test_a_trial_interrupted_before_it_had_a_candidate_is_named_too():
+    sentences = sentences_of([hand_made("8"), create_trial(state=TrialState.FAIL)])
+    assert sentences == ["trial 1 was interrupted and was not retried."]
+
+
+def test_a_repeated_candidate_is_named_as_such_beside_a_failure():
+    failed = without_result(TrialState.FAIL, "2-2", 0, {ATTRIBUTE: {"failed": "RuntimeError: no memory"}})
+    repeated = without_result(TrialState.PRUNED, "8", 0, {"same_as": 0})
+    sentences = sentences_of([hand_made("8"), failed, repeated])
+    assert sentences[1] == "trial 2 (8 @ 0.1, seed 0) was pruned: the same candidate as trial 0."
+
+
+def test_the_seed_of_a_failed_trial_is_named_where_there_is_one_seed():
+    (sentence,) = sentences_of([hand_made("8"), without_result(TrialState.FAIL, "4", None)])  # then it is no parameter
+    assert "nan" not in sentence
+    assert "None" not in sentence
+    assert sentence.startswith("trial 1 (4 @ 0.1")
+
+
+def test_a_study_of_others_gets_no_report_and_no_folder(tmp_path: Path):
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    study.add_trial(create_trial(values=[1.0, 2.0]))
+    with pytest.raises(InputError, match="relucode"):
+        write_report(study, tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+
+
+def test_where_no_network_is_feasible_the_report_says_so(tmp_path: Path):
+    write_report(study_of([hand_made(str(i), infeasibility=0.1) for i in (1, 2)]), tmp_path)
+    assert "No network is feasible" in (tmp_path / "report.md").read_text("utf-8")
+    found = json.loads((tmp_path / "pareto.json").read_text("utf-8"), parse_constant=pytest.fail)
+    assert (found["threshold"], found["front"], found["equally_accurate"]) == (None, [], [])
+
+
+@pytest.mark.parametrize(
+    ("objectives", "directions"),
+    [
+        (["accuracy"], ["maximize"]),
+        (["cell_count", "accuracy", "edge_count"], ["minimize", "maximize", "maximize"]),
+        (["accuracy", "head.1:cell_count"], ["maximize", "minimize"]),
+        (["cell_count"], ["minimize"]),
+    ],
+)
+def test_a_report_can_be_written_whatever_the_objectives_are(
+    tmp_path: Path, objectives: list[str], directions: list[str]
+):
+    trials = [hand_made(str(i), objectives=objectives, accuracy=0.9 + i / 100, cell_count=float(i)) for i in (1, 2)]
+    write_report(study_of(trials, directions), tmp_path)
+    found = json.loads((tmp_path / "pareto.json").read_text("utf-8"))
+    assert found["objectives"] == dict(zip(objectives, directions, strict=True))
+
+
+def test_a_report_can_be_written_while_a_trial_runs_and_others_wait(tmp_path: Path):
+    study = study_of([hand_made("8")])
+    study.ask()
+    study.enqueue_trial({"head": "4-4"})
+    write_report(study, tmp_path)
+    text = (tmp_path / "report.md").read_text("utf-8")
+    assert all(state in text for state in ("1 complete", "1 running", "1 waiting"))
+
+
+def test_a_second_report_takes_the_place_of_the_first(tmp_path: Path):
+    write_report(study_of([hand_made("8", cell_count=20.0)]), tmp_path)
+    write_report(study_of([hand_made("16", cell_count=20.0)]), tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == WITHOUT_SETTINGS
+    assert json.loads((tmp_path / "pareto.json").read_text("utf-8"))["front"][0]["head"] == "16"
+
+
+def test_a_writer_that_raises_leaves_the_old_file_and_no_temporary_one(tmp_path: Path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+
+    def half(temporary: Path) -> None:
+        assert temporary != path
+        temporary.write_text("half of the n")
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="the disk is full"):
+        write_atomically(path, half)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_until_the_writer_is_done_readers_see_the_old_file(tmp_path: Path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+
+    def write(temporary: Path) -> None:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+
+    assert write_atomically(path, write) == path
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_is_a_file_is_refused(tmp_path: Path, study: optuna.Study):
+    (tmp_path / "report").write_text("mine")
+    with pytest.raises(OSError, match=re.escape(str(tmp_path / "report"))):
+        write_report(study, tmp_path / "report")
+    assert (tmp_path / "report").read_text() == "mine"
+
+
+def test_on_a_full_disk_the_command_line_says_so_and_leaves_nothing_half_written(
+    small_disk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    url = f"sqlite:///{tmp_path}/study.db"
+    stored_study(url)
+    folder = small_disk / "report"
+    assert main(["report", "study", "--storage", url, "--output", str(folder)]) == 2
+    captured = capsys.readouterr()
+    assert "No space left" in captured.err
+    assert str(folder) in captured.err
+    assert "Traceback" not in captured.err
+    assert list(folder.iterdir()) == []
+    assert main(["report", "study", "--storage", url, "--output", str(tmp_path / "report")]) == 0
+
+
+def test_on_a_full_disk_an_older_report_stays_whole(small_disk: Path):
+    (small_disk / "report.html").write_text("old")
+    with pytest.raises(OSError, match="No space left"):
+        write_report(study_of([hand_made("8")]), small_disk)
+    assert (small_disk / "report.html").read_text() == "old"
+    assert [path.name for path in small_disk.iterdir()] == ["report.html"]
+
+
+def test_files_of_a_report_can_be_read_by_others(folder: Path):
+    assert all(os.stat(path).st_mode & 0o044 == 0o044 for path in folder.iterdir())
+
+
+def test_a_failure_that_was_retried_twice_names_the_last_retry():
+    failed = without_result(TrialState.FAIL, "8")
+    stopped = without_result(TrialState.FAIL, "8", attributes={"retry_of": 1})
+    (first, *_) = sentences_of([hand_made("4"), failed, stopped, hand_made("8", retry_of=None)])
+    assert first == "trial 1 (8 @ 0.1, seed 0) was interrupted and was retried as trial 2."
