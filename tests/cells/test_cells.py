@@ -3,12 +3,12 @@
 from collections import Counter
 
 import hypothesis.extra.numpy as arrays
-import nas_relucode.cells.cells as cells_module
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import nas_relucode.cells.cells as cells_module
 from nas_relucode import InputError, find_cells, pack
 from nas_relucode.cells.cells import CellTable
 

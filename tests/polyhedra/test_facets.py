@@ -1,7 +1,6 @@
 """Facets against exact rational arithmetic, scipy's half-space intersection, and bodies whose facets are known."""
 
 import hypothesis.extra.numpy as arrays
-import nas_relucode.polyhedra.facets as facets_module
 import numpy as np
 import pytest
 from hypothesis import assume, example, given, settings
@@ -10,6 +9,7 @@ from rational_half_spaces import facets
 from scipy.spatial import HalfspaceIntersection
 from scipy.stats import ortho_group
 
+import nas_relucode.polyhedra.facets as facets_module
 from nas_relucode import InputError
 from nas_relucode.errors import SolverError
 from nas_relucode.polyhedra.facets import find_facets

@@ -3,7 +3,6 @@
 import math
 
 import hypothesis.extra.numpy as arrays
-import nas_relucode.polyhedra.solvers as solvers
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -12,6 +11,7 @@ from rational_half_spaces import bounded, feasible
 from scipy.optimize import OptimizeResult
 from scipy.stats import ortho_group
 
+import nas_relucode.polyhedra.solvers as solvers
 from nas_relucode import InputError
 from nas_relucode.errors import SolverError
 from nas_relucode.polyhedra.solvers import chebyshev, is_bounded, random_inside, recession_direction, vertices, volume
