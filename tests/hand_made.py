@@ -8,7 +8,8 @@ import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from nas_relucode.studies.objective import ATTRIBUTE, objective_value
+from nas_relucode.studies.objective import objective_value
+from nas_relucode.studies.outcomes import ATTRIBUTE
 
 OBJECTIVES = {"accuracy": "maximize", "cell_count": "minimize"}
 DISTRIBUTIONS = {

@@ -8,7 +8,7 @@ import optuna
 import pytest
 
 import nas_relucode as rc
-from nas_relucode.studies.objective import ATTRIBUTE
+from nas_relucode.studies.outcomes import ATTRIBUTE
 
 ROOT = Path(__file__).parents[1] / "optunahub"
 FOLDER = ROOT / "benchmarks" / "relu_code_space"

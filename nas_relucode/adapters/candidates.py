@@ -14,7 +14,8 @@ import optuna
 from nas_relucode.errors import InputError, NonFiniteError, unknown
 from nas_relucode.indices.indices import INDICES
 from nas_relucode.studies.checks import QUALITIES
-from nas_relucode.studies.objective import ATTRIBUTE, Objective
+from nas_relucode.studies.objective import Objective
+from nas_relucode.studies.outcomes import ATTRIBUTE
 from nas_relucode.studies.search_space import Interval, SearchSpace
 
 PARAMETERS = ("head", "learning_rate", "seed")

@@ -12,7 +12,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from tqdm import tqdm
 
-from nas_relucode.studies.objective import ATTRIBUTE
+from nas_relucode.studies.outcomes import ATTRIBUTE
 from nas_relucode.studies.study import run_study
 from nas_relucode.studies.study_settings import StudySettings
 from nas_relucode.training.training import Epoch

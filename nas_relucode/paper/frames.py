@@ -17,7 +17,7 @@ from nas_relucode.cells.stored_spaces import load_code_space
 from nas_relucode.errors import InputError
 from nas_relucode.paper.clustering import clustering_frame
 from nas_relucode.ranking.figures import network_label
-from nas_relucode.studies.objective import ATTRIBUTE
+from nas_relucode.studies.outcomes import ATTRIBUTE
 
 
 @dataclass(frozen=True)

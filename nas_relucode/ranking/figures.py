@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from optuna.trial import TrialState
 
 from nas_relucode.ranking.ranking import Ranking
-from nas_relucode.studies.objective import ATTRIBUTE
+from nas_relucode.studies.outcomes import ATTRIBUTE
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; each line has a marker of its own too.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_relucode.errors import InputError
 from nas_relucode.ranking.equality import Accuracies
-from nas_relucode.studies.objective import ATTRIBUTE
+from nas_relucode.studies.outcomes import ATTRIBUTE
 from nas_relucode.studies.predictions import Predictions, find_predictions
 
 NETWORK = ["head", "learning_rate"]  # what the trials of one network, trained with several seeds, have in common

@@ -23,7 +23,7 @@ from nas_relucode.ranking.trials import NETWORK, complete_trials, saturated
 from nas_relucode.report.commands import study_argument, train_command
 from nas_relucode.report.correlations import Correlations, spearman
 from nas_relucode.report.tables import index_columns
-from nas_relucode.studies.objective import ATTRIBUTE
+from nas_relucode.studies.outcomes import ATTRIBUTE
 from nas_relucode.studies.predictions import FOLDER, file_store
 
 MOST_POINTS = 60_000  # of the curves in the page

@@ -10,7 +10,7 @@ from pathlib import Path
 from nas_relucode.ranking.figures import network_label
 from nas_relucode.ranking.trials import complete_trials
 from nas_relucode.report.data import Report
-from nas_relucode.studies.objective import ATTRIBUTE
+from nas_relucode.studies.outcomes import ATTRIBUTE
 
 MOST_SLICES = 3  # networks whose slices are shown
 

@@ -16,7 +16,7 @@ from nas_relucode.ranking.ordering import QUANTITIES
 from nas_relucode.ranking.trials import trials_frame
 from nas_relucode.report.data import Report, shown_columns
 from nas_relucode.report.tables import Table, constant_on_front, longer_side_down, networks_table, number, retries
-from nas_relucode.studies.objective import ATTRIBUTE
+from nas_relucode.studies.outcomes import ATTRIBUTE
 
 MEANINGS = {
     "accuracy": "Of the validation samples, the fraction that is classified correctly.",

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import numpy as np
 import optuna
@@ -23,6 +21,7 @@ from nas_relucode.errors import InputError, NonFiniteError, unknown
 from nas_relucode.indices.indices import INDICES
 from nas_relucode.scoring.code_curves import CodeCurve
 from nas_relucode.scoring.scoring import SEGMENTS, score
+from nas_relucode.studies.checkpoint_files import CheckpointFiles, digest
 from nas_relucode.studies.checks import (
     QUALITIES,
     check_accuracy_floor,
@@ -30,10 +29,10 @@ from nas_relucode.studies.checks import (
     check_network,
     check_objectives,
 )
-from nas_relucode.studies.predictions import file_store, keep_predictions, predict
+from nas_relucode.studies.outcomes import Outcome, write_outcome
+from nas_relucode.studies.predictions import file_store, predict
 from nas_relucode.studies.search_space import Candidate, SearchSpace
 from nas_relucode.studies.slice_figures import draw_slices
-from nas_relucode.training.checkpoints import load_checkpoint, save_checkpoint
 from nas_relucode.training.data import ImageData
 from nas_relucode.training.frozen import frozen_features
 from nas_relucode.training.networks import Network, build_autoencoder, build_backbone, build_network, parse_head
@@ -41,7 +40,6 @@ from nas_relucode.training.recipes import Recipe
 from nas_relucode.training.together import train_together
 from nas_relucode.training.training import Epoch, accuracy, evaluate, pick_device, train
 
-ATTRIBUTE = "relucode"  # the one user attribute that holds everything found in a trial
 PAPER_SEED = 1234  # of the training in B.1; a candidate's seed is added to it
 
 
@@ -54,19 +52,11 @@ class Attempt:
     network: nn.Module
     curve: CodeCurve
     found: dict[str, Any]  # what becomes the trial's attribute
-    checkpoint: Path | None
 
     @property
     def number(self) -> int:
         """The trial's number; 0 for a FixedTrial."""
         return getattr(self.trial, "number", 0)
-
-    def done(self) -> None:
-        """Removes the checkpoint of a trial that has come to its end, and the folder after the last."""
-        if self.checkpoint is not None:
-            self.checkpoint.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # others lie there
-                self.checkpoint.parent.rmdir()
 
 
 class Objective:
@@ -96,8 +86,9 @@ class Objective:
     cells in the plane through three training samples and around the first of them, for the first seed of each
     candidate, in the space of the head's inputs if ``layers`` is the head.
 
-    ``artifacts`` is Optuna's artifact store for the predictions on the validation split, which `select` compares;
-    None stands for the folder ``artifacts`` in ``folder``. They are kept for trials of a study.
+    ``artifacts`` is an artifact store of Optuna's for the predictions on the validation split, which `select` compares,
+    and for copies of the checkpoints, where workers do not share a ``folder``; None stands for the folder
+    ``artifacts`` in ``folder``, and no copies. Predictions are kept for trials of a study.
     """
 
     def __init__(
@@ -169,6 +160,7 @@ class Objective:
         self.geometry = geometry or any("geometry" in INDICES[name].needs for name in objectives if name in INDICES)
         self.folder = None if folder is None else Path(folder)
         self.artifacts = artifacts
+        self.checkpoints = CheckpointFiles(self.folder / "checkpoints", artifacts) if self.folder else None
         self.kept_epochs = tuple(kept_epochs)
         self.slices = slices
         self.module = "head" if list([layers] if isinstance(layers, str) else layers) == ["head"] else None
@@ -184,18 +176,37 @@ class Objective:
         self._check_layers()
 
     def __call__(self, trial: BaseTrial) -> tuple[float, ...]:
+        self._check_directions(trial)
+        outcome = self.outcome(trial)
+        told = write_outcome(trial, outcome, self.store)
+        self.forget(outcome.candidate)
+        if isinstance(told, optuna.TrialPruned):
+            raise told
+        return told
+
+    def outcome(self, trial: BaseTrial) -> Outcome:
+        """Trains and scores the trial's candidate, from its checkpoint on if there is one; writes nothing into it.
+
+        The checkpoint of the last epoch stays: `forget` removes it once the trial has been told.
+        """
         attempt = self._begin(trial)
         try:
             self._train(attempt)
-            values = self._finish(attempt)
+            return self._finish(attempt)
         except NonFiniteError as error:
-            attempt.done()
-            self._prune(attempt, str(error))
-        except optuna.TrialPruned:
-            attempt.done()
-            raise
-        attempt.done()
-        return values
+            return self._pruned(attempt, str(error))
+
+    @property
+    def store(self) -> Any:
+        """The artifact store for predictions; None if there is no folder either."""
+        if self.artifacts is None and self.folder is not None:
+            return file_store(self.folder)
+        return self.artifacts
+
+    def forget(self, candidate: Candidate) -> None:
+        """Removes the candidate's checkpoint."""
+        if self.checkpoints is not None:
+            self.checkpoints.remove(file_name(candidate), self._made(candidate))
 
     def trained(self, candidate: Candidate) -> nn.Module:
         """The candidate's network, trained as in a trial of its own; with a frozen backbone, it and the head."""
@@ -219,7 +230,9 @@ class Objective:
         """
         if self.while_training:
             raise InputError("codes are taken while the weights move of one candidate at a time. Train them alone.")
-        attempts = [self._begin(trial, checkpoints=False) for trial in trials]
+        for trial in trials:
+            self._check_directions(trial)
+        attempts = [self._begin(trial) for trial in trials]
         start, scoring = time.perf_counter(), 0.0
 
         def record(number: int, losses: np.ndarray) -> None:
@@ -240,22 +253,20 @@ class Objective:
             on_epoch=record,
         )
         seconds = round((time.perf_counter() - start - scoring) / len(attempts), 3)
-        outcomes: list[tuple[float, ...] | optuna.TrialPruned] = []
+        told = []
         for attempt, epoch in zip(attempts, result.diverged, strict=True):
             attempt.found["seconds"] = seconds
             try:
                 if epoch is not None:
-                    self._prune(attempt, f"loss or weights stopped being finite in epoch {epoch}")
-                outcomes.append(self._finish(attempt))
-            except optuna.TrialPruned as pruned:
-                outcomes.append(pruned)
+                    raise NonFiniteError(f"loss or weights stopped being finite in epoch {epoch}")
+                outcome = self._finish(attempt)
             except NonFiniteError as error:
-                outcomes.append(self._pruned(attempt, str(error)))
-        return outcomes
+                outcome = self._pruned(attempt, str(error))
+            told.append(write_outcome(attempt.trial, outcome, self.store))
+        return told
 
-    def _begin(self, trial: BaseTrial, *, checkpoints: bool = True) -> Attempt:
+    def _begin(self, trial: BaseTrial) -> Attempt:
         """The trial's candidate, its network before the training, and what is known of it."""
-        self._check_directions(trial)
         candidate = self.space.suggest(trial, self.seeds)
         network = self._build(candidate.head, candidate.seed)
         curve = CodeCurve(
@@ -278,15 +289,12 @@ class Objective:
             "seconds": 0.0,  # of the training alone
             "codes": {},
         }
-        checkpoint = None
-        if checkpoints and self.folder is not None:
-            checkpoint = self.folder / "checkpoints" / f"{file_name(candidate)}.pt"
-        return Attempt(trial, candidate, network, curve, found, checkpoint)
+        return Attempt(trial, candidate, network, curve, found)
 
     def _train(self, attempt: Attempt) -> None:
         """Trains, from the candidate's checkpoint on if there is one."""
-        found, checkpoint, made = attempt.found, attempt.checkpoint, self._made(attempt.candidate)
-        stored = load_checkpoint(checkpoint, made=made) if checkpoint else None
+        found, made, name = attempt.found, self._made(attempt.candidate), file_name(attempt.candidate)
+        stored = self.checkpoints.load(name, made) if self.checkpoints else None
         if stored:
             earlier = stored[1]
             attempt.curve.points.extend(earlier.pop("curve"))
@@ -297,10 +305,9 @@ class Objective:
             nonlocal start
             found["seconds"] = round(found["seconds"] + time.perf_counter() - start, 3)
             point = self._record(attempt, epoch)
-            if checkpoint:
-                checkpoint.parent.mkdir(parents=True, exist_ok=True)
-                so_far = {name: found[name] for name in ("curve", "seconds", "codes")}
-                save_checkpoint(checkpoint, epoch.state(), made=made, found=so_far)
+            if self.checkpoints:
+                so_far = {key: found[key] for key in ("curve", "seconds", "codes")}
+                self.checkpoints.save(name, epoch.state(), made=made, found=so_far)
             if self.on_epoch:
                 self.on_epoch(attempt.number, epoch, point)
             start = time.perf_counter()
@@ -321,15 +328,15 @@ class Objective:
         space = attempt.curve.on_epoch(epoch)
         if epoch.number in self.kept_epochs:
             assert self.folder is not None
-            made = hashlib.sha256(json.dumps(self._made(attempt.candidate), sort_keys=True).encode()).hexdigest()[:8]
-            name = f"{file_name(attempt.candidate)}_{made}_epoch_{epoch.number}.npz"  # no other study's
+            made = digest(self._made(attempt.candidate))  # so that it is no other study's
+            name = f"{file_name(attempt.candidate)}_{made}_epoch_{epoch.number}.npz"
             (self.folder / "codes").mkdir(parents=True, exist_ok=True)
             save_code_space(space, self.folder / "codes" / name)
             attempt.found["codes"][str(epoch.number)] = name
         return attempt.curve.points[-1]
 
-    def _finish(self, attempt: Attempt) -> tuple[float, ...]:
-        """Scores the trained network, writes down what was found and returns the trial's values."""
+    def _finish(self, attempt: Attempt) -> Outcome:
+        """Scores the trained network. Raises NonFiniteError where it has no finite value for an objective."""
         found = attempt.found
         found |= self._found(attempt.network)
         if self.slices and attempt.candidate.seed == self.seeds[0]:
@@ -337,12 +344,17 @@ class Objective:
         values = tuple(objective_value(found, name) for name in self.objectives)
         for name, value in zip(self.objectives, values, strict=True):
             if not math.isfinite(value):
-                self._prune(attempt, f"{name} is undefined for this candidate")
-        self._keep_predictions(attempt)
-        attempt.trial.set_user_attr(ATTRIBUTE, found)
-        if self.accuracy_floor is not None:
-            attempt.trial.set_constraint("accuracy_floor", self.accuracy_floor - found["accuracy"])
-        return values
+                raise NonFiniteError(f"{name} is undefined for this candidate")
+        floor, constraints = self.accuracy_floor, {}
+        if floor is not None:
+            constraints["accuracy_floor"] = floor - found["accuracy"]
+        predictions = None
+        if self.decoder is None and (self.artifacts or self.folder):
+            predictions = predict(attempt.network, self.data.validation)
+        return Outcome(attempt.candidate, found, values, constraints, predictions)
+
+    def _pruned(self, attempt: Attempt, reason: str) -> Outcome:
+        return Outcome(attempt.candidate, attempt.found | {"pruned": reason}, None)
 
     def _found(self, network: nn.Module) -> dict[str, Any]:
         """What there is to say of a trained network: its losses and accuracies, and every index."""
@@ -366,14 +378,6 @@ class Objective:
         found["train_accuracy"] = result.accuracy if self.split == "train" else accuracy(network, self.data.train)
         found["test_accuracy"] = accuracy(network, self.data.test) if len(self.data.test) else None
         return found
-
-    def _keep_predictions(self, attempt: Attempt) -> None:
-        store = self.artifacts
-        if store is None and self.folder is not None:
-            store = file_store(self.folder)
-        if store is not None and self.decoder is None and isinstance(attempt.trial, optuna.Trial):
-            predictions = predict(attempt.network, self.data.validation)
-            attempt.found["predictions"] = keep_predictions(predictions, attempt.trial, store)
 
     def _slices(self, network: nn.Module, name: str) -> list[str]:
         assert self.folder is not None
@@ -411,13 +415,6 @@ class Objective:
         if self.frozen is not None:
             chosen = {"backbone": "none"}
         return build_network(head, shape, len(self.data.classes), seed=seed, **chosen).to(self.device)
-
-    def _prune(self, attempt: Attempt, reason: str) -> NoReturn:
-        raise self._pruned(attempt, reason)
-
-    def _pruned(self, attempt: Attempt, reason: str) -> optuna.TrialPruned:
-        attempt.trial.set_user_attr(ATTRIBUTE, attempt.found | {"pruned": reason})
-        return optuna.TrialPruned(reason)
 
     def _check_directions(self, trial: BaseTrial) -> None:
         """A study of another number of objectives is told so before the training, not after it."""

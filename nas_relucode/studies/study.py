@@ -16,7 +16,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_relucode.errors import InputError
-from nas_relucode.studies.objective import ATTRIBUTE, Objective
+from nas_relucode.studies.objective import Objective
+from nas_relucode.studies.outcomes import ATTRIBUTE
 from nas_relucode.studies.search_space import Candidate, SearchSpace
 from nas_relucode.studies.storage import default_storage, only_process, open_storage, sqlite_path, storage_errors
 from nas_relucode.studies.study_settings import SAMPLERS, DataSettings, SearchSettings, StudySettings

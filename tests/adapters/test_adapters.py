@@ -13,7 +13,8 @@ from nas_relucode.adapters.with_ax import ax_parameters
 from nas_relucode.adapters.with_ray import ray_search, ray_space, ray_trainable
 from nas_relucode.adapters.with_syne_tune import syne_tune_report, syne_tune_space
 from nas_relucode.errors import InputError, NonFiniteError
-from nas_relucode.studies.objective import ATTRIBUTE, Objective
+from nas_relucode.studies.objective import Objective
+from nas_relucode.studies.outcomes import ATTRIBUTE
 from nas_relucode.studies.search_space import Interval, SearchSpace
 from nas_relucode.training.data import load_data
 from nas_relucode.training.recipes import Recipe

@@ -11,7 +11,8 @@ from optuna.artifacts import get_all_artifact_meta
 
 from nas_relucode.commands.cli import main
 from nas_relucode.ranking.selection import select
-from nas_relucode.studies.objective import ATTRIBUTE, Objective
+from nas_relucode.studies.objective import Objective
+from nas_relucode.studies.outcomes import ATTRIBUTE
 from nas_relucode.studies.predictions import FILE, file_store, find_predictions
 from nas_relucode.studies.search_space import SearchSpace
 from nas_relucode.training.data import load_data

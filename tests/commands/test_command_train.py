@@ -9,7 +9,7 @@ from command_line import STUDY, refused
 
 from nas_relucode import build_network, load_settings, score
 from nas_relucode.commands.cli import main
-from nas_relucode.studies.objective import ATTRIBUTE
+from nas_relucode.studies.outcomes import ATTRIBUTE
 from nas_relucode.studies.study import load_study_data
 from nas_relucode.training.training import accuracy
 

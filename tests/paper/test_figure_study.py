@@ -16,7 +16,7 @@ from nas_relucode.cells.knn import knn_accuracy
 from nas_relucode.paper import figure_study as module
 from nas_relucode.paper.figure_study import draw_figure
 from nas_relucode.paper.frames import curves_frame, kept_spaces, read_numbers
-from nas_relucode.studies.objective import ATTRIBUTE
+from nas_relucode.studies.outcomes import ATTRIBUTE
 from nas_relucode.studies.study import load_study_data
 from nas_relucode.studies.study_settings import (
     CodeSettings,

@@ -16,7 +16,8 @@ from nas_relucode.errors import InputError
 from nas_relucode.ranking.ordering import HOW
 from nas_relucode.ranking.ranking import rank, trials_frame
 from nas_relucode.ranking.trials import NEEDED
-from nas_relucode.studies.objective import ATTRIBUTE, Objective
+from nas_relucode.studies.objective import Objective
+from nas_relucode.studies.outcomes import ATTRIBUTE
 from nas_relucode.studies.search_space import SearchSpace
 from nas_relucode.training.data import load_data
 from nas_relucode.training.training import Recipe

@@ -17,7 +17,7 @@ from optuna.trial import TrialState, create_trial
 from nas_relucode.errors import InputError
 from nas_relucode.ranking.equality import RULES
 from nas_relucode.ranking.selection import select
-from nas_relucode.studies.objective import ATTRIBUTE
+from nas_relucode.studies.outcomes import ATTRIBUTE
 from nas_relucode.studies.predictions import Predictions, to_bytes
 
 LABELS = np.arange(400) % 4

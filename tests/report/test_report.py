@@ -21,7 +21,7 @@ from nas_relucode.errors import InputError
 from nas_relucode.files import write_atomically
 from nas_relucode.ranking.ranking import rank, trials_frame
 from nas_relucode.report.report import networks_table, number, retries, text_table, write_report
-from nas_relucode.studies.objective import ATTRIBUTE
+from nas_relucode.studies.outcomes import ATTRIBUTE
 
 NAME = "a<b>&'c' \"d\""
 

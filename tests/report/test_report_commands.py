@@ -23,7 +23,7 @@ from nas_relucode.report.commands import (
     train_command,
 )
 from nas_relucode.report.report import write_report
-from nas_relucode.studies.objective import ATTRIBUTE
+from nas_relucode.studies.outcomes import ATTRIBUTE
 from nas_relucode.studies.study_settings import DataSettings, load_settings
 from nas_relucode.toml_files import builtin_files
 

@@ -25,7 +25,7 @@ from nas_relucode import (
     train,
     write_report,
 )
-from nas_relucode.studies.objective import ATTRIBUTE
+from nas_relucode.studies.outcomes import ATTRIBUTE
 from nas_relucode.studies.search_space import Interval
 from nas_relucode.training.training import accuracy
 

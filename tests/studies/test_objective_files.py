@@ -20,7 +20,7 @@ from nas_relucode import (
     load_data,
     train,
 )
-from nas_relucode.studies.objective import ATTRIBUTE
+from nas_relucode.studies.outcomes import ATTRIBUTE
 from nas_relucode.training.checkpoints import save_checkpoint
 from nas_relucode.training.frozen import frozen_features
 from nas_relucode.training.networks import build_backbone

@@ -13,7 +13,8 @@ from optuna.trial import FixedTrial, TrialState
 from small_studies import Failing, candidates, reread, run, settings_in
 
 from nas_relucode.errors import InputError
-from nas_relucode.studies.objective import ATTRIBUTE, Objective
+from nas_relucode.studies.objective import Objective
+from nas_relucode.studies.outcomes import ATTRIBUTE
 from nas_relucode.studies.search_space import load_search_space
 from nas_relucode.studies.study import load_study_data, run_study
 from nas_relucode.studies.study_settings import CodeSettings, StudySettings
