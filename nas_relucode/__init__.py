@@ -11,6 +11,7 @@ The folders in reading order; up to ``indices`` they know neither training nor O
     training   data sets, the heads of Table 1, the recipe, its fast steps
     scoring    accuracy beside the indices of a network
     studies    the Optuna objective, and a study of heads, learning rates and seeds
+    workers    many processes on one study: plan, work, status
     ranking    who is equally accurate, in which order, and how firm that is
     adapters   the same score where another framework has the study
     paper      the figures of the paper, and whether its claims hold
@@ -55,6 +56,9 @@ from nas_relucode.studies.objective import Objective
 from nas_relucode.studies.study_settings import StudySettings, load_settings
 from nas_relucode.studies.study import run_study
 from nas_relucode.studies.predictions import Predictions, predict
+from nas_relucode.workers.planning import plan_study
+from nas_relucode.workers.worker import work
+from nas_relucode.workers.status import study_status
 from nas_relucode.ranking.ranking import Ranking, rank
 from nas_relucode.ranking.selection import Selection, select
 from nas_relucode.adapters.candidates import run_candidate

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import optuna
+import private_postgres
 import pytest
 import torch
 from command_line import write_study
@@ -42,6 +43,23 @@ def data_root() -> Path:
     if not root.is_dir():
         pytest.skip(f"no real data: {root} does not exist")
     return root
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[private_postgres.Server]:
+    """A PostgreSQL server that tests may restart."""
+    if private_postgres.programs() is None:
+        pytest.skip("no PostgreSQL: apt-get install postgresql")
+    pytest.importorskip("psycopg", reason="no driver: pip install 'nas-relucode[postgres]'")
+    server = private_postgres.Server()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def queue_url(postgres: private_postgres.Server) -> str:
+    """An empty PostgreSQL database."""
+    return postgres.database()
 
 
 @pytest.fixture

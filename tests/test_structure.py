@@ -21,12 +21,16 @@ READING_ORDER = {  # up to indices: anybody's network, no training, no Optuna
         "batched together checkpoints frozen"
     ),
     "scoring": "scoring zero_cost code_curves",
-    "studies": "checks search_space slice_figures predictions objective study_settings storage study",
+    "studies": (
+        "checks search_space slice_figures predictions artifact_stores outcomes checkpoint_files objective "
+        "study_settings plan storage study"
+    ),
+    "workers": "stopping patience queue planning results worker fleet status",
     "ranking": "paired_differences equality ordering trials ranking selection figures",
     "adapters": "candidates epoch_indices with_ray with_ax with_syne_tune",
     "paper": "drawing claims depth_claims figures clustering frames figure_study",
     "report": "correlations tables commands data sections pictures page report dashboard",
-    "commands": "progress complex figure select train cli",
+    "commands": "progress complex figure select train workers cli",
 }
 FOREIGN = {  # the first package that may import it
     "umap": "cells",

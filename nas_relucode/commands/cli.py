@@ -1,4 +1,4 @@
-"""The command line: run, figure, train, report, select, score, complex, list, copy. Exit 0 done, 1 failed, 2 misuse."""
+"""The command line: run, plan, worker, status, figure, train, report, ... Exit 0 done, 1 failed, 2 misuse."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from nas_relucode.commands import complex as command_complex
 from nas_relucode.commands import figure as command_figure
 from nas_relucode.commands import select as command_select
 from nas_relucode.commands import train as command_train
+from nas_relucode.commands import workers as command_workers
 from nas_relucode.commands.progress import run_shown
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.files import write_atomically
@@ -37,8 +38,9 @@ from nas_relucode.report.tables import (
     text_table,
 )
 from nas_relucode.scoring.scoring import Score, score
+from nas_relucode.studies.plan import Plan
 from nas_relucode.studies.storage import default_storage, open_storage, redact, sqlite_path, storage_errors
-from nas_relucode.studies.study import Plan, check_settings, study_name
+from nas_relucode.studies.study import check_settings, study_name
 from nas_relucode.studies.study_settings import load_settings
 from nas_relucode.toml_files import builtin_files
 from nas_relucode.training.data import SOURCES, load_data
@@ -53,6 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     optuna.logging.set_verbosity(optuna.logging.INFO if options.verbose else optuna.logging.ERROR)
     logging.captureWarnings(True)
     try:
+        _read_storage_file(options)
         code: int = options.command(options)
         return code
     except BrokenPipeError:  # whoever read our output has seen enough
@@ -68,6 +71,16 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(options, error, "interrupted. The same command goes on where this one stopped.", 1)
     except Exception as error:
         return _fail(options, error, f"{type(error).__name__}: {error} (--debug shows where)", 1)
+
+
+def _read_storage_file(options: argparse.Namespace) -> None:
+    """Puts the URL in the file of --storage-file in the place of --storage."""
+    file = getattr(options, "storage_file", None)
+    if file is not None:
+        try:
+            options.storage = Path(file).read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{file} cannot be read ({error}). Name a file that holds the storage's URL.") from error
 
 
 def _fail(options: argparse.Namespace, error: BaseException, message: str, code: int) -> int:
@@ -99,6 +112,10 @@ def _parser() -> argparse.ArgumentParser:
         default=os.environ.get("OPTUNA_STORAGE"),
         help="Optuna storage (OPTUNA_STORAGE, else runs/NAME/study.db)",
     )
+    stored.add_argument("--storage-file", metavar="FILE", help="a file with the storage's URL, and with it a password")
+    stored.add_argument(
+        "--artifacts", metavar="STORE", help="s3://BUCKET or a folder for predictions (the folder of the report)"
+    )
     stored.add_argument("--study-name", metavar="NAME", help="name in the storage (that of the study)")
     stored.add_argument("--output", metavar="DIR", help="folder of the report (runs/NAME)")
 
@@ -117,6 +134,13 @@ def _parser() -> argparse.ArgumentParser:
         "train", command_train.run, data, help="train one candidate of a study as in its trial, keep its weights"
     )
     command_train.add_arguments(command)
+    command = add("plan", command_workers.plan, data, stored, help="enqueue a study's candidates for workers")
+    command_workers.add_plan_arguments(command)
+    command = add("worker", command_workers.worker, data, stored, help="work on a planned study until none is left")
+    command_workers.add_worker_arguments(command)
+    command = add("status", command_workers.status, stored, help="how far a study has come, and how long it will take")
+    command.add_argument("study", help="the study's name or .toml file")
+    command.add_argument("-f", "--format", choices=["table", "json"], default="table")
     report = add("report", _report, stored, help="write the report of a study as it is now")
     report.add_argument("study", help="the study's name or .toml file")
     report.add_argument("--dashboard", action="store_true", help="the ranking and the front for optuna-dashboard, too")

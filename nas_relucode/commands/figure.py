@@ -10,8 +10,9 @@ from pathlib import Path
 from nas_relucode.commands.progress import run_shown
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.paper.figure_study import draw_figure
+from nas_relucode.studies.plan import Plan
 from nas_relucode.studies.storage import default_storage
-from nas_relucode.studies.study import Plan, study_name
+from nas_relucode.studies.study import study_name
 from nas_relucode.studies.study_settings import StudySettings, load_settings
 from nas_relucode.toml_files import builtin_files
 

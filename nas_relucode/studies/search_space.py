@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import BaseTrial
 
 from nas_relucode.errors import InputError
@@ -113,6 +114,17 @@ class SearchSpace:
             )
         product = itertools.product(seeds, self.head_list, self.learning_rates)
         return [Candidate(head, rate, seed) for seed, head, rate in product]
+
+    def distributions(self, seeds: list[int]) -> dict[str, BaseDistribution]:
+        """What `suggest` draws each parameter from."""
+        rates = self.learning_rates
+        found: dict[str, BaseDistribution] = {
+            "head": CategoricalDistribution(list(self.head_list)),
+            "learning_rate": FloatDistribution(rates.low, rates.high, log=True)
+            if isinstance(rates, Interval)
+            else CategoricalDistribution(list(rates)),
+        }
+        return found | ({"seed": CategoricalDistribution(list(seeds))} if len(seeds) > 1 else {})
 
     def suggest(self, trial: BaseTrial, seeds: list[int]) -> Candidate:
         """The trial's head, learning rate and, if there are several seeds, seed, asked for in Optuna's way."""

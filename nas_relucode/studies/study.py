@@ -6,7 +6,6 @@ import dataclasses
 import platform
 import re
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -17,14 +16,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_relucode.errors import InputError
 from nas_relucode.studies.objective import Objective
-from nas_relucode.studies.outcomes import ATTRIBUTE
-from nas_relucode.studies.search_space import Candidate, SearchSpace
+from nas_relucode.studies.plan import RETRIED, Plan
+from nas_relucode.studies.search_space import SearchSpace
 from nas_relucode.studies.storage import default_storage, only_process, open_storage, sqlite_path, storage_errors
 from nas_relucode.studies.study_settings import SAMPLERS, DataSettings, SearchSettings, StudySettings
+from nas_relucode.toml_files import parse
 from nas_relucode.training.data import ImageData, load_data
-
-RETRIED = (RuntimeError, MemoryError)  # what a candidate may raise and be tried again
-MAX_RETRIES = 2  # of a candidate whose trial raised an error
 
 
 def study_name(study: str, name: str | None = None) -> str:
@@ -42,6 +39,14 @@ def study_name(study: str, name: str | None = None) -> str:
 def load_study_data(settings: DataSettings, data_root: str | Path = "data", download: bool = False) -> ImageData:
     """The data of a study."""
     return load_data(**dataclasses.asdict(settings), data_root=data_root, download=download)
+
+
+def check_countable(settings: StudySettings) -> None:
+    """Raises InputError if nothing says how many trials the study is to hold."""
+    if settings.search.trials is None and not settings.search_space.is_finite:
+        raise InputError(
+            "the search space has an interval of learning rates. Set trials in [search]: how many to draw."
+        )
 
 
 def create_or_resume(
@@ -104,10 +109,7 @@ def run_study(
     """
     url = storage or default_storage(name)
     space = settings.search_space
-    if settings.search.trials is None and not space.is_finite:
-        raise InputError(
-            "the search space has an interval of learning rates. Set trials in [search]: how many to draw."
-        )
+    check_countable(settings)
     data = load_study_data(settings.data, data_root, download)
     folder = folder or Path("runs", name)
     objective = objective_of(settings, data, device=device, folder=folder, artifacts=artifacts, on_epoch=on_epoch)
@@ -172,132 +174,26 @@ def objective_of(
     )
 
 
-class Plan:
-    """Which trials a study still needs, read from the trials it has."""
-
-    def __init__(self, study: optuna.Study, search: SearchSettings, space: SearchSpace) -> None:
-        self.study, self.search, self.space = study, search, space
-        self.seeds = list(search.seeds)
-
-    @property
-    def size(self) -> int:
-        """Trials in the whole study, without retries."""
-        if self.search.trials is not None:
-            return self.search.trials * len(self.seeds)
-        return len(self.space.candidates(self.seeds))
-
-    def next(self) -> int:
-        """Enqueues what is missing and returns how many trials wait; 0 when the study is complete."""
-        waiting = len(self.study.get_trials(deepcopy=False, states=[TrialState.WAITING]))
-        if waiting:  # left over from a run that was stopped
-            return waiting
-        trials = self.study.get_trials(deepcopy=False)
-        missing = [(c.params, retry) for c, retry, raised in self._missing(trials) if raised <= MAX_RETRIES]
-        todo = sorted(missing, key=lambda item: item[0]["head"]) if self.search.together > 1 else missing
-        if not todo and self.search.trials is not None and self._draws(trials) < self.search.trials:
-            todo = [({"seed": self.seeds[0]}, None)]  # the sampler chooses the rest
-        for params, retry in todo:
-            attributes = None if retry is None else {"retry_of": retry}
-            self.study.enqueue_trial(params, user_attrs=attributes)
-        return len(todo)
-
-    def once(self, objective: Objective) -> Callable[[optuna.Trial], tuple[float, ...]]:
-        """``objective``, but a candidate that is complete already is pruned, and the reason of a failure is kept."""
-
-        def call(trial: optuna.Trial) -> tuple[float, ...]:
-            if self._is_complete(trial):
-                raise optuna.TrialPruned("a candidate that was complete already")
-            try:
-                return objective(trial)
-            except RETRIED as error:
-                _set_failed(trial, error)
-                raise
-
-        return call
-
-    def run_together(
-        self, objective: Objective, count: int, on_trial: Callable[[optuna.Study, FrozenTrial], None] | None
-    ) -> None:
-        """Takes ``count`` waiting trials and trains those of one head as one batched network."""
-        by_head: dict[str, list[optuna.Trial]] = {}
-        trials = [self.study.ask() for _ in range(count)]
-        for trial in trials:
-            if self._is_complete(trial):
-                self.study.tell(trial, state=TrialState.PRUNED)
-            else:
-                by_head.setdefault(trial.params["head"], []).append(trial)
-        for group in by_head.values():
-            try:
-                for trial, outcome in zip(group, objective.together(group), strict=True):
-                    if isinstance(outcome, optuna.TrialPruned):
-                        self.study.tell(trial, state=TrialState.PRUNED)
-                    else:
-                        self.study.tell(trial, outcome)
-            except RETRIED as error:
-                for trial in group:
-                    _set_failed(trial, error)
-                    self.study.tell(trial, state=TrialState.FAIL)
-        for trial in trials if on_trial else []:
-            on_trial(self.study, self.study.trials[trial.number])  # type: ignore[misc]
-
-    def _is_complete(self, trial: optuna.Trial) -> bool:
-        """Whether another trial has the result of this one's candidate; the trial then says which."""
-        candidate = self.space.suggest(trial, self.seeds)
-        for other in self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]):
-            if self._candidate(other) == candidate:
-                trial.set_user_attr("same_as", other.number)
-                return True
-        return False
-
-    def missing(self) -> list[Candidate]:
-        """The candidates without a result; after a run, those that were given up."""
-        return [candidate for candidate, _, _ in self._missing(self.study.get_trials(deepcopy=False))]
-
-    def _missing(self, trials: list[FrozenTrial]) -> list[tuple[Candidate, int | None, int]]:
-        """The candidates without a result, with the trial that failed on it last and the number of those that raised.
-
-        A trial that was interrupted is tried again however often; one that raised, MAX_RETRIES times.
-        """
-        done: set[Candidate] = set()
-        failed: dict[Candidate, int] = {}
-        raised: Counter[Candidate] = Counter()
-        drawn: dict[Candidate, None] = {}
-        for trial in trials:
-            candidate = self._candidate(trial)
-            if candidate is None:
-                continue
-            drawn[Candidate(candidate.head, candidate.learning_rate, self.seeds[0])] = None
-            if trial.state == TrialState.FAIL:
-                failed[candidate] = trial.number
-                raised[candidate] += "failed" in trial.user_attrs.get(ATTRIBUTE, {})
-            else:
-                done.add(candidate)
-        if self.search.trials is None:
-            wanted = self.space.candidates(self.seeds)
-        else:
-            wanted = [Candidate(c.head, c.learning_rate, seed) for c in drawn for seed in self.seeds]
-        return [(c, failed.get(c), raised[c]) for c in wanted if c not in done]
-
-    def _draws(self, trials: list[FrozenTrial]) -> int:
-        """How often the sampler was asked: repeated candidates count, so that a small space comes to an end."""
-        firsts = [t for t in trials if t.params.get("seed", self.seeds[0]) == self.seeds[0]]
-        return len([t for t in firsts if "retry_of" not in t.user_attrs and "head" in t.params])
-
-    def _candidate(self, trial: FrozenTrial) -> Candidate | None:
-        """The candidate of a trial; None if it was stopped before it had one."""
-        if "head" not in trial.params or "learning_rate" not in trial.params:
-            return None
-        return Candidate(trial.params["head"], trial.params["learning_rate"], trial.params.get("seed", self.seeds[0]))
-
-
-def _set_failed(trial: optuna.Trial, error: BaseException) -> None:
-    trial.set_user_attr(ATTRIBUTE, {"failed": f"{type(error).__name__}: {error}"[:1000]})
-
-
 def _fail_interrupted(study: optuna.Study) -> None:
     """Fails the trials that a dead process left running; the lock says that no living one runs them."""
     for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
         study.tell(trial.number, state=TrialState.FAIL)
+
+
+def settings_of(study: optuna.Study) -> StudySettings:
+    """The settings that a study was made with, from the study itself."""
+    stored = study.user_attrs.get("settings")
+    if stored is None:
+        raise InputError(f"study {study.study_name!r} in this storage is not one of ours. Give another --study-name.")
+    table = _without_none(stored)
+    table["data"].pop("sha256", None)
+    return parse(StudySettings, table, f"the stored settings of study {study.study_name!r}")
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return value
 
 
 def check_settings(study: optuna.Study, settings: StudySettings) -> None:

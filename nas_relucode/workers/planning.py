@@ -1,0 +1,66 @@
+"""Which trials a shared study needs: decided by one process at a time, as often as anybody likes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+
+from nas_relucode.errors import InputError, unknown
+from nas_relucode.studies.plan import Plan
+from nas_relucode.studies.storage import redact, storage_errors
+from nas_relucode.studies.study import check_countable, create_or_resume, load_study_data
+from nas_relucode.studies.study_settings import StudySettings
+from nas_relucode.workers.queue import Queue, check_queue, creating, has_tables, open_queue
+
+HEARTBEAT = 60  # seconds
+BEAT = "heartbeat"  # the study's attribute that tells it to every worker
+
+
+def plan_study(
+    name: str,
+    settings: StudySettings,
+    *,
+    storage: str,
+    data_root: str | Path = "data",
+    download: bool = False,
+    heartbeat: int | None = None,
+) -> tuple[optuna.Study, int]:
+    """Creates the study in a PostgreSQL ``storage``, enqueues what it still needs, and returns it and how many.
+
+    It is safe to repeat, and in several processes at once: a candidate that waits, runs or is done is not enqueued
+    again. ``heartbeat``, in seconds (60, or what an earlier plan said), is how often workers say that they are alive;
+    one that is silent for five times as long is taken for dead. Raises InputError for changed settings or other data.
+    """
+    check_queue(storage)
+    check_countable(settings)
+    if settings.search.together > 1:
+        raise InputError("candidates that are trained together share one process. Set together to 1, or use run.")
+    if heartbeat is not None and heartbeat < 1:
+        raise InputError(f"a heartbeat every {heartbeat} seconds is none. Give a whole number of at least 1.")
+    data = load_study_data(settings.data, data_root, download)
+    with storage_errors(storage), creating(storage, name):
+        engine = open_queue(storage, create=True)
+        study = create_or_resume(name, settings, data, engine)
+        if heartbeat is not None or BEAT not in study.user_attrs:
+            study.set_user_attr(BEAT, heartbeat or HEARTBEAT)
+        added = Queue(study, engine).add(Plan(study, settings.search, settings.search_space).waiting_trials)
+    return study, added
+
+
+def open_planned(name: str, storage: str, sampler: optuna.samplers.BaseSampler | None = None) -> Queue:
+    """The queue of a study as `plan_study` left it, with its heartbeat. Raises InputError if there is none."""
+    check_queue(storage)
+    advice = f"Do: nas-relucode plan {name}, with the same storage."
+    if not has_tables(storage):
+        raise InputError(f"the storage {redact(storage)} holds no study. {advice}")
+    engine = open_queue(storage)
+    names = optuna.get_all_study_names(engine)
+    if name not in names:
+        raise InputError(f"{unknown('study', name, names)} {advice}")
+    heartbeat = optuna.load_study(study_name=name, storage=engine).user_attrs.get(BEAT)
+    engine.engine.dispose()
+    if heartbeat is None:
+        raise InputError(f"study {name!r} was not planned for workers. {advice}")
+    engine = open_queue(storage, heartbeat)
+    return Queue(optuna.load_study(study_name=name, storage=engine, sampler=sampler), engine)

@@ -1,0 +1,183 @@
+"""The queue: Optuna's waiting trials on PostgreSQL, handed out one by one, with a heartbeat from the first moment.
+
+`optuna.Study.ask` reads every waiting trial for each that it hands out (1.2 s with a thousand of them, measured in
+benchmarks/workers.py), draws a new one where none waits, and leaves a trial whose worker dies before its first
+heartbeat running for ever. So a trial is taken by one statement of SQL on Optuna's own tables; all else is Optuna's.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+import optuna
+import sqlalchemy
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from nas_relucode.errors import InputError
+from nas_relucode.studies.storage import redact
+
+# Few connections: one that is kept while the worker talks, and two for its heartbeat and a lock in the same moment.
+ENGINE: dict[str, Any] = {"pool_size": 1, "max_overflow": 2, "pool_pre_ping": True}
+GRACE = 5  # heartbeats that may be missing before a trial is given to somebody else
+
+TAKE = sqlalchemy.text("""
+    WITH next AS (
+        SELECT trial_id FROM trials WHERE study_id = :study AND state = 'WAITING'
+        ORDER BY trial_id LIMIT 1 FOR UPDATE SKIP LOCKED
+    ), taken AS (
+        UPDATE trials SET state = 'RUNNING', datetime_start = now() AT TIME ZONE 'UTC'
+        FROM next WHERE trials.trial_id = next.trial_id RETURNING trials.trial_id
+    )
+    INSERT INTO trial_heartbeats (trial_id, heartbeat) SELECT trial_id, localtimestamp FROM taken
+    ON CONFLICT (trial_id) DO UPDATE SET heartbeat = excluded.heartbeat RETURNING trial_id
+""")
+
+
+def is_queue(url: str) -> bool:
+    """Whether several processes may work on a study in this storage."""
+    try:
+        return make_url(url).get_backend_name() == "postgresql"
+    except (SQLAlchemyError, ValueError):
+        return False
+
+
+def check_queue(url: str) -> None:
+    """Raises InputError for a storage that only one process may use."""
+    if not is_queue(url):
+        raise InputError(
+            f"the storage {redact(url)} takes one process. Give --storage postgresql+psycopg://USER@HOST/DATABASE "
+            "(or OPTUNA_STORAGE) for several workers, or use `nas-relucode run`, in one process."
+        )
+
+
+def open_queue(url: str, heartbeat: int | None = None, *, create: bool = False) -> RDBStorage:
+    """Optuna's storage as workers use it: few connections, a ``heartbeat`` every so many seconds.
+
+    ``create`` makes Optuna's tables where they are missing; hold `creating` then: two that make them collide.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        try:
+            return RDBStorage(
+                url,
+                engine_kwargs=dict(ENGINE),
+                heartbeat_interval=heartbeat,
+                grace_period=None if heartbeat is None else GRACE * heartbeat,
+                skip_table_creation=not create,
+            )
+        except ImportError as error:
+            raise InputError(
+                f"the storage {redact(url)} needs a driver ({error}). Do: pip install 'nas-relucode[postgres]'"
+            ) from error
+
+
+def has_tables(url: str) -> bool:
+    """Whether Optuna has been in this database."""
+    with _connection(url) as connection:
+        return sqlalchemy.inspect(connection).has_table("trials")
+
+
+@contextmanager
+def creating(url: str, name: str) -> Iterator[None]:
+    """Held by the one process at a time that creates a study; the server frees a dead one's."""
+    with _connection(url) as connection:
+        key = sqlalchemy.text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
+        connection.execute(key, {"name": f"nas-relucode {name}"})
+        yield
+
+
+@contextmanager
+def _connection(url: str) -> Iterator[sqlalchemy.Connection]:
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool)
+    try:
+        with engine.begin() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+class Queue:
+    """The waiting and running trials of a study, seen by one worker."""
+
+    def __init__(self, study: optuna.Study, storage: RDBStorage) -> None:
+        self.study, self.storage = study, storage
+        self.study_id = storage.get_study_id_from_name(study.study_name)
+
+    def take(self) -> optuna.Trial | None:
+        """The next waiting trial, from now on this worker's, with its first heartbeat; None if none waits."""
+        with self.storage.engine.begin() as connection:
+            trial_id = connection.execute(TAKE, {"study": self.study_id}).scalar()
+        return None if trial_id is None else optuna.Trial(self.study, trial_id)
+
+    def take_waiting(self, trial: FrozenTrial) -> optuna.Trial | None:
+        """A certain waiting trial, from now on this worker's; None if another was faster."""
+        self.storage.record_heartbeat(trial._trial_id)
+        mine = self.storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+        return optuna.Trial(self.study, trial._trial_id) if mine else None
+
+    def add(self, missing: Callable[[], list[FrozenTrial]]) -> int:
+        """Adds the trials that ``missing`` returns, all or none, and returns how many.
+
+        Nobody else adds a trial to the study from before it is called until they are there: Optuna's own lock of the
+        study's row is held, and what a dying process or server had added is undone.
+        """
+        with Session(self.storage.engine) as session, session.begin():
+            lock = sqlalchemy.text("SELECT study_id FROM studies WHERE study_id = :study FOR UPDATE")
+            session.execute(lock, {"study": self.study_id})
+            trials = missing()
+            for trial in trials:
+                self.storage._get_prepared_new_trial(self.study_id, trial, session)
+        return len(trials)
+
+    def fail_stale(self) -> None:
+        """Fails the trials whose worker has sent no heartbeat for five intervals."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            optuna.storages.fail_stale_trials(self.study)
+
+    def stale(self) -> list[int]:
+        """The ids of running trials whose worker has sent no heartbeat for five intervals."""
+        return self.storage._get_stale_trial_ids(self.study_id)
+
+    def let_go(self) -> None:
+        """Closes the connections that are not in use: while a worker trains, it holds none."""
+        self.storage.remove_session()
+        self.storage.engine.dispose()
+
+
+class Heartbeat:
+    """Tells the storage every few seconds, from a thread, that a trial's worker is alive; for `with`."""
+
+    def __init__(self, queue: Queue, trial_id: int, *, ignore: Callable[[Exception], bool]) -> None:
+        self.queue, self.trial_id, self.ignore = queue, trial_id, ignore
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> None:
+        self.thread.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop.set()
+        self.thread.join()
+
+    def _beat(self) -> None:
+        interval = self.queue.storage.get_heartbeat_interval()
+        while not self.stop.wait(interval):
+            try:
+                self.queue.storage.record_heartbeat(self.trial_id)
+            except Exception as error:
+                if not self.ignore(error):
+                    raise
+            finally:
+                self.queue.let_go()

@@ -1,0 +1,101 @@
+"""A finished training whose trial could not be told: kept as a file, and handed in when the storage is back."""
+
+from __future__ import annotations
+
+import base64
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import TrialState
+
+from nas_relucode.errors import InputError
+from nas_relucode.files import write_atomically
+from nas_relucode.studies.outcomes import Outcome, write_outcome
+from nas_relucode.studies.predictions import from_bytes, to_bytes
+from nas_relucode.studies.search_space import Candidate
+
+VERSION = 1
+FOLDER = "results"  # of a study's files
+
+
+def hand_in(study: optuna.Study, trial: optuna.Trial, outcome: Outcome, store: Any) -> bool:
+    """Tells a trial its outcome; False if it was taken from this worker meanwhile, having been silent for too long.
+
+    It may be done again after an error: what has been written is then written anew, or known to be there.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The constraint value is ignored")  # it is the same
+            told = write_outcome(trial, outcome, store)
+        if isinstance(told, optuna.TrialPruned):
+            state = study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True).state
+        else:
+            state = study.tell(trial, told, skip_if_finished=True).state
+    except UpdateFinishedTrialError:
+        state = trial.storage.get_trial(trial._trial_id).state
+    return state in (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+class SavedResults:
+    """The files of results that wait to be handed in, one a candidate, in a study's folder."""
+
+    def __init__(self, folder: Path, study: str, made: str) -> None:
+        self.folder, self.study, self.made = folder / FOLDER, study, made
+
+    def save(self, trial: int, outcome: Outcome) -> Path:
+        """Writes the outcome of the trial with this number."""
+        predictions = outcome.predictions
+        content = {
+            "version": VERSION,
+            "study": self.study,
+            "made": self.made,
+            "trial": trial,
+            "candidate": outcome.candidate.params,
+            "found": outcome.found,
+            "values": outcome.values,
+            "constraints": dict(outcome.constraints),
+            "predictions": None if predictions is None else base64.b64encode(to_bytes(predictions)).decode(),
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self._path(outcome.candidate)
+        return write_atomically(path, lambda file: file.write_text(json.dumps(content), "utf-8"))
+
+    def all(self) -> dict[int, Outcome]:
+        """The outcomes by the numbers of their trials."""
+        read = [self._read(path) for path in sorted(self.folder.glob(f"{self.study}_*.json"))]
+        return dict(item for item in read if item is not None)
+
+    def of(self, candidate: Candidate) -> Outcome | None:
+        """The outcome of a candidate, if there is one."""
+        path = self._path(candidate)
+        found = self._read(path) if path.is_file() else None
+        return None if found is None else found[1]
+
+    def remove(self, candidate: Candidate) -> None:
+        """Removes the file of a candidate whose trial has been told."""
+        self._path(candidate).unlink(missing_ok=True)
+
+    def _path(self, candidate: Candidate) -> Path:
+        return self.folder / f"{self.study}_{candidate.head}_{candidate.learning_rate!r}_seed_{candidate.seed}.json"
+
+    def _read(self, path: Path) -> tuple[int, Outcome] | None:
+        """What `save` wrote; None for a result of other settings or of another study of this name."""
+        try:
+            content = json.loads(path.read_text("utf-8"))
+            if content["version"] != VERSION or (content["study"], content["made"]) != (self.study, self.made):
+                return None
+            values, predictions = content["values"], content["predictions"]
+            outcome = Outcome(
+                Candidate(**content["candidate"]),
+                content["found"],
+                None if values is None else tuple(float(value) for value in values),
+                content["constraints"],
+                None if predictions is None else from_bytes(base64.b64decode(predictions)),
+            )
+            return int(content["trial"]), outcome
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path} is damaged ({error}). Delete it: its candidate is then trained again.") from error

@@ -1,0 +1,278 @@
+"""A worker: takes candidates of a planned study until none is left, and loses nothing, whatever dies."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+from optuna.trial import FixedTrial, FrozenTrial, TrialState
+
+from nas_relucode.errors import InputError
+from nas_relucode.studies.checkpoint_files import digest
+from nas_relucode.studies.outcomes import ATTRIBUTE, Outcome
+from nas_relucode.studies.plan import RETRIED, Plan, set_failed
+from nas_relucode.studies.search_space import Candidate
+from nas_relucode.studies.storage import storage_errors
+from nas_relucode.studies.study import check_settings, load_study_data, objective_of, settings_of
+from nas_relucode.studies.study_settings import SAMPLERS, StudySettings
+from nas_relucode.workers.patience import Patience, StorageLostError, is_lost
+from nas_relucode.workers.planning import open_planned
+from nas_relucode.workers.queue import Heartbeat
+from nas_relucode.workers.results import SavedResults, hand_in
+from nas_relucode.workers.stopping import Stop, StoppedError
+
+PATIENCE = 600.0  # seconds that a worker waits for a database that is away
+
+
+class DeviceLostError(Exception):
+    """The device answers no more in this process: CUDA remembers its error until the process ends."""
+
+
+def work(
+    name: str,
+    *,
+    storage: str,
+    settings: StudySettings | None = None,
+    data_root: str | Path = "data",
+    download: bool = False,
+    device: str | None = None,
+    folder: str | Path | None = None,
+    artifacts: Any = None,
+    max_trials: int | None = None,
+    wait: bool = True,
+    patience: float = PATIENCE,
+    stop: Stop | None = None,
+    say: Callable[[str], None] = lambda line: None,
+    on_epoch: Callable[..., None] | None = None,
+    on_trial: Callable[[optuna.Study, FrozenTrial], None] | None = None,
+) -> int:
+    """Works on the study that `plan_study` planned, in this process, until none of its candidates is left.
+
+    Returns the number of trials that it brought to an end. Any number of workers may do so at once. A candidate whose
+    worker dies is handed out again, and goes on from its last checkpoint; one that raises (out of memory, say) twice
+    more. Trials of others that still run are waited for, since their workers may die, unless ``wait`` is False.
+
+    ``settings`` are checked against the study's own; None takes them from the study. ``folder`` is for files, as in
+    `run_study`, best on a file system that all workers share; where they share none, ``artifacts`` (one of Optuna's
+    artifact stores, S3 for instance) holds the predictions and copies of the checkpoints. ``max_trials`` ends the
+    worker after so many; ``stop`` may end it at any time: the trial that runs is then given back.
+
+    Raises InputError if the data or the settings are other ones; StorageLostError if the database is away for more
+    than ``patience`` seconds, with the result of the trial saved in ``folder`` and handed in by the next worker there;
+    DeviceLostError after an error of CUDA's that only a new process mends.
+    """
+    if max_trials is not None and max_trials < 1:
+        raise InputError(f"max_trials {max_trials} is too small. Give at least 1, or none.")
+    stop = stop or Stop()
+    with storage_errors(storage):
+        worker = Worker(
+            name,
+            storage=storage,
+            settings=settings,
+            data_root=data_root,
+            download=download,
+            device=device,
+            folder=Path("runs", name) if folder is None else Path(folder),
+            artifacts=artifacts,
+            patience=Patience(patience, say, stop),
+            stop=stop,
+            say=say,
+            on_epoch=on_epoch,
+            on_trial=on_trial,
+        )
+        return worker.run(max_trials, wait)
+
+
+class Worker:
+    """What a worker holds from one trial to the next; see `work`."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        storage: str,
+        settings: StudySettings | None,
+        data_root: str | Path,
+        download: bool,
+        device: str | None,
+        folder: Path,
+        artifacts: Any,
+        patience: Patience,
+        stop: Stop,
+        say: Callable[[str], None],
+        on_epoch: Callable[..., None] | None,
+        on_trial: Callable[[optuna.Study, FrozenTrial], None] | None,
+    ) -> None:
+        self.patience, self.stop, self.say, self.on_trial = patience, stop, say, on_trial
+        self.queue = patience(lambda: open_planned(name, storage, optuna.samplers.RandomSampler()))
+        self.study = self.queue.study
+        if settings is not None:
+            check_settings(self.study, settings)
+        self.settings = settings_of(self.study)
+        search = self.settings.search
+        if search.trials is not None:
+            self.study.sampler = SAMPLERS[search.sampler](secrets.randbits(32))
+        self.plan = Plan(self.study, search, self.settings.search_space)
+        made = self.study.user_attrs["settings"]
+        self.queue.let_go()
+        data = load_study_data(self.settings.data, data_root, download)
+        if data.digest() != made["data"]["sha256"]:
+            raise InputError(
+                f"the data here is not the data that study {name!r} was planned with (its SHA-256 differs). "
+                "Give a --data-root with the same files."
+            )
+        self.objective = objective_of(
+            self.settings, data, device=device, folder=folder, artifacts=artifacts, on_epoch=on_epoch
+        )
+        self.results = SavedResults(folder, name, digest(made))
+
+    def run(self, max_trials: int | None, wait: bool) -> int:
+        """See `work`."""
+        done = self._hand_in_saved()
+        while self.stop.reason is None and (max_trials is None or done < max_trials):
+            trial = self.patience(self.queue.take)
+            if trial is not None:
+                done += self._bring_to_an_end(trial)
+            elif not self.patience(self._fill):
+                running = self.patience(self._running)
+                if not running or not wait:
+                    break
+                self._pause()
+        self.queue.let_go()
+        return done
+
+    def _fill(self) -> int:
+        """Enqueues again what failed, also the trials of the workers that died; the number of trials."""
+        self.queue.fail_stale()
+        return self.queue.add(self.plan.waiting_trials)
+
+    def _running(self) -> int:
+        return len(self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]))
+
+    def _pause(self) -> None:
+        """Waits for a heartbeat or so, without a connection."""
+        self.queue.let_go()
+        interval = self.queue.storage.get_heartbeat_interval() or 1
+        try:
+            with self.stop.interruptible():
+                threading.Event().wait(interval * random.uniform(0.5, 1.0))
+        except StoppedError:
+            pass  # the loop sees the reason
+
+    def _bring_to_an_end(self, trial: optuna.Trial) -> bool:
+        """Trains the candidate of a trial and tells it; whether it came to an end, so that nobody else need."""
+        candidate = self.patience(lambda: self._candidate(trial))
+        if candidate is None:
+            return False
+        with Heartbeat(self.queue, trial._trial_id, ignore=is_lost):
+            try:
+                outcome = self.results.of(candidate) or self._train(trial, candidate)
+            except StoppedError as stopped:
+                self._give_back(trial, str(stopped))
+                return False
+            except RETRIED as error:
+                self._fail(trial, error)
+                if _is_broken(error):
+                    raise DeviceLostError(f"trial {trial.number}: {error}".splitlines()[0]) from error
+                return False
+            except Exception as error:  # what would end every worker ends this one, and counts
+                self._fail(trial, error)
+                raise
+            return self._tell(trial, outcome)
+
+    def _candidate(self, trial: optuna.Trial) -> Candidate | None:
+        """The candidate of a trial, drawn by the sampler if need be; None if another trial has it already."""
+        candidate = self.plan.space.suggest(trial, self.plan.seeds)
+        if self.plan.search.trials is not None and self.plan.is_complete(trial):
+            self.study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+            return None
+        return candidate
+
+    def _train(self, trial: optuna.Trial, candidate: Candidate) -> Outcome:
+        self.queue.let_go()
+        with self.stop.interruptible():
+            return self.objective.outcome(FixedTrial(dict(trial.params), number=trial.number))
+
+    def _tell(self, trial: optuna.Trial, outcome: Outcome) -> bool:
+        try:
+            told = self.patience(lambda: hand_in(self.study, trial, outcome, self.objective.store))
+        except StorageLostError:
+            path = self.results.save(trial.number, outcome)
+            self.say(f"trial {trial.number}: its result is saved in {path}, and is handed in by the next worker there")
+            raise
+        self.results.remove(outcome.candidate)
+        if not told:
+            self.say(f"trial {trial.number}: given to another worker meanwhile, having been silent for too long")
+            return False
+        self.objective.forget(outcome.candidate)
+        self._report(trial)
+        return True
+
+    def _give_back(self, trial: optuna.Trial, reason: str) -> None:
+        """Fails a trial that was stopped, in a way that makes its candidate wait again."""
+
+        def fail() -> None:
+            trial.set_user_attr(ATTRIBUTE, {"interrupted": reason})
+            self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+
+        self._quietly(fail)
+        self._report(trial)
+
+    def _fail(self, trial: optuna.Trial, error: Exception) -> None:
+        def fail() -> None:
+            set_failed(trial, error)
+            self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+
+        self._quietly(fail)
+        self._report(trial)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _quietly(self, action: Callable[[], None]) -> None:
+        """Does what may be left undone: a trial that is silent is failed by others."""
+        try:
+            self.patience(action)
+        except (StorageLostError, optuna.exceptions.UpdateFinishedTrialError) as error:
+            self.say(f"a trial could not be told ({error}); it is handed out again when it has been silent for long")
+
+    def _report(self, trial: optuna.Trial) -> None:
+        if self.on_trial:
+            self.on_trial(self.study, self.queue.storage.get_trial(trial._trial_id))
+
+    def _hand_in_saved(self) -> int:
+        """Tells the results that an earlier worker saved here when it lost the storage; how many."""
+        done = 0
+        for number, outcome in self.results.all().items():
+            self.patience(self._fill)
+            trial = self.patience(partial(self._trial_for, number, outcome.candidate))
+            done += trial is not None and self._tell(trial, outcome)
+        return done
+
+    def _trial_for(self, number: int, candidate: Candidate) -> optuna.Trial | None:
+        """The trial that a saved result belongs to now: its own, or one that waits; None if somebody else has it."""
+        trials = self.study.get_trials(deepcopy=False)
+        same = [trial for trial in trials if self.plan.candidate_of(trial) == candidate]
+        if any(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in same):
+            self.results.remove(candidate)
+            return None
+        for trial in same:
+            if trial.number == number and trial.state == TrialState.RUNNING:
+                return optuna.Trial(self.study, trial._trial_id)
+        for trial in same:
+            if trial.state == TrialState.WAITING:
+                return self.queue.take_waiting(trial)
+        return None
+
+
+def _is_broken(error: Exception) -> bool:
+    """Whether an error leaves CUDA unusable in this process; running out of memory does not."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return False
+    return isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error)
