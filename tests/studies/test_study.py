@@ -57,7 +57,8 @@ def test_a_finished_study_is_returned_as_it_is_and_nothing_is_trained(tmp_path: 
 
 
 def test_a_study_in_memory_runs_too(tmp_path: Path):
-    assert candidates(run(settings_in(tmp_path), "sqlite://").trials) == [(None, "8", 0.1), (None, "4-4", 0.1)]
+    study = run(settings_in(tmp_path), "sqlite://", folder=tmp_path)
+    assert candidates(study.trials) == [(None, "8", 0.1), (None, "4-4", 0.1)]
 
 
 def test_without_a_storage_the_study_lies_in_runs_under_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
