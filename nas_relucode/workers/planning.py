@@ -11,7 +11,7 @@ from nas_relucode.studies.plan import Plan
 from nas_relucode.studies.storage import redact, storage_errors
 from nas_relucode.studies.study import check_countable, create_or_resume, load_study_data
 from nas_relucode.studies.study_settings import StudySettings
-from nas_relucode.workers.queue import Queue, check_queue, creating, has_tables, open_queue
+from nas_relucode.workers.queue import Queue, check_queue, creating, has_tables, open_queue, opened
 
 HEARTBEAT = 60  # seconds
 BEAT = "heartbeat"  # the study's attribute that tells it to every worker
@@ -39,8 +39,7 @@ def plan_study(
     if heartbeat is not None and heartbeat < 1:
         raise InputError(f"a heartbeat every {heartbeat} seconds is none. Give a whole number of at least 1.")
     data = load_study_data(settings.data, data_root, download)
-    with storage_errors(storage), creating(storage, name):
-        engine = open_queue(storage, create=True)
+    with storage_errors(storage), creating(storage, name), opened(storage, create=True) as engine:
         study = create_or_resume(name, settings, data, engine)
         if heartbeat is not None or BEAT not in study.user_attrs:
             study.set_user_attr(BEAT, heartbeat or HEARTBEAT)
@@ -54,12 +53,11 @@ def open_planned(name: str, storage: str, sampler: optuna.samplers.BaseSampler |
     advice = f"Do: nas-relucode plan {name}, with the same storage."
     if not has_tables(storage):
         raise InputError(f"the storage {redact(storage)} holds no study. {advice}")
-    engine = open_queue(storage)
-    names = optuna.get_all_study_names(engine)
-    if name not in names:
-        raise InputError(f"{unknown('study', name, names)} {advice}")
-    heartbeat = optuna.load_study(study_name=name, storage=engine).user_attrs.get(BEAT)
-    engine.engine.dispose()
+    with opened(storage) as engine:
+        names = optuna.get_all_study_names(engine)
+        if name not in names:
+            raise InputError(f"{unknown('study', name, names)} {advice}")
+        heartbeat = optuna.load_study(study_name=name, storage=engine).user_attrs.get(BEAT)
     if heartbeat is None:
         raise InputError(f"study {name!r} was not planned for workers. {advice}")
     engine = open_queue(storage, heartbeat)

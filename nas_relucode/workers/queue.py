@@ -40,6 +40,7 @@ TAKE = sqlalchemy.text("""
     INSERT INTO trial_heartbeats (trial_id, heartbeat) SELECT trial_id, localtimestamp FROM taken
     ON CONFLICT (trial_id) DO UPDATE SET heartbeat = excluded.heartbeat RETURNING trial_id
 """)
+BEAT = sqlalchemy.text("UPDATE trial_heartbeats SET heartbeat = localtimestamp WHERE trial_id = :trial")
 
 
 def is_queue(url: str) -> bool:
@@ -78,6 +79,17 @@ def open_queue(url: str, heartbeat: int | None = None, *, create: bool = False) 
             raise InputError(
                 f"the storage {redact(url)} needs a driver ({error}). Do: pip install 'nas-relucode[postgres]'"
             ) from error
+
+
+@contextmanager
+def opened(url: str, heartbeat: int | None = None, *, create: bool = False) -> Iterator[RDBStorage]:
+    """`open_queue`, its connections closed in the end; what was read through it may open them again."""
+    storage = open_queue(url, heartbeat, create=create)
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
 
 
 def has_tables(url: str) -> bool:
@@ -148,6 +160,11 @@ class Queue:
         """The ids of running trials whose worker has sent no heartbeat for five intervals."""
         return self.storage._get_stale_trial_ids(self.study_id)
 
+    def beat(self, trial_id: int) -> None:
+        """Says that this worker is alive, through a connection of its own that is closed at once."""
+        with _connection(self.storage.url) as connection:
+            connection.execute(BEAT, {"trial": trial_id})
+
     def let_go(self) -> None:
         """Closes the connections that are not in use: while a worker trains, it holds none."""
         self.storage.remove_session()
@@ -175,9 +192,7 @@ class Heartbeat:
         interval = self.queue.storage.get_heartbeat_interval()
         while not self.stop.wait(interval):
             try:
-                self.queue.storage.record_heartbeat(self.trial_id)
+                self.queue.beat(self.trial_id)
             except Exception as error:
                 if not self.ignore(error):
                     raise
-            finally:
-                self.queue.let_go()

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas_relucode.studies.plan import Plan
 from nas_relucode.studies.study import settings_of
 from nas_relucode.workers.planning import BEAT
-from nas_relucode.workers.queue import Queue, has_tables, is_queue, open_queue
+from nas_relucode.workers.queue import Queue, has_tables, is_queue, opened
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,12 @@ def study_status(name: str, storage: str) -> Status:
     if is_queue(storage):
         if not has_tables(storage):
             raise KeyError(name)
-        engine = open_queue(storage)
-        heartbeat = optuna.load_study(study_name=name, storage=engine).user_attrs.get(BEAT)
-        engine = open_queue(storage, heartbeat)
-        study = optuna.load_study(study_name=name, storage=engine)
-        silent = len(Queue(study, engine).stale()) if heartbeat else 0
-    else:
-        study, silent = optuna.load_study(study_name=name, storage=storage), 0
-    return status_of(study, silent)
+        with opened(storage) as engine:
+            heartbeat = optuna.load_study(study_name=name, storage=engine).user_attrs.get(BEAT)
+        with opened(storage, heartbeat) as engine:
+            study = optuna.load_study(study_name=name, storage=engine)
+            return status_of(study, silent=len(Queue(study, engine).stale()) if heartbeat else 0)
+    return status_of(optuna.load_study(study_name=name, storage=storage))
 
 
 def status_of(study: optuna.Study, silent: int = 0) -> Status:

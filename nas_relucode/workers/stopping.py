@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import signal
 import threading
 from collections.abc import Iterator
@@ -49,7 +48,7 @@ class Stop:
 
         def end() -> None:
             reasons[signal.SIGTERM] = f"the time limit of {time_limit:g} s"
-            _thread.interrupt_main(signal.SIGTERM)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)  # wakes it from a pause, too
 
         before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
         timer = threading.Timer(time_limit, end) if time_limit is not None else None

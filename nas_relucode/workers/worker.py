@@ -87,7 +87,10 @@ def work(
             on_epoch=on_epoch,
             on_trial=on_trial,
         )
-        return worker.run(max_trials, wait)
+        try:
+            return worker.run(max_trials, wait)
+        finally:
+            worker.queue.let_go()
 
 
 class Worker:
@@ -145,7 +148,6 @@ class Worker:
                 if not running or not wait:
                     break
                 self._pause()
-        self.queue.let_go()
         return done
 
     def _fill(self) -> int:
@@ -261,6 +263,7 @@ class Worker:
         same = [trial for trial in trials if self.plan.candidate_of(trial) == candidate]
         if any(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in same):
             self.results.remove(candidate)
+            self.objective.forget(candidate)
             return None
         for trial in same:
             if trial.number == number and trial.state == TrialState.RUNNING:

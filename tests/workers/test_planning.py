@@ -1,0 +1,104 @@
+"""Planning: every candidate and seed once, however often and by however many it is repeated."""
+
+import threading
+from collections import Counter
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from small_studies import settings_in
+from sqlalchemy.pool import NullPool
+
+from nas_relucode.errors import InputError
+from nas_relucode.studies.study_settings import SearchSettings
+from nas_relucode.training.training import Recipe
+from nas_relucode.workers.planning import open_planned, plan_study
+
+
+def trials_in(url: str, name: str = "own") -> list[optuna.trial.FrozenTrial]:
+    storage = optuna.storages.RDBStorage(url, engine_kwargs={"poolclass": NullPool})
+    return optuna.load_study(study_name=name, storage=storage).trials
+
+
+def test_every_candidate_and_seed_is_enqueued_once_and_again_nothing(tmp_path: Path, queue_url: str):
+    settings = settings_in(tmp_path, rates="[0.1, 0.01]", seeds=(0, 3))
+    assert plan_study("own", settings, storage=queue_url)[1] == 8
+    assert plan_study("own", settings, storage=queue_url)[1] == 0
+    trials = trials_in(queue_url)
+    assert {trial.state for trial in trials} == {TrialState.WAITING}
+    expected = [(head, rate, seed) for seed in (0, 3) for head in ("8", "4-4") for rate in (0.1, 0.01)]
+    assert [tuple(trial.params.values()) for trial in trials] == expected
+
+
+def test_two_plans_at_once_enqueue_every_candidate_once(tmp_path: Path, queue_url: str):
+    settings = settings_in(tmp_path, rates="[0.1, 0.01, 0.03]", seeds=(0, 1, 2))
+    added: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: added.append(plan_study("own", settings, storage=queue_url)[1]))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(added) == [0, 0, 0, 18]
+    assert set(Counter(tuple(trial.params.values()) for trial in trials_in(queue_url)).values()) == {1}
+
+
+def test_changed_settings_are_refused_and_nothing_is_enqueued(tmp_path: Path, queue_url: str):
+    plan_study("own", settings_in(tmp_path), storage=queue_url)
+    changed = settings_in(tmp_path, training=Recipe(epochs=2, batch_size=35))
+    with pytest.raises(InputError, match=r"training\.epochs was 1 and is 2"):
+        plan_study("own", changed, storage=queue_url)
+    assert len(trials_in(queue_url)) == 2
+
+
+def test_a_waiting_trial_fits_what_the_objective_suggests(tmp_path: Path, queue_url: str):
+    settings = settings_in(tmp_path, seeds=(0, 1))
+    plan_study("own", settings, storage=queue_url)
+    space, seeds = settings.search_space, list(settings.search.seeds)
+    for trial in trials_in(queue_url):
+        again = optuna.trial.FixedTrial(trial.params)
+        space.suggest(again, seeds)
+        assert again.distributions == trial.distributions
+
+
+def test_a_sampled_study_waits_for_all_its_draws(tmp_path: Path, queue_url: str):
+    settings = settings_in(tmp_path, rates="{ low = 0.001, high = 0.1 }", trials=5, seeds=(0, 1))
+    assert plan_study("own", settings, storage=queue_url)[1] == 5
+    assert plan_study("own", settings, storage=queue_url)[1] == 0
+
+
+def test_the_heartbeat_is_the_studys_and_a_later_plan_may_change_it(tmp_path: Path, queue_url: str):
+    settings = settings_in(tmp_path)
+    for given, expected in [(None, 60), (7, 7), (None, 7), (9, 9)]:
+        plan_study("own", settings, storage=queue_url, heartbeat=given)
+        queue = open_planned("own", queue_url)
+        assert queue.storage.get_heartbeat_interval() == expected
+        queue.let_go()
+
+
+def test_what_can_be_no_plan_is_refused(tmp_path: Path, queue_url: str, url: str):
+    settings = settings_in(tmp_path)
+    with pytest.raises(InputError, match="takes one process"):
+        plan_study("own", settings, storage=url)
+    with pytest.raises(InputError, match="heartbeat every 0 seconds"):
+        plan_study("own", settings, storage=queue_url, heartbeat=0)
+    together = settings_in(tmp_path, search=SearchSettings(space=settings.search.space, together=2))
+    with pytest.raises(InputError, match="Set together to 1"):
+        plan_study("own", together, storage=queue_url)
+    with pytest.raises(InputError, match="Set trials in"):
+        plan_study("own", settings_in(tmp_path, rates="{ low = 0.001, high = 0.1 }"), storage=queue_url)
+
+
+def test_a_study_that_was_not_planned_is_named_with_what_to_do(tmp_path: Path, queue_url: str):
+    with pytest.raises(InputError, match=r"holds no study\. Do: nas-relucode plan own"):
+        open_planned("own", queue_url)
+    plan_study("own", settings_in(tmp_path), storage=queue_url)
+    with pytest.raises(InputError, match=r"unknown study 'other'. Known: own. Do: nas-relucode plan other"):
+        open_planned("other", queue_url)
+    storage = optuna.storages.RDBStorage(queue_url, engine_kwargs={"poolclass": NullPool})
+    optuna.create_study(study_name="foreign", storage=storage)
+    with pytest.raises(InputError, match="was not planned for workers"):
+        open_planned("foreign", queue_url)

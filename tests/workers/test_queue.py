@@ -1,0 +1,223 @@
+"""The queue: each waiting trial once, nothing half-enqueued, the dead noticed, few connections."""
+
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from datetime import datetime
+
+import optuna
+import pytest
+import sqlalchemy
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from private_postgres import PASSWORD, Server
+
+from nas_relucode.errors import InputError
+from nas_relucode.workers.queue import (
+    Heartbeat,
+    Queue,
+    check_queue,
+    creating,
+    has_tables,
+    is_queue,
+    open_queue,
+)
+
+HEADS = CategoricalDistribution([str(i) for i in range(1000)])
+
+
+def waiting(count: int) -> list[FrozenTrial]:
+    return [
+        create_trial(state=TrialState.WAITING, params={"head": str(i)}, distributions={"head": HEADS})
+        for i in range(count)
+    ]
+
+
+@pytest.fixture
+def open_one(queue_url: str) -> Iterator[Callable[..., Queue]]:
+    """Opens the queue of one study as another worker would; the connections are closed in the end."""
+    opened: list[Queue] = []
+
+    def open_it(heartbeat: int = 60, create: bool = False) -> Queue:
+        storage = open_queue(queue_url, heartbeat, create=create)
+        sampler = optuna.samplers.RandomSampler()
+        if create:
+            study = optuna.create_study(study_name="own", storage=storage, sampler=sampler)
+        else:
+            study = optuna.load_study(study_name="own", storage=storage, sampler=sampler)
+        opened.append(Queue(study, storage))
+        return opened[-1]
+
+    yield open_it
+    for queue in opened:
+        queue.let_go()
+
+
+def test_trials_are_taken_in_their_order_and_none_when_none_waits(open_one):
+    queue = open_one(create=True)
+    assert queue.take() is None
+    assert queue.add(lambda: waiting(3)) == 3
+    taken = [queue.take() for _ in range(3)]
+    assert [trial.params["head"] for trial in taken] == ["0", "1", "2"]
+    assert [trial.number for trial in taken] == [0, 1, 2]
+    assert queue.take() is None
+    assert len(queue.study.trials) == 3  # where study.ask would have drawn a fourth
+
+
+def test_threads_of_many_workers_take_each_trial_once(open_one):
+    first = open_one(create=True)
+    first.add(lambda: waiting(60))
+    taken: list[int] = []
+
+    def work(queue: Queue) -> None:
+        while trial := queue.take():
+            taken.append(trial.number)
+        queue.let_go()
+
+    threads = [threading.Thread(target=work, args=(open_one(),)) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken) == list(range(60))
+
+
+def test_a_trial_that_was_taken_is_running_as_optuna_sees_it_and_can_be_told(open_one):
+    queue = open_one(create=True)
+    queue.add(lambda: waiting(1))
+    trial = queue.take()
+    (seen,) = queue.study.trials
+    assert seen.state == TrialState.RUNNING
+    assert abs((seen.datetime_start - datetime.now()).total_seconds()) < 60
+    assert trial.suggest_categorical("head", HEADS.choices) == "0"
+    queue.study.tell(trial, 1.0)
+    assert queue.study.best_value == 1.0
+
+
+def test_what_was_added_before_an_error_is_undone(open_one):
+    queue = open_one(create=True)
+
+    def fail() -> list[FrozenTrial]:
+        broken = waiting(2)
+        broken[1]._distributions = {}  # the second cannot be stored
+        return broken
+
+    with pytest.raises(KeyError):
+        queue.add(fail)
+    assert queue.study.trials == []
+    assert queue.add(lambda: waiting(2)) == 2
+
+
+def test_two_that_add_what_is_missing_at_once_add_it_once(open_one):
+    queues = [open_one(create=True), open_one(), open_one(), open_one()]
+
+    def add(queue: Queue) -> None:
+        queue.add(lambda: [] if queue.study.trials else waiting(20))
+        queue.let_go()
+
+    threads = [threading.Thread(target=add, args=(queue,)) for queue in queues]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [trial.params["head"] for trial in queues[0].study.trials] == [str(i) for i in range(20)]
+
+
+def silence(server: Server, url: str, seconds: int) -> None:
+    """Makes all heartbeats so much older."""
+    server.sql(url.rpartition("/")[2], f"UPDATE trial_heartbeats SET heartbeat = heartbeat - interval '{seconds} s'")
+
+
+def test_a_trial_whose_worker_died_before_its_first_heartbeat_is_noticed(open_one, postgres: Server, queue_url: str):
+    queue = open_one(create=True)
+    queue.add(lambda: waiting(2))
+    queue.take()
+    queue.fail_stale()
+    assert [trial.state for trial in queue.study.trials] == [TrialState.RUNNING, TrialState.WAITING]
+    silence(postgres, queue_url, 299)
+    assert queue.stale() == []
+    silence(postgres, queue_url, 2)
+    assert len(queue.stale()) == 1
+    queue.fail_stale()
+    assert [trial.state for trial in queue.study.trials] == [TrialState.FAIL, TrialState.WAITING]
+
+
+def test_a_heartbeat_keeps_a_trial_alive_and_ends_with_it(open_one, postgres: Server, queue_url: str):
+    queue = open_one(heartbeat=1, create=True)
+    queue.add(lambda: waiting(1))
+    trial = queue.take()
+    silence(postgres, queue_url, 100)
+    with Heartbeat(queue, trial._trial_id, ignore=lambda error: False):
+        threading.Event().wait(1.5)
+        assert queue.stale() == []
+    silence(postgres, queue_url, 100)
+    threading.Event().wait(1.2)
+    assert len(queue.stale()) == 1
+
+
+def test_a_waiting_trial_that_is_named_is_taken_by_one(open_one):
+    queue, other = open_one(create=True), open_one()
+    queue.add(lambda: waiting(2))
+    second = queue.study.trials[1]
+    assert queue.take_waiting(second).number == 1
+    assert other.take_waiting(second) is None
+    assert other.take().number == 0
+
+
+def test_a_worker_that_let_go_holds_no_connection(open_one, postgres: Server, queue_url: str):
+    queue = open_one(create=True)
+    queue.add(lambda: waiting(1))
+    queue.take()
+    database = queue_url.rpartition("/")[2]
+    count = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{database}'"
+    assert 1 <= postgres.sql("postgres", count)[0][0] <= 3
+    queue.let_go()
+    threading.Event().wait(0.2)
+    assert postgres.sql("postgres", count)[0][0] == 0
+
+
+def test_one_at_a_time_creates_a_study(queue_url: str):
+    order: list[str] = []
+
+    def second() -> None:
+        with creating(queue_url, "own"):
+            order.append("second")
+
+    with creating(queue_url, "own"):
+        thread = threading.Thread(target=second)
+        thread.start()
+        with creating(queue_url, "other"):
+            order.append("other study")
+        threading.Event().wait(0.3)
+        order.append("first")
+    thread.join()
+    assert order == ["other study", "first", "second"]
+
+
+def test_an_empty_database_has_no_tables_until_the_queue_is_created(queue_url: str):
+    assert not has_tables(queue_url)
+    open_queue(queue_url, create=True).engine.dispose()
+    assert has_tables(queue_url)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("postgresql+psycopg://me:secret@host/db", True),
+        ("postgresql://host/db", True),
+        ("sqlite:///a.db", False),
+        ("mysql://host/db", False),
+        ("nonsense", False),
+    ],
+)
+def test_only_postgresql_is_a_queue(url: str, expected: bool):
+    assert is_queue(url) is expected
+    if not expected:
+        with pytest.raises(InputError, match=r"one process.*postgresql\+psycopg"):
+            check_queue(url)
+
+
+def test_an_error_of_the_driver_names_no_password(postgres: Server):
+    with warnings.catch_warnings(), pytest.raises(sqlalchemy.exc.OperationalError) as error:
+        has_tables(postgres.url("no_such_database"))
+    assert PASSWORD not in str(error.value)
