@@ -17,6 +17,8 @@ from nas_relucode.errors import InputError
 from nas_relucode.files import write_atomically
 from nas_relucode.training.checkpoints import load_checkpoint, save_checkpoint
 
+TRIES = 10
+
 
 class CheckpointFiles:
     """A checkpoint for each training by its name, in ``folder``; a copy in ``store``, one of Optuna's, if there is one.
@@ -42,8 +44,14 @@ class CheckpointFiles:
     def save(self, name: str, state: Mapping[str, Any], *, made: Mapping[str, Any], found: Any) -> None:
         """Writes a checkpoint in the place of the last one."""
         path = self._path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_checkpoint(path, state, made=made, found=found)
+        for tries_left in reversed(range(TRIES)):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                save_checkpoint(path, state, made=made, found=found)
+                break
+            except FileNotFoundError:  # another worker found the folder empty, and removed it
+                if not tries_left:
+                    raise
         if self.store is not None:
             with path.open("rb") as file:
                 self.store.write(_key(name, made), file)

@@ -53,11 +53,11 @@ def open_planned(name: str, storage: str, sampler: optuna.samplers.BaseSampler |
     advice = f"Do: nas-relucode plan {name}, with the same storage."
     if not has_tables(storage):
         raise InputError(f"the storage {redact(storage)} holds no study. {advice}")
-    with opened(storage) as engine:
-        names = optuna.get_all_study_names(engine)
+    with opened(storage) as briefly:
+        names = optuna.get_all_study_names(briefly)
         if name not in names:
             raise InputError(f"{unknown('study', name, names)} {advice}")
-        heartbeat = optuna.load_study(study_name=name, storage=engine).user_attrs.get(BEAT)
+        heartbeat = optuna.load_study(study_name=name, storage=briefly).user_attrs.get(BEAT)
     if heartbeat is None:
         raise InputError(f"study {name!r} was not planned for workers. {advice}")
     engine = open_queue(storage, heartbeat)

@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
 
 from nas_relucode.errors import InputError
 from nas_relucode.studies.storage import redact
@@ -60,9 +61,12 @@ def check_queue(url: str) -> None:
         )
 
 
-def open_queue(url: str, heartbeat: int | None = None, *, create: bool = False) -> RDBStorage:
+def open_queue(
+    url: str, heartbeat: int | None = None, *, create: bool = False, engine: dict[str, Any] | None = None
+) -> RDBStorage:
     """Optuna's storage as workers use it: few connections, a ``heartbeat`` every so many seconds.
 
+    ``engine`` is for SQLAlchemy, by default a pool of one connection.
     ``create`` makes Optuna's tables where they are missing; hold `creating` then: two that make them collide.
     """
     with warnings.catch_warnings():
@@ -70,7 +74,7 @@ def open_queue(url: str, heartbeat: int | None = None, *, create: bool = False) 
         try:
             return RDBStorage(
                 url,
-                engine_kwargs=dict(ENGINE),
+                engine_kwargs=dict(engine or ENGINE),
                 heartbeat_interval=heartbeat,
                 grace_period=None if heartbeat is None else GRACE * heartbeat,
                 skip_table_creation=not create,
@@ -83,8 +87,8 @@ def open_queue(url: str, heartbeat: int | None = None, *, create: bool = False) 
 
 @contextmanager
 def opened(url: str, heartbeat: int | None = None, *, create: bool = False) -> Iterator[RDBStorage]:
-    """`open_queue`, its connections closed in the end; what was read through it may open them again."""
-    storage = open_queue(url, heartbeat, create=create)
+    """`open_queue` for a moment: each connection is closed after use, also by a study that outlives this."""
+    storage = open_queue(url, heartbeat, create=create, engine={"poolclass": NullPool})
     try:
         yield storage
     finally:
@@ -109,7 +113,7 @@ def creating(url: str, name: str) -> Iterator[None]:
 
 @contextmanager
 def _connection(url: str) -> Iterator[sqlalchemy.Connection]:
-    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool)
+    engine = sqlalchemy.create_engine(url, poolclass=NullPool)
     try:
         with engine.begin() as connection:
             yield connection

@@ -16,6 +16,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from nas_relucode.errors import InputError
 from nas_relucode.studies.checkpoint_files import digest
+from nas_relucode.studies.objective import Objective
 from nas_relucode.studies.outcomes import ATTRIBUTE, Outcome
 from nas_relucode.studies.plan import RETRIED, Plan, set_failed
 from nas_relucode.studies.search_space import Candidate
@@ -24,7 +25,7 @@ from nas_relucode.studies.study import check_settings, load_study_data, objectiv
 from nas_relucode.studies.study_settings import SAMPLERS, StudySettings
 from nas_relucode.workers.patience import Patience, StorageLostError, is_lost
 from nas_relucode.workers.planning import open_planned
-from nas_relucode.workers.queue import Heartbeat
+from nas_relucode.workers.queue import Heartbeat, Queue
 from nas_relucode.workers.results import SavedResults, hand_in
 from nas_relucode.workers.stopping import Stop, StoppedError
 
@@ -71,26 +72,30 @@ def work(
     if max_trials is not None and max_trials < 1:
         raise InputError(f"max_trials {max_trials} is too small. Give at least 1, or none.")
     stop = stop or Stop()
+    waiting = Patience(patience, say, stop)
+    folder = Path("runs", name) if folder is None else Path(folder)
     with storage_errors(storage):
-        worker = Worker(
-            name,
-            storage=storage,
-            settings=settings,
-            data_root=data_root,
-            download=download,
-            device=device,
-            folder=Path("runs", name) if folder is None else Path(folder),
-            artifacts=artifacts,
-            patience=Patience(patience, say, stop),
-            stop=stop,
-            say=say,
-            on_epoch=on_epoch,
-            on_trial=on_trial,
-        )
+        queue = waiting(lambda: open_planned(name, storage, optuna.samplers.RandomSampler()))
         try:
+            if settings is not None:
+                check_settings(queue.study, settings)
+            settings = settings_of(queue.study)
+            made = queue.study.user_attrs["settings"]
+            queue.let_go()
+            data = load_study_data(settings.data, data_root, download)
+            if data.digest() != made["data"]["sha256"]:
+                raise InputError(
+                    f"the data here is not the data that study {name!r} was planned with (its SHA-256 differs). "
+                    "Give a --data-root with the same files."
+                )
+            objective = objective_of(
+                settings, data, device=device, folder=folder, artifacts=artifacts, on_epoch=on_epoch
+            )
+            results = SavedResults(folder, name, digest(made))
+            worker = Worker(queue, settings, objective, results, waiting, stop, say, on_trial)
             return worker.run(max_trials, wait)
         finally:
-            worker.queue.let_go()
+            queue.let_go()
 
 
 class Worker:
@@ -98,43 +103,20 @@ class Worker:
 
     def __init__(
         self,
-        name: str,
-        *,
-        storage: str,
-        settings: StudySettings | None,
-        data_root: str | Path,
-        download: bool,
-        device: str | None,
-        folder: Path,
-        artifacts: Any,
+        queue: Queue,
+        settings: StudySettings,
+        objective: Objective,
+        results: SavedResults,
         patience: Patience,
         stop: Stop,
         say: Callable[[str], None],
-        on_epoch: Callable[..., None] | None,
         on_trial: Callable[[optuna.Study, FrozenTrial], None] | None,
     ) -> None:
+        self.queue, self.study, self.objective, self.results = queue, queue.study, objective, results
         self.patience, self.stop, self.say, self.on_trial = patience, stop, say, on_trial
-        self.queue = patience(lambda: open_planned(name, storage, optuna.samplers.RandomSampler()))
-        self.study = self.queue.study
-        if settings is not None:
-            check_settings(self.study, settings)
-        self.settings = settings_of(self.study)
-        search = self.settings.search
-        if search.trials is not None:
-            self.study.sampler = SAMPLERS[search.sampler](secrets.randbits(32))
-        self.plan = Plan(self.study, search, self.settings.search_space)
-        made = self.study.user_attrs["settings"]
-        self.queue.let_go()
-        data = load_study_data(self.settings.data, data_root, download)
-        if data.digest() != made["data"]["sha256"]:
-            raise InputError(
-                f"the data here is not the data that study {name!r} was planned with (its SHA-256 differs). "
-                "Give a --data-root with the same files."
-            )
-        self.objective = objective_of(
-            self.settings, data, device=device, folder=folder, artifacts=artifacts, on_epoch=on_epoch
-        )
-        self.results = SavedResults(folder, name, digest(made))
+        self.plan = Plan(self.study, settings.search, settings.search_space)
+        if settings.search.trials is not None:
+            self.study.sampler = SAMPLERS[settings.search.sampler](secrets.randbits(32))
 
     def run(self, max_trials: int | None, wait: bool) -> int:
         """See `work`."""
