@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ SAMPLE_BY_SAMPLE = ("mcnemar", "bootstrap")  # where there are predictions
 Tolerance = str | float  # one of RULES, or how much lower an accuracy may be
 RESAMPLES = 2000
 AT_ONCE = 2**22  # sample numbers drawn at a time
+STUCK = 100.0  # times the others' variance by seeds: of a network that trains or gets stuck, as its seed wants
+TAIL, NODES = 1e-13, 200  # of chi square, for means over it
 ROUNDING = 1e-12  # of differences between accuracies: 0.9 - 0.005 is less than 0.895
 
 
@@ -56,6 +59,23 @@ class Accuracies:
 
 
 @dataclass(frozen=True)
+class SeedVariance:
+    """How far the mean accuracies of some networks vary by their seeds, as one estimate tells."""
+
+    variance: np.ndarray  # float64, (networks,)
+    both: np.ndarray  # float64, (networks,): what of it is by seed and sample together, which the samples show as well
+    freedom: float  # degrees of freedom of the estimate; 0 where every network has one seed, which does not tell
+
+    def drawn(self, chi_squares: np.ndarray, *, paired: bool = True) -> np.ndarray:
+        """What the variance may be, (draws, networks), if the estimate came with these chi squares, (draws,).
+
+        Where networks are compared sample by sample, without what their samples show.
+        """
+        found = self.variance * (self.freedom / chi_squares[:, None])
+        return np.maximum(0.0, found - self.both) if paired else found
+
+
+@dataclass(frozen=True)
 class Equality:
     """Who is equally accurate with the best, and why; everything (networks,). NaN is what a rule does not compute."""
 
@@ -64,7 +84,7 @@ class Equality:
     difference: np.ndarray  # the best one's mean accuracy less each one's
     low: np.ndarray  # "bootstrap": the interval of the difference
     high: np.ndarray
-    p: np.ndarray  # "mcnemar": of equal accuracies, corrected for the number of networks
+    p: np.ndarray  # "mcnemar": of equal accuracies, corrected for the number of networks and the choice of the best
     paired: np.ndarray  # bool: compared with the best one sample by sample
 
 
@@ -81,7 +101,13 @@ def check_tolerance(tolerance: Tolerance, level: float = LEVEL) -> None:
 
 
 def compare(
-    networks: Sequence[Accuracies], best: int, *, tolerance: Tolerance = "1se", level: float = LEVEL, seed: int = 0
+    networks: Sequence[Accuracies],
+    best: int,
+    *,
+    tolerance: Tolerance = "1se",
+    level: float = LEVEL,
+    seed: int = 0,
+    chosen: bool = False,
 ) -> Equality:
     """Compares each network with the best one, ``networks[best]``.
 
@@ -95,7 +121,12 @@ def compare(
 
     The last two compare sample by sample, and where there are no predictions of the same samples for both networks,
     by their accuracies as if each had samples of its own. Networks that err on the same samples are then told apart
-    less easily, so more of them stay equal.
+    less easily, so more of them stay equal. How far seeds vary is estimated from all networks, see `seed_variance`.
+
+    With both, equal networks are told apart from the best with a probability of at most ``level``, for all of them
+    together, if the best was named beforehand. If it was ``chosen`` for its accuracy, it is the luckiest of its equals.
+    Intervals are then wider, and Holm's p values are multiplied by networks / 2: for g equal networks, a pair of them
+    falls with a probability of at most 2 level / networks / (g - 1), and all g (g - 1) / 2 with level g / networks.
 
     >>> one, other = Accuracies(np.array([0.9]), 100), Accuracies(np.array([0.88]), 100)
     >>> compare([one, other], 0).equal, compare([one, other], 0, tolerance=0.01).equal
@@ -108,13 +139,15 @@ def compare(
     low, high, p, threshold = nothing, nothing, nothing, math.nan
     paired = np.array([_same_samples(reference, network) for network in networks])
     if tolerance == "mcnemar":
+        seeds = seed_variance(networks)
         others = [i for i in range(len(networks)) if i != best]
         p = np.ones(len(networks))
         if others:
-            p[others] = holm([difference_p(reference, networks[i]) for i in others])
+            p[others] = holm([difference_p(reference, networks[i], _of_two(seeds, best, i)) for i in others])
+            p = np.minimum(1.0, p * len(networks) / 2) if chosen else p
         equal = p >= level
     elif tolerance == "bootstrap":
-        low, high = difference_intervals(networks, best, level=level, seed=seed)
+        low, high = difference_intervals(networks, best, level=level, seed=seed, chosen=chosen)
         equal = (low <= ROUNDING) & (high >= -ROUNDING)
     else:
         room = reference.standard_error if tolerance == "1se" else float(tolerance)
@@ -125,35 +158,61 @@ def compare(
     return Equality(equal, threshold, difference, low, high, p, paired)
 
 
-def difference_p(first: Accuracies, second: Accuracies) -> float:
-    """The p of equal accuracies, two-sided.
+def seed_variance(networks: Sequence[Accuracies]) -> SeedVariance:
+    """How far the networks vary by their seeds, taken together: two or three seeds of one tell too little of it.
 
-    With one training each and predictions of the same samples it is McNemar's exact test: of the samples that one of
-    the two has right and the other has wrong, each has half of them but for chance. The test asks whether these two
-    trained networks differ, not whether other seeds would come out alike (Dietterich, Neural Computation 10, 1998).
+    The variance of one training is that of all networks, pooled as in the comparisons of Tukey and Dunnett, or that of
+    the network's own seeds where this is larger. By their own alone, networks whose seeds happen to lie close together
+    would be told apart too often; by the pooled one alone, those that do vary more. A variance out of all size is not
+    pooled. A network with one seed is taken to vary as the others do.
+    """
+    seeds = np.array([len(network.values) for network in networks])
+    own, both = np.array([_of_one_training(network) for network in networks]).T
+    freedom = np.where(np.isfinite(own), seeds - 1, 0)
+    if not freedom.any():
+        return SeedVariance(np.zeros(len(seeds)), np.zeros(len(seeds)), 0.0)
+    known = freedom > 0
+    alike = _alike(own, freedom)
+    pooled, pooled_both = (np.average(values[alike], weights=freedom[alike]) for values in (own, both))
+    variance = np.where(known, np.maximum(own, pooled), pooled)
+    return SeedVariance(variance / seeds, np.where(known, both, pooled_both) / seeds, float(freedom[alike].sum()))
+
+
+def difference_p(first: Accuracies, second: Accuracies, seeds: SeedVariance | None = None) -> float:
+    """The p of equal accuracies, two-sided; ``seeds`` of the two networks, by default as these two tell.
+
+    Where nothing is known of seeds and there are predictions of the same samples it is McNemar's exact test: of the
+    samples that one of the two has right and the other has wrong, each has half of them but for chance. The test asks
+    whether these two trained networks differ, not whether other seeds would come out alike (Dietterich, Neural
+    Computation 10, 1998).
 
     With several seeds it asks that. A value a seed and sample, right or wrong, has three sources of chance: the
     seed, the sample, and both together. Pooling the samples of all seeds would take each sample for several, and
     comparing the means over seeds alone would forget that all were validated on one sample. So the variance of the
     difference of the means is put together: that of the samples (of the difference of the shares of right seeds, which
-    is paired) and that of the seeds, less what is in both. The t distribution has Satterthwaite's degrees of
-    freedom. These are crossed random effects, in the way of studies with several readers and cases (Hillis,
-    Statistics in Medicine 26, 2007; Owen, The pigeonhole bootstrap, Annals of Applied Statistics 1, 2007). A network
-    with one seed is taken to vary as the other one does.
+    is paired) and that of the seeds, less what is in both. These are crossed random effects, in the way of studies
+    with several readers and cases (Hillis, Statistics in Medicine 26, 2007; Owen, The pigeonhole bootstrap, Annals of
+    Applied Statistics 1, 2007).
+
+    The variance of few seeds may be small by luck, and the same luck raises Satterthwaite's degrees of freedom
+    (Biometrics Bulletin 2, 1946), so that his t test finds too much. Instead, p is a mean over what the variance may
+    be, given its estimate: that times its degrees of freedom / chi square (generalised p values, Tsui and Weerahandi,
+    Journal of the American Statistical Association 84, 1989). If samples do not vary, this is the t test of the seeds,
+    by default Welch's; if seeds do not, the paired t test of the samples.
 
     Without predictions the variances of both networks are added, and those of their seeds and samples.
     """
     if not _same_samples(first, second):
-        gap = first.mean - second.mean
-        parts = [(a.seed_variance, len(a.values) - 1) for a in (first, second)]
-        return _t_p(gap, sum(a.standard_error**2 for a in (first, second)), [part for part in parts if part[1]])
+        seeds = seeds or _of_a_pair(first, second)
+        sampling = first.sample_variance + second.sample_variance
+        return _mixed_p(first.mean - second.mean, sampling, math.inf, seeds, paired=False)
     assert first.correct is not None
     assert second.correct is not None
     whole = all(np.isin(correct, (0, 1)).all() for correct in (first.correct, second.correct))
-    if len(first.correct) == len(second.correct) == 1 and whole:
+    if len(first.correct) == len(second.correct) == 1 and whole and not (seeds and seeds.freedom):
         gains = first.correct[0] - second.correct[0]
         return exact_mcnemar(int((gains > 0).sum()), int((gains < 0).sum()))
-    return crossed_p(first.correct, second.correct)
+    return crossed_p(first.correct, second.correct, seeds)
 
 
 def exact_mcnemar(first_only: int, second_only: int) -> float:
@@ -166,66 +225,72 @@ def exact_mcnemar(first_only: int, second_only: int) -> float:
     return float(stats.binomtest(first_only, told_apart).pvalue) if told_apart else 1.0
 
 
-def crossed_p(first: np.ndarray, second: np.ndarray) -> float:
+def crossed_p(first: np.ndarray, second: np.ndarray, seeds: SeedVariance | None = None) -> float:
     """`difference_p` of two tables (seeds, samples) of right (1) and wrong (0), whose seeds are independent."""
     samples = first.shape[1]
     if samples < 2:
         return 1.0
+    if seeds is None:
+        seeds = _of_a_pair(*(Accuracies(table.mean(axis=1), samples, table) for table in (first, second)))
     by_sample = first.mean(axis=0) - second.mean(axis=0)
-    sampling = float(by_sample.var(ddof=1)) / samples
-    parts, in_both = [], 0.0
-    for own, other in ((first, second), (second, first)):
-        told = own if len(own) > 1 else other
-        if len(told) > 1:  # variances of one training, hence of the mean over len(own)
-            rests = told - told.mean(axis=0) - told.mean(axis=1, keepdims=True) + told.mean()
-            both = float((rests**2).sum()) / (samples - 1) / (len(told) - 1)
-            parts.append((float(told.mean(axis=1).var(ddof=1)) / len(own), len(told) - 1))
-            in_both += both / samples / len(own)
-    if min(len(first), len(second)) == 1 and parts:  # one estimate was taken twice
-        parts = [(sum(part for part, _ in parts), parts[0][1])]
-    variance = sampling + max(0.0, sum(part for part, _ in parts) - in_both)
-    return _t_p(float(by_sample.mean()), variance, [*parts, (sampling, samples - 1)])
+    return _mixed_p(float(by_sample.mean()), float(by_sample.var(ddof=1)) / samples, samples - 1, seeds)
 
 
 def difference_intervals(
-    networks: Sequence[Accuracies], best: int, *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0
+    networks: Sequence[Accuracies],
+    best: int,
+    *,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    chosen: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The interval of the best one's accuracy less each network's: lower and upper ends, (networks,).
 
-    Samples are drawn again, the same for all networks, and seeds, for each network its own. Each interval is the
-    difference -+ a multiple of its standard deviation over the draws. The multiple is one for all: with it, in
+    Samples are drawn again, the same for all networks. Seeds are not: two or three, drawn again, vary less than new
+    ones would. Each mean gets a normal error instead, whose variance is drawn as in `difference_p` (a parametric
+    bootstrap; Krishnamoorthy, Lu and Mathew, Computational Statistics & Data Analysis 51, 2007), less what is by seed
+    and sample together: it is in the draws of the samples, and would count twice (Owen 2007, see `difference_p`).
+
+    Each interval is the difference -+ a multiple of its standard error. The multiple is one for all: with it, in
     1 - ``level`` of the draws, all differences lie within their intervals at once (single-step max T, Westfall and
-    Young 1993). The draws of seeds and samples together count what is in both more than once (Owen 2007, see
-    `difference_p`), and few seeds vary less in the draws than they should, by (seeds - 1) / seeds.
+    Young 1993). These are the differences from ``networks[best]``, and of all pairs, as in Tukey's comparisons, where
+    it was ``chosen`` for its accuracy.
     """
     generator = np.random.default_rng(seed)
     reference = networks[best]
     difference = np.array([reference.mean - network.mean for network in networks])
     paired = np.array([_same_samples(reference, network) for network in networks])
-    loose, tight = np.zeros((2, resamples, len(networks)))
-    weights = []
-    for i, network in enumerate(networks):
-        trained = len(network.values)
-        weights.append(generator.multinomial(trained, np.full(trained, 1 / trained), size=resamples) / trained)
-        noise = generator.normal(0, math.sqrt(network.sample_variance), resamples)
-        loose[:, i] = weights[i] @ network.values + noise
+    seeds = seed_variance(networks)
+    sampling = np.array([network.sample_variance for network in networks])
+    chance = generator.normal(size=(2, len(networks), resamples))
+    chi_squares = generator.chisquare(max(seeds.freedom, 1.0), resamples)
+    loose = np.sqrt(sampling)[:, None] * chance[0] + np.sqrt(seeds.drawn(chi_squares, paired=False)).T * chance[1]
+    variance = np.add.outer(sampling + seeds.variance, sampling + seeds.variance)
+    tight = np.zeros_like(loose)
     if paired.any():
-        assert reference.correct is not None
-        table = np.concatenate([network.correct for network, pair in zip(networks, paired, strict=True) if pair])
-        seeds = [w.shape[1] for w, pair in zip(weights, paired, strict=True) if pair]
-        rows = np.split(np.arange(len(table)), np.cumsum(seeds)[:-1])
-        for start, counts in _drawn(reference.correct.shape[1], resamples, generator):
-            means = counts @ table.T / table.shape[1]
-            part = slice(start, start + len(counts))
-            for number, own in zip(np.flatnonzero(paired), rows, strict=True):
-                tight[part, number] = (weights[number][part] * means[:, own]).sum(axis=1)
-    drawn = np.where(paired, tight[:, [best]] - tight, loose[:, [best]] - loose)
-    drawn[:, best] = 0.0
-    spread = drawn.std(axis=0, ddof=1)
-    spread[spread < ROUNDING] = 0.0
-    with np.errstate(divide="ignore", invalid="ignore"):
-        furthest = np.nan_to_num(np.abs(drawn - drawn.mean(axis=0)) / spread, nan=0.0, posinf=0.0).max(axis=1)
-    reach = float(np.quantile(furthest, 1 - level)) * spread
+        tables = [network.correct for network, pair in zip(networks, paired, strict=True) if pair]
+        by_sample = np.array([table.mean(axis=0) for table in tables if table is not None])
+        samples = by_sample.shape[1]
+        for start, counts in _drawn(samples, resamples, generator):
+            tight[paired, start : start + len(counts)] = by_sample @ (counts - 1).T / samples
+        tight += np.sqrt(seeds.drawn(chi_squares)).T * chance[1]
+        common = np.atleast_2d(np.cov(by_sample, ddof=min(1, samples - 1))) / samples
+        alone = np.diag(common) + np.maximum(0, seeds.variance - seeds.both)[paired]
+        variance[np.ix_(paired, paired)] = np.add.outer(alone, alone) - 2 * common
+    scale = np.sqrt(np.maximum(variance, 0))
+    scale[scale < ROUNDING] = 0.0
+    furthest = np.zeros(resamples)
+    for one in range(len(networks)) if chosen else [best]:
+        for drawn, compared in ((tight, paired & paired[one]), (loose, ~(paired & paired[one]))):
+            others = np.flatnonzero(compared & (scale[one] > 0))
+            others = others[others > one] if chosen else others
+            if len(others):
+                away = np.abs(drawn[others] - drawn[one])
+                away /= scale[one, others, None]
+                np.fmax(furthest, away.max(axis=0), out=furthest)
+    reach = float(np.quantile(furthest, 1 - level)) * scale[best]
+    reach[best] = 0.0
     return difference - reach, difference + reach
 
 
@@ -242,10 +307,64 @@ def _same_samples(one: Accuracies, other: Accuracies) -> bool:
     return one.correct is not None and other.correct is not None and one.labels == other.labels
 
 
-def _t_p(gap: float, variance: float, parts: Sequence[tuple[float, int]]) -> float:
-    """Two-sided p of no difference; ``parts`` of the variance were estimated with so many degrees of freedom each."""
-    if variance <= 0 or abs(gap) < ROUNDING:
-        return float(abs(gap) < ROUNDING)
-    doubt = math.fsum(part**2 / freedom for part, freedom in parts)
-    freedom = variance**2 / doubt if doubt else math.inf
-    return float(2 * stats.t.sf(abs(gap) / math.sqrt(variance), freedom))
+def _alike(variances: np.ndarray, freedom: np.ndarray) -> np.ndarray:
+    """Which variances, (networks,) bool, are pooled: again and again, the largest is left out if it is out of size."""
+    alike = freedom > 0
+    while alike.sum() > 1:
+        largest = int(np.argmax(np.where(alike, variances, -1.0)))
+        others = alike & (np.arange(len(alike)) != largest)
+        pooled = np.average(variances[others], weights=freedom[others])
+        if not 0 < STUCK * pooled < variances[largest]:
+            break
+        alike = others
+    return alike
+
+
+def _of_one_training(network: Accuracies) -> tuple[float, float]:
+    """Variance of the accuracy by the seed, and what of it is by seed and sample together; 0 for a single seed."""
+    seeds, variance = len(network.values), network.seed_variance * len(network.values)
+    table = network.correct
+    if table is None or seeds == 1 or table.shape[1] < 2:
+        return variance, 0.0
+    rests = table - table.mean(axis=0) - table.mean(axis=1, keepdims=True) + table.mean()
+    return variance, float((rests**2).sum()) / (table.shape[1] - 1) / (seeds - 1) / table.shape[1]
+
+
+def _of_a_pair(first: Accuracies, second: Accuracies) -> SeedVariance:
+    """Of two networks by their own seeds, with Welch's degrees of freedom; one with one seed varies as the other."""
+    told = [own if len(own.values) > 1 else other for own, other in ((first, second), (second, first))]
+    seeds = np.array([len(network.values) for network in (first, second)])
+    variance, both = np.array([_of_one_training(network) for network in told]).T / seeds
+    if seeds.min() == 1:  # one estimate
+        return SeedVariance(variance, both, float(seeds.max() - 1))
+    doubt = float((variance**2 / (seeds - 1)).sum())
+    return SeedVariance(variance, both, float(variance.sum()) ** 2 / doubt if doubt else float((seeds - 1).sum()))
+
+
+def _of_two(seeds: SeedVariance, one: int, other: int) -> SeedVariance:
+    return SeedVariance(seeds.variance[[one, other]], seeds.both[[one, other]], seeds.freedom)
+
+
+def _mixed_p(gap: float, sampling: float, freedom: float, seeds: SeedVariance, *, paired: bool = True) -> float:
+    """Two-sided p of no difference, whose variance by samples has so many degrees of freedom; see `difference_p`."""
+    if abs(gap) < ROUNDING:
+        return 1.0
+    chi_squares, weights = _chi_squares(seeds.freedom)
+    variance = sampling + seeds.drawn(chi_squares, paired=paired).sum(axis=1)
+    if not variance.any():
+        return 0.0
+    with np.errstate(divide="ignore"):
+        t = abs(gap) / np.sqrt(variance)
+        freedoms = freedom * (variance / sampling) ** 2 if sampling else np.full(len(t), math.inf)
+    return min(1.0, float(weights @ (2 * stats.t.sf(t, freedoms))))
+
+
+@functools.cache
+def _chi_squares(freedom: float) -> tuple[np.ndarray, np.ndarray]:
+    """Values of chi square and their weights in a mean (trapezia in the logarithm); a single 1 without freedom."""
+    if not freedom:
+        return np.ones(1), np.ones(1)
+    spread = stats.chi2(freedom)
+    values = np.geomspace(spread.ppf(TAIL), spread.isf(TAIL), NODES)
+    weights = spread.pdf(values) * values
+    return values, weights / weights.sum()

@@ -18,8 +18,6 @@ from nas_relucode.ranking.paired_differences import LEVEL
 from nas_relucode.ranking.ranking import Ranking, rank
 from nas_relucode.ranking.trials import NETWORK, complete_trials, network_of
 
-FEW_SEEDS = 5  # fewer are too few for the bootstrap to hold its level
-
 
 @dataclass(frozen=True)
 class Selection:
@@ -146,12 +144,6 @@ def _notes(ranking: Ranking, tolerance: Tolerance) -> list[str]:
         notes.append(
             f"{loose} of {int(feasible.sum())} networks have no predictions of the best one's samples: "
             "they are compared by their accuracies, which tells less apart."
-        )
-    few = int(ranking.equal["seeds"].max()) if len(ranking.equal) else 0
-    if tolerance == "bootstrap" and few < FEW_SEEDS:
-        notes.append(
-            f"The bootstrap redraws at most {few} seeds a network, which vary less than new ones would: it tells "
-            "networks apart too often. Take mcnemar, or train more seeds."
         )
     if (ranking.equal["seeds"] == 1).all():
         notes.append("Each network was trained once, so nothing is known of what other seeds would change.")

@@ -18,6 +18,7 @@ from nas_relucode.ranking.equality import (
     difference_intervals,
     difference_p,
     exact_mcnemar,
+    seed_variance,
 )
 
 TESTS = ("mcnemar", "bootstrap")
@@ -144,15 +145,34 @@ def test_with_equal_seeds_the_mixed_view_is_the_paired_test_of_the_samples():
     assert crossed_p(np.array([one]), np.array([other] * 3)) == pytest.approx(expected, rel=1e-9)
 
 
-def simulated(generator, seeds, samples, gap=0.0):
-    """Two networks that err where samples are hard, where a seed is unlucky and where both come together."""
+def family(generator, seeds, samples, gaps, luck=0.1):
+    """Tables of networks that err where samples are hard, where a seed is unlucky and where both come together."""
     hard = generator.normal(0, 1.0, samples)
+    tables = []
+    for number, gap in zip(np.broadcast_to(seeds, len(gaps)), gaps, strict=True):
+        ease = generator.normal(1.5 - gap, luck, (number, 1))
+        tables.append((ease - hard + generator.normal(0, 0.7, (number, samples)) > 0).astype(float))
+    return tables
 
-    def train(ease):
-        luck = generator.normal(ease, 0.1, (seeds, 1))
-        return (luck - hard + generator.normal(0, 0.7, (seeds, samples)) > 0).astype(float)
 
-    return train(1.5), train(1.5 - gap)
+def simulated(generator, seeds, samples, gap=0.0):
+    return family(generator, seeds, samples, [0.0, gap])
+
+
+def share_of_families(rule, number, seeds, *, luck, chosen, best=None, samples=400, tries=300):
+    """How often networks that are equally accurate are told apart, some of them, from the first or the luckiest."""
+    generator = np.random.default_rng(8)
+    told_apart = 0
+    for _ in range(tries):
+        networks = [network(*table) for table in family(generator, seeds, samples, [0.0] * number, luck)]
+        reference = int(np.argmax([one.mean for one in networks])) if best is None else best
+        if rule == "mcnemar":
+            equal = compare(networks, reference, tolerance=rule, chosen=chosen).equal
+        else:
+            low, high = difference_intervals(networks, reference, resamples=200, chosen=chosen)
+            equal = (low <= 0) & (high >= 0)
+        told_apart += not equal.all()
+    return told_apart / tries
 
 
 def share_rejected(rule, seeds, gap=0.0, tries=300):
@@ -168,9 +188,27 @@ def share_rejected(rule, seeds, gap=0.0, tries=300):
     return rejected / tries
 
 
-@pytest.mark.parametrize(("rule", "seeds"), [("mcnemar", 3), ("mcnemar", 5), ("bootstrap", 5)])
+@pytest.mark.parametrize(("rule", "seeds"), [("mcnemar", 3), ("mcnemar", 5), ("bootstrap", 2), ("bootstrap", 5)])
 def test_equal_networks_are_told_apart_hardly_more_often_than_the_level_says(rule, seeds):
     assert share_rejected(rule, seeds, tries=300 if rule == "mcnemar" else 100) <= 0.08
+
+
+@pytest.mark.parametrize("rule", TESTS)
+@pytest.mark.parametrize("seeds", [2, 3, (1, 1, 2, 2, 3, 5)])
+def test_six_equal_networks_are_told_apart_hardly_more_often_than_the_level_says(rule, seeds):
+    """Few seeds may lie close together by luck; they must not be taken at their word."""
+    assert share_of_families(rule, 6, seeds, luck=0.2, chosen=False, best=0) <= 0.07
+
+
+@pytest.mark.parametrize("rule", TESTS)
+def test_one_seed_beside_two_is_told_apart_hardly_more_often_than_the_level_says(rule):
+    assert share_of_families(rule, 2, (1, 2), luck=0.2, chosen=False, best=0) <= 0.07
+
+
+@pytest.mark.parametrize("rule", TESTS)
+def test_a_best_one_that_was_chosen_is_the_luckiest_and_must_be_told_so(rule):
+    assert share_of_families(rule, 12, 1, luck=0.0, chosen=True) <= 0.07
+    assert share_of_families(rule, 12, 1, luck=0.0, chosen=False) > 0.1
 
 
 def test_pooling_the_samples_of_all_seeds_would_tell_equal_networks_apart():
@@ -185,6 +223,88 @@ def test_pooling_the_samples_of_all_seeds_would_tell_equal_networks_apart():
 def test_more_seeds_tell_more_apart():
     few, many = (share_rejected("mcnemar", seeds, gap=0.4, tries=60) for seeds in (2, 8))
     assert many > few + 0.1
+
+
+def alike(*means, spread=0.02):
+    """Networks whose seeds differ by as much each, and whose samples do not."""
+    return [network(*(np.full(1000, mean + spread * seed) for seed in (-1, 0, 1))) for mean in means]
+
+
+def test_with_samples_that_do_not_vary_the_intervals_are_those_of_dunnett_and_tukey():
+    networks = alike(0.9, 0.87, 0.88, 0.9)
+    values = [one.values for one in networks]
+    low, high = difference_intervals(networks, 0, resamples=20_000)
+    dunnett = stats.dunnett(*values[1:], control=values[0], rng=np.random.default_rng(9)).confidence_interval(0.95)
+    assert (-high[1:], -low[1:]) == (pytest.approx(dunnett.low, abs=1e-3), pytest.approx(dunnett.high, abs=1e-3))
+    low, high = difference_intervals(networks, 0, resamples=20_000, chosen=True)
+    tukey = stats.tukey_hsd(*values).confidence_interval(0.95)
+    assert (low[1:], high[1:]) == (
+        pytest.approx(tukey.low[0, 1:], abs=1e-3),
+        pytest.approx(tukey.high[0, 1:], abs=1e-3),
+    )
+
+
+def test_with_samples_that_do_not_vary_p_is_that_of_a_contrast_in_the_analysis_of_variance():
+    networks = alike(0.9, 0.85, 0.88, 0.7)
+    seeds = seed_variance(networks)
+    values = np.array([one.values for one in networks])
+    residual = stats.f_oneway(*values).statistic  # between / within, so that within follows from between
+    within = 3 * values.mean(axis=1).var(ddof=1) / residual
+    assert seeds.freedom == 8
+    assert seeds.variance == pytest.approx(np.full(4, within / 3))
+    found = compare(networks[:2], 0, tolerance="mcnemar").p[1]
+    assert found == pytest.approx(stats.ttest_ind(*values[:2]).pvalue, rel=1e-9)
+    expected = 3 * 2 * stats.t.sf((0.9 - 0.88) / math.sqrt(within * 2 / 3), 8)  # the larger of Holm's last two
+    assert compare(networks, 0, tolerance="mcnemar").p[[1, 2]].max() == pytest.approx(min(1, expected / 3), rel=1e-9)
+
+
+def test_between_the_limits_p_is_the_share_of_draws_as_far_apart():
+    generator = np.random.default_rng(10)
+    networks = [network(*table) for table in simulated(generator, 2, 300, 0.3)]
+    seeds, gap = seed_variance(networks), abs(networks[0].mean - networks[1].mean)
+    by_sample = networks[0].correct.mean(axis=0) - networks[1].correct.mean(axis=0)
+    may_be = seeds.variance[:, None] * 2 / generator.chisquare(2, 400_000) - seeds.both[:, None]
+    variance = by_sample.var(ddof=1) / 300 + np.maximum(0, may_be).sum(axis=0)
+    share = (np.abs(generator.normal(0, np.sqrt(variance))) >= gap).mean()
+    assert compare(networks, 0, tolerance="mcnemar").p[1] == pytest.approx(share, abs=0.005)
+
+
+def test_seeds_of_the_others_tell_what_those_of_one_do_not():
+    row = drawn(0.9, 1000, np.random.default_rng(3))
+    worse = row.copy()
+    worse[np.flatnonzero(row)[:12]] = 0
+    single = [network(row), network(worse)]
+    varied = alike(0.8, 0.75, 0.7)
+    for rule in TESTS:
+        assert compare(single, 0, tolerance=rule).equal.tolist() == [True, False]
+        assert compare([*single, *varied], 0, tolerance=rule).equal[1]
+    seeds = seed_variance([*single, *varied])
+    assert seeds.variance == pytest.approx(0.02**2 / np.array([1, 1, 3, 3, 3]))
+    assert not seed_variance(single).freedom
+
+
+def test_a_network_that_gets_stuck_with_one_seed_does_not_hide_what_the_others_differ_by():
+    networks = alike(0.9, 0.8, 0.899, 0.898, spread=0.005)
+    stuck = network(*(np.full(1000, value) for value in (0.9, 0.9, 0.1)))
+    for rule in TESTS:
+        assert compare(networks, 0, tolerance=rule).equal.tolist() == [True, False, True, True]
+        assert compare([*networks, stuck], 0, tolerance=rule).equal.tolist() == [True, False, True, True, True]
+
+
+@given(tables, st.integers(0, 5), st.integers(1, 3))
+@settings(max_examples=25, deadline=None)
+def test_a_best_one_that_was_chosen_leaves_more_equal(rows, best, seeds):
+    networks = [network(*rows[i : i + seeds]) for i in range(len(rows))]
+    best %= len(rows)
+    for rule in TESTS:
+        given, chosen = (compare(networks, best, tolerance=rule, chosen=chosen) for chosen in (False, True))
+        assert (given.equal <= chosen.equal).all()
+        if rule == "mcnemar":
+            assert chosen.p == pytest.approx(np.minimum(1, given.p * len(rows) / 2))
+        else:
+            assert (chosen.low <= given.low).all()
+            assert (chosen.high >= given.high).all()
+            assert (chosen.equal == ((chosen.low <= 1e-12) & (chosen.high >= -1e-12))).all()
 
 
 @given(tables, st.integers(0, 5), st.sampled_from(TESTS))
