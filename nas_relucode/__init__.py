@@ -35,8 +35,10 @@ from nas_relucode.hamming.spanning import SpanningTree, spanning_tree
 from nas_relucode.cells.cells import Cells, find_cells
 from nas_relucode.cells.adjacency import AdjacencyGraph, adjacency_graph
 from nas_relucode.cells.linkage import Connectivity, connectivity
-from nas_relucode.cells.code_spaces import CodeSpace, code_space, merge_code_spaces
+from nas_relucode.cells.code_spaces import CodeSpace, code_space
+from nas_relucode.cells.merging import merge_code_spaces
 from nas_relucode.cells.stored_spaces import load_code_space, save_code_space
+from nas_relucode.cells.distributed import code_space_of_shards
 from nas_relucode.cells.separation import separability
 from nas_relucode.cells.embedding import Embedding, embed
 from nas_relucode.programs.segments import Crossings, crossings

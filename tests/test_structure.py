@@ -12,7 +12,10 @@ READING_ORDER = {  # up to indices: anybody's network, no training, no Optuna
     "": "errors files toml_files",
     "codes": "words codes torchscript relus network_state batches signs packing capturing",
     "hamming": "hamming neighbours spanning",
-    "cells": "cells adjacency linkage knn nearest_codes code_spaces stored_spaces separation embedding",
+    "cells": (
+        "cells adjacency linkage knn nearest_codes code_spaces merging stored_spaces shards distributed separation "
+        "embedding"
+    ),
     "programs": "bends segments operations linear_operations recording programs crossing borders",
     "polyhedra": "cones half_spaces solvers facets polyhedra polygons facet_search faces complexes slices audit",
     "indices": "initialisation geometry evidence geometric_indices indices",
@@ -30,7 +33,7 @@ READING_ORDER = {  # up to indices: anybody's network, no training, no Optuna
     "adapters": "candidates epoch_indices with_ray with_ax with_syne_tune",
     "paper": "drawing claims depth_claims figures clustering frames figure_study",
     "report": "correlations tables commands data sections pictures page report dashboard",
-    "commands": "progress complex figure select train workers cli",
+    "commands": "progress complex codes figure select train workers cli",
 }
 FOREIGN = {  # the first package that may import it
     "umap": "cells",

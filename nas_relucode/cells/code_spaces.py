@@ -143,7 +143,8 @@ def code_space(
     (array([1, 2]), [[1, 0], [1, 1]])
     """
     chosen = (layers,) if isinstance(layers, str) else tuple(layers)
-    reading = Reading(layers=chosen, mode=mode, preset=preset, maps=maps, also=tuple(also))
+    smooth = (also,) if isinstance(also, str) else tuple(also)
+    reading = Reading(layers=chosen, mode=mode, preset=preset, maps=maps, also=smooth)
     counter: _Counter | None = None
     for batch in capture_batches(network, data, reading=reading, batch_size=batch_size, forward=forward):
         counter = counter or _Counter(batch)
@@ -155,48 +156,6 @@ def code_space(
     settings = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(reading).items()}
     made = {"network": type(network).__name__, **settings, "dtype": counter.dtype, "torch": torch.__version__}
     return counter.space(made)
-
-
-def merge_code_spaces(shards: Sequence[CodeSpace]) -> CodeSpace:
-    """One code space from those of shards of a sample, in the order of the samples, as if taken in one go.
-
-    Raises InputError unless all were made with the same settings and know the same of their samples.
-    """
-    if not shards:
-        raise InputError("there are no code spaces to merge. Give at least one.")
-    settings = [
-        (shard.codes.layers, dict(shard.made), shard.class_counts is None, shard.correct_counts is None)
-        for shard in shards
-    ]
-    for number, other in enumerate(settings):
-        if other != settings[0]:
-            raise InputError(
-                f"shard {number} was made otherwise than shard 0 (layers {[layer.name for layer in other[0]]}, "
-                f"settings {other[1]}, labels and outputs known or not). Merge code spaces that were made alike."
-            )
-    samples = np.cumsum([0] + [shard.samples for shard in shards])
-    cells = np.cumsum([0] + [len(shard.cells) for shard in shards])
-    classes = max((shard.class_counts.shape[1] for shard in shards if shard.class_counts is not None), default=0)
-
-    def joined(parts: Sequence[np.ndarray], offsets: np.ndarray | None = None) -> np.ndarray:
-        return np.concatenate([part + offsets[i] if offsets is not None else part for i, part in enumerate(parts)])
-
-    def counts(name: str) -> np.ndarray | None:
-        parts = [getattr(shard, name) for shard in shards]
-        if parts[0] is None:
-            return None
-        if name == "class_counts":
-            parts = [np.pad(part, ((0, 0), (0, classes - part.shape[1]))) for part in parts]
-        return joined(parts)
-
-    side_by_side = Cells(
-        Codes(joined([shard.codes.words for shard in shards]), shards[0].codes.layers),
-        joined([shard.cells.sizes for shard in shards]),
-        joined([shard.cells.first for shard in shards], samples),
-        joined([shard.cells.cell_of for shard in shards], cells),
-    )
-    space = CodeSpace(side_by_side, counts("class_counts"), counts("correct_counts"), shards[0].made)
-    return space._joined(find_cells(side_by_side.codes))
 
 
 class _Counter:

@@ -17,6 +17,7 @@ import optuna
 from optuna.trial import TrialState
 
 import nas_relucode
+from nas_relucode.commands import codes as command_codes
 from nas_relucode.commands import complex as command_complex
 from nas_relucode.commands import figure as command_figure
 from nas_relucode.commands import select as command_select
@@ -33,6 +34,7 @@ from nas_relucode.report.tables import (
     Table,
     constant_on_front,
     networks_table,
+    nobody_feasible,
     number,
     retries,
     text_table,
@@ -168,6 +170,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--distance-theta", type=int, help="distances are truncated here (never)")
     command.add_argument("--batch-size", type=int, default=512, help="samples in one forward pass (512)")
     command.add_argument("-f", "--format", choices=["table", "json"], default="table")
+    command = add("codes", command_codes.run, data, help="a network's code space over a data set in shards")
+    command_codes.add_arguments(command)
     command = add("complex", _complex, help="count the cells of a small network and which of them share a facet")
     command_complex.add_arguments(command)
     listing = add("list", _list, help="studies, search spaces, data sets, backbones and indices")
@@ -241,12 +245,13 @@ def _write_report(study: optuna.Study, options: argparse.Namespace, storage: str
     files = write_report(study, _folder(options, study.study_name), storage=storage)
     ranking = rank(study)
     print(f"Pareto front of {study.study_name}: {', '.join(f'{k} ({v})' for k, v in ranking.objectives.items())}\n")
-    print(text_table(networks_table(ranking, ranking.front)))
+    front = ranking.front
+    print("No network is on the front." if front.empty else text_table(networks_table(ranking, front)))
     constant = constant_on_front(ranking)
     if constant:
         print("\nThe same on the whole front: " + ", ".join(f"{k} = {v:.4g}" for k, v in constant.items()))
     if ranking.equal.empty:
-        print("\nNo network is feasible: all are below the accuracy floor or diverged.")
+        print("\n" + nobody_feasible(ranking))
     else:
         print(f"\nEqually accurate with the best (at least {ranking.threshold:.4f}), in their order by the indices:\n")
         print(text_table(networks_table(ranking, ranking.equal)))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import operator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -46,20 +47,20 @@ def measure(
     the index is undefined, e.g. logdet_kernel where two samples have one code.
 
     Raises InputError for an unknown index, one that a batch cannot give (see `MEASURES`), one that needs labels where
-    there are none, and ``split_data`` below 1.
+    there are none, and arguments of another kind than these. What the network itself raises passes through, so that a
+    batch that found no memory can be tried again.
 
     >>> network = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU())
     >>> _ = nn.init.eye_(network[0].weight)
     >>> measure(network, torch.tensor([[1.0, 1.0], [1.0, -1.0], [2.0, 3.0]]), index="cell_count")
     2.0
     """
-    if index not in MEASURES:
+    if not isinstance(index, str) or index not in MEASURES:
         raise unknown("index of a batch", index, MEASURES)
-    if split_data < 1:
-        raise InputError(f"split_data {split_data!r} is below 1. Give the number of parts, 1 for the batch as it is.")
-    space = code_space(
-        net, _parts(inputs, targets, split_data), layers=layers, mode=mode, preset=preset, maps=maps, also=also
-    )
+    _check(net, inputs)
+    layers, also = _names("layers", layers), _names("also", also)
+    parts = _parts(inputs, targets, _number_of_parts(split_data))
+    space = code_space(net, parts, layers=layers, mode=mode, preset=preset, maps=maps, also=also)
     of = Evidence(space, sum(parameter.numel() for parameter in net.parameters()))
     missing = [need for need in INDICES[index].needs if getattr(of, need) is None]
     if missing:
@@ -75,25 +76,52 @@ MEASURES: dict[str, Callable[..., float]] = {
 }  # one function an index that a batch can give, to register under its name
 
 
-def _parts(inputs: Tensor, targets: Any, split_data: int) -> Iterator[Any]:
+def _check(net: Any, inputs: Any) -> None:
+    if not isinstance(net, nn.Module):
+        raise InputError(f"net is {_described(net)}. Give a torch.nn.Module.")
+    if not isinstance(inputs, Tensor | np.ndarray) or not inputs.ndim:
+        raise InputError(f"inputs are {_described(inputs)}. Give a tensor with a row a sample; targets apart.")
+
+
+def _number_of_parts(split_data: Any) -> int:
+    try:
+        parts = operator.index(split_data)
+    except TypeError:
+        parts = 0
+    if parts < 1 or isinstance(split_data, bool):
+        raise InputError(
+            f"split_data {split_data!r} is not a whole number of at least 1. "
+            "Give the number of parts, 1 for the batch as it is."
+        )
+    return parts
+
+
+def _names(argument: str, given: Any) -> tuple[str, ...]:
+    names = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Iterable) else (given,)
+    if not all(isinstance(name, str) for name in names):
+        raise InputError(f"{argument} is {given!r}. Give a name or a list of names.")
+    return names
+
+
+def _parts(inputs: Tensor, targets: Any, parts: int) -> Iterator[Any]:
     """Parts of the batch, with labels where there are some; none is empty."""
     labels = _labels(targets, len(inputs))
-    for i in range(split_data):
-        rows = slice(i * len(inputs) // split_data, (i + 1) * len(inputs) // split_data)
-        if rows.start < rows.stop:
-            yield inputs[rows] if labels is None else (inputs[rows], labels[rows])
+    parts = min(parts, len(inputs))  # of more parts, those that are not empty hold one sample as well
+    for i in range(parts):
+        rows = slice(i * len(inputs) // parts, (i + 1) * len(inputs) // parts)
+        yield inputs[rows] if labels is None else (inputs[rows], labels[rows])
 
 
 def _labels(targets: Any, samples: int) -> Tensor | None:
-    if not isinstance(targets, Tensor | np.ndarray):
+    if not isinstance(targets, Tensor | np.ndarray) or targets.shape != (samples,):
+        return None
+    if isinstance(targets, np.ndarray) and targets.dtype.kind not in "iu":
         return None
     labels = torch.as_tensor(targets)
-    whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
-    return labels if whole and labels.shape == (samples,) else None
+    return None if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool else labels
 
 
-def _described(targets: Any) -> str:
-    if not isinstance(targets, Tensor | np.ndarray):
-        return type(targets).__name__
-    tensor = torch.as_tensor(targets)
-    return f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"
+def _described(given: Any) -> str:
+    if not isinstance(given, Tensor | np.ndarray):
+        return type(given).__name__
+    return f"{str(given.dtype).removeprefix('torch.')} of shape {tuple(given.shape)}"

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from nas_relucode.cells.code_spaces import code_space, merge_code_spaces
+from nas_relucode.cells.code_spaces import code_space
+from nas_relucode.cells.merging import merge_code_spaces
 from nas_relucode.errors import InputError
 from nas_relucode.indices.indices import INDICES, compute_indices
 from nas_relucode.scoring.zero_cost import MEASURES, measure
@@ -31,6 +32,7 @@ def inputs():
 
 
 TARGETS = torch.arange(SAMPLES) % 3
+NO_PARTS = (2.0, np.float64(2), math.nan, True, np.True_, "2", None, [2])
 
 
 def test_every_measure_is_a_function_as_the_packages_call_it(inputs):
@@ -112,7 +114,15 @@ def test_the_network_is_left_as_it_was(inputs):
 
 
 @pytest.mark.parametrize(
-    "targets", [None, torch.rand(SAMPLES, 3), torch.rand(SAMPLES), torch.ones(SAMPLES, dtype=torch.bool)]
+    "targets",
+    [
+        None,
+        torch.rand(SAMPLES, 3),
+        torch.rand(SAMPLES),
+        torch.ones(SAMPLES, dtype=torch.bool),
+        np.array(["cat"] * SAMPLES),
+        np.array([None] * SAMPLES),
+    ],
 )
 def test_targets_that_are_no_labels_are_not_looked_at(inputs, targets):
     assert measure(network(), inputs, targets) == measure(network(), inputs, TARGETS)
@@ -130,13 +140,35 @@ def test_labels_may_be_numbers_of_numpy(inputs):
     [
         ({"index": "nwot"}, "unknown index of a batch 'nwot'. Known: cell_count, "),
         ({"index": "new_cell_fraction"}, "unknown index of a batch 'new_cell_fraction'"),
-        ({"split_data": 0}, "split_data 0 is below 1"),
         ({"layers": "body"}, "no layer matches body"),
+        ({"also": "tan"}, "unknown smooth activation 'tan'"),
+        *(({"split_data": parts}, "split_data .* is not a whole number of at least 1") for parts in (0, -1, *NO_PARTS)),
+        *(({"index": index}, "unknown index of a batch") for index in (None, 3, [], ["cell_count"], {}, math.nan)),
+        *(({name: value}, f"{name} is ") for name in ("layers", "also") for value in (None, 3, math.nan, True, [3])),
+        *(({name: value}, f"unknown {name}") for name in ("mode", "preset", "maps") for value in (None, 3, True, [])),
+        *(({"inputs": value}, "inputs are") for value in (None, [[1.0]], "x", torch.tensor(1.0), np.float32(1))),
+        *(({"net": value}, "net is") for value in (None, "resnet18", nn.ReLU, abs)),
     ],
 )
 def test_what_can_not_be_used_is_refused(inputs, settings, message):
     with pytest.raises(InputError, match=message):
-        measure(network(), inputs, TARGETS, **settings)
+        measure(**{"net": network(), "inputs": inputs, "targets": TARGETS} | settings)
+
+
+@pytest.mark.parametrize("number", [np.int64, np.uint8, torch.tensor])
+def test_parts_may_be_counted_by_any_whole_number(inputs, number):
+    assert measure(network(), inputs, TARGETS, number(5)) == measure(network(), inputs, TARGETS, 5)
+
+
+def test_more_parts_than_samples_are_a_sample_each_however_many(inputs):
+    one_each = measure(network(), inputs, TARGETS, SAMPLES)
+    assert measure(network(), inputs, TARGETS, SAMPLES + 3) == measure(network(), inputs, TARGETS, 10**30) == one_each
+
+
+def test_a_name_stands_for_a_list_of_one(inputs):
+    smooth = nn.Sequential(*network()[:2], nn.GELU(), nn.Flatten(), nn.Linear(216, 3))
+    found = [measure(smooth, inputs, index="cell_count", layers=("2",), also=also) for also in ("gelu", ["gelu"])]
+    assert found[0] == found[1] == measure(smooth, inputs, index="cell_count", layers="2", also={"gelu"})
 
 
 def test_an_empty_batch_is_refused(inputs):
