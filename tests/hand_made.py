@@ -25,7 +25,7 @@ def hand_made(
     seed: int = 0,
     *,
     objectives: Sequence[str] = tuple(OBJECTIVES),
-    accuracy: float = 0.9,
+    accuracy: float | None = 0.9,
     test_accuracy: float | None = 0.8,
     samples: int = 100,
     parameters: int = 500,

@@ -20,6 +20,13 @@ from nas_relucode.ranking.selection import Selection, select
 from nas_relucode.report.tables import number, text_table
 from nas_relucode.studies.predictions import FOLDER, file_store
 
+MOST_AHEAD = 100  # places between which JSON says how often one stays ahead: the pairs grow with their square
+JSON = (
+    "json: a network a line, the first choice first; ahead[i][j] says how often place i + 1 stays ahead of place j + 1 "
+    f"when seeds are redrawn, for the first {MOST_AHEAD} places, ahead_of_next the same of neighbours, for all; "
+    "null: nothing to tell"
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command, but for those that `report` has too."""
@@ -35,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--how", default="pareto", help=f"{', '.join(HOW)} (pareto)")
     parser.add_argument("--weights", nargs="+", default=[], metavar="INDEX=WEIGHT", help="for --how weighted (1 each)")
     parser.add_argument("--scale", default="ranks", help=f"what is weighted: {', '.join(SCALES)} (ranks)")
-    parser.add_argument("-f", "--format", choices=["table", "json"], default="table")
+    parser.add_argument("-f", "--format", choices=["table", "json"], default="table", help=f"table; {JSON}")
 
 
 def run(study: optuna.Study, options: argparse.Namespace, folder: Path) -> int:
@@ -51,10 +58,23 @@ def run(study: optuna.Study, options: argparse.Namespace, folder: Path) -> int:
         store=file_store(folder) if (folder / FOLDER).is_dir() else None,
     )
     if options.format == "json":
-        print(json.dumps(selection.as_dict(), indent=2))
+        print(json_text(selection))
     else:
         print("\n".join(lines(selection)))
     return 0
+
+
+def json_text(selection: Selection) -> str:
+    """The selection as JSON, an item of its lists a line; ``ahead`` goes as far as the place MOST_AHEAD."""
+    found = selection.as_dict()
+    found["ahead"] = [row[:MOST_AHEAD] for row in found["ahead"][:MOST_AHEAD]]
+
+    def text(value: Any) -> str:
+        if isinstance(value, list) and value and isinstance(value[0], dict | list):
+            return "[\n    " + ",\n    ".join(map(json.dumps, value)) + "\n  ]"
+        return json.dumps(value)
+
+    return "{\n" + ",\n".join(f"  {json.dumps(name)}: {text(value)}" for name, value in found.items()) + "\n}"
 
 
 def read_tolerance(text: str) -> Tolerance:

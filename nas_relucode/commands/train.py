@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from nas_relucode.errors import InputError
 from nas_relucode.files import write_atomically
-from nas_relucode.studies.search_space import Candidate
+from nas_relucode.studies.search_space import Candidate, Interval
 from nas_relucode.studies.study import load_study_data, objective_of
-from nas_relucode.studies.study_settings import load_settings
+from nas_relucode.studies.study_settings import StudySettings, load_settings
+from nas_relucode.training.networks import parse_head
 from nas_relucode.training.training import accuracy, evaluate
+
+MOST_NAMED = 12  # values of the search space in a note
+LARGEST_SEED = 2**62  # torch's generators take 64 bits
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,10 +39,17 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(f"{file} exists already. Name a new file.")
     if not file.parent.is_dir():
         raise InputError(f"there is no folder {file.parent}. Make it, or name another file.")
+    if not 0 <= options.seed < LARGEST_SEED:
+        raise InputError(f"seed {options.seed} is out of range. Give a whole number of at least 0.")
+    parse_head(options.head)
     settings = load_settings(options.study)
+    candidate = Candidate(options.head, options.learning_rate, options.seed)
+    notes = "; ".join(outside(candidate, settings))
+    if notes:
+        print(f"nas-relucode: note: {notes}. It is trained as such.", file=sys.stderr)
     data = load_study_data(settings.data, options.data_root, options.download)
     objective = objective_of(settings, data, device=options.device, folder=file.parent)
-    network = objective.trained(Candidate(options.head, options.learning_rate, options.seed))
+    network = objective.trained(candidate)
     weights = {name: value.detach().cpu() for name, value in network.state_dict().items()}
     write_atomically(file, lambda path: torch.save(weights, path))
     held, loss = data.validation.to(objective.device), settings.training.loss
@@ -48,3 +61,25 @@ def run(options: argparse.Namespace) -> int:
     print(", ".join(f"{name} {value:.4f}" for name, value in found.items()))
     print(f"Weights: {file}")
     return 0
+
+
+def outside(candidate: Candidate, settings: StudySettings) -> list[str]:
+    """What of the candidate the study doesn't search, a clause each."""
+    space, found = settings.search_space, []
+    if candidate.head not in space.head_list:
+        found.append(f"head {candidate.head} is not in the study's search space ({_named(space.head_list)})")
+    rates = space.learning_rates
+    if isinstance(rates, Interval):
+        known, said = rates.low <= candidate.learning_rate <= rates.high, f"{rates.low:g} to {rates.high:g}"
+    else:
+        known, said = candidate.learning_rate in rates, _named(rates)
+    if not known:
+        found.append(f"learning rate {candidate.learning_rate!r} is not in the study's search space ({said})")
+    if candidate.seed not in settings.search.seeds:
+        found.append(f"seed {candidate.seed} is not among the study's seeds ({_named(settings.search.seeds)})")
+    return found
+
+
+def _named(values: Sequence[object]) -> str:
+    more = len(values) - MOST_NAMED
+    return ", ".join(map(str, values[:MOST_NAMED])) + (f" and {more} more" if more > 0 else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,9 @@ def marks(ranking: Ranking) -> pd.Series:
 
 
 def x_objective(ranking: Ranking) -> str:
-    """What a figure shows against accuracy: the first objective that is not accuracy, else the parameters."""
-    return next((name for name in ranking.objectives if name != "accuracy"), "parameters")
+    """What a figure shows against accuracy: the first other objective that has a value, else the parameters."""
+    known = (name for name in ranking.objectives if name != "accuracy" and ranking.networks[name].notna().any())
+    return next(known, "parameters")
 
 
 def pareto_plotly(ranking: Ranking) -> go.Figure:
@@ -55,7 +57,9 @@ def pareto_plotly(ranking: Ranking) -> go.Figure:
         spread = ranking.spread.loc[part.index]
         numeric = part.select_dtypes("number")
         hover = [
-            "<br>".join([f"<b>{network_label(row)}</b>", *(f"{key}: {numeric.loc[i, key]:.4g}" for key in numeric)])
+            "<br>".join(
+                [f"<b>{_shown(network_label(row))}</b>", *(f"{_shown(k)}: {numeric.loc[i, k]:.4g}" for k in numeric)]
+            )
             for i, row in part.iterrows()
         ]
         figure.add_scatter(
@@ -84,7 +88,7 @@ def pareto_plotly(ranking: Ranking) -> go.Figure:
     left, right = float((shown[x] - bars).min()), float((shown[x] + bars).max())
     room = 0.05 * (right - left) or 1
     figure.update_layout(
-        xaxis_title=f"{x} (mean over seeds)",
+        xaxis_title=f"{_shown(x)} (mean over seeds)",
         xaxis_range=[left - room, right + room],
         yaxis_title="validation accuracy (mean over seeds)",
         yaxis_range=[low, high],
@@ -94,6 +98,11 @@ def pareto_plotly(ranking: Ranking) -> go.Figure:
         height=520,
     )
     return figure
+
+
+def _shown(text: str) -> str:
+    """As plotly shows it, which reads tags in its texts."""
+    return html.escape(text, quote=False)
 
 
 def save_pareto(ranking: Ranking, path: Path) -> None:
@@ -120,7 +129,7 @@ def _pareto(ranking: Ranking) -> Figure:
             axes.annotate(mark[i], at, (6, 5), textcoords="offset points", fontweight="bold")
     if np.isfinite(ranking.threshold):
         axes.axhline(ranking.threshold, color="black", linestyle=":", linewidth=1, label="best - 1 standard error")
-    axes.set_xlabel(f"{x} (mean over seeds, bar: standard deviation)")
+    axes.set_xlabel(f"{x} (mean over seeds, bar: standard deviation)", parse_math=False)
     axes.set_ylabel("validation accuracy")
     axes.set_ylim(low, high)
     below = int((ranking.networks["accuracy"] < low).sum())
@@ -131,7 +140,9 @@ def _pareto(ranking: Ranking) -> Figure:
     named = [*named[:20], f"and {len(named) - 20} more"] if len(named) > 20 else named
     handles, labels = axes.get_legend_handles_labels()
     handles += [Line2D([], [], linestyle="none")] * len(named)
-    figure.legend(handles, labels + named, loc="outside right upper", frameon=False, fontsize=9)
+    legend = figure.legend(handles, labels + named, loc="outside right upper", frameon=False, fontsize=9)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
     return figure
 
 

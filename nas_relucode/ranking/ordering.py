@@ -166,25 +166,34 @@ def places(
 
 
 def hypervolume(costs: np.ndarray) -> tuple[float, np.ndarray]:
-    """How much of the space the front dominates, and how much of that each network of the front adds, (networks,).
+    """How much of the space the networks dominate, and how much of that would be lost without each, (networks,).
 
     Each index is scaled to 0 for its best value here and 1 for its worst, and the space ends at 1.1, so that the ends
-    of the front count too. The volume is a fraction of that space. Equal networks contribute nothing: one will do.
-    NaN without indices, and for more than 6.
+    of the front count too. The volume is a fraction of that space. A network that another dominates or equals adds
+    nothing: without it the volume is the same. NaN without indices, and for more than 6.
+
+    >>> volume, lost = hypervolume(np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]))
+    >>> round(volume * 1.21, 3), (lost * 1.21).round(3).tolist()
+    (0.21, [0.1, 0.1, 0.0])
     """
     networks, indices = costs.shape
     if not networks or not 0 < indices <= MOST_INDICES:
         return math.nan, np.full(networks, math.nan)
     low, high = costs.min(axis=0), costs.max(axis=0)
-    points = (costs - low) / np.where(high > low, high - low, 1.0)
-    space = REFERENCE**indices
-    if indices == 1:  # moocore's contributions take two columns or more
-        first, second = [*np.sort(points[:, 0]), REFERENCE][:2]
-        return REFERENCE / space, np.where(points[:, 0] == first, second - first, 0.0) / space
-    reference = [REFERENCE] * indices
-    return float(moocore.hypervolume(points, ref=reference)) / space, moocore.hv_contributions(
-        points, reference
-    ) / space
+    scaled = (costs - low) / np.where(high > low, high - low, 1.0)
+    points, where, copies = np.unique(scaled, axis=0, return_inverse=True, return_counts=True)
+    reference, space = [REFERENCE] * indices, REFERENCE**indices
+    volume = float(moocore.hypervolume(points, ref=reference))
+    front = np.flatnonzero(moocore.is_nondominated(points))
+    covers = (points[front, None] <= points).all(axis=2)  # (front, points): a point of the front covers itself too
+    loose = covers & (covers.sum(axis=0) == 1)  # covered by nobody else
+    loose[:, front] = False
+    lost = np.zeros(len(points))
+    for one, place in enumerate(front):
+        if copies[place] == 1:
+            left = points[[*np.delete(front, one), *np.flatnonzero(loose[one])]]
+            lost[place] = volume - (float(moocore.hypervolume(left, ref=reference)) if len(left) else 0.0)
+    return volume / space, lost.clip(min=0.0)[where.reshape(-1)] / space
 
 
 def stays_ahead(

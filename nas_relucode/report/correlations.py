@@ -36,6 +36,10 @@ def spearman(networks: pd.DataFrame, names: Iterable[str], saturated: Iterable[s
     names = list(names)
     reasons = silent_reasons(networks[names], saturated)
     reasons = {name: why for name, why in reasons.items() if why != "undefined for some"}
+    for name in names:
+        defined = networks[name].dropna()
+        if name not in reasons and 0 < len(defined) < len(networks) and (defined == defined.iloc[0]).all():
+            reasons[name] = f"constant, {defined.iloc[0]:.4g}, where it is defined"
     names = [name for name in names if name not in reasons] + [name for name in names if name in reasons]
     table = networks[names].to_numpy(float)
     known = np.isfinite(table)

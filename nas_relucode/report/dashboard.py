@@ -12,7 +12,7 @@ import optuna
 from nas_relucode.errors import InputError
 from nas_relucode.ranking.figures import pareto_plotly
 from nas_relucode.ranking.ranking import rank
-from nas_relucode.report.tables import networks_table, text_table
+from nas_relucode.report.tables import markdown, markdown_table, networks_table, nobody_feasible
 
 START, END = "[//]: # (nas-relucode)", "[//]: # (/nas-relucode)"  # around our part of the note; Markdown shows neither
 FIGURE = "nas-relucode-pareto"  # the figure of an earlier call is replaced
@@ -28,13 +28,13 @@ def show_in_dashboard(study: optuna.Study) -> str:
     dashboard = _dashboard()
     ranking = rank(study)
     if ranking.equal.empty:
-        found = "No network is feasible: all are below the accuracy floor or diverged."
+        found = nobody_feasible(ranking)
     else:
         order = ", ".join(f"{name} ({way})" for name, way in ranking.deciding.items()) or "no index"
         found = (
             f"{len(ranking.equal)} of {len(ranking.networks)} networks are equally accurate by the one-standard-error "
-            f"rule (at least {ranking.threshold:.4f}). Their order: Pareto rank over {order}, then accuracy, then size."
-            f"\n\n{text_table(networks_table(ranking, ranking.equal.head(MOST_ROWS)))}"
+            f"rule (at least {ranking.threshold:.4f}). Their order: Pareto rank over {markdown(order)}, then accuracy, "
+            f"then size.\n\n{markdown_table(networks_table(ranking, ranking.equal.head(MOST_ROWS)))}"
         )
     note = _put(dashboard.get_note(study), f"{START}\n\n## Equally accurate networks\n\n{found}\n\n{END}")
     dashboard.save_note(study, note)

@@ -5,7 +5,9 @@ const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9
 const SYMBOLS = ["circle", "square", "diamond", "cross", "x", "triangle-up", "star"];
 const DASHES = ["solid", "dash", "dashdot", "longdash", "solid", "dash", "dashdot"];
 const GREY = "#9AA0A6";
+const MARKS_AT = ["middle left", "top right", "bottom right", "top left", "bottom left", "middle right"]; // by place: neighbours lie close together
 const MOST_BARS = 40; // networks of one kind beyond which error bars hide the points
+const MOST_ALIKE = 0.95; // rank correlation beyond which a second axis says the same
 const ROUNDING = 1e-12; // of differences between accuracies
 const rows = data.label.map((_, row) => row);
 const state = { rule: null, tolerance: 0, equal: [], place: [], rank: [], order: [], silent: {}, focus: null };
@@ -79,7 +81,11 @@ function withSpread(mean, spread) {
   return mean.toFixed(digits) + (finite(spread) ? ` ± ${spread.toFixed(digits)}` : "");
 }
 
-const shown = (name, row) => (name === "parameters" && finite(data.mean[name][row]) ? data.mean[name][row].toLocaleString("en") : withSpread(data.mean[name][row], data.spread[name][row]));
+function shown(name, row) {
+  const mean = data.mean[name][row];
+  if (name === "parameters" && finite(mean)) return mean.toLocaleString("en");
+  return name === "seconds" && finite(mean) ? mean.toFixed(1) : withSpread(mean, data.spread[name][row]);
+}
 
 function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
@@ -91,7 +97,9 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
+// What plotly draws passes through here: it reads tags and entities in its texts. Other text is put in as text nodes.
 const escaped = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+const spaced = (name) => name.replaceAll("_", " ");
 
 function fillTable(id, headings, lines) {
   const table = byId(id);
@@ -124,6 +132,7 @@ function sentence(preset) {
   const how = preset ? `By ${preset.key === "1se" ? "the one-standard-error rule" : preset.name} ` : "";
   const at = preset && preset.key === "mcnemar" ? "" : `${how ? "(" : "At "}a tolerance of ${state.tolerance.toFixed(4)}${how ? ") " : ", "}`;
   const first = state.order[0];
+  if (compared === 1) return `${data.label[first]} is the only feasible network.`;
   return `${how}${at}${state.equal.length} of ${compared} networks ${state.equal.length === 1 ? "is" : "are"} equally accurate. First: ${data.label[first]}.`;
 }
 
@@ -134,26 +143,45 @@ function showControls(preset) {
   if (document.activeElement !== exact) exact.value = Number(state.tolerance.toFixed(6));
   for (const button of document.querySelectorAll("[data-rule]")) button.setAttribute("aria-pressed", String(button.dataset.rule === state.rule));
   byId("found").textContent = sentence(preset);
+  complain("");
   const decides = state.deciding.map((name) => `${name} (${data.by[name]})`);
   const quiet = Object.keys(data.by).filter((name) => name in state.silent).map((name) => `${name} (${state.silent[name]})`);
-  byId("order").textContent = `Their places follow their Pareto rank over ${decides.join(", ") || "no index"}, then accuracy, then fewer parameters, then the trial's number.` +
+  const order = decides.length ? `Their places follow their Pareto rank over ${decides.join(", ")}, then accuracy` : "No index tells them apart: their places follow accuracy";
+  byId("order").textContent = state.order.length < 2 ? "" : `${order}, then fewer parameters, then the trial's number.` +
     (quiet.length ? ` These take no part: ${quiet.join("; ")}.` : "");
+}
+
+// Says under the field of the exact tolerance why what stands in it can't be taken; nothing, if it can.
+function complain(why) {
+  const exact = byId("tolerance-number");
+  if (why) exact.setAttribute("aria-invalid", "true");
+  else exact.removeAttribute("aria-invalid");
+  byId("tolerance-wrong").textContent = why && `${why} Give a tolerance from 0 to 1. The ranking is still that at ${state.tolerance.toFixed(4)}.`;
+}
+
+function whyWrong(exact) {
+  const value = Number(exact.value);
+  if (exact.validity.badInput) return "This is not a number.";
+  if (exact.value === "") return "There is no number.";
+  if (value < 0) return `${exact.value} is below 0.`;
+  return value > 1 ? `${exact.value} is above 1.` : "";
 }
 
 function showEqual(preset) {
   const tested = data.rules.find((rule) => rule.p);
   const ahead = preset && preset.key === "1se" && data.ahead.some((share) => share !== null);
-  const names = ["accuracy", "test_accuracy", ...Object.keys(data.by).filter((name) => name !== "accuracy"), "parameters", "seconds"];
+  const names = ["test_accuracy", ...Object.keys(data.by).filter((name) => name !== "accuracy"), "parameters", "seconds"];
   const columns = [...new Set(names)].filter((name) => name in data.mean && data.mean[name].some((value) => value !== null));
-  const heads = ["network", "place", "seeds", "behind the best", ...(tested ? ["p (McNemar)"] : []), ...columns.map((name) => name.replaceAll("_", " ")), ...(ahead ? ["ahead of the next"] : [])];
+  const heads = ["network", "place", ...(ahead ? ["ahead of the next"] : []), "accuracy", "behind the best", ...(tested ? ["p (McNemar)"] : []), ...columns.map(spaced), "seeds"];
   const lines = state.order.map((row) => [
     element("button", { type: "button", class: "name", "data-row": row, "aria-pressed": String(row === state.focus), onclick: () => focusOn(row) }, data.label[row]),
     state.rank[row] === state.place[row] ? String(state.place[row]) : `${state.rank[row]} =`,
-    String(data.seeds[row]),
+    ...(ahead ? [finite(data.ahead[row]) ? `${Math.round(100 * data.ahead[row])} %` : "–"] : []),
+    shown("accuracy", row),
     data.difference[row].toFixed(4),
     ...(tested ? [finite(tested.p[row]) ? tested.p[row].toFixed(4) : "–"] : []),
     ...columns.map((name) => shown(name, row)),
-    ...(ahead ? [finite(data.ahead[row]) ? `${Math.round(100 * data.ahead[row])} %` : "–"] : []),
+    String(data.seeds[row]),
   ]);
   fillTable("equal-table", heads, lines);
 }
@@ -208,12 +236,12 @@ function layout(extra) {
     template: null, paper_bgcolor: "white", plot_bgcolor: "white", autosize: true, hovermode: "closest",
     font: { family: "system-ui, sans-serif", size: narrow ? 11 : 12, color: "#1a1a1a" },
     margin: { t: 30, r: narrow ? 10 : 20, l: narrow ? 48 : 64, b: 50 },
-    legend: { orientation: "h", y: -0.2, x: 0 },
+    legend: { orientation: "h", x: 0, yref: "container", y: 0, yanchor: "bottom" },
     ...extra,
   };
 }
 const axis = (extra) => ({ gridcolor: "#e5e5e5", linecolor: "#999", zeroline: false, automargin: true, ...extra });
-const titled = (text) => ({ text: text.replaceAll("_", " ") });
+const titled = (text) => ({ text: escaped(spaced(text)) });
 
 const hovers = [];
 function hover(row) {
@@ -258,7 +286,7 @@ function showFront() {
   const traces = groups().filter(([, part]) => part.length).map(([name, part, color, symbol, size]) => ({
     x: part.map((row) => data.mean[x][row]), y: part.map((row) => data.mean.accuracy[row]),
     error_x: bars(x, part), error_y: bars("accuracy", part), mode: "markers+text", text: part.map((row) => mark[row]),
-    textposition: "top right", customdata: part, name,
+    textposition: part.map((row) => MARKS_AT[(state.place[row] || 1) % MARKS_AT.length]), customdata: part, name,
     hovertext: part.map(hover), hoverinfo: "text", marker: { color, symbol, size },
   }));
   const near = new Set([...state.equal, ...rows.filter((row) => data.front[row])]);
@@ -266,16 +294,17 @@ function showFront() {
   const ends = visible.flatMap((row) => [-1, 1].map((side) => data.mean.accuracy[row] + side * (data.spread.accuracy[row] || 0)));
   const low = Math.min(...ends), high = Math.max(...ends), room = Math.max(0.15 * (high - low), 0.003);
   const best = bestAccuracy();
-  const lines = [], notes = [];
+  const lines = [];
   if (best !== null && state.rule !== "mcnemar") {
     const at = best - state.tolerance;
     lines.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: at, y1: at, line: { dash: "dot", width: 1.5 } });
-    notes.push({ xref: "paper", x: 0, xanchor: "left", y: at, yanchor: "top", showarrow: false, text: state.rule === "1se" ? "one standard error below the best" : `${state.tolerance.toFixed(4)} below the best` });
+    const name = state.rule === "1se" ? "one standard error below the best" : `${state.tolerance.toFixed(4)} below the best`;
+    traces.push({ x: [null], y: [null], mode: "lines", line: { dash: "dot", width: 1.5, color: "black" }, name, hoverinfo: "skip" }); // for the legend
   }
   Plotly.react(box, [...traces, ...ring((row) => data.mean[x][row], (row) => data.mean.accuracy[row])], layout({
     height: 500, xaxis: axis({ title: titled(`${x} (mean over seeds)`) }),
     yaxis: axis({ title: titled("validation accuracy"), range: [Math.min(low, best === null ? low : best - state.tolerance) - room, high + room] }),
-    shapes: lines, annotations: notes,
+    shapes: lines,
   }), plotConfig);
 }
 
@@ -288,7 +317,13 @@ function parallelNames() {
   const varies = (name) => new Set(data.mean[name].filter(finite)).size > 1;
   const wanted = ["accuracy", ...Object.keys(data.by), ...Object.keys(data.objectives), "parameters", "test_accuracy"];
   const others = data.correlations.names.filter((name) => !name.includes(":") && name !== "seconds" && name !== "train_accuracy");
-  return [...new Set([...wanted, ...others])].filter((name) => name in data.mean && varies(name)).slice(0, window.innerWidth < 600 ? 5 : 9);
+  const { names: known, matrix } = data.correlations;
+  const alike = (one, other) => known.includes(one) && known.includes(other) && Math.abs(matrix[known.indexOf(one)][known.indexOf(other)]) > MOST_ALIKE;
+  const found = [];
+  for (const name of new Set([...wanted, ...others])) {
+    if (name in data.mean && varies(name) && (wanted.includes(name) || !found.some((other) => alike(name, other)))) found.push(name);
+  }
+  return found.slice(0, window.innerWidth < 600 ? 5 : 9);
 }
 
 function drawParallel(box) {
@@ -300,7 +335,7 @@ function drawParallel(box) {
   }));
   const height = (name, row) => (finite(data.mean[name][row]) ? (data.mean[name][row] - scale[name][0]) / (scale[name][1] - scale[name][0]) : null);
   const first = state.order.slice(0, 1), equal = state.order.slice(1), others = rows.filter((row) => !state.place[row]);
-  const parts = [["others", others, GREY, 0.8, "dot", 0.35], ["equally accurate", equal, COLOURS[0], 1.5, "solid", 0.7], ["first", first, COLOURS[1], 3.5, "solid", 1]];
+  const parts = [["others", others, GREY, 0.8, "dot", 0.7], ["equally accurate", equal, COLOURS[0], 1.5, "solid", 0.7], ["first", first, COLOURS[1], 3.5, "solid", 1]];
   if (state.focus !== null) parts.push([escaped(data.label[state.focus]), [state.focus], "#000000", 3, "dash", 1]);
   const traces = parts.filter(([, part]) => part.length).map(([name, part, color, width, dash, opacity]) => ({
     x: part.flatMap(() => [...names.map((_, i) => i), null]), y: part.flatMap((row) => [...names.map((n) => height(n, row)), null]),
@@ -312,7 +347,7 @@ function drawParallel(box) {
   Plotly.react(box, traces, layout({
     height: 480, annotations: notes, legend: { orientation: "h", y: 1.18, x: 0 }, margin: { t: 60, r: 30, l: 30, b: 120 },
     shapes: names.map((_, i) => ({ type: "line", x0: i, x1: i, y0: 0, y1: 1, line: { color: "#555", width: 1 } })),
-    xaxis: axis({ tickvals: names.map((_, i) => i), ticktext: names.map((name) => name.replaceAll("_", " ")), tickangle: -35, showgrid: false, range: [-0.4, names.length - 0.6] }),
+    xaxis: axis({ tickvals: names.map((_, i) => i), ticktext: names.map((name) => escaped(spaced(name))), tickangle: -35, showgrid: false, range: [-0.4, names.length - 0.6] }),
     yaxis: axis({ visible: false, range: [-0.1, 1.1] }),
   }), plotConfig);
 }
@@ -341,7 +376,7 @@ function drawCurves(box) {
     });
   });
   const total = height * layers.length + 120;
-  Plotly.react(box, traces, layout({ ...axes, annotations: notes, height: total, legend: { orientation: "h", y: -70 / total, x: 0, yanchor: "top" } }), plotConfig);
+  Plotly.react(box, traces, layout({ ...axes, annotations: notes, height: total }), plotConfig);
 }
 
 function profileOf(row) {
@@ -358,7 +393,9 @@ function drawProfiles(box) {
     const line = profileOf(row);
     return { x: line.x, y: line.y, name: line.name, mode: "lines+markers", line: { color: COLOURS[j], shape: line.shape, dash: DASHES[j] }, marker: { symbol: SYMBOLS[j], size: line.shape === "hv" ? 3 : 8 } };
   });
-  Plotly.react(box, traces, layout({ height: 420, xaxis: axis({ title: titled("theta (bits)"), rangemode: "tozero" }), yaxis: axis({ title: titled("largest component's share of the cells"), range: [0, 1.05] }) }), plotConfig);
+  const joined = traces.map(({ x, y }) => x[y.findIndex((share) => share >= 1)]).filter(finite); // from there on nothing happens
+  const reach = joined.length === traces.length ? { range: [0, 1.15 * Math.max(1, ...joined)] } : { rangemode: "tozero" };
+  Plotly.react(box, traces, layout({ height: 420, xaxis: axis({ title: titled("theta (bits)"), ...reach }), yaxis: axis({ title: titled("largest component's share of the cells"), range: [0, 1.05] }) }), plotConfig);
 }
 
 function drawCorrelations(box) {
@@ -420,12 +457,14 @@ function clicked(event) {
 
 function start() {
   const slider = byId("tolerance"), exact = byId("tolerance-number");
-  const move = (value) => {
-    if (Number.isFinite(value) && value >= 0 && value <= 1) { choose(null, value); drawRest(); }
-  };
+  const move = (value) => { choose(null, value); drawRest(); };
   if (slider) {
     slider.addEventListener("input", () => move(Number(slider.value)));
-    exact.addEventListener("input", () => exact.value !== "" && move(Number(exact.value)));
+    exact.addEventListener("input", () => {
+      const why = whyWrong(exact);
+      if (why) complain(why);
+      else move(Number(exact.value));
+    });
     for (const button of document.querySelectorAll("[data-rule]")) {
       button.addEventListener("click", () => {
         const rule = data.rules.find((item) => item.key === button.dataset.rule);

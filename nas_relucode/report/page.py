@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from typing import Any
@@ -23,7 +24,10 @@ POLICY = (
 CURVES = "Solid: occupied cells; dotted: those that hold a correctly classified sample."
 CHOICE = "Networks whose accuracies nobody can tell apart, by the rule or the tolerance that is chosen here."
 PROFILES = {
-    True: "The largest component's share of the cells as theta grows, in the joint codes that were kept last.",
+    True: (
+        "The largest component's share of the cells as theta grows, in the joint codes that were kept last. Where none "
+        "were kept: the thetas from which on it holds 50, 90 and 100 % of the cells (connecting_theta)."
+    ),
     False: "The largest component holds 50, 90 and 100 % of the cells from these thetas on (connecting_theta).",
 }
 SLICES = (
@@ -45,13 +49,13 @@ def page(report: Report) -> str:
     shown = [
         ("equal", "Equally accurate networks", _equal(report, parts, data)),
         ("front", "Pareto front", _front(parts["Pareto front"], data)),
-        ("parallel", "Parallel coordinates", _parallel()),
+        ("parallel", "Parallel coordinates", _parallel(data)),
         ("curves", "Occupied cells by layer", _curves(parts.get("Occupied cells by layer"))),
         ("profiles", "Connectivity", _profiles(data)),
         ("indices", "Indices", _indices(parts["Indices"], data)),
         ("networks", "All networks", _plain(parts["All networks"])),
         ("trials", "Trials", _plain(parts["Trials"])),
-        ("settings", "Settings", _plain(parts["Settings"])),
+        ("settings", "Settings", _text(parts["Settings"].text) + _table(parts["Settings"], words=True)),
     ]
     shown = [part for part in shown if part[2]]
     script, style = (_file(f"page.{kind}") for kind in ("js", "css"))
@@ -97,13 +101,15 @@ def _equal(report: Report, parts: dict[str, Section], data: dict[str, Any]) -> s
     ticks = "".join(f'<option value="{value}" label="{value:.4f}"></option>' for value in ends)
     return (
         f"{_text(' '.join([CHOICE, *remarks(report)]))}<noscript>{_plain(section)}</noscript>"
-        "<fieldset><legend>How much less accurate is equally accurate?</legend>"
+        "<fieldset><legend>What counts as equally accurate?</legend>"
         f'<div role="group" aria-label="Presets">{presets}</div>'
         '<div><label for="tolerance">Tolerance</label>'
         f'<input type="range" id="tolerance" min="0" max="{end:g}" step="{end / 500:g}" value="{ends[0]}" '
         f'list="presets" aria-describedby="found"><datalist id="presets">{ticks}</datalist>'
         '<label for="tolerance-number">exactly</label>'
-        '<input type="number" id="tolerance-number" min="0" max="1" step="any" inputmode="decimal"></div></fieldset>'
+        '<input type="number" id="tolerance-number" min="0" max="1" step="any" inputmode="decimal" '
+        'aria-describedby="tolerance-wrong"></div>'
+        '<p id="tolerance-wrong" class="wrong" role="status" aria-live="polite"></p></fieldset>'
         '<p id="found" class="found" role="status" aria-live="polite"></p><p id="order"></p>'
         + _empty_table("equal-table", "Equally accurate networks in their order; the buttons mark them in the figures")
         + '<p id="focused" role="status" aria-live="polite"></p>'
@@ -122,14 +128,18 @@ def _front(section: Section, data: dict[str, Any]) -> str:
     names = [name for name in data["correlations"]["names"] if name not in data["correlations"]["silent"]]
     names = [data["x"], *(name for name in names if name not in (data["x"], "accuracy"))]
     choice = f'<p class="choose"><label for="front-x">Against</label> {_select("front-x", names, data["x"])}</p>'
-    figure = _figure("front-figure", "Accuracy of each network against an index; the table below holds the front.")
+    below = "; the table below holds the front" if section.table else ""
+    figure = _figure("front-figure", f"Accuracy of each network against an index{below}.")
     return _text(section.text) + choice + figure + _table(section)
 
 
-def _parallel() -> str:
+def _parallel(data: dict[str, Any]) -> str:
+    if sum(len({value for value in values if value is not None}) > 1 for values in data["mean"].values()) < 2:
+        return ""  # there is nothing that could be joined by lines
     text = (
         "A line a network across its accuracies, indices and size; where more or less of one is better, better is up. "
-        "The equally accurate networks are drawn in colour."
+        "The equally accurate networks are drawn in colour. An index that orders the networks as one before it does "
+        "(rank correlation beyond 0.95) is left out."
     )
     return _text(text) + _figure("parallel-figure", "Parallel coordinates of the networks; the tables hold the values.")
 
@@ -150,6 +160,9 @@ def _profiles(data: dict[str, Any]) -> str:
 
 def _indices(section: Section, data: dict[str, Any]) -> str:
     names, silent = data["correlations"]["names"], data["correlations"]["silent"]
+    table = _table(section, words=True, quiet=len(section.table[0]) - 1)  # type: ignore[index]
+    if not any(value is not None for line in data["correlations"]["matrix"] for value in line):
+        return _text(f"{section.text} Here there are fewer than three networks, or nothing varies.") + table
     alive = [name for name in names if name not in silent] or names
     first = data["x"] if data["x"] in names else alive[-1]
     pair = (
@@ -161,7 +174,7 @@ def _indices(section: Section, data: dict[str, Any]) -> str:
     scatter = _figure("pair-figure", "The two chosen indices against each other, a point a network.")
     return (
         f'{_text(section.text)}<div class="scroll" tabindex="0" role="region" '
-        f'aria-label="Rank correlations">{heat}</div>{pair}{scatter}{_table(section, quiet=len(section.table[0]) - 1)}'  # type: ignore[index]
+        f'aria-label="Rank correlations">{heat}</div>{pair}{scatter}{table}'
     )
 
 
@@ -184,7 +197,8 @@ def _pictures(text: str, drawn: Iterable[Picture], room: int) -> tuple[str, int]
 
 
 def _text(text: str) -> str:
-    return f"<p>{html.escape(text)}</p>" if text else ""
+    options = re.sub("--[a-z][a-z-]*", r'<span class="whole">\g<0></span>', html.escape(text))
+    return f"<p>{options}</p>" if text else ""
 
 
 def _figure(key: str, label: str) -> str:
@@ -193,7 +207,8 @@ def _figure(key: str, label: str) -> str:
 
 def _select(key: str, names: Sequence[str], chosen: str) -> str:
     options = "".join(
-        f"<option{' selected' if name == chosen else ''}>{html.escape(name)}</option>" for name in dict.fromkeys(names)
+        f'<option value="{html.escape(name)}"{" selected" if name == chosen else ""}>{html.escape(name)}</option>'
+        for name in dict.fromkeys(names)
     )
     return f'<select id="{key}">{options}</select>'
 
@@ -201,12 +216,16 @@ def _select(key: str, names: Sequence[str], chosen: str) -> str:
 def _empty_table(key: str, caption: str) -> str:
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{html.escape(caption)}"><table id="{key}">'
-        f"<caption>{html.escape(caption)}</caption><thead></thead><tbody></tbody></table></div>"
+        f"{_caption(caption)}<thead></thead><tbody></tbody></table></div>"
     )
 
 
-def _table(section: Section, *, quiet: int | None = None) -> str:
-    """A table with its caption; rows in which the column ``quiet`` says something are greyed."""
+def _caption(text: str) -> str:
+    return f"<caption><span>{html.escape(text)}</span></caption>"
+
+
+def _table(section: Section, *, words: bool = False, quiet: int | None = None) -> str:
+    """A table of numbers, or of words, with its caption; rows in which the column ``quiet`` says something are grey."""
     if section.table is None:
         return ""
     headings, rows = section.table
@@ -217,10 +236,11 @@ def _table(section: Section, *, quiet: int | None = None) -> str:
         cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in rest)
         kind = ' class="silent"' if quiet is not None and row[quiet] else ""
         lines.append(f'<tr{kind}><th scope="row">{html.escape(first)}</th>{cells}</tr>')
-    caption, scroll = html.escape(section.caption), "scroll tall" if len(rows) > TALL else "scroll"
+    tall = len(rows) > TALL
+    caption = f"{section.caption} ({len(rows)} rows: scroll)" if tall else section.caption
     return (
-        f'<div class="{scroll}" tabindex="0" role="region" aria-label="{caption}">'
-        f'<table class="{"plain" if quiet is None else "words"}"><caption>{caption}</caption>'
+        f'<div class="scroll{" tall" if tall else ""}" tabindex="0" role="region" aria-label="{html.escape(caption)}">'
+        f'<table class="{"words" if words else "plain"}">{_caption(caption)}'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 

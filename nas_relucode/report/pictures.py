@@ -43,7 +43,7 @@ def slices(report: Report) -> list[Picture]:
             if any(values["candidate"][key] != row[key] for key in ("head", "learning_rate")):
                 continue
             caption = f"{network_label(row)}, seed {values['candidate'].get('seed', 0)}, trial {trial}"
-            files = [report.folder / "slices" / name for name in values["slices"]]
+            files = [report.folder / "slices" / Path(name).name for name in values["slices"]]
             pictures = [
                 Picture(file, f"Slice {number} of the cells of {caption}", caption)
                 for number, file in enumerate(files, start=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from nas_relucode.report.commands import may_be_written, settings_file, settings
 from nas_relucode.report.data import Report, read
 from nas_relucode.report.page import page
 from nas_relucode.report.sections import sections
-from nas_relucode.report.tables import constant_on_front
+from nas_relucode.report.tables import constant_on_front, markdown, markdown_table
 from nas_relucode.report.tables import networks_table as networks_table
 from nas_relucode.report.tables import number as number
 from nas_relucode.report.tables import retries as retries
@@ -54,12 +55,18 @@ def write_report(study: optuna.Study, folder: str | Path, *, storage: str = "") 
 
 
 def _markdown(report: Report) -> str:
-    parts = [f"# Report of study {report.study.study_name}\n\n![Pareto front](pareto.png)\n"]
+    parts = [f"# Report of study {markdown(report.study.study_name)}\n\n![Pareto front](pareto.png)\n"]
     for section in sections(report):
-        parts.append(f"## {section.heading}\n\n{section.text}\n")
-        parts += [f"{text_table(section.table)}\n"] if section.table else []
-        parts += ["```sh\n" + "\n".join(section.lines) + "\n```\n"] if section.lines else []
+        parts.append(f"## {section.heading}\n\n{markdown(section.text)}\n")
+        parts += [f"{markdown_table(section.table)}\n"] if section.table else []
+        parts += [_code("\n".join(section.lines))] if section.lines else []
     return "\n".join(parts)
+
+
+def _code(text: str) -> str:
+    """A block of code, whose fence is longer than any within."""
+    fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", text))])
+    return f"{fence}sh\n{text}\n{fence}\n"
 
 
 def _json(report: Report) -> dict[str, Any]:

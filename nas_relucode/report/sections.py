@@ -11,13 +11,23 @@ from typing import Any
 import optuna
 
 from nas_relucode.indices.indices import INDICES
-from nas_relucode.ranking.figures import chosen_labels, curves
+from nas_relucode.ranking.figures import chosen_labels, curves, network_label
 from nas_relucode.ranking.ordering import QUANTITIES
 from nas_relucode.ranking.trials import trials_frame
 from nas_relucode.report.data import Report, shown_columns
-from nas_relucode.report.tables import Table, constant_on_front, longer_side_down, networks_table, number, retries
+from nas_relucode.report.tables import (
+    Table,
+    constant_on_front,
+    index_columns,
+    longer_side_down,
+    networks_table,
+    nobody_feasible,
+    number,
+    retries,
+)
 from nas_relucode.studies.outcomes import ATTRIBUTE
 
+MOST_SENTENCES = 20  # of what happened to trials
 MEANINGS = {
     "accuracy": "Of the validation samples, the fraction that is classified correctly.",
     "test_accuracy": "Of the test samples; for the report alone, nothing is chosen by it.",
@@ -56,19 +66,35 @@ def sections(report: Report) -> list[Section]:
 def _equal(report: Report) -> Section:
     ranking, heading = report.ranking, "Equally accurate networks"
     if math.isnan(ranking.threshold):
-        return Section(heading, "No network is feasible: all are below the accuracy floor or diverged.")
-    order = [f"{name} ({way})" for name, way in ranking.deciding.items() if name != "accuracy"]
-    text = (
-        f"By the one-standard-error rule {len(ranking.equal)} of {len(ranking.networks)} networks reach an accuracy "
-        f"of {ranking.threshold:.4f}, the best one's less one standard error (seeds and validation sample): "
-        "by accuracy nobody can tell them apart. "
-        f"Their places follow their Pareto rank over {', '.join(order) or 'no index'}, then accuracy, then size."
+        return Section(heading, nobody_feasible(ranking))
+    equal, compared = len(ranking.equal), int(ranking.comparison["difference"].notna().sum())
+    reached = (
+        f"an accuracy of {ranking.threshold:.4f}, the best one's less one standard error (seeds and validation sample)"
     )
-    if ranking.silent:
+    if compared == 1:
+        text = f"{network_label(ranking.equal.iloc[0])} is the only feasible network: there is nothing to choose."
+    elif equal == 1:
+        text = (
+            f"By the one-standard-error rule {network_label(ranking.equal.iloc[0])} alone of {compared} feasible "
+            f"networks reaches {reached}: there is no order to be found."
+        )
+    else:
+        order = [f"{name} ({way})" for name, way in ranking.deciding.items() if name != "accuracy"]
+        text = (
+            f"By the one-standard-error rule {equal} of {compared} feasible networks reach {reached}: by accuracy "
+            f"nobody can tell them apart. {_order(order)}"
+        )
+    if ranking.silent and equal > 1:
         text += " These tell them nothing apart: " + "; ".join(f"{k} ({v})" for k, v in ranking.silent.items()) + "."
     text = " ".join([text, *remarks(report)])
     table = longer_side_down(networks_table(ranking, ranking.equal, every_index=True))
     return Section(heading, text, table, "The equally accurate networks in their order")
+
+
+def _order(names: list[str]) -> str:
+    if not names:
+        return "No index tells them apart either: their places follow accuracy, then size."
+    return f"Their places follow their Pareto rank over {', '.join(names)}, then accuracy, then size."
 
 
 def remarks(report: Report) -> list[str]:
@@ -83,8 +109,11 @@ def remarks(report: Report) -> list[str]:
     if report.tested:
         count = len(report.tested.equal)
         found.append(f"McNemar's test, sample by sample with Holm's correction, leaves {count} equally accurate.")
+    elif not report.notes and report.ranking.comparison["difference"].notna().sum() > 1:
+        found.append("No predictions are kept here, so mean accuracies are compared, not sample by sample (McNemar).")
     if (report.ranking.equal["seeds"] == 1).all():
-        found.append("Each of them was trained once, so nothing is known of what other seeds would change.")
+        who = "It" if len(report.ranking.equal) == 1 else "Each of them"
+        found.append(f"{who} was trained once, so nothing is known of what other seeds would change.")
     return [*found, *report.notes]
 
 
@@ -109,19 +138,27 @@ def _commands(report: Report) -> list[Section]:
 def _front(report: Report) -> Section:
     ranking = report.ranking
     objectives = ", ".join(f"{name} ({direction})" for name, direction in ranking.objectives.items())
-    text = (
-        f"Objectives: {objectives}. Means over seeds ± standard deviation; codes of the training samples. "
+    text = f"Objectives: {objectives}. "
+    if ranking.front.empty:
+        why = "has all of them" if ranking.networks["feasible"].any() else "is feasible"
+        return Section("Pareto front", f"{text}No network is on the front, because none {why}.")
+    text += (
+        "Means over seeds ± standard deviation; codes of the training samples. "
         "Mark: the place among the equally accurate networks, or a letter for the less accurate ones."
     )
     constant = constant_on_front(ranking)
     if constant:
         text += " Constant on the front: " + ", ".join(f"{k} = {v:.4g}" for k, v in constant.items()) + "."
+    undefined = [name for name in index_columns(ranking.front) if ranking.front[name].isna().all()]
+    if undefined:
+        text += f" Undefined on the front: {', '.join(undefined)}."
     table = longer_side_down(networks_table(ranking, ranking.front, every_index=True))
     return Section("Pareto front", text, table, "The networks on the Pareto front")
 
 
 def _networks(report: Report) -> Section:
-    text = "All networks by accuracy; infeasible ones are below the accuracy floor or diverged with some seed."
+    infeasible = "Infeasible networks are below the accuracy floor; those that diverged did so with some seed."
+    text = "" if report.ranking.networks["feasible"].all() else infeasible
     by_accuracy = report.ranking.networks.sort_values("accuracy", ascending=False, kind="stable")
     return Section("All networks", text, networks_table(report.ranking, by_accuracy), "All networks by accuracy")
 
@@ -165,9 +202,14 @@ def _indices(report: Report) -> Section:
 
 def _trials(report: Report) -> Section:
     trials = trials_frame(report.study)
-    states = ", ".join(f"{count} {state.lower()}" for state, count in trials["state"].value_counts().items())
+    words = {"FAIL": "failed"}
+    counts = trials["state"].value_counts().items()
+    states = ", ".join(f"{count} {words.get(str(state), str(state).lower())}" for state, count in counts)
     happened = retries(trials)
-    return Section("Trials", " ".join([f"{states}.", *(s[0].upper() + s[1:] for s in happened)]))
+    told = [sentence[0].upper() + sentence[1:] for sentence in happened[:MOST_SENTENCES]]
+    more = len(happened) - len(told)
+    rest = [f"{more} more failed, were interrupted or pruned: trials.csv says why."] if more else []
+    return Section("Trials", " ".join([f"{states}.", *told, *rest]))
 
 
 def _settings(report: Report) -> Section:

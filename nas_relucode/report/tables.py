@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pandas as pd
 
@@ -11,16 +12,20 @@ from nas_relucode.ranking.figures import marks, network_label
 from nas_relucode.ranking.ranking import Ranking
 
 Table = tuple[list[str], list[list[str]]]  # headings, rows
+MARKUP = re.compile(  # what Markdown, or a dialect with HTML and formulas, would not show as it stands
+    r"[\\`*<~$|]|(?<!\S)#|&(?=#?\w+;)|\](?=[(\[:])|(?<![^\W_])_|_(?![^\W_])"
+)
 
 
 def networks_table(ranking: Ranking, networks: pd.DataFrame, *, every_index: bool = False) -> Table:
     """A row a network: accuracy with its spread, the objectives or every index, parameters, training seconds.
 
-    Indices that are constant over the networks are left out: they say nothing here.
+    Indices that are constant or undefined over the networks are left out: they say nothing here. The mark is that of
+    the figures, or why a network can't be chosen.
     """
     mark = marks(ranking)
     indices = [name for name in index_columns(networks) if every_index or name in ranking.objectives]
-    indices = [name for name in indices if not is_constant(networks[name])]
+    indices = [name for name in indices if not is_constant(networks[name]) and networks[name].notna().any()]
     headings = ["network", "mark", "seeds", "accuracy", "test accuracy", *indices, "parameters", "seconds"]
     rows = []
     for i, row in networks.iterrows():
@@ -28,16 +33,27 @@ def networks_table(ranking: Ranking, networks: pd.DataFrame, *, every_index: boo
         rows.append(
             [
                 network_label(row),
-                mark[i],
+                mark[i] or ("" if row["feasible"] else "diverged" if row["diverged"] else "infeasible"),
                 str(row["seeds"]),
                 number(row["accuracy"], spread["accuracy"]),
                 number(row["test_accuracy"], spread["test_accuracy"]),
                 *(number(row[name], spread[name]) for name in indices),
-                f"{row['parameters']:,.0f}",
-                f"{row['seconds']:.1f}",
+                "-" if pd.isna(row["parameters"]) else f"{row['parameters']:,.0f}",
+                "-" if pd.isna(row["seconds"]) else f"{row['seconds']:.1f}",
             ]
         )
     return headings, rows
+
+
+def nobody_feasible(ranking: Ranking) -> str:
+    """Why none of the networks can be chosen."""
+    accuracy, diverged = ranking.networks["accuracy"], ranking.networks["diverged"] > 0
+    below = accuracy[~diverged].dropna()
+    found = ["No network is feasible."]
+    found += [f"Below the accuracy floor: {len(below)}, the best at {below.max():.4f}."] if len(below) else []
+    found += [f"Diverged with some seed: {diverged.sum()}."] if diverged.any() else []
+    undefined = int(accuracy[~diverged].isna().sum())
+    return " ".join([*found, *([f"Without an accuracy: {undefined}."] if undefined else [])])
 
 
 def longer_side_down(table: Table) -> Table:
@@ -55,9 +71,36 @@ def constant_on_front(ranking: Ranking) -> dict[str, float]:
     return {name: float(front[name].iloc[0]) for name in index_columns(front) if is_constant(front[name])}
 
 
+def plain(text: str) -> str:
+    """The text on one line, without what would steer a terminal.
+
+    >>> plain("a\\nb\\x1b[31m")
+    'a b [31m'
+    """
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def markdown(text: str) -> str:
+    """The text as Markdown shows it letter by letter, on one line.
+
+    >>> print(markdown("largest_share of <b> *a*|b"))
+    largest_share of \\<b> \\*a\\*\\|b
+    """
+    return MARKUP.sub(r"\\\g<0>", plain(text))
+
+
 def text_table(table: Table) -> str:
-    """A table in Markdown, aligned to be read on a terminal as well."""
-    headings, *rows = [[cell.replace("|", "\\|") for cell in line] for line in [table[0], *table[1]]]
+    """A table to be read on a terminal."""
+    return _aligned([[plain(cell).replace("|", "\\|") for cell in line] for line in [table[0], *table[1]]])
+
+
+def markdown_table(table: Table) -> str:
+    """The same for Markdown, which shows every cell as it stands."""
+    return _aligned([[markdown(cell) for cell in line] for line in [table[0], *table[1]]])
+
+
+def _aligned(lines: list[list[str]]) -> str:
+    headings, *rows = lines
     widths = [max(2, *(len(line[i]) for line in [headings, *rows])) for i in range(len(headings))]
 
     def line(cells: list[str]) -> str:

@@ -1,15 +1,18 @@
 """nas-relucode select, from the outside: after a run, as a table and as JSON, and what is refused."""
 
 import json
+import random
 from pathlib import Path
 
 import numpy as np
 import optuna
 import pytest
 from command_line import refused, write_study
+from hand_made import hand_made, study_of
 from optuna.artifacts import get_all_artifact_meta
 
 from nas_relucode.commands.cli import main
+from nas_relucode.commands.select import MOST_AHEAD, json_text
 from nas_relucode.ranking.selection import select
 from nas_relucode.studies.objective import Objective
 from nas_relucode.studies.outcomes import ATTRIBUTE
@@ -49,6 +52,31 @@ def test_what_orders_can_be_named(ran, capsys):
     assert found["by"] == {"cell_count": "maximize", "head.1:cell_count": "minimize"}
     assert found["weights"] == {"cell_count": 3}
     assert len(found["equally_accurate"]) == 2
+
+
+def test_of_hundreds_of_equal_networks_json_has_a_line_each_and_the_pairs_of_the_first_hundred():
+    generator = random.Random(0)
+    trials = [
+        hand_made("8", 0.001 * (1 + number), seed, cell_count=float(generator.randint(1, 9)))
+        for number in range(MOST_AHEAD + 20)
+        for seed in (0, 1)
+    ]
+    selection = select(study_of(trials), tolerance=0.0)
+    text = json_text(selection)
+    found, whole = json.loads(text, parse_constant=pytest.fail), selection.as_dict()
+    assert [len(row) for row in found["ahead"]] == [MOST_AHEAD] * MOST_AHEAD
+    assert found["ahead"] == [row[:MOST_AHEAD] for row in whole["ahead"][:MOST_AHEAD]]
+    assert found | {"ahead": whole["ahead"]} == json.loads(json.dumps(whole))
+    assert len(found["equally_accurate"]) == MOST_AHEAD + 20
+    assert all(network["ahead_of_next"] is not None for network in found["equally_accurate"][:-1])
+    assert sum(line.startswith('    {"head": ') for line in text.splitlines()) == MOST_AHEAD + 20
+    assert len(text) < 250_000
+
+
+def test_the_help_says_what_the_json_holds(capsys):
+    with pytest.raises(SystemExit):
+        main(["select", "--help"])
+    assert f"for the first {MOST_AHEAD} places" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ from command_line import STUDY, refused
 
 from nas_relucode import build_network, load_settings, score
 from nas_relucode.commands.cli import main
+from nas_relucode.commands.train import outside
 from nas_relucode.studies.outcomes import ATTRIBUTE
+from nas_relucode.studies.search_space import Candidate
 from nas_relucode.studies.study import load_study_data
 from nas_relucode.training.training import accuracy
 
@@ -43,4 +45,46 @@ def test_what_cannot_be_written_or_trained_is_refused(here: Path, capsys: pytest
     assert "no folder nowhere" in refused(capsys, *TRAIN, "--weights", "nowhere/w.pt")
     assert "learning rate -1.0" in refused(capsys, *TRAIN[:5], "-1", "--device", "cpu", "--weights", "w.pt")
     assert "head 'x'" in refused(capsys, *TRAIN[:3], "x", *TRAIN[4:], "--weights", "w.pt")
+    for seed in ("-1", str(2**64)):  # which no study can have
+        assert f"seed {seed} is out of range" in refused(capsys, *TRAIN, "--seed", seed, "--weights", "w.pt")
     assert not Path("w.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "notes"),
+    [
+        ({}, []),
+        ({"--learning-rate": "1e-1"}, []),  # the same number
+        ({"--head": "4-8"}, ["head 4-8 is not in the study's search space (8, 4-4)"]),
+        ({"--learning-rate": "0.2"}, ["learning rate 0.2 is not in the study's search space (0.1)"]),
+        ({"--seed": "3"}, ["seed 3 is not among the study's seeds (0)"]),
+        ({"--head": "2", "--seed": "3"}, ["head 2 is not in", "seed 3 is not among"]),
+    ],
+)
+def test_a_candidate_outside_the_search_space_is_trained_with_a_note(here: Path, capsys, changed, notes):
+    asked = {"--head": "8", "--learning-rate": "0.1", "--seed": "0"} | changed
+    options = [word for pair in asked.items() for word in pair]
+    assert main(["train", "own.toml", *options, "--device", "cpu", "--weights", "w.pt"]) == 0
+    captured = capsys.readouterr()
+    said = [line for line in captured.err.splitlines() if "note: " in line]
+    assert len(said) == bool(notes)
+    assert all(note in line and "It is trained as such." in line for line in said for note in notes)
+    assert "note" not in captured.out
+    weights = torch.load("w.pt", weights_only=True)
+    first = next(value for name, value in weights.items() if name.endswith("weight"))
+    assert len(first) == int(asked["--head"].split("-")[0])
+
+
+def test_an_interval_holds_its_ends_and_a_long_list_is_cut(here: Path):
+    Path("space.toml").write_text(
+        "learning_rates = { low = 0.001, high = 0.1 }\nheads = { depths = [1, 2], widths = [1, 2, 3, 4] }\n"
+    )
+    settings = load_settings("own.toml")
+    assert all(outside(Candidate("1-4", rate, 0), settings) == [] for rate in (0.001, 0.05, 0.1))
+    (note,) = outside(Candidate("1-4", 0.11, 0), settings)
+    assert note == "learning rate 0.11 is not in the study's search space (0.001 to 0.1)"
+    (note,) = outside(Candidate("5", 0.1, 0), settings)
+    assert (
+        note
+        == "head 5 is not in the study's search space (1, 2, 3, 4, 1-1, 1-2, 1-3, 1-4, 2-1, 2-2, 2-3, 2-4 and 8 more)"
+    )

@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import moocore
 import numpy as np
 import pandas as pd
 import pytest
@@ -213,6 +214,39 @@ def test_the_hypervolume_of_one_index_is_how_far_the_best_is_ahead():
     assert alone == pytest.approx([0, 0.4 / 1.1, 0])
     assert hypervolume(np.array([[1.0], [1.0]]))[1].tolist() == [0, 0]
     assert hypervolume(np.array([[7.0, 8.0]]))[0] == pytest.approx(1)
+
+
+def counted_volume(points):
+    """The volume that points dominate up to 1.1, box by box of the grid through them."""
+    total = 0.0
+    for box in itertools.product(*(itertools.pairwise(sorted({*column, 1.1})) for column in zip(*points, strict=True))):
+        if any(all(value <= low for value, (low, _) in zip(point, box, strict=True)) for point in points):
+            total += math.prod(high - low for low, high in box)
+    return total
+
+
+@given(tables)
+@settings(max_examples=60, deadline=None)
+def test_a_contribution_is_the_hypervolume_with_the_network_less_that_without_it(rows):
+    lows, highs = zip(*((min(column), max(column)) for column in zip(*rows, strict=True)), strict=True)
+    points = [[(v - low) / ((high - low) or 1) for v, low, high in zip(row, lows, highs, strict=True)] for row in rows]
+    volume, lost = hypervolume(np.array(rows))
+    whole, space = counted_volume(points), 1.1 ** len(lows)
+    assert volume == pytest.approx(whole / space)
+    for i, found in enumerate(lost):
+        left = points[:i] + points[i + 1 :]
+        assert found == pytest.approx((whole - counted_volume(left)) / space, abs=1e-12)
+        others = rows[:i] + rows[i + 1 :]
+        if any(all(a <= b for a, b in zip(other, rows[i], strict=True)) for other in others):
+            assert found == 0
+
+
+@pytest.mark.parametrize("indices", [2, 3, 4])
+def test_contributions_are_those_of_moocore_where_it_can_tell(indices):
+    table = np.random.default_rng(indices).random((40, indices))
+    points = (table - table.min(axis=0)) / np.ptp(table, axis=0)
+    told = moocore.hv_contributions(points, [1.1] * indices, ignore_dominated=False)
+    assert hypervolume(table)[1] == pytest.approx(told / 1.1**indices, abs=1e-12)
 
 
 def test_without_indices_there_is_no_hypervolume():

@@ -1,5 +1,7 @@
 """Rank correlations of indices, against scipy's own and by hand."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -44,3 +46,8 @@ def test_what_is_constant_undefined_or_saturated_stands_last_with_the_reason():
 
 def test_a_single_network_has_no_correlations():
     assert np.isnan(spearman(pd.DataFrame({"a": [1.0], "b": [2.0]}), "ab").matrix).all()
+
+
+def test_an_index_that_is_constant_where_it_is_defined_says_nothing():
+    table = pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": [2.0, math.nan, 2.0], "c": [math.nan, 1.0, 2.0]})
+    assert spearman(table, "abc").silent == {"b": "constant, 2, where it is defined"}

@@ -5,53 +5,22 @@ import json
 import math
 import os
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import optuna
 import pytest
 from hand_made import hand_made, study_of, without_result
-from hypothesis import given
-from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
-from reports_read_back import WITHOUT_SETTINGS, parse_markdown
+from reports_read_back import WITHOUT_SETTINGS, Page, parse_markdown
 
 from nas_relucode.commands.cli import main
 from nas_relucode.errors import InputError
 from nas_relucode.files import write_atomically
 from nas_relucode.ranking.ranking import rank, trials_frame
-from nas_relucode.report.report import networks_table, number, retries, text_table, write_report
+from nas_relucode.report.report import networks_table, retries, write_report
 from nas_relucode.studies.outcomes import ATTRIBUTE
 
 NAME = "a<b>&'c' \"d\""
-
-
-class Page(HTMLParser):
-    """Every tag with its attributes, and the text outside of scripts and styles."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[str] = []
-        self.inside: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "link", "br", "img", "input", "hr"):
-            self.inside.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.inside.pop() == tag, f"</{tag}> closes nothing"
-
-    def handle_data(self, data: str) -> None:
-        if not self.inside or self.inside[-1] not in ("script", "style"):
-            self.texts.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(self.texts)
 
 
 def typical_study() -> optuna.Study:
@@ -222,39 +191,6 @@ def test_the_index_of_a_single_network_on_the_front_is_not_left_out():
     assert cells[headings.index("cell_count")] == "20"
 
 
-words = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S"], exclude_characters="|\\"), max_size=6)
-
-
-@given(st.integers(1, 4).flatmap(lambda n: st.lists(st.lists(words, min_size=n, max_size=n), min_size=1, max_size=4)))
-def test_a_text_table_is_a_markdown_table_and_loses_nothing(lines: list[list[str]]):
-    assert parse_markdown(text_table((lines[0], lines[1:]))) == lines
-
-
-def test_a_bar_in_a_cell_does_not_break_the_table():
-    assert parse_markdown(text_table((["setting", "value"], [["data.source", "a|b"]]))) == [
-        ["setting", "value"],
-        ["data.source", "a|b"],
-    ]
-
-
-def test_the_columns_of_a_text_table_are_aligned():
-    lines = text_table((["network", "n"], [["8 @ 0.1", "100"], ["4", "5"]])).split("\n")
-    assert len({len(line) for line in lines}) == 1
-
-
-@pytest.mark.parametrize(
-    ("mean", "spread", "text"),
-    [
-        (1234.5678, 12.3, "1235 ± 12"),
-        (0.98765, math.nan, "0.9877"),
-        (12.345, 0.5, "12.35 ± 0.50"),
-        (3.0, math.nan, "3"),
-    ],
-)
-def test_numbers_are_rounded_alike_with_their_spread(mean: float, spread: float, text: str):
-    assert number(mean, spread) == text
-
-
 def test_no_file_holds_the_password_of_the_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     stored_study(f"sqlite:///{tmp_path}/study.db")
@@ -307,13 +243,6 @@ def test_a_study_of_others_gets_no_report_and_no_folder(tmp_path: Path):
     with pytest.raises(InputError, match="relucode"):
         write_report(study, tmp_path / "report")
     assert not (tmp_path / "report").exists()
-
-
-def test_where_no_network_is_feasible_the_report_says_so(tmp_path: Path):
-    write_report(study_of([hand_made(str(i), infeasibility=0.1) for i in (1, 2)]), tmp_path)
-    assert "No network is feasible" in (tmp_path / "report.md").read_text("utf-8")
-    found = json.loads((tmp_path / "pareto.json").read_text("utf-8"), parse_constant=pytest.fail)
-    assert (found["threshold"], found["front"], found["equally_accurate"]) == (None, [], [])
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 from hand_made import OBJECTIVES, hand_made, study_of
 from in_browser import browser, complaints, open_page, table, wait_for_figures
 from small_studies import run, settings_in
+from test_sections import edge_studies
 
 from nas_relucode.indices.indices import INDICES
 from nas_relucode.ranking.figures import network_label
@@ -92,7 +93,7 @@ def expected(study: optuna.Study, **asked: Any) -> list[tuple[str, str]]:
     ]
 
 
-def set_value(driver: Any, key: str, value: float) -> None:
+def set_value(driver: Any, key: str, value: float | str) -> None:
     """As a hand on the control would."""
     script = """
     const control = document.getElementById(arguments[0]);
@@ -145,6 +146,48 @@ def test_the_preset_comes_back_by_a_click(page: Any, study: optuna.Study):
     preset.click()
     assert preset.get_attribute("aria-pressed") == "true"
     assert shown(page) == expected(study)
+
+
+@pytest.mark.parametrize(
+    ("typed", "why"),
+    [
+        ("", "There is no number."),
+        ("-0.1", "-0.1 is below 0."),
+        ("1e9", "1e9 is above 1."),
+        ("1.0001", "1.0001 is above 1."),
+        ("e", "This is not a number."),
+        ("--", "This is not a number."),
+    ],
+)
+def test_a_tolerance_that_is_none_is_told_and_the_last_good_ranking_stays(
+    page: Any, study: optuna.Study, typed: str, why: str
+):
+    from selenium.webdriver.common.keys import Keys
+
+    def problem() -> tuple[str | None, str]:
+        told = page.find_element("id", field.get_attribute("aria-describedby"))
+        assert told.get_attribute("aria-live") == "polite"
+        return field.get_attribute("aria-invalid"), told.text
+
+    field = page.find_element("id", "tolerance-number")
+    set_value(page, "tolerance-number", 0.01)
+    if typed in ("", "e", "--"):
+        field.send_keys(Keys.CONTROL, "a")
+        field.send_keys(typed or Keys.DELETE)
+    else:  # at once: on the way to 1e9 there is 1
+        set_value(page, "tolerance-number", typed)
+    assert problem() == ("true", f"{why} Give a tolerance from 0 to 1. The ranking is still that at 0.0100.")
+    assert shown(page) == expected(study, tolerance=0.01)
+    field.send_keys(Keys.CONTROL, "a")
+    field.send_keys("0.02")
+    assert problem() == (None, "")
+    assert shown(page) == expected(study, tolerance=0.02)
+    field.send_keys("-")
+    assert problem()[0] == "true"
+    page.find_element("css selector", "[data-rule='1se']").click()
+    assert problem() == (None, "")
+    assert 0 < float(field.get_attribute("value")) < 0.1
+    assert complaints(page) == []
 
 
 def test_an_index_that_is_undefined_or_constant_is_greyed_with_the_reason(page: Any):
@@ -280,12 +323,18 @@ def test_the_preset_of_mcnemar_shows_what_the_test_found(tmp_path: Path):
         assert complaints(driver) == []
 
 
-def test_where_no_network_is_feasible_the_page_opens_all_the_same(tmp_path: Path):
-    study = study_of([hand_made(str(i), infeasibility=0.1, cell_count=float(i)) for i in (1, 2, 3)])
+@pytest.mark.parametrize("kind", edge_studies())
+def test_where_little_is_known_the_page_opens_and_draws_nothing_empty(tmp_path: Path, kind: str):
     with browser() as driver:
-        open_page(driver, write_report(study, tmp_path)["report.html"])
+        open_page(driver, write_report(edge_studies()[kind], tmp_path)["report.html"])
         assert complaints(driver) == []
-        assert "No network is feasible" in driver.find_element("tag name", "main").text
+        text = driver.find_element("tag name", "main").text
+        assert ("No network is feasible" in text) == kind.startswith("nobody")
+        assert "NaN" not in text.replace("; NaN ", "").replace("NaN if none", "")  # of what indices mean
+        script = (
+            "return [...document.querySelectorAll('.plot')].map((box) => box.querySelectorAll('.point, .hm').length)"
+        )
+        assert all(driver.execute_script(script))
 
 
 def test_five_hundred_trials_open_in_three_seconds_and_take_less_than_8_mib(tmp_path: Path):

@@ -1,0 +1,130 @@
+"""Names that could be taken for markup: the page, Markdown and the figures show them as they are."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from hand_made import hand_made, study_of, without_result
+from in_browser import browser, complaints, open_page, table
+from optuna.trial import TrialState
+from reports_read_back import Page, tables, texts_of
+
+from nas_relucode.ranking.figures import pareto_plotly
+from nas_relucode.ranking.ranking import rank
+from nas_relucode.report.dashboard import END, show_in_dashboard
+from nas_relucode.report.report import _code, write_report
+from nas_relucode.studies.outcomes import ATTRIBUTE
+
+HOSTILE = [
+    "<b>8</b>",
+    "<img src=x onerror=alert(1)>",
+    "a\"b'c&amp;",
+    "$x$ *y* _z_ `|` \\| [a](b) ![c](d) ~~e~~",
+    "``` # 1\n2",
+]
+
+LAYER = "<i>l</i>  2"
+LABELS = [f"{head} @ {0.1 + number:g}" for number, head in enumerate(HOSTILE)]
+
+
+def hostile_study() -> optuna.Study:
+    """Heads, classes, layers, an error and a name that a page, Markdown or a figure could take for markup."""
+    objectives = ["accuracy", f"{LAYER}:cell_count"]
+    trials = []
+    for number, head in enumerate(HOSTILE):
+        trial = hand_made(
+            "8", 0.1 + number, accuracy=0.9, objectives=["accuracy", "cell_count"], cell_count=5.0 + number
+        )
+        found = trial.user_attrs[ATTRIBUTE]
+        found["candidate"]["head"], found["objectives"] = head, objectives
+        found["layers"][LAYER] = found["layers"]["head.1"]
+        for point in found["curve"]:
+            point["layers"][LAYER] = point["layers"]["head.1"]
+        trials.append(trial)
+    study = study_of(trials, name=f"{HOSTILE[2]} {HOSTILE[3]}")
+    study.add_trial(
+        without_result(TrialState.FAIL, "2-2", 1, {ATTRIBUTE: {"failed": f"Error: {HOSTILE[3]}\n{HOSTILE[0]}"}})
+    )
+    study.set_user_attr("settings", {"data": {"classes": HOSTILE}, "description": HOSTILE[1]})
+    return study
+
+
+def test_hostile_names_stand_in_the_page_and_in_markdown_as_they_are(tmp_path: Path):
+    texts = texts_of(hostile_study(), tmp_path)
+    page = Page((tmp_path / "report.html").read_text("utf-8"))
+    assert not [tag for tag, _ in page.tags if tag in ("b", "i", "img")]
+    rows = [row["network"] for table in tables(texts["md"]) for row in table if "network" in row]
+    for label in LABELS:
+        assert label in texts["html"]
+        assert label.replace("\n", " ") in rows
+    assert "<b>" not in texts["md"].replace("\\<", "")
+    (classes,) = [
+        row["value"] for table in tables(texts["md"]) for row in table if row.get("setting") == "data.classes"
+    ]
+    assert json.loads(classes) == HOSTILE
+
+
+def test_hostile_names_do_not_stop_the_figures(tmp_path: Path):
+    files = write_report(hostile_study(), tmp_path)
+    drawn = files["pareto.svg"].read_text("utf-8")
+    assert files["pareto.png"].stat().st_size > 1000
+    assert "&lt;b&gt;8&lt;/b&gt; @ 0.1" in drawn  # matplotlib names what it draws in a comment
+    assert "$x$ *y*" in drawn
+    figure = pareto_plotly(rank(hostile_study()))
+    assert figure.layout.xaxis.title.text == "&lt;i&gt;l&lt;/i&gt;  2:cell_count (mean over seeds)"
+    hovers = [text for trace in figure.data for text in trace.hovertext or ()]
+    assert any(text.startswith("<b>&lt;b&gt;8&lt;/b&gt; @ 0.1</b><br>") for text in hovers)
+
+
+def test_a_block_of_code_is_not_ended_by_what_stands_in_it():
+    assert _code("a ```` b\nc") == "`````sh\na ```` b\nc\n`````\n"
+    assert _code("a") == "```sh\na\n```\n"
+
+
+@pytest.mark.slow
+def test_a_browser_takes_no_name_for_markup(tmp_path: Path):
+    from selenium.webdriver.support.ui import Select
+
+    def drawn(driver: Any, key: str) -> list[str]:
+        script = "return [...document.querySelectorAll(`#${arguments[0]} svg text`)].map((text) => text.textContent)"
+        return driver.execute_script(script, key)
+
+    with browser() as driver:
+        open_page(driver, write_report(hostile_study(), tmp_path)["report.html"])
+        shown = {row["network"] for row in table(driver, "equal-table")}
+        assert shown == set(LABELS)
+        ours = f"{LAYER}:cell count".replace("  ", " ")  # SVG shows several spaces as one
+        assert f"{ours} (mean over seeds)" in [" ".join(text.split()) for text in drawn(driver, "front-figure")]
+        assert ours in [" ".join(text.split()) for text in drawn(driver, "parallel-figure")]
+        assert ours in [" ".join(text.split()) for text in drawn(driver, "pair-figure")]
+        names = [" ".join(text.split()) for text in drawn(driver, "curves-figure")]
+        assert LAYER.replace("  ", " ") in names
+        assert {" ".join(label.split()) for label in LABELS} <= set(names)
+        driver.execute_script("Plotly.Fx.hover('front-figure', [{curveNumber: 0, pointNumber: 0}])")
+        hover = driver.execute_script("return document.querySelector('#front-figure .hoverlayer').textContent")
+        assert f"{HOSTILE[0]}head: {HOSTILE[0]}" in hover.replace(" @ 0.1", "")
+        for key in ("front-x", "pair-x"):
+            Select(driver.find_element("id", key)).select_by_value(f"{LAYER}:cell_count")
+        points = driver.execute_script("return document.getElementById('pair-figure').data.flatMap((t) => t.x)")
+        assert sorted(points) == [5, 6, 7, 8, 9]
+        driver.find_element("css selector", "#equal-table button").click()
+        assert driver.execute_script("return document.querySelectorAll('main b, main i, main img').length") == 0
+        assert complaints(driver) == []
+
+
+def test_a_note_for_the_dashboard_shows_them_too_and_can_be_replaced():
+    pytest.importorskip("optuna_dashboard", reason="no optuna-dashboard: pip install nas-relucode[dashboard]")
+    study = hostile_study()
+    ending = hand_made("8", 9.0)
+    ending.user_attrs[ATTRIBUTE]["candidate"]["head"] = END
+    ending.user_attrs[ATTRIBUTE] |= {
+        key: study.trials[0].user_attrs[ATTRIBUTE][key] for key in ("objectives", "layers")
+    }
+    study.add_trial(ending)
+    note = show_in_dashboard(study)
+    (rows,) = tables(note)
+    assert {row["network"] for row in rows} == {*(label.replace("\n", " ") for label in LABELS), f"{END} @ 9"}
+    assert note.count(END) == 1
+    assert show_in_dashboard(study) == note

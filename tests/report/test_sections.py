@@ -1,0 +1,115 @@
+"""The report in words where little is known: nobody feasible, a single network, failures, undefined indices."""
+
+import json
+import re
+from pathlib import Path
+
+import optuna
+import pytest
+from hand_made import hand_made, study_of, without_result
+from optuna.trial import TrialState
+from reports_read_back import parse_markdown, tables, texts_of
+
+from nas_relucode.ranking.figures import x_objective
+from nas_relucode.ranking.ranking import rank
+from nas_relucode.studies.outcomes import ATTRIBUTE
+
+
+def without(trial: optuna.trial.FrozenTrial, *names: str) -> optuna.trial.FrozenTrial:
+    for name in names:
+        del trial.user_attrs[ATTRIBUTE][name]
+    return trial
+
+
+def test_where_no_network_is_feasible_the_report_says_so(tmp_path: Path):
+    trials = [hand_made(str(i), infeasibility=0.1, accuracy=i / 10) for i in (1, 2)]
+    trials += [
+        hand_made("4-4"),
+        without_result(TrialState.PRUNED, "4-4", 1, {ATTRIBUTE: {"pruned": "the loss is NaN"}}),
+    ]
+    for text in texts_of(study_of(trials), tmp_path).values():
+        assert (
+            "No network is feasible. Below the accuracy floor: 2, the best at 0.2000. Diverged with some seed: 1."
+            in text
+        )
+        assert "No network is on the front, because none is feasible." in text
+        assert "The networks on the Pareto front" not in text
+    (table,) = [t for t in tables((tmp_path / "report.md").read_text("utf-8")) if "mark" in t[0]]
+    assert {row["network"]: row["mark"] for row in table} == {
+        "1 @ 0.1": "infeasible",
+        "2 @ 0.1": "infeasible",
+        "4-4 @ 0.1": "diverged",
+    }
+    found = json.loads((tmp_path / "pareto.json").read_text("utf-8"), parse_constant=pytest.fail)
+    assert (found["threshold"], found["front"], found["equally_accurate"]) == (None, [], [])
+
+
+def edge_studies() -> dict[str, optuna.Study]:
+    """Studies of which little is known: what is missing must be said in words."""
+    failed = [without_result(TrialState.FAIL, "2-2", 1, {ATTRIBUTE: {"failed": "no memory"}}) for _ in range(300)]
+    unknown = [
+        hand_made(str(i), seed=seed, cell_count=None, largest_component_share=0.5 if i == 1 else None)
+        for i in (1, 2, 3)
+        for seed in (0, 1)
+    ]
+    return {
+        "nobody feasible": study_of([hand_made(str(i), infeasibility=0.1) for i in (1, 2)]),
+        "nobody measured": study_of(
+            [hand_made("1", infeasibility=0.1), without(hand_made("2", accuracy=None), "seconds")]
+        ),
+        "one network": study_of([without(hand_made("8"), "seconds")]),
+        "all but failures": study_of([without(hand_made("8", test_accuracy=None), "seconds"), *failed]),
+        "undefined indices": study_of(unknown),
+    }
+
+
+@pytest.mark.parametrize("kind", edge_studies())
+def test_what_is_not_known_is_said_in_words(kind: str, tmp_path: Path):
+    texts = texts_of(edge_studies()[kind], tmp_path)
+    for text in texts.values():
+        assert not re.search(r"\b(nan|None|NaT|inf)\b", text)
+    for block in re.findall(r"(?:^\|.*\n)+", texts["md"], re.MULTILINE):
+        assert len(parse_markdown(block)[0]) > 1
+    assert "</section>" in (tmp_path / "report.html").read_text("utf-8")
+
+
+def test_a_single_network_leaves_nothing_to_choose(tmp_path: Path):
+    text = texts_of(edge_studies()["one network"], tmp_path)["md"]
+    assert "8 @ 0.1 is the only feasible network: there is nothing to choose." in text
+    assert "It was trained once" in text
+    assert "tell them apart" not in text
+    assert "| seconds            |       - |" in text
+
+
+def test_of_hundreds_of_failures_the_first_are_told_and_the_others_counted(tmp_path: Path):
+    for text in texts_of(edge_studies()["all but failures"], tmp_path).values():
+        assert "300 failed, 1 complete." in text
+        assert text.count("failed (no memory)") == 20
+        assert "280 more failed, were interrupted or pruned: trials.csv says why." in text
+
+
+def test_where_an_objective_is_undefined_nobody_is_on_the_front_and_the_figure_has_another_axis(tmp_path: Path):
+    study = edge_studies()["undefined indices"]
+    for text in texts_of(study, tmp_path).values():
+        assert "No network is on the front, because none has all of them." in text
+        assert "No index tells them apart" in text or "These take no part" in text
+        assert "can't be compared" not in text
+    assert x_objective(rank(study)) == "parameters"
+
+
+def test_an_index_that_is_undefined_on_the_front_is_named_and_has_no_row(tmp_path: Path):
+    trials = [hand_made(str(i), accuracy=0.9 - i / 50, cell_count=9.0 - i, logdet_kernel=None) for i in (1, 2)]
+    text = texts_of(study_of(trials), tmp_path)["md"]
+    assert "Undefined on the front: logdet_kernel." in text
+    assert "| logdet_kernel" not in text.partition("## Pareto front")[2].partition("## All networks")[0]
+
+
+def test_who_is_alone_within_a_standard_error_is_said_so(tmp_path: Path):
+    trials = [hand_made(str(i), accuracy=i / 10, samples=10_000) for i in (8, 9)]
+    text = texts_of(study_of(trials), tmp_path)["md"]
+    assert "9 @ 0.1 alone of 2 feasible networks reaches an accuracy of 0.8970" in text
+
+
+def test_without_predictions_the_report_says_what_is_not_compared(tmp_path: Path):
+    for text in texts_of(edge_studies()["undefined indices"], tmp_path).values():
+        assert "No predictions are kept here" in text
