@@ -10,6 +10,7 @@ import filelock
 import optuna
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from nas_relucode.errors import InputError
 
@@ -50,13 +51,13 @@ def storage_errors(url: str) -> Iterator[None]:
 
 
 def open_storage(url: str) -> optuna.storages.RDBStorage:
-    """Optuna's storage at ``url``; a missing folder of an SQLite file is made."""
+    """Optuna's storage at ``url``; a missing folder of an SQLite file is made. A server's connections end after use."""
     with storage_errors(url):
         path = sqlite_path(url)
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            return optuna.storages.RDBStorage(url)
+            return optuna.storages.RDBStorage(url, engine_kwargs={} if _is_sqlite(url) else {"poolclass": NullPool})
         except ImportError as error:
             raise InputError(
                 f"the storage {redact(url)} needs a driver ({error}). "
@@ -92,5 +93,9 @@ def sqlite_path(url: str) -> Path | None:
         example = default_storage("digits")
         raise InputError(f"the storage given is not a URL that can be read. Write it like {example}.") from error
     name = parsed.database or ":memory:"
-    on_disk = parsed.get_backend_name() == "sqlite" and not name.startswith((":memory:", "file:"))
+    on_disk = _is_sqlite(url) and not name.startswith((":memory:", "file:"))
     return Path(name) if on_disk else None
+
+
+def _is_sqlite(url: str) -> bool:
+    return make_url(url).get_backend_name() == "sqlite"

@@ -31,6 +31,8 @@ from nas_relucode.workers.stopping import Stop, StoppedError
 
 PATIENCE = 600.0  # seconds that a worker waits for a database that is away
 
+IDLE = 10  # seconds, at most, between two looks at trials of others
+
 
 class DeviceLostError(Exception):
     """The device answers no more in this process: CUDA remembers its error until the process ends."""
@@ -141,9 +143,9 @@ class Worker:
         return len(self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]))
 
     def _pause(self) -> None:
-        """Waits for a heartbeat or so, without a connection."""
+        """Waits for what the trials of others come to, without a connection."""
         self.queue.let_go()
-        interval = self.queue.storage.get_heartbeat_interval() or 1
+        interval = min(self.queue.storage.get_heartbeat_interval() or IDLE, IDLE)
         try:
             with self.stop.interruptible():
                 threading.Event().wait(interval * random.uniform(0.5, 1.0))

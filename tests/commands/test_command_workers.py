@@ -1,0 +1,172 @@
+"""plan, worker and status on the command line, as processes; a password is nowhere to be read."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from private_postgres import PASSWORD
+
+from nas_relucode.commands.cli import main
+from nas_relucode.workers.fleet import cpu_environments, gpu_environments, run_fleet
+from nas_relucode.workers.stopping import Stop
+
+STUDY = """\
+[data]
+source = "digits"
+classes = [0, 1]
+train_samples = 100
+validation = 0.3
+[network]
+backbone = "none"
+[training]
+epochs = 1
+batch_size = 35
+[search]
+space = {{ heads = ["4", "8", "4-4"], learning_rates = [0.1] }}
+seeds = {seeds}
+"""
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.toml").write_text(STUDY.format(seeds=[0, 1]))
+    return tmp_path / "own.toml"
+
+
+def test_a_study_is_planned_worked_on_and_reported_without_a_password_anywhere(
+    study: Path, queue_url: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("OPTUNA_STORAGE", queue_url)
+    assert main(["plan", "own.toml", "--heartbeat", "1"]) == 0
+    assert "6 trials enqueued" in capfd.readouterr().out
+    assert main(["plan", "own.toml"]) == 0
+    assert main(["worker", "own.toml", "--max-trials", "2", "--device", "cpu", "-v"]) == 0
+    assert main(["status", "own", "-f", "json"]) == 0
+    told = capfd.readouterr()
+    status = json.loads(told.out[told.out.index("{") :])
+    assert (status["size"], status["done"], status["waiting"], status["running"]) == (6, 2, 4, 0)
+    assert "nothing to enqueue" in told.out
+
+    command = [sys.executable, "-m", "nas_relucode", "worker", "own.toml", "--processes", "2", "--device", "cpu"]
+    lines: set[str] = set()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as fleet:
+        while fleet.poll() is None:
+            lines |= command_lines()
+            time.sleep(0.05)
+        output = fleet.communicate()[0]
+    assert fleet.returncode == 0, output
+    assert sum("worker own.toml" in line for line in lines) >= 2
+    assert main(["status", "own.toml"]) == 0
+    assert main(["report", "own.toml"]) == 0
+    assert main(["select", "own.toml", "--tolerance", "mcnemar"]) == 0
+    told = capfd.readouterr()
+    assert "6 of 6 trials done" in told.out
+    written = [path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()]
+    assert len(written) >= 6
+    for text in (output, told.out, told.err, *lines, *(content.decode("latin-1") for content in written)):
+        assert PASSWORD not in text
+
+
+def command_lines() -> set[str]:
+    """Those of all processes, as `ps` shows them."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found.add(path.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"))
+        except OSError:  # it has ended
+            continue
+    return found
+
+
+def test_the_url_is_read_from_a_file(study: Path, queue_url: str, capsys: pytest.CaptureFixture[str]):
+    Path("url").write_text(queue_url + "\n")
+    assert main(["plan", "own.toml", "--storage-file", "url", "--heartbeat", "5"]) == 0
+    assert main(["status", "own.toml", "--storage-file", "url"]) == 0
+    assert "waiting 6" in capsys.readouterr().out
+    assert main(["plan", "own.toml", "--storage-file", "missing"]) == 2
+    assert "holds the storage's URL" in capsys.readouterr().err
+
+
+def test_changed_settings_are_refused_by_plan_and_worker(
+    study: Path, queue_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("OPTUNA_STORAGE", queue_url)
+    assert main(["plan", "own.toml"]) == 0
+    study.write_text(STUDY.format(seeds=[0, 1, 2]))
+    for command in ("plan", "worker"):
+        assert main([command, "own.toml"]) == 2
+        assert "search.seeds was [0, 1] and is [0, 1, 2]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        (["plan", "own.toml", "--storage", "sqlite:///own.db"], "takes one process"),
+        (["worker", "own.toml"], "Set OPTUNA_STORAGE"),
+        (["worker", "own.toml", "--storage", "URL"], "nas-relucode plan own"),
+        (["worker", "own.toml", "--storage", "URL", "--time-limit", "soon"], "the time 'soon' can't be read"),
+        (["worker", "own.toml", "--storage", "URL", "--gpus", "0,0"], "no list of different GPUs"),
+        (["worker", "own.toml", "--storage", "URL", "--processes", "0"], "too small"),
+        (["worker", "own.toml", "--storage", "URL", "--max-trials", "0"], "too small"),
+        (["plan", "own.toml", "--storage", "URL", "--heartbeat", "0"], "at least 1"),
+        (["status", "own.toml", "--storage", "URL"], "there is no study 'own'"),
+        (["plan", "own.toml", "--storage", "postgresql+psycopg://me:SECRET@127.0.0.1:1/none"], "cannot be used"),
+    ],
+)
+def test_what_can_not_be_done_is_refused(
+    study: Path,
+    queue_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    told: list[str],
+    message: str,
+):
+    monkeypatch.delenv("OPTUNA_STORAGE", raising=False)
+    assert main([queue_url if word == "URL" else word for word in told]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert PASSWORD not in error
+    assert "SECRET" not in error
+
+
+def test_a_process_that_dies_is_started_again_three_times_and_its_code_is_told(tmp_path: Path):
+    script = "import os, sys; open(os.environ['FILE'], 'a').write('.'); sys.exit(int(os.environ['CODE']))"
+    places = [{"FILE": str(tmp_path / code), "CODE": code} for code in ("0", "1", "2")]
+    said: list[str] = []
+    assert run_fleet([sys.executable, "-c", script], places, stop=Stop(), say=said.append) == 2
+    assert [len((tmp_path / code).read_text()) for code in ("0", "1", "2")] == [1, 4, 1]
+    assert len(said) == 3
+
+
+def test_a_fleet_that_is_stopped_ends_its_processes_and_waits_for_them(tmp_path: Path):
+    script = (
+        "import os, signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0));"
+        "open(os.environ['FILE'], 'w').close(); time.sleep(60)"
+    )
+    places = [{"FILE": str(tmp_path / str(number))} for number in range(2)]
+    stop = Stop()
+
+    def ask() -> None:
+        while len(list(tmp_path.iterdir())) < 2:
+            time.sleep(0.01)
+        stop.reason = "SIGTERM"
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    start = time.monotonic()
+    assert run_fleet([sys.executable, "-c", script], places, stop=stop, say=print) == 0
+    asking.join()
+    assert time.monotonic() - start < 30
+
+
+def test_each_process_of_a_fleet_has_a_gpu_or_a_share_of_the_cores(monkeypatch: pytest.MonkeyPatch):
+    assert gpu_environments(["0", "3"]) == [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "3"}]
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    assert cpu_environments(3) == [{"OMP_NUM_THREADS": "2"}] * 3
