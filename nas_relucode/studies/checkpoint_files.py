@@ -45,11 +45,11 @@ class CheckpointFiles:
         """Writes a checkpoint in the place of the last one."""
         path = self._path(name)
         for tries_left in reversed(range(TRIES)):
-            self.folder.mkdir(parents=True, exist_ok=True)
             try:
+                self.folder.mkdir(parents=True, exist_ok=True)
                 save_checkpoint(path, state, made=made, found=found)
                 break
-            except FileNotFoundError:  # another worker found the folder empty, and removed it
+            except (FileNotFoundError, FileExistsError):  # another worker found the folder empty, and removed it
                 if not tries_left:
                     raise
         if self.store is not None:
