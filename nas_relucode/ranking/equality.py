@@ -12,67 +12,16 @@ from scipy import stats
 
 from nas_relucode.errors import InputError
 from nas_relucode.ranking.paired_differences import LEVEL, holm
+from nas_relucode.ranking.seed_variance import Accuracies as Accuracies
+from nas_relucode.ranking.seed_variance import SeedVariance, seed_variance
 
 RULES = ("1se", "mcnemar", "bootstrap")
 SAMPLE_BY_SAMPLE = ("mcnemar", "bootstrap")  # where there are predictions
 Tolerance = str | float  # one of RULES, or how much lower an accuracy may be
 RESAMPLES = 2000
 AT_ONCE = 2**22  # sample numbers drawn at a time
-STUCK = 100.0  # times the others' variance by seeds: of a network that trains or gets stuck, as its seed wants
 TAIL, NODES = 1e-13, 200  # of chi square, for means over it
 ROUNDING = 1e-12  # of differences between accuracies: 0.9 - 0.005 is less than 0.895
-
-
-@dataclass(frozen=True)
-class Accuracies:
-    """How accurate one network is, a value a seed, and what is known of each validation sample."""
-
-    values: np.ndarray  # float64, (seeds,)
-    samples: float  # validation samples behind each value
-    correct: np.ndarray | None = None  # float64, (seeds, samples): 1 right, 0 wrong, between for repeated trainings
-    labels: str | None = None  # which samples they are, see Predictions
-
-    @property
-    def mean(self) -> float:
-        return math.fsum(self.values) / len(self.values)
-
-    @property
-    def seed_variance(self) -> float:
-        """Of the mean: the variance over the seeds / seeds; 0 for a single seed, which does not tell."""
-        seeds = len(self.values)
-        return math.fsum((self.values - self.mean) ** 2) / (seeds - 1) / seeds if seeds > 1 else 0.0
-
-    @property
-    def sample_variance(self) -> float:
-        """Of the mean by another validation sample of this size: q (1 - q) / samples.
-
-        q is the accuracy with two more samples right and two wrong, so that a perfect validation is not taken for
-        certainty. Source: Agresti and Coull, The American Statistician 52, 1998.
-        """
-        q = (self.mean * self.samples + 2) / (self.samples + 4)
-        return q * (1 - q) / self.samples
-
-    @property
-    def standard_error(self) -> float:
-        """Of the mean: by other seeds and by another validation sample."""
-        return math.sqrt(self.seed_variance + self.sample_variance)
-
-
-@dataclass(frozen=True)
-class SeedVariance:
-    """How far the mean accuracies of some networks vary by their seeds, as one estimate tells."""
-
-    variance: np.ndarray  # float64, (networks,)
-    both: np.ndarray  # float64, (networks,): what of it is by seed and sample together, which the samples show as well
-    freedom: float  # degrees of freedom of the estimate; 0 where every network has one seed, which does not tell
-
-    def drawn(self, chi_squares: np.ndarray, *, paired: bool = True) -> np.ndarray:
-        """What the variance may be, (draws, networks), if the estimate came with these chi squares, (draws,).
-
-        Where networks are compared sample by sample, without what their samples show.
-        """
-        found = self.variance * (self.freedom / chi_squares[:, None])
-        return np.maximum(0.0, found - self.both) if paired else found
 
 
 @dataclass(frozen=True)
@@ -137,13 +86,13 @@ def compare(
     difference = np.array([reference.mean - network.mean for network in networks])
     nothing = np.full(len(networks), math.nan)
     low, high, p, threshold = nothing, nothing, nothing, math.nan
-    paired = np.array([_same_samples(reference, network) for network in networks])
+    paired = np.array([reference.paired(network) for network in networks])
     if tolerance == "mcnemar":
         seeds = seed_variance(networks)
         others = [i for i in range(len(networks)) if i != best]
         p = np.ones(len(networks))
         if others:
-            p[others] = holm([difference_p(reference, networks[i], _of_two(seeds, best, i)) for i in others])
+            p[others] = holm([difference_p(reference, networks[i], seeds.of([best, i])) for i in others])
             p = np.minimum(1.0, p * len(networks) / 2) if chosen else p
         equal = p >= level
     elif tolerance == "bootstrap":
@@ -158,28 +107,8 @@ def compare(
     return Equality(equal, threshold, difference, low, high, p, paired)
 
 
-def seed_variance(networks: Sequence[Accuracies]) -> SeedVariance:
-    """How far the networks vary by their seeds, taken together: two or three seeds of one tell too little of it.
-
-    The variance of one training is that of all networks, pooled as in the comparisons of Tukey and Dunnett, or that of
-    the network's own seeds where this is larger. By their own alone, networks whose seeds happen to lie close together
-    would be told apart too often; by the pooled one alone, those that do vary more. A variance out of all size is not
-    pooled. A network with one seed is taken to vary as the others do.
-    """
-    seeds = np.array([len(network.values) for network in networks])
-    own, both = np.array([_of_one_training(network) for network in networks]).T
-    freedom = np.where(np.isfinite(own), seeds - 1, 0)
-    if not freedom.any():
-        return SeedVariance(np.zeros(len(seeds)), np.zeros(len(seeds)), 0.0)
-    known = freedom > 0
-    alike = _alike(own, freedom)
-    pooled, pooled_both = (np.average(values[alike], weights=freedom[alike]) for values in (own, both))
-    variance = np.where(known, np.maximum(own, pooled), pooled)
-    return SeedVariance(variance / seeds, np.where(known, both, pooled_both) / seeds, float(freedom[alike].sum()))
-
-
-def difference_p(first: Accuracies, second: Accuracies, seeds: SeedVariance | None = None) -> float:
-    """The p of equal accuracies, two-sided; ``seeds`` of the two networks, by default as these two tell.
+def difference_p(first: Accuracies, second: Accuracies, seeds: SeedVariance) -> float:
+    """The p of equal accuracies, two-sided; ``seeds`` is of these two, in this order, see `seed_variance`.
 
     Where nothing is known of seeds and there are predictions of the same samples it is McNemar's exact test: of the
     samples that one of the two has right and the other has wrong, each has half of them but for chance. The test asks
@@ -197,22 +126,25 @@ def difference_p(first: Accuracies, second: Accuracies, seeds: SeedVariance | No
     The variance of few seeds may be small by luck, and the same luck raises Satterthwaite's degrees of freedom
     (Biometrics Bulletin 2, 1946), so that his t test finds too much. Instead, p is a mean over what the variance may
     be, given its estimate: that times its degrees of freedom / chi square (generalised p values, Tsui and Weerahandi,
-    Journal of the American Statistical Association 84, 1989). If samples do not vary, this is the t test of the seeds,
-    by default Welch's; if seeds do not, the paired t test of the samples.
+    Journal of the American Statistical Association 84, 1989). If samples do not vary, this is the t test of the seeds;
+    if seeds do not, the paired t test of the samples.
 
     Without predictions the variances of both networks are added, and those of their seeds and samples.
     """
-    if not _same_samples(first, second):
-        seeds = seeds or _of_a_pair(first, second)
-        sampling = first.sample_variance + second.sample_variance
-        return _mixed_p(first.mean - second.mean, sampling, math.inf, seeds, paired=False)
+    gap = first.mean - second.mean
+    if not first.paired(second):
+        return _mixed_p(gap, first.sample_variance + second.sample_variance, math.inf, seeds, paired=False)
     assert first.correct is not None
     assert second.correct is not None
     whole = all(np.isin(correct, (0, 1)).all() for correct in (first.correct, second.correct))
-    if len(first.correct) == len(second.correct) == 1 and whole and not (seeds and seeds.freedom):
+    if len(first.correct) == len(second.correct) == 1 and whole and not seeds.freedom:
         gains = first.correct[0] - second.correct[0]
         return exact_mcnemar(int((gains > 0).sum()), int((gains < 0).sum()))
-    return crossed_p(first.correct, second.correct, seeds)
+    by_sample = first.correct.mean(axis=0) - second.correct.mean(axis=0)
+    samples = len(by_sample)
+    if samples < 2:
+        return 1.0
+    return _mixed_p(gap, float(by_sample.var(ddof=1)) / samples, samples - 1, seeds)
 
 
 def exact_mcnemar(first_only: int, second_only: int) -> float:
@@ -223,17 +155,6 @@ def exact_mcnemar(first_only: int, second_only: int) -> float:
     """
     told_apart = first_only + second_only
     return float(stats.binomtest(first_only, told_apart).pvalue) if told_apart else 1.0
-
-
-def crossed_p(first: np.ndarray, second: np.ndarray, seeds: SeedVariance | None = None) -> float:
-    """`difference_p` of two tables (seeds, samples) of right (1) and wrong (0), whose seeds are independent."""
-    samples = first.shape[1]
-    if samples < 2:
-        return 1.0
-    if seeds is None:
-        seeds = _of_a_pair(*(Accuracies(table.mean(axis=1), samples, table) for table in (first, second)))
-    by_sample = first.mean(axis=0) - second.mean(axis=0)
-    return _mixed_p(float(by_sample.mean()), float(by_sample.var(ddof=1)) / samples, samples - 1, seeds)
 
 
 def difference_intervals(
@@ -260,7 +181,7 @@ def difference_intervals(
     generator = np.random.default_rng(seed)
     reference = networks[best]
     difference = np.array([reference.mean - network.mean for network in networks])
-    paired = np.array([_same_samples(reference, network) for network in networks])
+    paired = np.array([reference.paired(network) for network in networks])
     seeds = seed_variance(networks)
     sampling = np.array([network.sample_variance for network in networks])
     chance = generator.normal(size=(2, len(networks), resamples))
@@ -301,48 +222,6 @@ def _drawn(samples: int, resamples: int, generator: np.random.Generator) -> Iter
         draws = min(step, resamples - start)
         numbers = generator.integers(samples, size=(draws, samples)) + np.arange(draws)[:, None] * samples
         yield start, np.bincount(numbers.ravel(), minlength=draws * samples).reshape(draws, samples).astype(float)
-
-
-def _same_samples(one: Accuracies, other: Accuracies) -> bool:
-    return one.correct is not None and other.correct is not None and one.labels == other.labels
-
-
-def _alike(variances: np.ndarray, freedom: np.ndarray) -> np.ndarray:
-    """Which variances, (networks,) bool, are pooled: again and again, the largest is left out if it is out of size."""
-    alike = freedom > 0
-    while alike.sum() > 1:
-        largest = int(np.argmax(np.where(alike, variances, -1.0)))
-        others = alike & (np.arange(len(alike)) != largest)
-        pooled = np.average(variances[others], weights=freedom[others])
-        if not 0 < STUCK * pooled < variances[largest]:
-            break
-        alike = others
-    return alike
-
-
-def _of_one_training(network: Accuracies) -> tuple[float, float]:
-    """Variance of the accuracy by the seed, and what of it is by seed and sample together; 0 for a single seed."""
-    seeds, variance = len(network.values), network.seed_variance * len(network.values)
-    table = network.correct
-    if table is None or seeds == 1 or table.shape[1] < 2:
-        return variance, 0.0
-    rests = table - table.mean(axis=0) - table.mean(axis=1, keepdims=True) + table.mean()
-    return variance, float((rests**2).sum()) / (table.shape[1] - 1) / (seeds - 1) / table.shape[1]
-
-
-def _of_a_pair(first: Accuracies, second: Accuracies) -> SeedVariance:
-    """Of two networks by their own seeds, with Welch's degrees of freedom; one with one seed varies as the other."""
-    told = [own if len(own.values) > 1 else other for own, other in ((first, second), (second, first))]
-    seeds = np.array([len(network.values) for network in (first, second)])
-    variance, both = np.array([_of_one_training(network) for network in told]).T / seeds
-    if seeds.min() == 1:  # one estimate
-        return SeedVariance(variance, both, float(seeds.max() - 1))
-    doubt = float((variance**2 / (seeds - 1)).sum())
-    return SeedVariance(variance, both, float(variance.sum()) ** 2 / doubt if doubt else float((seeds - 1).sum()))
-
-
-def _of_two(seeds: SeedVariance, one: int, other: int) -> SeedVariance:
-    return SeedVariance(seeds.variance[[one, other]], seeds.both[[one, other]], seeds.freedom)
 
 
 def _mixed_p(gap: float, sampling: float, freedom: float, seeds: SeedVariance, *, paired: bool = True) -> float:
