@@ -10,7 +10,7 @@ test: $(VENV)/.installed  ## lint, types, and the tests that a push must pass
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
-	$(RUN)/pytest
+	$(RUN)/pytest -n 2 --dist worksteal
 
 check: test  ## also the slow tests
 	$(RUN)/pytest -m slow
