@@ -68,12 +68,17 @@ class Way:
 class Bench:
     """The claims of one script, and the rows that were measured so far."""
 
-    def __init__(self, script: str, claims: Mapping[str, Claim], options: argparse.Namespace) -> None:
+    def __init__(
+        self, script: str, claims: Mapping[str, Claim], options: argparse.Namespace, measured: str | None = None
+    ) -> None:
         self.script = script
         self.quick: bool = options.quick
         self.data_root: Path = options.data_root
         self.claims = {name: _quick(claim) if self.quick else claim for name, claim in claims.items()}
         self.options = options
+        self.measured = measured or (
+            f"Codes of a perceptron trained on {source(self.data_root)}; processor time, medians, one thread each."
+        )
         self.lines: list[str] = []
         self.short: list[str] = []
         torch.set_num_threads(1)
@@ -142,8 +147,7 @@ class Bench:
         versions = [f"{name} {metadata.version(name)}" for name in PACKAGES if name in known]
         return [
             f"{_processor()}, {os.cpu_count()} cores; Python {platform.python_version()}, {', '.join(versions)}.",
-            f"Codes of a perceptron trained on {source(self.data_root)}"
-            f"{', quick sizes' if self.quick else ''}; processor time, medians, one thread each.",
+            self.measured + (" Quick sizes." if self.quick else ""),
         ]
 
     def finish(self) -> None:
@@ -156,8 +160,8 @@ class Bench:
             raise SystemExit(1)
 
 
-def bench(path: str, description: str | None, claims: Mapping[str, Claim]) -> Bench:
-    """Reads the command line of the script at ``path``."""
+def bench(path: str, description: str | None, claims: Mapping[str, Claim], measured: str | None = None) -> Bench:
+    """Reads the command line of the script at ``path``; ``measured`` says what, and how."""
     stated = "\n".join(
         f"  {claim}" + ("" if claim.at_least is None else f"; at least {figure(claim.at_least)}")
         for claim in claims.values()
@@ -173,7 +177,7 @@ def bench(path: str, description: str | None, claims: Mapping[str, Claim]) -> Be
         "--data-root", type=Path, default=DATA_ROOT, help="the folder with MNIST; digits if it has none"
     )
     parser.add_argument("--write", action="store_true", help=f"write the rows into {PAGE.parent.name}/{PAGE.name}")
-    return Bench(Path(path).stem, claims, parser.parse_args())
+    return Bench(Path(path).stem, claims, parser.parse_args(), measured)
 
 
 def processor_seconds(run: Callable[[], Any]) -> float:

@@ -7,6 +7,7 @@ heartbeat running for ever. So a trial is taken by one statement of SQL on Optun
 
 from __future__ import annotations
 
+import json
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,7 +17,14 @@ from typing import Any
 
 import optuna
 import sqlalchemy
+from optuna.distributions import distribution_to_json
 from optuna.storages import RDBStorage
+from optuna.storages._rdb.models import (
+    TrialModel,
+    TrialParamModel,
+    TrialSystemAttributeModel,
+    TrialUserAttributeModel,
+)
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -150,8 +158,7 @@ class Queue:
             lock = sqlalchemy.text("SELECT study_id FROM studies WHERE study_id = :study FOR UPDATE")
             session.execute(lock, {"study": self.study_id})
             trials = missing()
-            for trial in trials:
-                self.storage._get_prepared_new_trial(self.study_id, trial, session)
+            _insert(session, self.study_id, trials)
         return len(trials)
 
     def fail_stale(self) -> None:
@@ -173,6 +180,30 @@ class Queue:
         """Closes the connections that are not in use: while a worker trains, it holds none."""
         self.storage.remove_session()
         self.storage.engine.dispose()
+
+
+def _insert(session: Session, study_id: int, trials: list[FrozenTrial]) -> None:
+    """Adds waiting trials as `optuna.Study.add_trial` does, which takes 14 statements for each, in four for all."""
+    there = session.query(TrialModel).filter(TrialModel.study_id == study_id).count()
+    rows = [
+        TrialModel(study_id=study_id, number=number, state=trial.state, datetime_start=trial.datetime_start)
+        for number, trial in enumerate(trials, there)
+    ]
+    session.add_all(rows)
+    session.flush()  # gives them their ids
+    for row, trial in zip(rows, trials, strict=True):
+        for name, distribution in trial.distributions.items():
+            value = distribution.to_internal_repr(trial.params[name])
+            described = distribution_to_json(distribution)
+            session.add(
+                TrialParamModel(trial_id=row.trial_id, param_name=name, param_value=value, distribution_json=described)
+            )
+        for model, attributes in (
+            (TrialUserAttributeModel, trial.user_attrs),
+            (TrialSystemAttributeModel, trial.system_attrs),
+        ):
+            for key, content in attributes.items():
+                session.add(model(trial_id=row.trial_id, key=key, value_json=json.dumps(content)))
 
 
 class Heartbeat:

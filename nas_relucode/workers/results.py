@@ -10,7 +10,7 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from nas_relucode.errors import InputError
 from nas_relucode.files import write_atomically
@@ -22,22 +22,23 @@ VERSION = 1
 FOLDER = "results"  # of a study's files
 
 
-def hand_in(study: optuna.Study, trial: optuna.Trial, outcome: Outcome, store: Any) -> bool:
-    """Tells a trial its outcome; False if it was taken from this worker meanwhile, having been silent for too long.
+def hand_in(study: optuna.Study, trial: optuna.Trial, outcome: Outcome, store: Any) -> FrozenTrial | None:
+    """Tells a trial its outcome and returns it as it is then.
 
-    It may be done again after an error: what has been written is then written anew, or known to be there.
+    None if it was taken from this worker meanwhile, having been silent for too long. It may be done again after an
+    error: what has been written is then written anew, or known to be there.
     """
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The constraint value is ignored")  # it is the same
             told = write_outcome(trial, outcome, store)
         if isinstance(told, optuna.TrialPruned):
-            state = study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True).state
+            now = study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
         else:
-            state = study.tell(trial, told, skip_if_finished=True).state
+            now = study.tell(trial, told, skip_if_finished=True)
     except UpdateFinishedTrialError:
-        state = trial.storage.get_trial(trial._trial_id).state
-    return state in (TrialState.COMPLETE, TrialState.PRUNED)
+        now = trial.storage.get_trial(trial._trial_id)
+    return now if now.state in (TrialState.COMPLETE, TrialState.PRUNED) else None
 
 
 class SavedResults:

@@ -11,6 +11,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_relucode.studies.plan import Plan
+from nas_relucode.studies.storage import open_storage
 from nas_relucode.studies.study import settings_of
 from nas_relucode.workers.planning import BEAT
 from nas_relucode.workers.queue import Queue, has_tables, is_queue, opened
@@ -66,7 +67,7 @@ def study_status(name: str, storage: str) -> Status:
         with opened(storage, heartbeat) as engine:
             study = optuna.load_study(study_name=name, storage=engine)
             return status_of(study, silent=len(Queue(study, engine).stale()) if heartbeat else 0)
-    return status_of(optuna.load_study(study_name=name, storage=storage))
+    return status_of(optuna.load_study(study_name=name, storage=open_storage(storage)))
 
 
 def status_of(study: optuna.Study, silent: int = 0) -> Status:

@@ -194,11 +194,12 @@ class Worker:
             self.say(f"trial {trial.number}: its result is saved in {path}, and is handed in by the next worker there")
             raise
         self.results.remove(outcome.candidate)
-        if not told:
+        if told is None:
             self.say(f"trial {trial.number}: given to another worker meanwhile, having been silent for too long")
             return False
         self.objective.forget(outcome.candidate)
-        self._report(trial)
+        if self.on_trial:
+            self.on_trial(self.study, told)
         return True
 
     def _give_back(self, trial: optuna.Trial, reason: str) -> None:

@@ -99,13 +99,37 @@ def test_what_was_added_before_an_error_is_undone(open_one):
 
     def fail() -> list[FrozenTrial]:
         broken = waiting(2)
-        broken[1]._distributions = {}  # the second cannot be stored
+        broken[1]._params = {}  # the second cannot be stored
         return broken
 
     with pytest.raises(KeyError):
         queue.add(fail)
     assert queue.study.trials == []
     assert queue.add(lambda: waiting(2)) == 2
+
+
+def test_trials_are_added_as_optuna_adds_them_one_by_one(open_one):
+    queue = open_one(create=True)
+    rate = optuna.distributions.FloatDistribution(1e-4, 1.0, log=True)
+    choice = {"head": HEADS, "rate": rate}
+    trials = [
+        create_trial(state=TrialState.WAITING, params={"head": "7", "rate": 0.1}, distributions=choice),
+        create_trial(state=TrialState.WAITING, system_attrs={"fixed_params": {"seed": 3}}),
+        *(
+            create_trial(
+                state=TrialState.WAITING, params={"head": str(i)}, distributions={"head": HEADS}, user_attrs={"of": i}
+            )
+            for i in range(40)
+        ),
+    ]
+    for trial in trials:
+        queue.study.add_trial(trial)
+    assert queue.add(lambda: trials) == 42
+    added = queue.study.trials
+    assert [trial.number for trial in added] == list(range(84))
+    parts = ("state", "params", "distributions", "user_attrs", "system_attrs", "values", "datetime_start")
+    one_by_one, at_once = ([[getattr(t, p) for p in parts] for t in part] for part in (added[:42], added[42:]))
+    assert one_by_one == at_once
 
 
 def test_two_that_add_what_is_missing_at_once_add_it_once(open_one):

@@ -1,0 +1,257 @@
+"""Fleets of workers on one study, whose trials sleep instead of training: ours, Optuna's own, and Ray Tune's."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy
+from optuna.distributions import CategoricalDistribution
+from optuna.samplers import GridSampler
+from optuna.trial import BaseTrial, FixedTrial, FrozenTrial, TrialState
+from sqlalchemy.pool import NullPool
+
+import nas_relucode as rc
+from nas_relucode.studies.outcomes import Outcome
+from nas_relucode.studies.search_space import Candidate
+from nas_relucode.studies.study import objective_of, settings_of
+from nas_relucode.studies.study_settings import DataSettings, NetworkSettings, SearchSettings, StudySettings
+from nas_relucode.workers.patience import Patience
+from nas_relucode.workers.planning import open_planned
+from nas_relucode.workers.results import SavedResults
+from nas_relucode.workers.stopping import Stop
+from nas_relucode.workers.worker import Worker
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+NAME = "sleep"
+RATES = [0.01, 0.02, 0.05, 0.1]
+STORED: dict[str, Any] = {"found": {}, "values": (0.0,)}  # of a real trial; see `learn`
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a fleet did, by its own clock."""
+
+    seconds: float  # from the moment when every worker was ready to the end of the last candidate
+    repeated: int  # trials of a candidate that had been done before
+    left_out: int = 0  # candidates that were not done
+
+
+class Sleeping:
+    """In place of an `Objective`: sleeps, and returns what a real trial found."""
+
+    store = None
+
+    def __init__(self, settings: StudySettings, seconds: float) -> None:
+        self.space, self.seeds, self.seconds = settings.search_space, settings.search.seeds, seconds
+
+    def outcome(self, trial: BaseTrial) -> Outcome:
+        candidate = self.space.suggest(trial, self.seeds)
+        time.sleep(self.seconds)
+        return Outcome(candidate, STORED["found"], STORED["values"])
+
+    def forget(self, candidate: Candidate) -> None:
+        """There is no checkpoint."""
+
+
+def settings_of_size(trials: int, folder: Path) -> StudySettings:
+    """A study of so many candidates, a multiple of four: one head, four learning rates, seeds."""
+    space = folder / "space.toml"
+    space.write_text(f'heads = ["64-32-16"]\nlearning_rates = {RATES}\n')
+    return StudySettings(
+        data=DataSettings(source="digits", validation=0.25),
+        network=NetworkSettings(backbone="none"),
+        training=rc.Recipe(epochs=1),
+        search=SearchSettings(space=str(space), seeds=tuple(range(trials // len(RATES)))),
+    )
+
+
+def learn(settings: StudySettings) -> None:
+    """Trains one candidate, so that what the others store has the size of the real thing."""
+    trial = FixedTrial({"head": "64-32-16", "learning_rate": RATES[0], "seed": 0})
+    outcome = objective_of(settings, rc.load_data("digits", validation=0.25), device="cpu").outcome(trial)
+    STORED.update(found=outcome.found, values=outcome.values)
+
+
+def our_worker(url: str, seconds: float, most: int | None = None) -> Callable[[threading.Barrier], list[float]]:
+    """A worker of this package; ready when it has opened the queue."""
+
+    def work(ready: threading.Barrier) -> list[float]:
+        ended: list[float] = []
+        stop = Stop()
+        queue = open_planned(NAME, url, optuna.samplers.RandomSampler())
+        settings = settings_of(queue.study)
+        with tempfile.TemporaryDirectory() as folder:
+            results = SavedResults(Path(folder), NAME, "-")
+            told: Callable[[optuna.Study, FrozenTrial], None] = lambda study, trial: ended.append(time.time())  # noqa: E731
+            objective: Any = Sleeping(settings, seconds)
+            worker = Worker(queue, settings, objective, results, Patience(60, print, stop), stop, print, told)
+            queue.let_go()
+            ready.wait()
+            worker.run(most, wait=False)
+        queue.let_go()
+        return ended
+
+    return work
+
+
+def grid_worker(url: str, seconds: float, seeds: int) -> Callable[[threading.Barrier], list[float]]:
+    """Optuna alone: every worker loads the study with a GridSampler and optimizes until the grid is done."""
+
+    def work(ready: threading.Barrier) -> list[float]:
+        ended: list[float] = []
+        grid = {"learning_rate": RATES, "seed": list(range(seeds))}
+        study = optuna.load_study(study_name=NAME, storage=url, sampler=GridSampler(grid, seed=os.getpid()))
+
+        def sleep(trial: optuna.Trial) -> float:
+            for name, values in grid.items():
+                trial.suggest_categorical(name, values)
+            time.sleep(seconds)
+            return 0.0
+
+        ready.wait()
+        study.optimize(sleep, callbacks=[lambda study, trial: ended.append(time.time())])
+        return ended
+
+    return work
+
+
+def fleet(work: Callable[[threading.Barrier], list[float]], workers: int) -> tuple[float, list[float]]:
+    """Runs so many processes at once; when they were ready, and when each of their trials ended."""
+    context: Any = multiprocessing.get_context("fork")  # what this process has imported need not be imported again
+    ready, results = context.Barrier(workers + 1), context.SimpleQueue()
+    processes = [context.Process(target=lambda: results.put(work(ready)), daemon=True) for _ in range(workers)]
+    for process in processes:
+        process.start()
+    ready.wait(600)
+    start = time.time()
+    ended = [at for _ in processes for at in results.get()]
+    for process in processes:
+        process.join()
+    return start, sorted(ended)
+
+
+def ours(url: str, seconds: float, workers: int) -> Work:
+    """Our workers on the planned study at ``url``, until nothing is left."""
+    start, ended = fleet(our_worker(url, seconds), workers)
+    with own_study(url) as study:
+        done = [tuple(trial.params.values()) for trial in study.get_trials(states=[TrialState.COMPLETE])]
+    return Work(ended[-1] - start, len(done) - len(set(done)))
+
+
+def grid(url: str, seconds: float, workers: int, trials: int) -> Work:
+    """Optuna's workers in a new study at ``url``. The clock stops when the last candidate has been done once."""
+    seeds = trials // len(RATES)
+    with own_study(url, create=True):
+        pass
+    start = fleet(grid_worker(url, seconds, seeds), workers)[0]
+    with own_study(url) as study:
+        done = sorted(study.get_trials(states=[TrialState.COMPLETE]), key=lambda trial: trial.number)
+    first = {tuple(trial.params.values()): trial for trial in reversed(done)}
+    last = max(trial.datetime_complete.timestamp() for trial in first.values() if trial.datetime_complete)
+    return Work(last - start, len(done) - len(first), trials - len(first))
+
+
+@contextmanager
+def ray_tune(workers: int) -> Iterator[Callable[[float, int], Work]]:
+    """Ray Tune with OptunaSearch on one node of so many CPUs. Raises ImportError where it is not installed."""
+    os.environ |= {"RAY_AIR_NEW_OUTPUT": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_DEDUP_LOGS": "0"}
+    import ray
+    from ray import tune
+    from ray.tune.search.optuna import OptunaSearch
+
+    warnings.simplefilter("ignore")
+    ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+
+    def work(seconds: float, trials: int) -> Work:
+        def sleep(config: dict[str, Any]) -> None:
+            start = time.time()
+            time.sleep(seconds)
+            tune.report({"accuracy": 0.0, "start": start, "end": time.time()})
+
+        choices = {"learning_rate": RATES, "seed": list(range(trials // len(RATES)))}
+
+        with tempfile.TemporaryDirectory() as folder:
+            space = {name: CategoricalDistribution(values) for name, values in choices.items()}
+            search = OptunaSearch(space, metric="accuracy", mode="max", sampler=GridSampler(choices, seed=0))
+            tuner = tune.Tuner(
+                tune.with_resources(sleep, {"cpu": 1}),
+                tune_config=tune.TuneConfig(search_alg=search, num_samples=trials, max_concurrent_trials=workers),
+                run_config=tune.RunConfig(storage_path=folder, verbose=0),
+            )
+            results = [result for result in tuner.fit() if not result.error]
+        assert len(results) == trials
+        start = min(result.metrics["start"] for result in results)  # its processes have started then
+        end = max(result.metrics["end"] for result in results)
+        different = len({tuple(result.config.values()) for result in results})
+        return Work(end - start, trials - different, trials - different)
+
+    try:
+        yield work
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def own_study(url: str, *, create: bool = False) -> Iterator[optuna.Study]:
+    """The study at ``url``, without a connection afterwards: processes that are forked must not share one."""
+    storage = optuna.storages.RDBStorage(url, engine_kwargs={"poolclass": NullPool})
+    make = optuna.create_study if create else optuna.load_study
+    try:
+        yield make(study_name=NAME, storage=storage)
+    finally:
+        storage.remove_session()
+
+
+@contextmanager
+def counted_statements() -> Iterator[dict[str, int]]:
+    """How many statements and commits SQLAlchemy sends in this process meanwhile."""
+    count = {"statements": 0, "commits": 0}
+
+    def statement(*_: Any) -> None:
+        count["statements"] += 1
+
+    def commit(*_: Any) -> None:
+        count["commits"] += 1
+
+    heard = [(sqlalchemy.Engine, "before_cursor_execute", statement), (sqlalchemy.Engine, "commit", commit)]
+    for listener in heard:
+        sqlalchemy.event.listen(*listener)
+    try:
+        yield count
+    finally:
+        for listener in heard:
+            sqlalchemy.event.remove(*listener)
+
+
+@contextmanager
+def counted_connections(server: Any, url: str) -> Iterator[list[int]]:
+    """The connections of a database, looked at ten times a second meanwhile."""
+    seen: list[int] = []
+    done = threading.Event()
+    query = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{url.rpartition('/')[2]}'"
+
+    def look() -> None:
+        import psycopg
+
+        with psycopg.connect(server.url("postgres").replace("+psycopg", ""), autocommit=True) as connection:
+            while not done.wait(0.1):
+                seen.append(connection.execute(query).fetchone()[0])
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        done.set()
+        thread.join()
