@@ -34,7 +34,7 @@ from nas_relucode.workers.worker import Worker
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 NAME = "sleep"
-RATES = [0.01, 0.02, 0.05, 0.1]
+RATE = 0.05
 STORED: dict[str, Any] = {"found": {}, "values": (0.0,)}  # of a real trial; see `learn`
 
 
@@ -48,16 +48,17 @@ class Work:
 
 
 class Sleeping:
-    """In place of an `Objective`: sleeps, and returns what a real trial found."""
+    """In place of an `Objective`: sleeps, and returns what a real trial found. The first trial takes no time."""
 
     store = None
 
     def __init__(self, settings: StudySettings, seconds: float) -> None:
-        self.space, self.seeds, self.seconds = settings.search_space, settings.search.seeds, seconds
+        self.space, self.seeds, self.seconds, self.next = settings.search_space, settings.search.seeds, seconds, 0.0
 
     def outcome(self, trial: BaseTrial) -> Outcome:
         candidate = self.space.suggest(trial, self.seeds)
-        time.sleep(self.seconds)
+        time.sleep(self.next)
+        self.next = self.seconds
         return Outcome(candidate, STORED["found"], STORED["values"])
 
     def forget(self, candidate: Candidate) -> None:
@@ -65,60 +66,65 @@ class Sleeping:
 
 
 def settings_of_size(trials: int, folder: Path) -> StudySettings:
-    """A study of so many candidates, a multiple of four: one head, four learning rates, seeds."""
+    """A study of so many candidates: one head, one learning rate, and seeds."""
     space = folder / "space.toml"
-    space.write_text(f'heads = ["64-32-16"]\nlearning_rates = {RATES}\n')
+    space.write_text(f'heads = ["64-32-16"]\nlearning_rates = [{RATE}]\n')
     return StudySettings(
         data=DataSettings(source="digits", validation=0.25),
         network=NetworkSettings(backbone="none"),
         training=rc.Recipe(epochs=1),
-        search=SearchSettings(space=str(space), seeds=tuple(range(trials // len(RATES)))),
+        search=SearchSettings(space=str(space), seeds=tuple(range(trials))),
     )
 
 
 def learn(settings: StudySettings) -> None:
     """Trains one candidate, so that what the others store has the size of the real thing."""
-    trial = FixedTrial({"head": "64-32-16", "learning_rate": RATES[0], "seed": 0})
+    trial = FixedTrial({"head": "64-32-16", "learning_rate": RATE, "seed": 0})
     outcome = objective_of(settings, rc.load_data("digits", validation=0.25), device="cpu").outcome(trial)
     STORED.update(found=outcome.found, values=outcome.values)
 
 
 def our_worker(url: str, seconds: float, most: int | None = None) -> Callable[[threading.Barrier], list[float]]:
-    """A worker of this package; ready when it has opened the queue."""
+    """A worker of this package; ready after its first trial, which every long-lived process has behind it."""
 
     def work(ready: threading.Barrier) -> list[float]:
         ended: list[float] = []
+
+        def told(study: optuna.Study, trial: FrozenTrial) -> None:
+            ended.append(time.time())
+            if len(ended) == 1:
+                ready.wait()
+
         stop = Stop()
         queue = open_planned(NAME, url, optuna.samplers.RandomSampler())
         settings = settings_of(queue.study)
         with tempfile.TemporaryDirectory() as folder:
             results = SavedResults(Path(folder), NAME, "-")
-            told: Callable[[optuna.Study, FrozenTrial], None] = lambda study, trial: ended.append(time.time())  # noqa: E731
             objective: Any = Sleeping(settings, seconds)
             worker = Worker(queue, settings, objective, results, Patience(60, print, stop), stop, print, told)
-            queue.let_go()
-            ready.wait()
             worker.run(most, wait=False)
         queue.let_go()
-        return ended
+        return ended[1:]
 
     return work
 
 
-def grid_worker(url: str, seconds: float, seeds: int) -> Callable[[threading.Barrier], list[float]]:
+def grid_worker(url: str, seconds: float, trials: int) -> Callable[[threading.Barrier], list[float]]:
     """Optuna alone: every worker loads the study with a GridSampler and optimizes until the grid is done."""
 
     def work(ready: threading.Barrier) -> list[float]:
         ended: list[float] = []
-        grid = {"learning_rate": RATES, "seed": list(range(seeds))}
-        study = optuna.load_study(study_name=NAME, storage=url, sampler=GridSampler(grid, seed=os.getpid()))
+        grid = {"learning_rate": [RATE], "seed": list(range(trials))}
+        storage = optuna.storages.RDBStorage(url)
+        study = optuna.load_study(study_name=NAME, storage=storage, sampler=GridSampler(grid, seed=os.getpid()))
 
-        def sleep(trial: optuna.Trial) -> float:
+        def sleep(trial: optuna.Trial, seconds: float = seconds) -> float:
             for name, values in grid.items():
                 trial.suggest_categorical(name, values)
             time.sleep(seconds)
             return 0.0
 
+        optuna.create_study(storage=storage).optimize(lambda trial: sleep(trial, 0.0), n_trials=1)
         ready.wait()
         study.optimize(sleep, callbacks=[lambda study, trial: ended.append(time.time())])
         return ended
@@ -151,10 +157,9 @@ def ours(url: str, seconds: float, workers: int) -> Work:
 
 def grid(url: str, seconds: float, workers: int, trials: int) -> Work:
     """Optuna's workers in a new study at ``url``. The clock stops when the last candidate has been done once."""
-    seeds = trials // len(RATES)
     with own_study(url, create=True):
         pass
-    start = fleet(grid_worker(url, seconds, seeds), workers)[0]
+    start = fleet(grid_worker(url, seconds, trials), workers)[0]
     with own_study(url) as study:
         done = sorted(study.get_trials(states=[TrialState.COMPLETE]), key=lambda trial: trial.number)
     first = {tuple(trial.params.values()): trial for trial in reversed(done)}
@@ -179,7 +184,7 @@ def ray_tune(workers: int) -> Iterator[Callable[[float, int], Work]]:
             time.sleep(seconds)
             tune.report({"accuracy": 0.0, "start": start, "end": time.time()})
 
-        choices = {"learning_rate": RATES, "seed": list(range(trials // len(RATES)))}
+        choices = {"learning_rate": [RATE], "seed": list(range(trials))}
 
         with tempfile.TemporaryDirectory() as folder:
             space = {name: CategoricalDistribution(values) for name, values in choices.items()}

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import fleets
-from fleets import NAME, RATES, Work
+from fleets import NAME, RATE, Work
 from measure import Bench, Claim
 
 from nas_relucode.workers.planning import open_planned, plan_study
@@ -41,9 +41,11 @@ CLAIMS = {
     "ten thousand, plan": Claim("10,000 trials planned, a trial", "of 1,000", 0.67),
 } | {
     f"{workers} {peer}": Claim(
-        f"{workers} worker{'s' * (workers > 1)}, {EACH} trials of {SECONDS:g} s each",
+        f"{workers} worker{'s' * (workers > 1)}, {{cells}} trials each",
         words,
         0.95 if peer == "ideal" and workers == max(FLEETS) else None,
+        EACH,
+        QUICK_EACH,
     )
     for workers in FLEETS
     for peer, words in {"ideal": IDEAL, "grid": "Optuna's GridSampler", "ray": "Ray Tune, OptunaSearch"}.items()
@@ -55,7 +57,7 @@ def main() -> None:
     if programs() is None:
         raise SystemExit("no PostgreSQL here. Do: apt-get install postgresql")
     with server() as postgres, tempfile.TemporaryDirectory() as folder:
-        fleets.learn(fleets.settings_of_size(len(RATES), Path(folder)))
+        fleets.learn(fleets.settings_of_size(1, Path(folder)))
         one_trial(bench, postgres, Path(folder))
         for workers in FLEETS[:3] if bench.quick else FLEETS:
             many(bench, postgres, Path(folder), workers)
@@ -95,7 +97,7 @@ def one_trial(bench: Bench, postgres: Server, folder: Path) -> None:
     bench.row("statements", counts["statements"] / some, 30, show=measure.figure)
     bench.row("commits", counts["commits"] / some, 8, show=measure.figure)
     bench.row("beat", beat(url), 60 / 1000)
-    left = trials - some - 3
+    left = trials - some - 3 - 8
     work = fleets.ours(url, 0.0, 8)
     bench.row("throughput", work.seconds / left, ours, f"{left / work.seconds:.0f} trials a second")
     bench.row("bytes", (size(postgres, url) - empty) / trials, 2**14, show=measure.figure)
@@ -131,7 +133,7 @@ def enqueued(postgres: Server, trials: int) -> float:
     with fleets.own_study(postgres.database(), create=True) as study:
         start = time.perf_counter()
         for seed in range(trials):
-            study.enqueue_trial({"head": "64-32-16", "learning_rate": RATES[0], "seed": seed})
+            study.enqueue_trial({"head": "64-32-16", "learning_rate": RATE, "seed": seed})
         return (time.perf_counter() - start) / trials
 
 
@@ -156,10 +158,10 @@ def many(bench: Bench, postgres: Server, folder: Path, workers: int) -> None:
     """The time of a fleet, beside what it would take if nothing but the trials took time."""
     each, seconds = (QUICK_EACH, QUICK_SECONDS) if bench.quick else (EACH, SECONDS)
     url = postgres.database()
-    planned(url, workers * each, folder)
+    planned(url, workers * (1 + each), folder)  # the first of each takes no time
     with fleets.counted_connections(postgres, url) as connections:
         work = fleets.ours(url, seconds, workers)
-    note = f"connections {statistics.fmean(connections):.2f} on average, {max(connections)} at most"
+    note = f"of {seconds:g} s; connections {statistics.fmean(connections):.2f} on average, {max(connections)} at most"
     bench.row(f"{workers} ideal", work.seconds, each * seconds, note, by_the_second)
     if work.repeated:
         raise SystemExit(f"{work.repeated} candidates were done again")
@@ -177,7 +179,7 @@ def ray(bench: Bench) -> None:
     for workers, ours in OURS.items():
         try:
             with fleets.ray_tune(workers) as fleet:
-                fleet(0.0, max(workers, len(RATES)))  # its processes are started
+                fleet(0.0, workers)  # its processes are started
                 peer = fleet(seconds, workers * each)
         except ImportError as error:
             print(f"Ray Tune is left out ({error}). Do: pip install 'ray[tune]'", flush=True)
