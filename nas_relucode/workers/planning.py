@@ -43,7 +43,9 @@ def plan_study(
         study = create_or_resume(name, settings, data, engine)
         if heartbeat is not None or BEAT not in study.user_attrs:
             study.set_user_attr(BEAT, heartbeat or HEARTBEAT)
-        added = Queue(study, engine).add(Plan(study, settings.search, settings.search_space).waiting_trials)
+        queue = Queue(study, engine)
+        queue.prepare()
+        added = queue.add(Plan(study, settings.search, settings.search_space).waiting_trials)
     return study, added
 
 

@@ -11,7 +11,7 @@ import json
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any
 
@@ -27,7 +27,7 @@ from optuna.storages._rdb.models import (
 )
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
@@ -41,13 +41,24 @@ GRACE = 5  # heartbeats that may be missing before a trial is given to somebody 
 TAKE = sqlalchemy.text("""
     WITH next AS (
         SELECT trial_id FROM trials WHERE study_id = :study AND state = 'WAITING'
-        ORDER BY trial_id LIMIT 1 FOR UPDATE SKIP LOCKED
+        ORDER BY number LIMIT 1 FOR UPDATE SKIP LOCKED
     ), taken AS (
         UPDATE trials SET state = 'RUNNING', datetime_start = now() AT TIME ZONE 'UTC'
         FROM next WHERE trials.trial_id = next.trial_id RETURNING trials.trial_id
     )
     INSERT INTO trial_heartbeats (trial_id, heartbeat) SELECT trial_id, localtimestamp FROM taken
     ON CONFLICT (trial_id) DO UPDATE SET heartbeat = excluded.heartbeat RETURNING trial_id
+""")
+INDEX = sqlalchemy.text("CREATE INDEX IF NOT EXISTS nas_relucode_queue ON trials (study_id, state, number)")
+COUNT = sqlalchemy.text("SELECT count(*) FROM trials WHERE study_id = :study AND state = CAST(:state AS trialstate)")
+# How many of the failed trials were followed up: a system attribute of the study.
+FOLLOWED_UP = sqlalchemy.text("""
+    SELECT value_json FROM study_system_attributes WHERE study_id = :study AND key = 'nas_relucode:followed_up'
+""")
+FOLLOW_UP = sqlalchemy.text("""
+    INSERT INTO study_system_attributes (study_id, key, value_json)
+    VALUES (:study, 'nas_relucode:followed_up', CAST(:failures AS text))
+    ON CONFLICT (study_id, key) DO UPDATE SET value_json = excluded.value_json
 """)
 BEAT = sqlalchemy.text("UPDATE trial_heartbeats SET heartbeat = localtimestamp WHERE trial_id = :trial")
 
@@ -136,6 +147,11 @@ class Queue:
         self.study, self.storage = study, storage
         self.study_id = storage.get_study_id_from_name(study.study_name)
 
+    def prepare(self) -> None:
+        """Makes the index that keeps `take` as fast with a million trials behind it; who may not make one, goes on."""
+        with suppress(ProgrammingError), self.storage.engine.begin() as connection:
+            connection.execute(INDEX)
+
     def take(self) -> optuna.Trial | None:
         """The next waiting trial, from now on this worker's, with its first heartbeat; None if none waits."""
         with self.storage.engine.begin() as connection:
@@ -148,18 +164,41 @@ class Queue:
         mine = self.storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
         return optuna.Trial(self.study, trial._trial_id) if mine else None
 
-    def add(self, missing: Callable[[], list[FrozenTrial]]) -> int:
+    def add(self, missing: Callable[[], list[FrozenTrial]], *, after_failures: bool = False) -> int:
         """Adds the trials that ``missing`` returns, all or none, and returns how many.
 
         Nobody else adds a trial to the study from before it is called until they are there: Optuna's own lock of the
-        study's row is held, and what a dying process or server had added is undone.
+        study's row is held, and what a dying process or server had added is undone. ``after_failures`` calls it only if
+        trials have failed since it was last called, by anybody: a thousand workers that find the queue empty must not
+        read all trials one after the other.
         """
         with Session(self.storage.engine) as session, session.begin():
+            if after_failures and self._failures(session) == self._followed_up(session):
+                return 0
             lock = sqlalchemy.text("SELECT study_id FROM studies WHERE study_id = :study FOR UPDATE")
             session.execute(lock, {"study": self.study_id})
+            failures = self._failures(session)  # before missing() looks: one more is for the next time
+            if after_failures and failures == self._followed_up(session):
+                return 0
             trials = missing()
             _insert(session, self.study_id, trials)
+            session.execute(FOLLOW_UP, {"study": self.study_id, "failures": failures})
         return len(trials)
+
+    def running(self) -> int:
+        """How many trials run, here or elsewhere."""
+        with Session(self.storage.engine) as session:
+            return self._count(session, TrialState.RUNNING)
+
+    def _failures(self, session: Session) -> int:
+        return self._count(session, TrialState.FAIL)
+
+    def _followed_up(self, session: Session) -> int:
+        found = session.execute(FOLLOWED_UP, {"study": self.study_id}).scalar()
+        return -1 if found is None else int(found)
+
+    def _count(self, session: Session, state: TrialState) -> int:
+        return int(session.execute(COUNT, {"study": self.study_id, "state": state.name}).scalar_one())
 
     def fail_stale(self) -> None:
         """Fails the trials whose worker has sent no heartbeat for five intervals."""

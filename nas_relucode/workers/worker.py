@@ -128,7 +128,7 @@ class Worker:
             if trial is not None:
                 done += self._bring_to_an_end(trial)
             elif not self.patience(self._fill):
-                running = self.patience(self._running)
+                running = self.patience(self.queue.running)
                 if not running or not wait:
                     break
                 self._pause()
@@ -137,10 +137,7 @@ class Worker:
     def _fill(self) -> int:
         """Enqueues again what failed, also the trials of the workers that died; the number of trials."""
         self.queue.fail_stale()
-        return self.queue.add(self.plan.waiting_trials)
-
-    def _running(self) -> int:
-        return len(self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]))
+        return self.queue.add(self.plan.waiting_trials, after_failures=self.plan.search.trials is None)
 
     def _pause(self) -> None:
         """Waits for what the trials of others come to, without a connection."""

@@ -14,6 +14,7 @@ from private_postgres import PASSWORD, Server
 
 from nas_relucode.errors import InputError
 from nas_relucode.workers.queue import (
+    TAKE,
     Heartbeat,
     Queue,
     check_queue,
@@ -150,6 +151,64 @@ def test_two_that_add_what_is_missing_at_once_add_it_once(open_one):
 def silence(server: Server, url: str, seconds: int) -> None:
     """Makes all heartbeats so much older."""
     server.sql(url.rpartition("/")[2], f"UPDATE trial_heartbeats SET heartbeat = heartbeat - interval '{seconds} s'")
+
+
+def test_missing_trials_are_looked_for_again_only_after_a_failure_whoever_looked_before(open_one):
+    one, other = open_one(create=True), open_one()
+    asked: list[str] = []
+
+    def missing(who: str, found: int) -> Callable[[], list[FrozenTrial]]:
+        return lambda: [asked.append(who), waiting(found)][1]
+
+    assert one.add(missing("one", 2), after_failures=True) == 2  # nobody has looked yet
+    assert other.add(missing("other", 1), after_failures=True) == 0
+    for queue in (one, other):
+        queue.study.tell(queue.take(), state=TrialState.FAIL)
+    assert other.add(missing("other", 1), after_failures=True) == 1
+    assert one.add(missing("one", 1), after_failures=True) == 0
+    assert one.add(missing("one", 1)) == 1
+    assert asked == ["one", "other", "one"]
+
+
+def test_a_failure_while_somebody_looks_is_looked_for_the_next_time(open_one):
+    queue, other = open_one(create=True), open_one()
+    queue.add(lambda: waiting(2))
+    first, second = other.take(), other.take()
+    other.study.tell(first, state=TrialState.FAIL)
+
+    def missing() -> list[FrozenTrial]:
+        found = [trial for trial in queue.study.trials if trial.state == TrialState.FAIL]
+        other.study.tell(second, state=TrialState.FAIL, skip_if_finished=True)
+        return waiting(len(found))
+
+    assert queue.add(missing, after_failures=True) == 1
+    assert queue.add(missing, after_failures=True) == 2
+    assert queue.add(missing, after_failures=True) == 0
+
+
+def test_running_trials_are_counted(open_one):
+    queue = open_one(create=True)
+    queue.add(lambda: waiting(3))
+    assert queue.running() == 0
+    first, _ = queue.take(), queue.take()
+    assert queue.running() == 2
+    queue.study.tell(first, 1.0)
+    assert queue.running() == 1
+
+
+def test_a_trial_is_taken_by_an_index_whatever_lies_behind_it(open_one, postgres: Server, queue_url: str):
+    queue = open_one(create=True)
+    queue.prepare()
+    queue.prepare()  # it is there
+    database = queue_url.rpartition("/")[2]
+    rows = "INSERT INTO trials (number, study_id, state) SELECT i, 1, '{}' FROM generate_series({}, {}) i"
+    postgres.sql(database, rows.format("COMPLETE", 0, 20_000))
+    postgres.sql(database, rows.format("WAITING", 20_001, 20_010))
+    postgres.sql(database, "ANALYZE trials")
+    statement = TAKE.text.replace(":study", "1")
+    plan = "\n".join(row[0] for row in postgres.sql(database, f"EXPLAIN {statement}"))
+    assert "Index Scan using nas_relucode_queue on trials" in plan
+    assert queue.take().number == 20_001
 
 
 def test_a_trial_whose_worker_died_before_its_first_heartbeat_is_noticed(open_one, postgres: Server, queue_url: str):
