@@ -168,17 +168,17 @@ def grid(url: str, seconds: float, workers: int, trials: int) -> Work:
 
 
 @contextmanager
-def ray_tune(workers: int) -> Iterator[Callable[[float, int], Work]]:
-    """Ray Tune with OptunaSearch on one node of so many CPUs. Raises ImportError where it is not installed."""
+def ray_tune(most: int) -> Iterator[Callable[[int, float, int], Work]]:
+    """Ray Tune with OptunaSearch, up to so many trials at a time. Raises ImportError where it is not installed."""
     os.environ |= {"RAY_AIR_NEW_OUTPUT": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_DEDUP_LOGS": "0"}
     import ray
     from ray import tune
     from ray.tune.search.optuna import OptunaSearch
 
     warnings.simplefilter("ignore")
-    ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(num_cpus=most, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 
-    def work(seconds: float, trials: int) -> Work:
+    def work(workers: int, seconds: float, trials: int) -> Work:
         def sleep(config: dict[str, Any]) -> None:
             start = time.time()
             time.sleep(seconds)
@@ -191,7 +191,9 @@ def ray_tune(workers: int) -> Iterator[Callable[[float, int], Work]]:
             search = OptunaSearch(space, metric="accuracy", mode="max", sampler=GridSampler(choices, seed=0))
             tuner = tune.Tuner(
                 tune.with_resources(sleep, {"cpu": 1}),
-                tune_config=tune.TuneConfig(search_alg=search, num_samples=trials, max_concurrent_trials=workers),
+                tune_config=tune.TuneConfig(
+                    search_alg=search, num_samples=trials, max_concurrent_trials=workers, reuse_actors=True
+                ),
                 run_config=tune.RunConfig(storage_path=folder, verbose=0),
             )
             results = [result for result in tuner.fit() if not result.error]

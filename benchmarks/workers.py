@@ -176,15 +176,14 @@ OURS: dict[int, Work] = {}
 def ray(bench: Bench) -> None:
     """The same fleets under Ray Tune, where it is installed."""
     each, seconds = (QUICK_EACH, QUICK_SECONDS) if bench.quick else (EACH, SECONDS)
-    for workers, ours in OURS.items():
-        try:
-            with fleets.ray_tune(workers) as fleet:
-                fleet(0.0, workers)  # its processes are started
-                peer = fleet(seconds, workers * each)
-        except ImportError as error:
-            print(f"Ray Tune is left out ({error}). Do: pip install 'ray[tune]'", flush=True)
-            return
-        bench.row(f"{workers} ray", ours.seconds, peer.seconds, faults(peer), by_the_second)
+    try:
+        with fleets.ray_tune(max(OURS)) as fleet:
+            fleet(max(OURS), 0.0, max(OURS))  # its processes are started
+            for workers, ours in OURS.items():
+                peer = fleet(workers, seconds, workers * each)
+                bench.row(f"{workers} ray", ours.seconds, peer.seconds, faults(peer), by_the_second)
+    except ImportError as error:
+        print(f"Ray Tune is left out ({error}). Do: pip install 'ray[tune]'", flush=True)
 
 
 def faults(work: Work) -> str:
