@@ -9,7 +9,7 @@ import nas_relucode
 
 PACKAGE = Path(nas_relucode.__file__).parent
 READING_ORDER = {  # up to indices: anybody's network, no training, no Optuna
-    "": "errors files toml_files",
+    "": "errors files texts toml_files",
     "codes": "words codes torchscript relus network_state batches signs packing capturing",
     "hamming": "hamming neighbours spanning",
     "cells": (

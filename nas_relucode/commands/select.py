@@ -17,7 +17,7 @@ from nas_relucode.ranking.figures import network_label
 from nas_relucode.ranking.ordering import HOW, SCALES, Named
 from nas_relucode.ranking.paired_differences import LEVEL
 from nas_relucode.ranking.selection import Selection, select
-from nas_relucode.report.tables import number, text_table
+from nas_relucode.report.tables import number, paired_test, text_table
 from nas_relucode.studies.predictions import FOLDER, file_store
 
 MOST_AHEAD = 100  # places between which JSON says how often one stays ahead: the pairs grow with their square
@@ -117,7 +117,7 @@ def lines(selection: Selection) -> list[str]:
     ranking, asked = selection.ranking, selection.asked
     compared = int(ranking.networks["feasible"].sum())
     equal = f"{len(selection.networks)} of {compared} networks of {selection.study}"
-    found = [f"Equally accurate with the best, by {_rule(asked)}: {equal}."]
+    found = [f"Equally accurate with the best, by {_rule(asked, paired_test(ranking))}: {equal}."]
     ways = ", ".join(f"{name} ({way})" for name, way in ranking.deciding.items()) or "no index"
     found += [f"Their order, {asked['how']}: {ways}; then accuracy, then fewer parameters.", ""]
     tested = [name for name in ("difference", "p", "low", "high") if ranking.comparison[name].notna().any()]
@@ -146,10 +146,10 @@ def lines(selection: Selection) -> list[str]:
     return [*found, *(["", *selection.notes] if selection.notes else [])]
 
 
-def _rule(asked: dict[str, Any]) -> str:
+def _rule(asked: dict[str, Any], test: str) -> str:
     tolerance, level = asked["tolerance"], asked["level"]
     if tolerance == "mcnemar":
-        return f"McNemar's test at the level {level:g} with Holm's correction"
+        return f"{test} at the level {level:g} with Holm's correction"
     if tolerance == "bootstrap":
         return f"bootstrapped intervals at the level {level:g}"
     return "the one-standard-error rule" if tolerance == "1se" else f"a tolerance of {tolerance:g}"

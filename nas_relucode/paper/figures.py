@@ -22,6 +22,7 @@ from nas_relucode.files import write_atomically
 from nas_relucode.paper.claims import COUNTS, MEASURES, need
 from nas_relucode.paper.drawing import COLOURS, MARKERS, WIDTH, class_mark, epoch_styles, joint_last, short
 from nas_relucode.ranking.figures import GREY
+from nas_relucode.texts import plain
 
 SHORT = {"knn_accuracy": "accuracy of the vote", "class_silhouette": "silhouette"}
 DPI = 150  # WIDTH is 1200 pixels
@@ -212,7 +213,7 @@ def embedding_grid(
         _check(key, panel, classes)
     side = WIDTH / max(len(columns), 2)
     figure = Figure(figsize=(WIDTH, 0.9 + (side + 0.25) * len(rows)), layout="constrained")
-    figure.suptitle(title, fontsize=12)
+    figure.suptitle(plain(title), fontsize=12, parse_math=False)
     grid = figure.subplots(len(rows), len(columns), squeeze=False)
     most = max((int(panel.sizes.max(initial=1)) for panel in shown.values()), default=1)
     count = max((len(panel.points) for panel in shown.values()), default=1)
@@ -236,11 +237,13 @@ def embedding_grid(
             axes.set_xlabel(textwrap.fill(note, int(130 / len(columns))), fontsize=8)
     if classes is not None:
         present = sorted({int(label) for panel in shown.values() for label in panel.labels})  # type: ignore[union-attr]
-        names = {k: classes[k] if short(classes) else f"{k} {classes[k]}" for k in present}
+        names = {k: plain(classes[k]) if short(classes) else f"{k} {plain(classes[k])}" for k in present}
         handles = [Line2D([], [], ls="none", ms=6, label=names[k], **class_mark(k)) for k in present]
         style = {"ncols": 10 if short(classes) else 5, "frameon": False, "title_fontsize": 8}
         sizes = "colour: the most frequent class; area: square root of the samples behind a mark" if most > 1 else None
-        figure.legend(handles=handles, loc="outside lower center", title=sizes, **style)
+        legend = figure.legend(handles=handles, loc="outside lower center", title=sizes, **style)
+        for text in legend.get_texts():
+            text.set_parse_math(False)  # a class may be called $x$
     return figure
 
 
@@ -289,8 +292,9 @@ def _scatter(axes: Any, panel: Panel, classes: Sequence[str] | None, unit: float
                 continue  # its name would stand among the others
             x, y = np.median(points[labels == label], axis=0)
             halo = [withStroke(linewidth=2.5, foreground="white")]
-            name = classes[label] if short(classes) else str(label)
-            axes.text(x, y, name, fontsize=type_size, fontweight="bold", ha="center", va="center", path_effects=halo)
+            name = plain(classes[label]) if short(classes) else str(label)
+            style = {"fontweight": "bold", "ha": "center", "va": "center", "parse_math": False}
+            axes.text(x, y, name, fontsize=type_size, path_effects=halo, **style)
 
 
 def _spread(points: np.ndarray) -> float:

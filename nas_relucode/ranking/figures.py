@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 
 from nas_relucode.ranking.ranking import Ranking
 from nas_relucode.studies.outcomes import ATTRIBUTE
+from nas_relucode.texts import plain
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; each line has a marker of its own too.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
@@ -129,14 +130,14 @@ def _pareto(ranking: Ranking) -> Figure:
             axes.annotate(mark[i], at, (6, 5), textcoords="offset points", fontweight="bold")
     if np.isfinite(ranking.threshold):
         axes.axhline(ranking.threshold, color="black", linestyle=":", linewidth=1, label="best - 1 standard error")
-    axes.set_xlabel(f"{x} (mean over seeds, bar: standard deviation)", parse_math=False)
+    axes.set_xlabel(f"{plain(x)} (mean over seeds, bar: standard deviation)", parse_math=False)
     axes.set_ylabel("validation accuracy")
     axes.set_ylim(low, high)
     below = int((ranking.networks["accuracy"] < low).sum())
     if below:
         axes.set_title(f"{below} of {len(ranking.networks)} networks lie below", fontsize=9, loc="left")
     axes.grid(alpha=0.3)
-    named = [f"{mark[i]}  {network_label(row)}" for i, row in ranking.networks.iterrows() if mark[i]]
+    named = [f"{mark[i]}  {plain(network_label(row))}" for i, row in ranking.networks.iterrows() if mark[i]]
     named = [*named[:20], f"and {len(named) - 20} more"] if len(named) > 20 else named
     handles, labels = axes.get_legend_handles_labels()
     handles += [Line2D([], [], linestyle="none")] * len(named)

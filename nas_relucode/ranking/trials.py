@@ -68,10 +68,19 @@ def objectives_of(study: optuna.Study) -> dict[str, str]:
 
     Raises InputError for a study that can't be ranked, because it has no such trial.
     """
-    _check_study(study, study.get_trials(deepcopy=False))
+    trials = study.get_trials(deepcopy=False)
+    _check_study(study, trials)
     complete = complete_trials(study)
     if not complete:
-        raise InputError(f"no trial of study {study.study_name!r} is complete, so there is nothing to rank.")
+        states = Counter(trial.state.name.lower() for trial in trials)
+        found = [trial.user_attrs.get(ATTRIBUTE, {}) for trial in trials]
+        reasons = [str(reason) for told in found if (reason := told.get("failed") or told.get("pruned"))]
+        raise InputError(
+            f"no trial of study {study.study_name!r} is complete, so there is nothing to rank: "
+            + ", ".join(f"{count} {state}" for state, count in states.items())
+            + (f"; the last one's reason: {reasons[-1]}." if reasons else ".")
+            + " Train its candidates first."
+        )
     _check(complete[0], complete[0].user_attrs[ATTRIBUTE], study.study_name)
     names = complete[0].user_attrs[ATTRIBUTE]["objectives"]
     directions = [direction.name.lower() for direction in study.directions]

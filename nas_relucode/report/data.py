@@ -22,7 +22,7 @@ from nas_relucode.ranking.selection import select
 from nas_relucode.ranking.trials import NETWORK, complete_trials, saturated
 from nas_relucode.report.commands import study_argument, train_command
 from nas_relucode.report.correlations import Correlations, spearman
-from nas_relucode.report.tables import index_columns
+from nas_relucode.report.tables import index_columns, paired_test
 from nas_relucode.studies.outcomes import ATTRIBUTE
 from nas_relucode.studies.predictions import FOLDER, file_store
 
@@ -119,7 +119,8 @@ def _rules(report: Report) -> list[dict[str, Any]]:
     if not math.isnan(ranking.threshold):
         best = float(ranking.networks.loc[ranking.comparison["difference"].eq(0), "accuracy"].max())
         rows = [int(row) for row in ranking.equal.index]
-        found.append({"key": "1se", "name": "One standard error", "tolerance": best - ranking.threshold, "equal": rows})
+        name = "the one-standard-error rule"
+        found.append({"key": "1se", "name": name, "tolerance": best - ranking.threshold, "equal": rows})
     if report.tested:
         by_network = {name: row for row, name in enumerate(zip(*(ranking.networks[n] for n in NETWORK), strict=True))}
         tested = report.tested
@@ -127,8 +128,7 @@ def _rules(report: Report) -> list[dict[str, Any]]:
         p = pd.Series(tested.comparison["p"].to_numpy(), index=rows).sort_index()
         equal = [rows[place] for place in tested.equal.index]
         far = float(ranking.comparison.loc[equal, "difference"].max())
-        rule = {"key": "mcnemar", "name": "McNemar's test", "tolerance": far, "equal": equal, "p": _plain(p)}
-        found.append(rule)
+        found.append({"key": "mcnemar", "name": paired_test(ranking), "tolerance": far, "equal": equal, "p": _plain(p)})
     return found
 
 

@@ -5,7 +5,8 @@ const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9
 const SYMBOLS = ["circle", "square", "diamond", "cross", "x", "triangle-up", "star"];
 const DASHES = ["solid", "dash", "dashdot", "longdash", "solid", "dash", "dashdot"];
 const GREY = "#9AA0A6";
-const MARKS_AT = ["middle left", "top right", "bottom right", "top left", "bottom left", "middle right"]; // by place: neighbours lie close together
+const SIDES = [[1, -1, "top right"], [-1, -1, "top left"], [1, 1, "bottom right"], [-1, 1, "bottom left"],
+  [1, 0, "middle right"], [-1, 0, "middle left"], [0, -1, "top center"], [0, 1, "bottom center"]]; // of a point, for its mark
 const MOST_BARS = 40; // networks of one kind beyond which error bars hide the points
 const MOST_ALIKE = 0.95; // rank correlation beyond which a second axis says the same
 const ROUNDING = 1e-12; // of differences between accuracies
@@ -129,7 +130,7 @@ function choose(rule, tolerance) {
 
 function sentence(preset) {
   const compared = data.difference.filter((value) => value !== null).length;
-  const how = preset ? `By ${preset.key === "1se" ? "the one-standard-error rule" : preset.name} ` : "";
+  const how = preset ? `By ${preset.name} ` : "";
   const at = preset && preset.key === "mcnemar" ? "" : `${how ? "(" : "At "}a tolerance of ${state.tolerance.toFixed(4)}${how ? ") " : ", "}`;
   const first = state.order[0];
   if (compared === 1) return `${data.label[first]} is the only feasible network.`;
@@ -172,7 +173,7 @@ function showEqual(preset) {
   const ahead = preset && preset.key === "1se" && data.ahead.some((share) => share !== null);
   const names = ["test_accuracy", ...Object.keys(data.by).filter((name) => name !== "accuracy"), "parameters", "seconds"];
   const columns = [...new Set(names)].filter((name) => name in data.mean && data.mean[name].some((value) => value !== null));
-  const heads = ["network", "place", ...(ahead ? ["ahead of the next"] : []), "accuracy", "behind the best", ...(tested ? ["p (McNemar)"] : []), ...columns.map(spaced), "seeds"];
+  const heads = ["network", "place", ...(ahead ? ["ahead of the next"] : []), "accuracy", "behind the best", ...(tested ? [tested.name.startsWith("McNemar") ? "p (McNemar)" : "p (seeds, samples)"] : []), ...columns.map(spaced), "seeds"];
   const lines = state.order.map((row) => [
     element("button", { type: "button", class: "name", "data-row": row, "aria-pressed": String(row === state.focus), onclick: () => focusOn(row) }, data.label[row]),
     state.rank[row] === state.place[row] ? String(state.place[row]) : `${state.rank[row]} =`,
@@ -268,7 +269,8 @@ function groups() {
     ["equally accurate, on the front", rows.filter((row) => equal.has(row) && data.front[row]), COLOURS[0], "circle", 11],
     ["equally accurate", rows.filter((row) => equal.has(row) && !data.front[row]), COLOURS[1], "square", 11],
     ["on the front, less accurate", rows.filter((row) => !equal.has(row) && data.front[row]), COLOURS[0], "circle-open", 9],
-    ["others", rows.filter((row) => !equal.has(row) && !data.front[row]), GREY, "diamond", 7],
+    ["others", rows.filter((row) => !equal.has(row) && !data.front[row] && data.difference[row] !== null), GREY, "diamond", 7],
+    ["not feasible", rows.filter((row) => data.difference[row] === null && !data.front[row]), GREY, "x-thin-open", 8],
   ];
 }
 
@@ -278,22 +280,50 @@ function ring(x, y) {
     marker: { size: 20, color: "rgba(0,0,0,0)", line: { color: "black", width: 2 } } }];
 }
 
+// Where the points of these rows lie, in pixels, as nearly as their marks need it.
+function placed(marked, x, range, width, height) {
+  const spread = (row) => data.spread[x][row] || 0;
+  const ends = rows.filter((row) => finite(data.mean[x][row])).flatMap((row) => [data.mean[x][row] - spread(row), data.mean[x][row] + spread(row)]);
+  const low = Math.min(...ends), size = Math.max(...ends) - low || 1;
+  return marked.filter((row) => finite(data.mean[x][row])).map((row) => ({
+    row, left: (0.05 + (0.9 * (data.mean[x][row] - low)) / size) * width, top: ((range[1] - data.mean.accuracy[row]) / (range[1] - range[0])) * height,
+  }));
+}
+
+// Row -> the side of its point on which its mark hides least of the points and of the marks before it.
+function markSides(points, mark) {
+  const box = (left, top, half) => [left - half, top - 7, left + half, top + 7];
+  const common = (a, b) => Math.max(0, Math.min(a[2], b[2]) - Math.max(a[0], b[0])) * Math.max(0, Math.min(a[3], b[3]) - Math.max(a[1], b[1]));
+  const taken = points.map(({ left, top }) => box(left, top, 6));
+  const sides = {};
+  for (const { row, left, top } of points) {
+    const half = 4 * mark[row].length;
+    const boxes = SIDES.map(([right, down]) => box(left + right * (6 + half), top + down * 13, half));
+    const hidden = boxes.map((own) => taken.reduce((sum, other) => sum + common(own, other), 0));
+    const best = hidden.indexOf(Math.min(...hidden));
+    taken.push(boxes[best]);
+    sides[row] = SIDES[best][2];
+  }
+  return sides;
+}
+
 function showFront() {
   const box = byId("front-figure");
   if (!box) return;
-  const x = byId("front-x").value, mark = marks();
+  const x = byId("front-x").value, mark = marks(), best = bestAccuracy();
+  const near = [...new Set([...state.order, ...rows.filter((row) => data.front[row])])];
+  const visible = near.length ? near : rows.filter((row) => finite(data.mean.accuracy[row]));
+  const ends = visible.flatMap((row) => [-1, 1].map((side) => data.mean.accuracy[row] + side * (data.spread.accuracy[row] || 0)));
+  const low = Math.min(...ends), high = Math.max(...ends), room = Math.max(0.15 * (high - low), 0.003);
+  const range = [Math.min(low, best === null ? low : best - state.tolerance) - room, high + room];
+  const sides = markSides(placed(near.filter((row) => mark[row]), x, range, box.clientWidth - 84, 370), mark);
   const bars = (name, part) => ({ type: "data", visible: part.length <= MOST_BARS, array: part.map((row) => data.spread[name][row] || 0), thickness: 1, width: 2 });
   const traces = groups().filter(([, part]) => part.length).map(([name, part, color, symbol, size]) => ({
     x: part.map((row) => data.mean[x][row]), y: part.map((row) => data.mean.accuracy[row]),
     error_x: bars(x, part), error_y: bars("accuracy", part), mode: "markers+text", text: part.map((row) => mark[row]),
-    textposition: part.map((row) => MARKS_AT[(state.place[row] || 1) % MARKS_AT.length]), customdata: part, name,
+    textposition: part.map((row) => sides[row] || "top right"), customdata: part, name,
     hovertext: part.map(hover), hoverinfo: "text", marker: { color, symbol, size },
   }));
-  const near = new Set([...state.equal, ...rows.filter((row) => data.front[row])]);
-  const visible = near.size ? [...near] : rows.filter((row) => finite(data.mean.accuracy[row]));
-  const ends = visible.flatMap((row) => [-1, 1].map((side) => data.mean.accuracy[row] + side * (data.spread.accuracy[row] || 0)));
-  const low = Math.min(...ends), high = Math.max(...ends), room = Math.max(0.15 * (high - low), 0.003);
-  const best = bestAccuracy();
   const lines = [];
   if (best !== null && state.rule !== "mcnemar") {
     const at = best - state.tolerance;
@@ -302,9 +332,7 @@ function showFront() {
     traces.push({ x: [null], y: [null], mode: "lines", line: { dash: "dot", width: 1.5, color: "black" }, name, hoverinfo: "skip" }); // for the legend
   }
   Plotly.react(box, [...traces, ...ring((row) => data.mean[x][row], (row) => data.mean.accuracy[row])], layout({
-    height: 500, xaxis: axis({ title: titled(`${x} (mean over seeds)`) }),
-    yaxis: axis({ title: titled("validation accuracy"), range: [Math.min(low, best === null ? low : best - state.tolerance) - room, high + room] }),
-    shapes: lines,
+    height: 500, xaxis: axis({ title: titled(`${x} (mean over seeds)`) }), yaxis: axis({ title: titled("validation accuracy"), range }), shapes: lines,
   }), plotConfig);
 }
 
@@ -342,7 +370,8 @@ function drawParallel(box) {
     text: part.flatMap((row) => [...names.map((n) => `<b>${escaped(data.label[row])}</b><br>${escaped(n)}: ${escaped(shown(n, row))}`), ""]),
     hoverinfo: "text", mode: "lines+markers", line: { color, width, dash }, marker: { size: 4, color }, opacity, name,
   }));
-  const note = (x, y, yanchor, value) => ({ x, y, yanchor, text: short(value), showarrow: false, font: { size: 10 } });
+  const ending = (value) => (Math.abs(value) >= 1000 ? Math.round(value).toLocaleString("en") : short(value));
+  const note = (x, y, yanchor, value) => ({ x, y, yanchor, text: ending(value), showarrow: false, font: { size: 10 } });
   const notes = names.flatMap((name, i) => [note(i, 1.01, "bottom", scale[name][1]), note(i, -0.01, "top", scale[name][0])]);
   Plotly.react(box, traces, layout({
     height: 480, annotations: notes, legend: { orientation: "h", y: 1.18, x: 0 }, margin: { t: 60, r: 30, l: 30, b: 120 },

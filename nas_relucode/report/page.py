@@ -22,7 +22,11 @@ POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
 )
 CURVES = "Solid: occupied cells; dotted: those that hold a correctly classified sample."
-CHOICE = "Networks whose accuracies nobody can tell apart, by the rule or the tolerance that is chosen here."
+CHOICE = (
+    "Which networks are as accurate as the best one, by the rule or the tolerance that is chosen here? Accuracy does "
+    "not decide between them, so their order is what their code spaces tell. A code says which ReLUs are active; all "
+    "inputs with one code form a cell."
+)
 PROFILES = {
     True: (
         "The largest component's share of the cells as theta grows, in the joint codes that were kept last. Where none "
@@ -93,14 +97,14 @@ def _equal(report: Report, parts: dict[str, Section], data: dict[str, Any]) -> s
         return _text(section.text)
     presets = "".join(
         f'<button type="button" data-rule="{rule["key"]}" aria-pressed="{"true" if i == 0 else "false"}">'
-        f"{html.escape(rule['name'])} ({rule['tolerance']:.4f}, {_networks(rule['equal'])})</button>"
+        f"{html.escape(_button(rule['name']))} ({rule['tolerance']:.4f}, {_networks(rule['equal'])})</button>"
         for i, rule in enumerate(data["rules"])
     )
     ends = [rule["tolerance"] for rule in data["rules"]]
     end = _rounded_up(max(min(max(ends), 12 * ends[0]), 5 * ends[0], 0.001))
     ticks = "".join(f'<option value="{value}" label="{value:.4f}"></option>' for value in ends)
     return (
-        f"{_text(' '.join([CHOICE, *remarks(report)]))}<noscript>{_plain(section)}</noscript>"
+        f"{_text(CHOICE)}<noscript>{_plain(section)}</noscript>"
         "<fieldset><legend>What counts as equally accurate?</legend>"
         f'<div role="group" aria-label="Presets">{presets}</div>'
         '<div><label for="tolerance">Tolerance</label>'
@@ -113,10 +117,20 @@ def _equal(report: Report, parts: dict[str, Section], data: dict[str, Any]) -> s
         '<p id="found" class="found" role="status" aria-live="polite"></p><p id="order"></p>'
         + _empty_table("equal-table", "Equally accurate networks in their order; the buttons mark them in the figures")
         + '<p id="focused" role="status" aria-live="polite"></p>'
-        "<details><summary>Every index of these networks</summary>"
+        + _text(" ".join(remarks(report)))
+        + "<details><summary>Every index of these networks</summary>"
         + _empty_table("index-table", "Every index of the first networks, means over seeds ± standard deviation")
         + f"</details>{_commands(parts['Train them again'])}"
     )
+
+
+def _button(rule: str) -> str:
+    """
+    >>> _button("the one-standard-error rule")
+    'One-standard-error rule'
+    """
+    name = rule.removeprefix("the ")
+    return name[0].upper() + name[1:]
 
 
 def _commands(section: Section) -> str:

@@ -42,16 +42,21 @@ def slices(report: Report) -> list[Picture]:
         for trial, values in drawn:
             if any(values["candidate"][key] != row[key] for key in ("head", "learning_rate")):
                 continue
-            caption = f"{network_label(row)}, seed {values['candidate'].get('seed', 0)}, trial {trial}"
+            whose = f"{network_label(row)}, seed {values['candidate'].get('seed', 0)}, trial {trial}"
             files = [report.folder / "slices" / Path(name).name for name in values["slices"]]
             pictures = [
-                Picture(file, f"Slice {number} of the cells of {caption}", caption)
-                for number, file in enumerate(files, start=1)
+                Picture(file, f"The cells of {whose}, {_where(file)}", f"{whose}: {_where(file)}")
+                for file in files
                 if file.is_file()
             ]
             if pictures and len(found) < MOST_SLICES:
-                found[caption] = pictures
+                found[whose] = pictures
     return [picture for pictures in found.values() for picture in pictures]
+
+
+def _where(file: Path) -> str:
+    """What a slice cuts, which `studies.slice_figures.draw_slices` says in the names of its files."""
+    return "around the first sample" if file.stem.endswith("_near") else "the plane through three samples"
 
 
 def embeddings(report: Report) -> list[Picture]:

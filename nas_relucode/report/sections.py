@@ -23,11 +23,11 @@ from nas_relucode.report.tables import (
     networks_table,
     nobody_feasible,
     number,
+    paired_test,
     retries,
 )
 from nas_relucode.studies.outcomes import ATTRIBUTE
 
-MOST_SENTENCES = 20  # of what happened to trials
 MEANINGS = {
     "accuracy": "Of the validation samples, the fraction that is classified correctly.",
     "test_accuracy": "Of the test samples; for the report alone, nothing is chosen by it.",
@@ -101,14 +101,15 @@ def remarks(report: Report) -> list[str]:
     """How firm the choice by the one-standard-error rule is, and what limits it."""
     found = []
     if report.ahead:
-        shares = list(report.ahead.values())
+        first, *others = report.ahead.values()
         found.append(
-            f"When the seeds are drawn again, the first stays ahead of the second in {shares[0]:.0%} of the draws; "
-            f"of neighbours in this order, in at least {min(shares):.0%}."
+            "In the order by the one-standard-error rule, the first stays ahead of the second in "
+            f"{100 * first:.0f} % of the draws when the seeds are drawn again"
+            + (f", and each of the next one in at least {100 * min(first, *others):.0f} %." if others else ".")
         )
     if report.tested:
-        count = len(report.tested.equal)
-        found.append(f"McNemar's test, sample by sample with Holm's correction, leaves {count} equally accurate.")
+        test, count = paired_test(report.ranking), len(report.tested.equal)
+        found.append(f"{test[0].upper()}{test[1:]}, with Holm's correction, leaves {count} equally accurate.")
     elif not report.notes and report.ranking.comparison["difference"].notna().sum() > 1:
         found.append("No predictions are kept here, so mean accuracies are compared, not sample by sample (McNemar).")
     if (report.ranking.equal["seeds"] == 1).all():
@@ -188,7 +189,7 @@ def _indices(report: Report) -> Section:
         way = index.direction if index else QUANTITIES.get(name)
         rank = found.matrix[place[name], place["accuracy"]]
         values = report.ranking.networks[name].dropna()
-        ends = f"{values.min():.4g} to {values.max():.4g}" if len(values) else "-"
+        ends = f"{_end(values.min())} to {_end(values.max())}" if len(values) else "-"
         meaning = index.meaning if index else MEANINGS.get(name, "")
         rank_text = "-" if math.isnan(rank) or name == "accuracy" else f"{rank:.3f}"
         rows.append([name, meaning, way or "", ends, rank_text, found.silent.get(name, "")])
@@ -200,16 +201,22 @@ def _indices(report: Report) -> Section:
     return Section("Indices", text, (headings, rows), "What the indices mean and how they go with accuracy")
 
 
+def _end(value: float) -> str:
+    """An end of a range: large numbers whole, others with four digits.
+
+    >>> _end(112394.0), _end(0.00026667)
+    ('112,394', '0.0002667')
+    """
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
 def _trials(report: Report) -> Section:
     trials = trials_frame(report.study)
     words = {"FAIL": "failed"}
     counts = trials["state"].value_counts().items()
     states = ", ".join(f"{count} {words.get(str(state), str(state).lower())}" for state, count in counts)
-    happened = retries(trials)
-    told = [sentence[0].upper() + sentence[1:] for sentence in happened[:MOST_SENTENCES]]
-    more = len(happened) - len(told)
-    rest = [f"{more} more failed, were interrupted or pruned: trials.csv says why."] if more else []
-    return Section("Trials", " ".join([f"{states}.", *told, *rest]))
+    told = [sentence[0].upper() + sentence[1:] for sentence in retries(trials)]
+    return Section("Trials", " ".join([f"{states}.", *told]))
 
 
 def _settings(report: Report) -> Section:

@@ -10,8 +10,10 @@ import pandas as pd
 from nas_relucode.indices.indices import INDICES
 from nas_relucode.ranking.figures import marks, network_label
 from nas_relucode.ranking.ranking import Ranking
+from nas_relucode.texts import plain
 
 Table = tuple[list[str], list[list[str]]]  # headings, rows
+MOST_SENTENCES = 20  # of what happened to trials
 MARKUP = re.compile(  # what Markdown, or a dialect with HTML and formulas, would not show as it stands
     r"[\\`*<~$|]|(?<!\S)#|&(?=#?\w+;)|\](?=[(\[:])|(?<![^\W_])_|_(?![^\W_])"
 )
@@ -56,6 +58,12 @@ def nobody_feasible(ranking: Ranking) -> str:
     return " ".join([*found, *([f"Without an accuracy: {undefined}."] if undefined else [])])
 
 
+def paired_test(ranking: Ranking) -> str:
+    """What compares predictions sample by sample, see `ranking.equality.difference_p`."""
+    once = (ranking.networks["seeds"] == 1).all()
+    return "McNemar's test" if once else "the test of crossed seeds and samples"
+
+
 def longer_side_down(table: Table) -> Table:
     """The table, or its transpose where that has fewer columns."""
     headings, rows = table
@@ -69,15 +77,6 @@ def constant_on_front(ranking: Ranking) -> dict[str, float]:
     """The indices that have one value on the whole front."""
     front = ranking.front
     return {name: float(front[name].iloc[0]) for name in index_columns(front) if is_constant(front[name])}
-
-
-def plain(text: str) -> str:
-    """The text on one line, without what would steer a terminal.
-
-    >>> plain("a\\nb\\x1b[31m")
-    'a b [31m'
-    """
-    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def markdown(text: str) -> str:
@@ -114,10 +113,14 @@ def _aligned(lines: list[list[str]]) -> str:
 
 
 def retries(trials: pd.DataFrame) -> list[str]:
-    """A sentence for each trial that failed or was interrupted, and for each that was pruned."""
+    """A sentence for each trial that failed or was interrupted, and for each that was pruned.
+
+    Of the first twenty, and one that counts the others.
+    """
     retried = trials.dropna(subset="retry_of").groupby("retry_of")["number"].last()
     sentences = []
-    for _, trial in trials[trials["state"].isin(["FAIL", "PRUNED"])].iterrows():
+    happened = trials[trials["state"].isin(["FAIL", "PRUNED"])]
+    for _, trial in happened.head(MOST_SENTENCES).iterrows():
         what, reason = f"trial {trial['number']}", trial["reason"] if isinstance(trial["reason"], str) else ""
         if isinstance(trial["head"], str):
             what += f" ({network_label(trial)}" + ("" if pd.isna(trial["seed"]) else f", seed {trial['seed']}") + ")"
@@ -125,9 +128,11 @@ def retries(trials: pd.DataFrame) -> list[str]:
             sentences.append(f"{what} was pruned: {reason}.")
         else:
             again = retried.get(trial["number"])
-            happened = f"failed ({reason})" if reason else "was interrupted"
+            outcome = f"failed ({reason})" if reason else "was interrupted"
             then = f"retried as trial {again}" if again else "not retried"
-            sentences.append(f"{what} {happened} and was {then}.")
+            sentences.append(f"{what} {outcome} and was {then}.")
+    if more := len(happened) - len(sentences):
+        sentences.append(f"{more} more failed, were interrupted or pruned: trials.csv, beside a report, says why.")
     return sentences
 
 

@@ -16,6 +16,7 @@ from torch import nn
 from nas_relucode.errors import InputError, SolverError
 from nas_relucode.files import write_atomically
 from nas_relucode.polyhedra.slices import Slice, neighbourhood, slice_through
+from nas_relucode.texts import plain
 from nas_relucode.training.data import Split
 
 COLOURS = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]
@@ -40,7 +41,7 @@ def slice_figure(
     axes = figure.add_subplot()
     if by == "class":
         pieces = list(class_pieces(of))
-        names = classes or [str(number) for number in range(of.outputs.shape[2])]  # type: ignore[union-attr]
+        names = [plain(name) for name in classes or []] or [str(number) for number in range(of.outputs.shape[2])]  # type: ignore[union-attr]
         colours = [to_rgba(COLOURS[label % len(COLOURS)], 0.55) for _, label in pieces]
         axes.add_collection(PolyCollection([piece for piece, _ in pieces], facecolors=colours, edgecolors="none"))
         shown = sorted({label for _, label in pieces})
@@ -48,7 +49,9 @@ def slice_figure(
             Line2D([], [], marker="s", ls="", ms=9, color=to_rgba(COLOURS[k % len(COLOURS)], 0.55), label=names[k])
             for k in shown
         ]
-        figure.legend(handles=patches, title="predicted", loc="outside right upper", frameon=False)
+        legend = figure.legend(handles=patches, title="predicted", loc="outside right upper", frameon=False)
+        for text in legend.get_texts():
+            text.set_parse_math(False)  # a class may be called $x$
     else:
         areas = np.array([area(outline) for outline in of.complex.outlines])
         norm = LogNorm(vmin=np.quantile(areas, 0.02), vmax=areas.max(), clip=True)  # a few are next to nothing
@@ -63,7 +66,7 @@ def slice_figure(
         of.samples[:, 0], of.samples[:, 1], s=60, marker="o", c="white", edgecolors="black", linewidths=1.5, zorder=3
     )
     for number, at in enumerate(of.samples):
-        name = f"sample {number + 1}" + (f": {labels[number]}" if labels else "")
+        name = f"sample {number + 1}" + (f": {plain(str(labels[number]))}" if labels else "")
         right = at[0] > 0.5 * of.reach
         axes.annotate(
             name,
@@ -72,6 +75,7 @@ def slice_figure(
             textcoords="offset points",
             ha="right" if right else "left",
             zorder=4,
+            parse_math=False,
             bbox={"boxstyle": "round,pad=0.2", "fc": "white", "ec": "none", "alpha": 0.8},
         )
     axes.set(xlim=(-of.reach, of.reach), ylim=(-of.reach, of.reach), aspect="equal")

@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import importlib
 import os
+import pickle
 import sys
 import warnings
 from typing import Any
@@ -57,7 +58,7 @@ def network_by_name(model: str, weights: str | None = None, *, classes: int | No
             network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
         except Exception as error:  # torch raises half a dozen kinds for files that are none of its own
             raise InputError(
-                f"{weights} does not hold the weights of {model} ({_reason(error)}). "
+                f"{weights} does not hold the weights of {model} ({_why_no_weights(error)}). "
                 "Save them with torch.save(network.state_dict(), file)."
             ) from error
     return network
@@ -96,6 +97,15 @@ def _of_torchvision(model: str, pretrained: bool, classes: int | None) -> nn.Mod
             f"the ImageNet weights of {model} can't be had ({error}). Put {chosen.url} into "
             f"{torch.hub.get_dir()}/checkpoints by hand, try again with a network, or take a file of your own."
         ) from error
+
+
+def _why_no_weights(error: Exception) -> str:
+    """torch's own words for a file that it can't read are long, or a number."""
+    if isinstance(error, pickle.UnpicklingError | EOFError | KeyError):
+        return "it is no file of torch.save, or has more than tensors in it, as a whole network has"
+    first, *more = str(error).splitlines() or [""]
+    detail = f" {more[0].strip()}" if more and first.endswith(":") else ""
+    return f"{type(error).__name__}: {first}{detail}"
 
 
 def _reason(error: BaseException) -> str:

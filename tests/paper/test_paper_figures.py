@@ -2,6 +2,7 @@
 
 import re
 import struct
+import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pandas as pd
@@ -272,3 +273,11 @@ def test_frames_without_their_columns_are_refused():
         curves_figure(curves().drop(columns="loss"))
     with pytest.raises(InputError, match="lacks the columns depth"):
         separability_figure(curves().assign(knn_accuracy=1.0, class_silhouette=1.0))
+
+
+def test_classes_stand_in_an_embedding_as_they_are_and_the_file_is_xml(tmp_path):
+    made = panels(classes=3)
+    for classes in (["$\\x$", "b\x1b[31m", "c"], ["$$", "\x01", "c"]):  # as a formula, $\x$ is an error
+        file = save_figure(embedding_grid(made, title="$\\x$\x02", classes=classes), tmp_path / "embedding.svg")
+        ElementTree.parse(file)
+    assert "<!-- $$ -->" in file.read_text("utf-8")

@@ -348,7 +348,9 @@ def test_a_study_of_others_cannot_be_ranked():
 def test_a_study_without_a_complete_trial_cannot_be_ranked():
     study = study_of([], name="unlucky")
     study.add_trial(create_trial(state=TrialState.PRUNED, user_attrs={ATTRIBUTE: {"pruned": "no loss"}}))
-    with pytest.raises(InputError, match=r"no trial of study 'unlucky' is complete"):
+    study.add_trial(create_trial(state=TrialState.FAIL))
+    reason = r"no trial of study 'unlucky' is complete, .*: 1 pruned, 1 fail; the last one's reason: no loss\. Train"
+    with pytest.raises(InputError, match=reason):
         rank(study)
 
 

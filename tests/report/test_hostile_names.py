@@ -1,27 +1,32 @@
 """Names that could be taken for markup: the page, Markdown and the figures show them as they are."""
 
 import json
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from hand_made import hand_made, study_of, without_result
 from in_browser import browser, complaints, open_page, table
 from optuna.trial import TrialState
+from perceptrons import perceptron
 from reports_read_back import Page, tables, texts_of
 
-from nas_relucode.ranking.figures import pareto_plotly
+from nas_relucode.polyhedra.slices import slice_through
+from nas_relucode.ranking.figures import pareto_plotly, save_pareto
 from nas_relucode.ranking.ranking import rank
 from nas_relucode.report.dashboard import END, show_in_dashboard
 from nas_relucode.report.report import _code, write_report
 from nas_relucode.studies.outcomes import ATTRIBUTE
+from nas_relucode.studies.slice_figures import slice_figure
 
 HOSTILE = [
     "<b>8</b>",
     "<img src=x onerror=alert(1)>",
     "a\"b'c&amp;",
-    "$x$ *y* _z_ `|` \\| [a](b) ![c](d) ~~e~~",
+    "$\\x$ *y* _z_ `|` \\| [a](b) ![c](d) ~~e~~",
     "``` # 1\n2",
 ]
 
@@ -71,11 +76,36 @@ def test_hostile_names_do_not_stop_the_figures(tmp_path: Path):
     drawn = files["pareto.svg"].read_text("utf-8")
     assert files["pareto.png"].stat().st_size > 1000
     assert "&lt;b&gt;8&lt;/b&gt; @ 0.1" in drawn  # matplotlib names what it draws in a comment
-    assert "$x$ *y*" in drawn
+    assert "$\\x$ *y*" in drawn  # as a formula, $\x$ is an error
     figure = pareto_plotly(rank(hostile_study()))
     assert figure.layout.xaxis.title.text == "&lt;i&gt;l&lt;/i&gt;  2:cell_count (mean over seeds)"
     hovers = [text for trace in figure.data for text in trace.hovertext or ()]
     assert any(text.startswith("<b>&lt;b&gt;8&lt;/b&gt; @ 0.1</b><br>") for text in hovers)
+
+
+def test_a_slice_names_its_classes_as_they_are(tmp_path: Path):
+    layer = (np.eye(2), np.zeros(2))  # the larger one of two numbers wins
+    found = slice_through(perceptron([layer, layer]), [[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]])
+    for classes, labels in ((["$\\x$", "b"], [0, 1, 0]), (["a", "b"], ["$\\x$", "b", "$x$"])):
+        figure = slice_figure(found, classes=classes, labels=labels)
+        figure.savefig(tmp_path / "slice.svg")  # as a formula, $\x$ is an error
+        drawn = (tmp_path / "slice.svg").read_text("utf-8")  # matplotlib names what it draws in a comment
+        for text in (*classes, *(f"sample {number}: {label}" for number, label in enumerate(labels, start=1))):
+            assert f"<!-- {text} -->" in drawn
+
+
+def test_figures_are_xml_whatever_names_hold(tmp_path: Path):
+    unprintable = "a\x00\x01\x1b[31m\x7f\ufffe\ud800b"
+    trials = [hand_made("8", 0.1 + number, cell_count=5.0 + number) for number in range(2)]
+    for trial in trials:
+        trial.user_attrs[ATTRIBUTE]["candidate"]["head"] = unprintable
+    save_pareto(rank(study_of(trials)), tmp_path / "pareto.svg")
+    layer = (np.eye(2), np.zeros(2))
+    found = slice_through(perceptron([layer, layer]), [[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]])
+    slice_figure(found, classes=[unprintable, "b"], labels=[unprintable] * 3).savefig(tmp_path / "slice.svg")
+    for name in ("pareto.svg", "slice.svg"):
+        ElementTree.parse(tmp_path / name)
+        assert f"a{' ' * 3}[31m{' ' * 3}b" in (tmp_path / name).read_text("utf-8")
 
 
 def test_a_block_of_code_is_not_ended_by_what_stands_in_it():

@@ -230,6 +230,14 @@ def test_a_repeated_candidate_is_named_as_such_beside_a_failure():
     assert sentences[1] == "trial 2 (8 @ 0.1, seed 0) was pruned: the same candidate as trial 0."
 
 
+def test_of_many_failures_the_first_twenty_are_told_and_the_others_counted():
+    failed = [without_result(TrialState.FAIL, "4-4", number % 3) for number in range(23)]
+    told = sentences_of([hand_made("8"), *failed])
+    assert [sentence.split(" (")[0] for sentence in told[:-1]] == [f"trial {number}" for number in range(1, 21)]
+    assert told[-1] == "3 more failed, were interrupted or pruned: trials.csv, beside a report, says why."
+    assert len(sentences_of([hand_made("8"), *failed[:20]])) == 20
+
+
 def test_the_seed_of_a_failed_trial_is_named_where_there_is_one_seed():
     (sentence,) = sentences_of([hand_made("8"), without_result(TrialState.FAIL, "4", None)])  # then it is no parameter
     assert "nan" not in sentence

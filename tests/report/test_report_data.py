@@ -10,6 +10,7 @@ import pytest
 from hand_made import hand_made, study_of
 from small_studies import run, settings_in
 
+from nas_relucode.commands.cli import main
 from nas_relucode.paper.clustering import clustering_frame
 from nas_relucode.paper.frames import kept_spaces
 from nas_relucode.ranking.ranking import rank
@@ -17,6 +18,7 @@ from nas_relucode.ranking.selection import select
 from nas_relucode.report.data import page_data, read
 from nas_relucode.report.pictures import embeddings
 from nas_relucode.report.report import write_report
+from nas_relucode.report.sections import remarks
 from nas_relucode.studies.predictions import FOLDER, file_store
 from nas_relucode.studies.study_settings import CodeSettings
 
@@ -45,6 +47,20 @@ def test_the_presets_are_the_rules_of_rank(study: optuna.Study, folder: Path):
         assert p == tested.comparison.loc[by_label[label], "p"]
     best = max(data["mean"]["accuracy"])
     assert data["rules"][0]["tolerance"] == best - rank(study).threshold
+
+
+@pytest.mark.parametrize(
+    ("seeds", "name"), [((0,), "McNemar's test"), ((0, 1), "the test of crossed seeds and samples")]
+)
+def test_the_test_is_called_mcnemar_s_where_every_network_was_trained_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], seeds: tuple[int, ...], name: str
+):
+    url = f"sqlite:///{tmp_path}/study.db"
+    report = read(run(settings_in(tmp_path, seeds=seeds), url), tmp_path / "own", "")
+    assert [rule["name"] for rule in page_data(report)["rules"]] == ["the one-standard-error rule", name]
+    assert f"{name[0].upper()}{name[1:]}, with Holm's correction, leaves" in " ".join(remarks(report))
+    assert main(["select", "own", "--storage", url, "--output", str(tmp_path / "own"), "--tolerance", "mcnemar"]) == 0
+    assert f"by {name} at the level 0.05 with Holm's correction: " in capsys.readouterr().out
 
 
 def test_without_predictions_there_is_no_mcnemar(study: optuna.Study, tmp_path: Path):

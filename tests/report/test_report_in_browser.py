@@ -225,6 +225,37 @@ def test_points_tell_everything_of_their_network(page: Any):
         assert all(word in text for text in texts)
 
 
+def test_infeasible_networks_are_told_from_less_accurate_ones(page: Any, study: optuna.Study):
+    set_value(page, "tolerance-number", 0)
+    script = "return document.getElementById('front-figure').data.map((trace) => [trace.name, trace.customdata || []])"
+    drawn = dict(page.execute_script(script))
+    feasible = rank(study).networks["feasible"]
+    assert sorted(drawn["not feasible"]) == list(feasible.index[~feasible])
+    assert not set(drawn["others"]) & set(drawn["not feasible"])
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_the_marks_of_networks_that_lie_close_together_do_not_cover_each_other(tmp_path: Path, width: int):
+    near = [(5000, 0.9500), (4995, 0.9502), (4990, 0.9499), (5000, 0.9503), (4985, 0.9501), (1000, 0.9500)]
+    trials = [
+        hand_made(str(number), cell_count=float(cells), accuracy=accuracy, samples=4000)
+        for number, (cells, accuracy) in enumerate(near, start=1)
+    ]
+    with browser(width) as driver:
+        open_page(driver, write_report(study_of(trials), tmp_path)["report.html"])
+        marks = driver.execute_script("""
+        return [...document.querySelectorAll("#front-figure .scatterlayer .textpoint text")].map((mark) => {
+          const { left, right, top, bottom } = mark.getBoundingClientRect();
+          return [left, right, top, bottom];
+        });
+        """)
+    assert len(marks) == len(near)
+    for place, (left, right, top, bottom) in enumerate(marks):
+        for other in marks[place + 1 :]:
+            wide, tall = min(right, other[1]) - max(left, other[0]), min(bottom, other[3]) - max(top, other[2])
+            assert min(wide, tall) < 3  # boxes of text are taller than its digits
+
+
 def test_a_network_of_the_table_is_marked_in_the_figures(page: Any):
     from selenium.webdriver.common.by import By
 

@@ -85,7 +85,7 @@ def test_of_hundreds_of_failures_the_first_are_told_and_the_others_counted(tmp_p
     for text in texts_of(edge_studies()["all but failures"], tmp_path).values():
         assert "300 failed, 1 complete." in text
         assert text.count("failed (no memory)") == 20
-        assert "280 more failed, were interrupted or pruned: trials.csv says why." in text
+        assert "280 more failed, were interrupted or pruned: trials.csv, beside a report, says why." in text
 
 
 def test_where_an_objective_is_undefined_nobody_is_on_the_front_and_the_figure_has_another_axis(tmp_path: Path):

@@ -76,6 +76,19 @@ def test_imagenet_weights_that_can_not_be_had_are_refused_with_the_reason(monkey
     assert capsys.readouterr().out == ""  # it is for results
 
 
+def test_a_file_that_does_not_hold_the_weights_is_refused_with_a_reason_on_one_line(here):
+    torch.save(torch.nn.Linear(2, 3).state_dict(), "other.pt")
+    torch.save(torch.nn.ReLU(), "whole.pt")
+    (here / "text.pt").write_text("hello")
+    (here / "empty.pt").touch()
+    more = "it is no file of torch.save, or has more than tensors in it"
+    reasons = {"other.pt": "Missing key", "whole.pt": more, "text.pt": more, "empty.pt": more}
+    for file, reason in reasons.items():
+        with pytest.raises(InputError, match=reason) as refused:
+            network_by_name("squeezenet1_1", weights=file, classes=2)
+        assert str(refused.value).isprintable()
+
+
 @pytest.mark.parametrize(
     ("model", "settings", "message"),
     [

@@ -1,0 +1,128 @@
+"""Studies that can't be ranked, and storages without them: `select` and `report` say why and end with exit code 2."""
+
+from pathlib import Path
+
+import optuna
+import pytest
+from command_line import refused
+from hand_made import hand_made, study_of, without_result
+from optuna.trial import TrialState
+
+from nas_relucode.commands.cli import main
+from nas_relucode.studies.outcomes import ATTRIBUTE
+
+COMMANDS = ["select", "report"]
+
+
+def studies() -> dict[str, optuna.Study]:
+    foreign = optuna.create_study(directions=["maximize", "minimize"])
+    foreign.optimize(lambda trial: (trial.suggest_float("x", 0, 1), 1.0), n_trials=2)
+    other = hand_made("8")
+    other.user_attrs[ATTRIBUTE] = {"accuracy": 0.9, "objectives": ["accuracy", "cell_count"]}
+    words = hand_made("8")
+    words.user_attrs[ATTRIBUTE] = "0.9"
+    failures = [without_result(TrialState.FAIL, "8", seed, {ATTRIBUTE: {"failed": "no memory"}}) for seed in (0, 1)]
+    return {
+        "foreign": foreign,
+        "empty": study_of([]),
+        "partial": study_of([other]),
+        "words": study_of([words]),
+        "failed": study_of(failures),
+        "diverged": study_of([without_result(TrialState.PRUNED, "8", 0, {ATTRIBUTE: {"pruned": "the loss is NaN"}})]),
+        "infeasible": study_of([hand_made(head, infeasibility=0.1) for head in ("8", "16")]),
+        "single": study_of([hand_made("8")]),
+    }
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A storage with all of them."""
+    found = f"sqlite:///{tmp_path_factory.mktemp('stored')}/studies.db"
+    for name, study in studies().items():
+        stored = optuna.create_study(study_name=name, storage=found, directions=study.directions)
+        stored.add_trials(study.trials)
+    return found
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("name", "messages"),
+    [
+        (
+            "foreign",
+            ["no trial of study 'foreign' carries the attribute 'relucode'", "objectives, candidate, accuracy"],
+        ),
+        ("empty", ["no trial of study 'empty' carries the attribute 'relucode'"]),
+        ("partial", ["trial 0 of study 'partial'", "lacks candidate, parameters, validation_samples, joint"]),
+        ("words", ["trial 0 of study 'words'", "is no table of values", "nas_relucode.Objective"]),
+        ("failed", ["no trial of study 'failed' is complete", "nothing to rank"]),
+        ("diverged", ["no trial of study 'diverged' is complete", "nothing to rank"]),
+        ("nosuch", ["unknown study 'nosuch'", "foreign", "single"]),
+    ],
+)
+def test_a_study_that_can_not_be_ranked_is_refused_with_the_reason(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, name: str, messages: list[str]
+):
+    error = refused(capsys, command, name, "--storage", url, "--output", str(tmp_path / "report"))
+    assert [message for message in messages if message not in error] == [], error
+    assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("storage", "message"),
+    [
+        ("sqlite:///nowhere.db", "there is no nowhere.db"),
+        ("sqlite:///words.db", "sqlite:///words.db cannot be used (file is not a database)"),
+        ("nowhere", "is not a URL that can be read"),
+        ("postgresql+psycopg://me:hunter2@127.0.0.1:1/db", "postgresql+psycopg://me:***@127.0.0.1:1/db cannot be used"),
+    ],
+)
+def test_a_storage_that_is_none_is_refused_without_its_password(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    storage: str,
+    message: str,
+):
+    if storage.startswith("postgresql"):
+        pytest.importorskip("psycopg", reason="no psycopg: pip install nas-relucode[postgres]")
+    monkeypatch.chdir(tmp_path)
+    Path("words.db").write_text("a file of words, and of enough of them")
+    error = refused(capsys, command, "single", "--storage", storage)
+    assert message in error
+    assert "hunter2" not in error
+
+
+def test_where_nobody_is_feasible_there_is_no_selection_but_a_report_that_says_so(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    error = refused(capsys, "select", "infeasible", "--storage", url)
+    assert "none of the 2 networks of study 'infeasible' can be chosen" in error
+    assert main(["report", "infeasible", "--storage", url, "--output", str(tmp_path)]) == 0
+    assert "No network is feasible. Below the accuracy floor: 2" in capsys.readouterr().out
+
+
+def test_a_single_trial_is_selected_and_reported(url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["select", "single", "--storage", url]) == 0
+    assert "1 of 1 networks of single" in capsys.readouterr().out
+    assert main(["report", "single", "--storage", url, "--output", str(tmp_path)]) == 0
+    assert "| 8 @ 0.1 |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--tolerance", "-0.1"], "tolerance -0.1 is out of range"),
+        (["--tolerance", "nan"], "tolerance nan is out of range"),
+        (["--tolerance", "2"], "tolerance 2.0 is out of range"),
+        (["--by", "nonsense"], "unknown index 'nonsense'"),
+        (["--by", "cell_count:up"], "unknown index 'cell_count:up'"),
+        (["--level", "2"], "level 2.0 is out of range"),
+    ],
+)
+def test_what_select_can_not_do_is_refused(
+    url: str, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+):
+    assert message in refused(capsys, "select", "single", "--storage", url, *arguments)
