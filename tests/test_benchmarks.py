@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-SHARED = {"measure", "codes_to_measure", "alone", "fleets"}
+SHARED = {"measure", "codes_to_measure", "alone", "fleets", "database"}
 SCRIPTS = sorted(path.stem for path in BENCHMARKS.glob("*.py") if path.stem not in SHARED)
 # On Python 3.12 the bindings of FAISS warn when they are imported.
 pytestmark = pytest.mark.filterwarnings("ignore:builtin type:DeprecationWarning")
@@ -80,7 +80,8 @@ def test_every_work_of_the_issue_is_claimed(monkeypatch):
     embedding = [1, 1, 1]  # in 4 minutes, in 4 GiB, and no slower than umap-learn's own search
     training = [3, 3, 1, 10, 3]  # digits, autoencoder, VGG16; on a frozen backbone; 8 learning rates together
     workers = [2, 10, 1, 1, 1, 0.67, 0.67, 0.95]  # planning, handing out; at most; 10,000 waiting; 32 workers
-    shown = pairs + cells + matrix + components + tree + capture + polyhedra + embedding + training + workers
+    capacity = 9 * [1]  # connections, flushes, bytes, statements and memory, at most
+    shown = pairs + cells + matrix + components + tree + capture + polyhedra + embedding + training + workers + capacity
     assert wanted == sorted(shown)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from nas_relucode.commands.progress import Progress
 from nas_relucode.errors import InputError
 from nas_relucode.studies.artifact_stores import artifact_store
-from nas_relucode.studies.storage import default_storage, redact, storage_errors
+from nas_relucode.studies.storage import default_storage, redact, sqlite_path, storage_errors
 from nas_relucode.studies.study import study_name
 from nas_relucode.studies.study_settings import StudySettings, load_settings
 from nas_relucode.toml_files import builtin_files
@@ -103,6 +103,9 @@ def status(options: argparse.Namespace) -> int:
     """Says how far a study has come."""
     name = study_name(options.study, options.study_name)
     storage = options.storage or default_storage(name)
+    file = sqlite_path(storage)
+    if file and not file.is_file():
+        raise InputError(f"there is no {file}. Give the --storage that the study was planned or run with.")
     with storage_errors(storage):
         try:
             found = study_status(name, storage)

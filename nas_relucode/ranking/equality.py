@@ -74,8 +74,7 @@ def compare(
 
     With both, equal networks are told apart from the best with a probability of at most ``level``, for all of them
     together, if the best was named beforehand. If it was ``chosen`` for its accuracy, it is the luckiest of its equals.
-    Intervals are then wider, and Holm's p values are multiplied by networks / 2: for g equal networks, a pair of them
-    falls with a probability of at most 2 level / networks / (g - 1), and all g (g - 1) / 2 with level g / networks.
+    Intervals are then wider, and p values are corrected for the number of all pairs, see `of_all_pairs`.
 
     >>> one, other = Accuracies(np.array([0.9]), 100), Accuracies(np.array([0.88]), 100)
     >>> compare([one, other], 0).equal, compare([one, other], 0, tolerance=0.01).equal
@@ -92,8 +91,8 @@ def compare(
         others = [i for i in range(len(networks)) if i != best]
         p = np.ones(len(networks))
         if others:
-            p[others] = holm([difference_p(reference, networks[i], seeds.of([best, i])) for i in others])
-            p = np.minimum(1.0, p * len(networks) / 2) if chosen else p
+            corrected = of_all_pairs if chosen else holm
+            p[others] = corrected([difference_p(reference, networks[i], seeds.of([best, i])) for i in others])
         equal = p >= level
     elif tolerance == "bootstrap":
         low, high = difference_intervals(networks, best, level=level, seed=seed, chosen=chosen)
@@ -105,6 +104,25 @@ def compare(
         paired = np.zeros(len(networks), bool)
     equal = equal & np.isfinite(difference)
     return Equality(equal, threshold, difference, low, high, p, paired)
+
+
+def of_all_pairs(p: Sequence[float] | np.ndarray) -> np.ndarray:
+    """p values of comparisons with the best of a family, adjusted for its having been chosen for its accuracy.
+
+    While g networks are left, any of their g (g - 1) / 2 pairs may be the best and the one that is tested: the least p
+    is multiplied by that, then its network leaves. So all that are equally accurate with the most accurate one stay
+    with a probability of 1 - level (the model confidence set, Hansen, Lunde and Nason, Econometrica 79, 2011, with
+    Bonferroni's inequality in place of their bootstrap). NaN stays NaN and counts in the size of the family.
+
+    >>> of_all_pairs([0.01, 0.04, 0.03]).round(6).tolist()
+    [0.06, 0.09, 0.09]
+    """
+    given = np.asarray(p, float)
+    order = np.argsort(given, kind="stable")
+    left = np.arange(len(given) + 1, 1, -1)
+    adjusted = np.empty(len(given))
+    adjusted[order] = np.maximum.accumulate(given[order] * left * (left - 1) / 2)
+    return np.minimum(adjusted, 1)
 
 
 def difference_p(first: Accuracies, second: Accuracies, seeds: SeedVariance) -> float:
@@ -126,8 +144,8 @@ def difference_p(first: Accuracies, second: Accuracies, seeds: SeedVariance) -> 
     The variance of few seeds may be small by luck, and the same luck raises Satterthwaite's degrees of freedom
     (Biometrics Bulletin 2, 1946), so that his t test finds too much. Instead, p is a mean over what the variance may
     be, given its estimate: that times its degrees of freedom / chi square (generalised p values, Tsui and Weerahandi,
-    Journal of the American Statistical Association 84, 1989). If samples do not vary, this is the t test of the seeds;
-    if seeds do not, the paired t test of the samples.
+    Journal of the American Statistical Association 84, 1989), the fewer of the two networks. If samples do not vary,
+    this is the t test of the seeds; if seeds do not, the paired t test of the samples.
 
     Without predictions the variances of both networks are added, and those of their seeds and samples.
     """
@@ -137,7 +155,7 @@ def difference_p(first: Accuracies, second: Accuracies, seeds: SeedVariance) -> 
     assert first.correct is not None
     assert second.correct is not None
     whole = all(np.isin(correct, (0, 1)).all() for correct in (first.correct, second.correct))
-    if len(first.correct) == len(second.correct) == 1 and whole and not seeds.freedom:
+    if len(first.correct) == len(second.correct) == 1 and whole and not seeds.freedom.any():
         gains = first.correct[0] - second.correct[0]
         return exact_mcnemar(int((gains > 0).sum()), int((gains < 0).sum()))
     by_sample = first.correct.mean(axis=0) - second.correct.mean(axis=0)
@@ -185,8 +203,8 @@ def difference_intervals(
     seeds = seed_variance(networks)
     sampling = np.array([network.sample_variance for network in networks])
     chance = generator.normal(size=(2, len(networks), resamples))
-    chi_squares = generator.chisquare(max(seeds.freedom, 1.0), resamples)
-    loose = np.sqrt(sampling)[:, None] * chance[0] + np.sqrt(seeds.drawn(chi_squares, paired=False)).T * chance[1]
+    factors = seeds.drawn(resamples, generator)
+    loose = np.sqrt(sampling)[:, None] * chance[0] + np.sqrt(seeds.scaled(factors, paired=False)).T * chance[1]
     variance = np.add.outer(sampling + seeds.variance, sampling + seeds.variance)
     tight = np.zeros_like(loose)
     if paired.any():
@@ -195,7 +213,7 @@ def difference_intervals(
         samples = by_sample.shape[1]
         for start, counts in _drawn(samples, resamples, generator):
             tight[paired, start : start + len(counts)] = by_sample @ (counts - 1).T / samples
-        tight += np.sqrt(seeds.drawn(chi_squares)).T * chance[1]
+        tight += np.sqrt(seeds.scaled(factors)).T * chance[1]
         common = np.atleast_2d(np.cov(by_sample, ddof=min(1, samples - 1))) / samples
         alone = np.diag(common) + np.maximum(0, seeds.variance - seeds.both)[paired]
         variance[np.ix_(paired, paired)] = np.add.outer(alone, alone) - 2 * common
@@ -228,8 +246,10 @@ def _mixed_p(gap: float, sampling: float, freedom: float, seeds: SeedVariance, *
     """Two-sided p of no difference, whose variance by samples has so many degrees of freedom; see `difference_p`."""
     if abs(gap) < ROUNDING:
         return 1.0
-    chi_squares, weights = _chi_squares(seeds.freedom)
-    variance = sampling + seeds.drawn(chi_squares, paired=paired).sum(axis=1)
+    least = float(seeds.freedom.min())
+    chi_squares, weights = _chi_squares(least)
+    factors = (least or 1.0) / chi_squares[:, None]
+    variance = sampling + seeds.scaled(factors, paired=paired).sum(axis=1)
     if not variance.any():
         return 0.0
     with np.errstate(divide="ignore"):

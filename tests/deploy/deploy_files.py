@@ -48,20 +48,21 @@ def pod(kind: str, name: str) -> dict[str, Any]:
     return found
 
 
-def container(name: str, password: str) -> tuple[list[str], dict[str, str]]:
-    """The arguments and the environment of a Job's container, as the kubelet fills them in; no Secret s3."""
-    (found,) = pod("Job", name)["containers"]
-    environment = {}
-    for source in found["envFrom"]:
-        if "configMapRef" in source:
-            environment |= kubernetes()["ConfigMap", source["configMapRef"]["name"]]["data"]
-        else:
-            assert source["secretRef"]["optional"]
+def containers() -> dict[str, dict[str, Any]]:
+    """The containers of a worker's pod by their names, in the order in which they are started."""
+    spec = pod("Job", "workers")
+    return {item["name"]: item for item in [*spec["initContainers"], *spec["containers"]]}
+
+
+def started(name: str, password: str) -> tuple[list[str], dict[str, str]]:
+    """The arguments and the environment of a container of a worker's pod, without a Secret s3."""
+    found, environment = containers()[name], {}
+    assert all(source["secretRef"]["optional"] for source in found["envFrom"])
     for variable in found["env"]:
-        secret = variable["valueFrom"]["secretKeyRef"]
-        assert secret == {"name": "postgres", "key": "password"}
-        environment[variable["name"]] = password
-    return [re.sub(r"\$\((\w+)\)", lambda m: environment[m[1]], word) for word in found["args"]], environment
+        if "valueFrom" in variable:
+            assert variable["valueFrom"]["secretKeyRef"] == {"name": "postgres", "key": "password"}
+        environment[variable["name"]] = variable.get("value", password)
+    return found["args"], environment
 
 
 def entry_point() -> list[str]:
@@ -75,7 +76,7 @@ def command_lines() -> list[list[str]]:
     """The arguments of every nas-relucode that the files start, or show in a comment."""
     services = compose(POSTGRES_PASSWORD="x")
     lines = [service["command"] for name, service in services.items() if name != "postgres"]
-    lines += [container(name, "x")[0] for name in ("plan", "workers")]
+    lines += [item["args"] for item in containers().values()]
     for file in FILES:
         text = file.read_text("utf-8").replace("\\\n", " ")
         for line in text.splitlines():

@@ -15,10 +15,11 @@ from deploy_files import (
     STEPS,
     command_lines,
     compose,
-    container,
+    containers,
     entry_point,
     kubernetes,
     pod,
+    started,
 )
 
 from nas_relucode.commands.cli import _parser
@@ -59,8 +60,8 @@ def test_no_file_holds_a_password():
                     f"{file}: {name}"
                 )
     assert not [name for kind, name in kubernetes() if kind == "Secret"]
-    for workload in [("StatefulSet", "postgres"), ("Job", "plan"), ("Job", "workers")]:
-        for variable in pod(*workload)["containers"][0]["env"]:
+    for item in [*containers().values(), *pod("StatefulSet", "postgres")["containers"]]:
+        for variable in item["env"]:
             assert ("valueFrom" in variable) == bool(SECRET.search(variable["name"])), variable["name"]
 
 
@@ -81,6 +82,7 @@ def test_the_job_of_slurm_signals_its_workers_before_its_end_and_they_end_before
     assert margin >= int(seconds) + 60  # SLURM may send it a minute early
     assert "requeue" in options
     assert options["gpus-per-task"] == "1"
+    assert int(options["ntasks"]) > 1  # SLURM refuses GPUs a task without it, also with tasks a node
     assert "exec srun" in text
 
 
@@ -96,26 +98,31 @@ def test_compose_waits_for_the_database_and_for_the_plan():
     assert used == set(volumes)
 
 
-def test_a_worker_on_kubernetes_has_a_gpu_and_time_to_end_and_is_started_again():
+def test_a_worker_on_kubernetes_has_a_gpu_and_time_to_end_and_another_takes_its_place():
     job = kubernetes()["Job", "workers"]["spec"]
     spec = job["template"]["spec"]
     assert "completions" not in job  # a queue: done when a worker finds nothing left
-    assert spec["restartPolicy"] == "OnFailure"
+    assert spec["restartPolicy"] == "Never"
     assert spec["terminationGracePeriodSeconds"] >= 60
-    assert spec["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert containers()["worker"]["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert list(containers()) == ["plan", "worker"]
+    useless, nobodys_fault = job["podFailurePolicy"]["rules"]
+    assert useless["action"] == "FailJob"
+    assert useless["onExitCodes"] == {"containerName": "worker", "operator": "In", "values": [2]}  # misuse, in cli.py
+    assert (nobodys_fault["action"], nobodys_fault["onPodConditions"][0]["type"]) == ("Ignore", "DisruptionTarget")
 
 
-@pytest.mark.parametrize("name", ["plan", "workers"])
+@pytest.mark.parametrize("name", ["plan", "worker"])
 def test_what_a_pod_mounts_is_there_and_it_is_nobody_special(name: str):
-    objects, spec = kubernetes(), pod("Job", name)
+    objects, spec = kubernetes(), pod("Job", "workers")
     for volume in spec["volumes"]:
         if "configMap" in volume:
             assert ("ConfigMap", volume["configMap"]["name"]) in objects
         else:
             assert ("PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"]) in objects
-    mounts = {mount["name"]: mount["mountPath"] for mount in spec["containers"][0]["volumeMounts"]}
+    mounts = {mount["name"]: mount["mountPath"] for mount in containers()[name]["volumeMounts"]}
     assert mounts == {"work": "/work", "study": "/study"}
-    arguments, environment = container(name, "x")
+    arguments, environment = started(name, "x")
     folder, _, file = arguments[1].rpartition("/")
     assert folder == mounts["study"]
     assert file in objects["ConfigMap", "study"]["data"]
@@ -123,6 +130,7 @@ def test_what_a_pod_mounts_is_there_and_it_is_nobody_special(name: str):
     assert ("Service", host) in objects
     assert spec["securityContext"]["runAsNonRoot"]
     assert not spec["automountServiceAccountToken"]
+    assert not containers()[name]["securityContext"]["allowPrivilegeEscalation"]
 
 
 def test_the_image_starts_no_shell_is_not_root_and_gets_only_what_it_copies():
@@ -130,7 +138,7 @@ def test_the_image_starts_no_shell_is_not_root_and_gets_only_what_it_copies():
     assert entry_point() == ["tini", "--", "nas-relucode"]
     user = re.findall(r"^USER (\d+):\d+$", text, flags=re.MULTILINE)[-1]
     assert int(user) == pod("Job", "workers")["securityContext"]["runAsUser"] > 0
-    assert f"WORKDIR {pod('Job', 'plan')['containers'][0]['volumeMounts'][0]['mountPath']}\n" in text
+    assert f"WORKDIR {containers()['worker']['volumeMounts'][0]['mountPath']}\n" in text
     ignored = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
     allowed = [line[1:] for line in ignored if line.startswith("!")]
     assert "*" in ignored

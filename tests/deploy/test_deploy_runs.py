@@ -12,7 +12,7 @@ from typing import Any
 
 import optuna
 import pytest
-from deploy_files import SBATCH, compose, container, entry_point, kubernetes
+from deploy_files import SBATCH, compose, entry_point, kubernetes, started
 from optuna.trial import FrozenTrial, TrialState
 from private_postgres import PASSWORD, Server
 from sqlalchemy.pool import NullPool
@@ -42,10 +42,6 @@ for task in 0 1; do SLURM_PROCID=$task "$@" & echo $! >> tasks; done
 code=0
 for task in $(jobs -p); do wait "$task" || code=$?; done
 exit $code
-"""
-SQUEUE = """\
-#!/usr/bin/env bash
-date --date="now + $TIME_LEFT seconds" +%Y-%m-%dT%H:%M:%S
 """
 
 
@@ -99,9 +95,9 @@ def test_what_kubernetes_starts_brings_a_study_to_its_end(tmp_path: Path, postgr
     for name, text in kubernetes()["ConfigMap", "study"]["data"].items():
         (tmp_path / "study" / name).write_text(text)
     environment, commands = dict(database), []
-    for name in ("plan", "workers", "workers"):
-        arguments, own = container(name, PASSWORD)
-        environment |= own
+    for name in ("plan", "worker", "worker"):
+        arguments, own = started(name, PASSWORD)
+        environment |= own | {"OMP_NUM_THREADS": "1"}
         places = ("/study/", "/work/")
         commands.append([f"{tmp_path}{word}" if word.startswith(places) else word for word in arguments])
     run_all(commands, tmp_path / "work", environment)
@@ -114,9 +110,8 @@ def job(tmp_path: Path, queue_url: str) -> Callable[..., subprocess.Popen[str]]:
     """Starts slurm.sbatch as SLURM does, with a job's environment and two tasks."""
     programs = tmp_path / "programs"
     programs.mkdir()
-    for name, text in {"srun": SRUN, "squeue": SQUEUE}.items():
-        (programs / name).write_text(text)
-        (programs / name).chmod(0o755)
+    (programs / "srun").write_text(SRUN)
+    (programs / "srun").chmod(0o755)
     storage = tmp_path / ".config" / "nas-relucode" / "storage"
     storage.parent.mkdir(parents=True)
     storage.write_text(queue_url + "\n")
@@ -129,7 +124,7 @@ def job(tmp_path: Path, queue_url: str) -> Callable[..., subprocess.Popen[str]]:
             "PATH": os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]]),
             "SLURM_JOB_ID": "7",
             "SLURM_CPUS_PER_TASK": "1",
-            "TIME_LEFT": str(time_left),
+            "SLURM_JOB_END_TIME": str(int(time.time()) + time_left),
         }
         return subprocess.Popen(
             ["bash", str(SBATCH), "own.toml", *arguments],

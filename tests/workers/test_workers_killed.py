@@ -1,4 +1,4 @@
-"""Two hundred candidates and six workers, while workers are killed and the database restarts: each candidate once."""
+"""Two hundred candidates and six workers that are killed, stopped or out of memory: each candidate once."""
 
 import json
 import os
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 from private_postgres import PASSWORD, Server
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from nas_relucode import rank
@@ -44,23 +44,35 @@ space = {{ heads = {json.dumps(HEADS)}, learning_rates = {RATES} }}
 seeds = [0, 1, 2, 3, 4]
 """
 SIZE = len(RATES) * len(HEADS) * 5
+COMMAND = [sys.executable, "-m", "nas_relucode", "worker", "own.toml", "--device", "cpu"]
+# A worker that finds no memory in the second epoch of every candidate that is tried for the first time.
+WITHOUT_MEMORY = f"""\
+import os, torch
+from nas_relucode.workers.worker import work
+
+def epoch(trial, epoch, point):
+    if trial < {SIZE} and epoch.number == 2:
+        torch.empty(2**60)
+
+work("own", storage=os.environ["OPTUNA_STORAGE"], device="cpu", on_epoch=epoch, say=print)
+"""
+LONGEST = 900  # seconds, on a machine that does nothing else a quarter of it
 TIMES = ("seconds", "device", "predictions")  # what no two runs have in common
 
 
 class Workers:
-    """Worker processes of the command line, in one folder, counted and replaced when they end too early."""
+    """Worker processes in one folder, with one log, counted and replaced when they end too early."""
 
-    def __init__(self, folder: Path, url: str, *options: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, url: str) -> None:
         self.folder, self.log = folder, folder / "workers.log"
-        self.environment = {**os.environ, "OPTUNA_STORAGE": url, "OMP_NUM_THREADS": "1", **(environment or {})}
-        self.command = [sys.executable, "-m", "nas_relucode", "worker", "own.toml", "--device", "cpu", *options]
+        self.environment = {**os.environ, "OPTUNA_STORAGE": url, "OMP_NUM_THREADS": "1"}
         self.running: list[subprocess.Popen[bytes]] = []
 
-    def start(self, count: int = 1) -> None:
+    def start(self, count: int = 1, command: Sequence[str] = COMMAND) -> None:
         for _ in range(count):
             with self.log.open("ab") as log:
                 process = subprocess.Popen(
-                    self.command, cwd=self.folder, env=self.environment, stdout=log, stderr=subprocess.STDOUT
+                    command, cwd=self.folder, env=self.environment, stdout=log, stderr=subprocess.STDOUT
                 )
             self.running.append(process)
 
@@ -82,14 +94,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def plan(folder: Path, url: str, *options: str) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "nas_relucode", "plan", "own.toml", *options],
-        cwd=folder,
-        env={**os.environ, "OPTUNA_STORAGE": url},
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
+def plan(folder: Path, url: str, times: int = 1) -> None:
+    """Plans the study, so many times at once."""
+    command = [sys.executable, "-m", "nas_relucode", "plan", "own.toml", "--heartbeat", "1"]
+    environment = {**os.environ, "OPTUNA_STORAGE": url}
+    running = [subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL) for _ in range(times)]
+    assert [process.wait() for process in running] == [0] * times
 
 
 def study_in(url: str) -> optuna.Study:
@@ -102,18 +112,13 @@ def trials_in(url: str) -> list[FrozenTrial]:
     return study_in(url).trials
 
 
-def finished(url: str) -> int:
-    with suppress(optuna.exceptions.StorageInternalError, OperationalError):
-        return sum(trial.state == TrialState.COMPLETE for trial in trials_in(url))
+def finished(server: Server, url: str) -> int:
+    """The number of complete trials; 0 while the server is away."""
+    import psycopg
+
+    with suppress(psycopg.OperationalError):
+        return server.sql(url.rpartition("/")[2], "SELECT count(*) FROM trials WHERE state = 'COMPLETE'")[0][0]
     return 0
-
-
-def wait_for(workers: Workers, condition: Any, seconds: float) -> None:
-    """Waits, and replaces workers that ended with an error meanwhile."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, workers.log.read_text()[-3000:]
-        time.sleep(0.2)
 
 
 def results(trials: list[FrozenTrial]) -> dict[Any, Any]:
@@ -156,27 +161,54 @@ def test_whatever_dies_each_candidate_is_completed_once_with_the_numbers_of_an_u
     number: signal.Signals, folder: Path, postgres: Server, undisturbed: optuna.Study
 ):
     url, rng = postgres.database(), random.Random(1)
-    plan(folder, url, "--heartbeat", "1")
+    plan(folder, url)
     workers = Workers(folder, url)
     workers.start(6)
     try:
-        restarts, killed, last, begin = 0, 0, time.monotonic(), time.monotonic()
+        restarts, killed, last, done_then = 0, 0, time.monotonic(), 0
+        end = time.monotonic() + LONGEST
         while workers.running:
-            assert time.monotonic() < begin + 540, workers.log.read_text()[-3000:]
+            assert time.monotonic() < end, workers.log.read_text()[-3000:]
             time.sleep(0.2)
             codes = workers.ended()
             assert set(codes) <= {0, 1, -number}, workers.log.read_text()[-3000:]
             workers.start(len([code for code in codes if code]))
-            done = finished(url)
+            done = finished(postgres, url)
             if done > SIZE * (restarts + 1) / 3 and restarts < 2:
                 postgres.restart()
                 restarts += 1
-            if time.monotonic() > last + 4 and done < SIZE - 20 and workers.running:
+            # Every few seconds, but where a busy machine starts workers more slowly than this, they get on first.
+            if time.monotonic() > last + 4 and done_then + 8 <= done < SIZE - 20:
                 rng.choice(workers.running[:3]).send_signal(number)
-                killed, last = killed + 1, time.monotonic()
+                killed, last, done_then = killed + 1, time.monotonic(), done
     finally:
         workers.stop()
     assert killed >= 5
     assert restarts == 2
     assert PASSWORD not in workers.log.read_text()
+    check(url, undisturbed)
+
+
+def test_plans_at_once_and_a_worker_without_memory_leave_each_candidate_completed_once_with_the_same_numbers(
+    folder: Path, postgres: Server, undisturbed: optuna.Study
+):
+    url = postgres.database()
+    plan(folder, url, times=2)
+    workers = Workers(folder, url)
+    workers.start(2, [sys.executable, "-c", WITHOUT_MEMORY])
+    workers.start(4)
+    try:
+        end = time.monotonic() + LONGEST
+        while not finished(postgres, url):
+            assert time.monotonic() < end, workers.log.read_text()[-3000:]
+            time.sleep(0.2)
+        plan(folder, url, times=2)
+        codes = [process.wait(max(0, end - time.monotonic())) for process in workers.running]
+    finally:
+        workers.stop()
+    assert codes == [0] * 6, workers.log.read_text()[-3000:]
+    failed = [trial for trial in trials_in(url) if trial.state == TrialState.FAIL]
+    reasons = [trial.user_attrs[ATTRIBUTE]["failed"] for trial in failed if ATTRIBUTE in trial.user_attrs]
+    assert len(reasons) >= 5
+    assert all("can't allocate memory" in reason for reason in reasons)
     check(url, undisturbed)

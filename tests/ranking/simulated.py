@@ -1,0 +1,53 @@
+"""Networks by chance: tables of right and wrong samples, and how often equally accurate ones are told apart."""
+
+import numpy as np
+
+from nas_relucode.ranking.equality import compare, difference_intervals
+from nas_relucode.ranking.seed_variance import Accuracies
+
+
+def network(*seeds, labels="same"):
+    """From tables of right and wrong samples, one a seed."""
+    correct = np.array(seeds, float)
+    return Accuracies(correct.mean(axis=1), correct.shape[1], correct, labels)
+
+
+def drawn(accuracy, samples, generator):
+    return (generator.random(samples) < accuracy).astype(float)
+
+
+def family(generator, seeds, samples, gaps, luck=0.1):
+    """Tables of networks that err where samples are hard, where a seed is unlucky and where both come together.
+
+    The accuracy is 0.89 without a gap, and varies by seeds with a standard deviation of 0.15 times ``luck``.
+    """
+    hard = generator.normal(0, 1.0, samples)
+    tables = []
+    for number, gap, spread in zip(*np.broadcast_arrays(seeds, gaps, luck), strict=True):
+        ease = generator.normal(1.5 - gap, spread, (number, 1))
+        tables.append((ease - hard + generator.normal(0, 0.7, (number, samples)) > 0).astype(float))
+    return tables
+
+
+def share_told_apart(rule, seeds, gaps, *, luck, chosen, told=True, samples=300, tries=300):
+    """How often each network is told apart from the first one, or from the best that was ``chosen``, (networks,).
+
+    The last number is that of tries in which any was. ``told``: whether the comparison is told that it was chosen.
+    """
+    generator = np.random.default_rng(8)
+    counts = np.zeros(len(gaps) + 1)
+    for _ in range(tries):
+        networks = [network(*table) for table in family(generator, seeds, samples, gaps, luck)]
+        best = int(np.argmax([one.mean for one in networks])) if chosen else 0
+        if rule == "mcnemar":
+            apart = ~compare(networks, best, tolerance=rule, chosen=chosen and told).equal
+        else:
+            low, high = difference_intervals(networks, best, resamples=200, chosen=chosen and told)
+            apart = (low > 1e-12) | (high < -1e-12)
+        counts += [*apart, apart.any()]
+    return counts / tries
+
+
+def share_of_families(rule, number, seeds, *, luck, chosen, **how):
+    """How often some of so many networks that are equally accurate are told apart."""
+    return share_told_apart(rule, seeds, np.zeros(number), luck=luck, chosen=chosen, **how)[-1]

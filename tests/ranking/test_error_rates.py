@@ -1,0 +1,87 @@
+"""Error rates and power, by simulation: networks that are equally accurate stay equal, and a worse one is found."""
+
+import numpy as np
+import pytest
+from simulated import family, share_of_families, share_told_apart
+
+from nas_relucode.ranking.equality import exact_mcnemar
+
+TESTS = ("mcnemar", "bootstrap")
+BAR = 0.07  # at a level of 0.05
+UNEQUAL = (1, 2, 2, 3, 3, 5)
+
+
+@pytest.mark.parametrize(("rule", "seeds"), [("mcnemar", 2), ("mcnemar", 5), ("bootstrap", 2), ("bootstrap", 5)])
+def test_two_equal_networks_are_told_apart_hardly_more_often_than_the_level_says(rule, seeds):
+    assert share_of_families(rule, 2, seeds, luck=0.1, chosen=False, tries=200) <= BAR
+
+
+@pytest.mark.parametrize("rule", TESTS)
+@pytest.mark.parametrize("seeds", [2, UNEQUAL])
+def test_six_equal_networks_are_told_apart_hardly_more_often_than_the_level_says(rule, seeds):
+    """Few seeds may lie close together by luck; they must not be taken at their word."""
+    assert share_of_families(rule, 6, seeds, luck=0.2, chosen=False, tries=200) <= BAR
+
+
+@pytest.mark.parametrize("rule", TESTS)
+def test_one_seed_beside_two_is_told_apart_hardly_more_often_than_the_level_says(rule):
+    assert share_of_families(rule, 2, (1, 2), luck=0.2, chosen=False, tries=200) <= BAR
+
+
+@pytest.mark.parametrize("rule", TESTS)
+@pytest.mark.parametrize("number", [2, 6])
+def test_a_network_that_varies_far_more_than_the_others_stays_equal_to_them(rule, number):
+    """Three seeds tell how it varies with two degrees of freedom, not with those of all the others."""
+    luck = [0.02] * (number - 1) + [0.3]
+    assert share_of_families(rule, number, 3, luck=luck, chosen=True, tries=200) <= BAR
+
+
+def test_pooling_the_samples_of_all_seeds_would_tell_equal_networks_apart():
+    generator = np.random.default_rng(5)
+    rejected = 0
+    for _ in range(300):
+        gains = np.subtract(*family(generator, 3, 300, [0.0, 0.0])).ravel()
+        rejected += exact_mcnemar(int((gains > 0).sum()), int((gains < 0).sum())) < 0.05
+    assert rejected / 300 > 0.12
+
+
+def test_more_seeds_tell_more_apart():
+    few, many = (
+        share_told_apart("mcnemar", seeds, [0.0, 0.4], luck=0.1, chosen=False, tries=60)[1] for seeds in (2, 8)
+    )
+    assert many > few + 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", TESTS)
+def test_a_best_one_that_was_chosen_is_the_luckiest_and_must_be_told_so(rule):
+    assert share_of_families(rule, 12, 1, luck=0.0, chosen=True) <= BAR
+    assert share_of_families(rule, 12, 1, luck=0.0, chosen=True, told=False) > 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", TESTS)
+@pytest.mark.parametrize("chosen", [False, True])
+@pytest.mark.parametrize(
+    ("seeds", "luck"), [(1, 0.0), (2, 0.013), (3, 0.065), (10, 0.0), (UNEQUAL, 0.065), (3, [0.02] * 3 + [0.065] * 3)]
+)
+def test_the_level_is_kept_whatever_the_seeds_and_samples_vary_by(rule, chosen, seeds, luck):
+    assert share_of_families(rule, 6, seeds, luck=luck, chosen=chosen) <= BAR
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", TESTS)
+@pytest.mark.parametrize(("seeds", "luck"), [(1, 0.0), (3, 0.065)])
+def test_the_level_is_kept_by_thirty_networks_and_three_thousand_samples(rule, seeds, luck):
+    assert share_of_families(rule, 30, seeds, luck=luck, chosen=True, samples=3000, tries=100) <= BAR
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", TESTS)
+@pytest.mark.parametrize("number", [6, 30])
+def test_a_network_that_is_worse_by_two_hundredths_is_found_among_many(rule, number):
+    """With five seeds that vary by 0.002 and 3,000 samples."""
+    gaps = np.zeros(number)
+    gaps[-1] = 0.127  # of the ease: an accuracy of 0.87
+    shares = share_told_apart(rule, 5, gaps, luck=0.013, chosen=True, samples=3000, tries=40)
+    assert shares[-2] >= 0.8
