@@ -60,7 +60,10 @@ def main() -> None:
         plan_study("tables", study_of(1, Path(folder)), storage=url)
         with meter.of(many) as planned:
             plan_study(NAME, study_of(many, Path(folder)), storage=url)
-        short, trial = (ended(meter, url, some, epochs, Path(folder)) for epochs in (1, EPOCHS))
+        learn(1, Path(folder))
+        short = ended(meter, url, some)
+        learn(EPOCHS, Path(folder))
+        trial = ended(meter, url, some)
         start, look, beat = (spent(meter, some // 2, doing(url)) for doing in (starting, looking, beating))
         for name, found in {"trial": trial, "beat": beat, "look": look, "start": start}.items():
             bench.row(name, found.server, found.client)
@@ -80,7 +83,7 @@ def main() -> None:
         behind = None
         with database.pooled(server, url) as pooled:
             if pooled:
-                behind = ended(meter, pooled, some, EPOCHS, Path(folder)), spent(meter, some, beating(pooled))
+                behind = ended(meter, pooled, some), spent(meter, some, beating(pooled))
                 bench.row("pooled trial", behind[0].server, trial.server)
                 bench.row("pooled beat", behind[1].server, beat.server)
             else:
@@ -95,18 +98,21 @@ def main() -> None:
 
 def study_of(trials: int, folder: Path) -> StudySettings:
     """So many candidates: heads, learning rates and seeds, as many of each as will do."""
-    seeds = min(20, trials)
-    rates = min(20, trials // seeds)
-    heads = ", ".join(f'"{width}-32-16"' for width in range(1, trials // seeds // rates + 1))
+    side = max(number for number in (1, 10, 20) if trials % number**2 == 0)
+    heads = ", ".join(f'"{width}-32-16"' for width in range(1, trials // side**2 + 1))
     space = folder / f"{trials}.toml"
-    space.write_text(f"heads = [{heads}]\nlearning_rates = {[rate / 1000 for rate in range(1, rates + 1)]}\n")
-    search = SearchSettings(space=str(space), seeds=tuple(range(seeds)))
+    space.write_text(f"heads = [{heads}]\nlearning_rates = {[rate / 1000 for rate in range(1, side + 1)]}\n")
+    search = SearchSettings(space=str(space), seeds=tuple(range(side)))
     return replace(fleets.settings_of_size(1, folder), search=search)
 
 
-def ended(meter: Meter, url: str, trials: int, epochs: int, folder: Path) -> Spent:
-    """What a trial takes from being handed out to being told, with what so many epochs have found."""
+def learn(epochs: int, folder: Path) -> None:
+    """From here on trials store what so many epochs have found."""
     fleets.learn(replace(fleets.settings_of_size(1, folder), training=rc.Recipe(epochs=epochs)))
+
+
+def ended(meter: Meter, url: str, trials: int) -> Spent:
+    """What a trial takes from being handed out to being told."""
     measured = meter.of(trials)
     found: list[Spent] = []
 

@@ -40,8 +40,17 @@ from nas_relucode.report.tables import (
     text_table,
 )
 from nas_relucode.scoring.scoring import Score, score
+from nas_relucode.studies.artifact_stores import artifact_store, store_of
 from nas_relucode.studies.plan import Plan
-from nas_relucode.studies.storage import default_storage, open_storage, redact, sqlite_path, storage_errors
+from nas_relucode.studies.predictions import FOLDER, file_store
+from nas_relucode.studies.storage import (
+    default_storage,
+    has_password,
+    open_storage,
+    redact,
+    sqlite_path,
+    storage_errors,
+)
 from nas_relucode.studies.study import check_settings, study_name
 from nas_relucode.studies.study_settings import load_settings
 from nas_relucode.toml_files import builtin_files
@@ -57,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     optuna.logging.set_verbosity(optuna.logging.INFO if options.verbose else optuna.logging.ERROR)
     logging.captureWarnings(True)
     try:
-        _read_storage_file(options)
+        _read_storage(options)
         code: int = options.command(options)
         return code
     except BrokenPipeError:  # whoever read our output has seen enough
@@ -75,8 +84,15 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(options, error, f"{type(error).__name__}: {error} (--debug shows where)", 1)
 
 
-def _read_storage_file(options: argparse.Namespace) -> None:
-    """Puts the URL in the file of --storage-file in the place of --storage."""
+def _read_storage(options: argparse.Namespace) -> None:
+    """Puts the URL in the file of --storage-file in the place of --storage, where a password can be read by all."""
+    url = getattr(options, "storage", None)
+    if url and url != os.environ.get("OPTUNA_STORAGE") and has_password(url):
+        print(
+            "nas-relucode: warning: everybody on this machine can read a password on the command line. "
+            "Put the URL in OPTUNA_STORAGE, or in a file for --storage-file.",
+            file=sys.stderr,
+        )
     file = getattr(options, "storage_file", None)
     if file is not None:
         try:
@@ -116,7 +132,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     stored.add_argument("--storage-file", metavar="FILE", help="a file with the storage's URL, and with it a password")
     stored.add_argument(
-        "--artifacts", metavar="STORE", help="s3://BUCKET or a folder for predictions (the folder of the report)"
+        "--artifacts",
+        metavar="STORE",
+        help="s3://BUCKET or a folder for predictions and checkpoints (that of the plan, else --output)",
     )
     stored.add_argument("--study-name", metavar="NAME", help="name in the storage (that of the study)")
     stored.add_argument("--output", metavar="DIR", help="folder of the report (runs/NAME)")
@@ -217,7 +235,7 @@ def _report(options: argparse.Namespace) -> int:
 
 def _select(options: argparse.Namespace) -> int:
     with _stored_study(options) as (study, _):
-        return command_select.run(study, options, _folder(options, study.study_name))
+        return command_select.run(study, options, _store(study, options))
 
 
 @contextlib.contextmanager
@@ -242,7 +260,8 @@ def _stored_study(options: argparse.Namespace) -> Iterator[tuple[optuna.Study, s
 
 
 def _write_report(study: optuna.Study, options: argparse.Namespace, storage: str) -> int:
-    files = write_report(study, _folder(options, study.study_name), storage=storage)
+    store = _store(study, options)
+    files = write_report(study, _folder(options, study.study_name), storage=storage, artifacts=store)
     ranking = rank(study)
     print(f"Pareto front of {study.study_name}: {', '.join(f'{k} ({v})' for k, v in ranking.objectives.items())}\n")
     front = ranking.front
@@ -371,6 +390,19 @@ def _copy(options: argparse.Namespace) -> int:
 
 def _study_name(options: argparse.Namespace) -> str:
     return study_name(options.study, options.study_name)
+
+
+def _store(study: optuna.Study, options: argparse.Namespace) -> Any:
+    """The artifact store with the predictions: the one named, the one planned, else the folder of the study's files."""
+    if options.artifacts is not None:
+        return artifact_store(options.artifacts, make=False)
+    try:
+        planned = store_of(study, make=False)
+    except InputError as error:  # whoever reads the results need not have the keys
+        print(f"nas-relucode: warning: no predictions are compared: {error}", file=sys.stderr)
+        return None
+    folder = _folder(options, study.study_name)
+    return planned or (file_store(folder) if (folder / FOLDER).is_dir() else None)
 
 
 def _folder(options: argparse.Namespace, name: str) -> Path:

@@ -12,6 +12,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from tqdm import tqdm
 
+from nas_relucode.studies.artifact_stores import artifact_store
 from nas_relucode.studies.outcomes import ATTRIBUTE
 from nas_relucode.studies.study import run_study
 from nas_relucode.studies.study_settings import StudySettings
@@ -31,6 +32,7 @@ def run_shown(
         download=options.download,
         device=options.device,
         folder=folder,
+        artifacts=artifact_store(options.artifacts),
         on_start=progress.start,
         on_epoch=progress.epoch,
         on_trial=progress.trial,
@@ -75,7 +77,8 @@ class Progress:
             values = ", ".join(f"{k} {v:.4g}" for k, v in zip(found["objectives"], trial.values, strict=True))
             self.say(f"{what}: {values} ({found['seconds']:.1f} s)")
         else:
-            reason = found.get("pruned") or found.get("failed") or "a candidate that was complete already"
+            reasons = [found[key] for key in ("pruned", "failed", "interrupted") if key in found]
+            reason = reasons[0] if reasons else "a candidate that was complete already"
             self.say(f"{what}: {trial.state.name.lower()}, {reason}")
         if self.bar is not None and trial.state != TrialState.FAIL:
             self.bar.update()

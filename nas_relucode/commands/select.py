@@ -6,7 +6,6 @@ import argparse
 import json
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -18,7 +17,6 @@ from nas_relucode.ranking.ordering import HOW, SCALES, Named
 from nas_relucode.ranking.paired_differences import LEVEL
 from nas_relucode.ranking.selection import Selection, select
 from nas_relucode.report.tables import number, paired_test, text_table
-from nas_relucode.studies.predictions import FOLDER, file_store
 
 MOST_AHEAD = 100  # places between which JSON says how often one stays ahead: the pairs grow with their square
 JSON = (
@@ -45,8 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-f", "--format", choices=["table", "json"], default="table", help=f"table; {JSON}")
 
 
-def run(study: optuna.Study, options: argparse.Namespace, folder: Path) -> int:
-    """Prints the selection. Predictions are looked for in the folder ``artifacts`` of ``folder``."""
+def run(study: optuna.Study, options: argparse.Namespace, store: Any) -> int:
+    """Prints the selection. ``store`` is the artifact store with the predictions; None if there is none."""
     selection = select(
         study,
         tolerance=read_tolerance(options.tolerance),
@@ -55,7 +53,7 @@ def run(study: optuna.Study, options: argparse.Namespace, folder: Path) -> int:
         weights=read_weights(options.weights),
         scale=options.scale,
         level=options.level,
-        store=file_store(folder) if (folder / FOLDER).is_dir() else None,
+        store=store,
     )
     if options.format == "json":
         print(json_text(selection))

@@ -58,6 +58,7 @@ def plan(options: argparse.Namespace) -> int:
         data_root=options.data_root,
         download=options.download,
         heartbeat=options.heartbeat,
+        artifacts=options.artifacts,
     )
     what = f"{added} trials enqueued" if added else "nothing to enqueue"
     print(f"study {study.study_name} in {redact(storage)}: {what}.")

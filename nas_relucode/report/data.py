@@ -47,17 +47,22 @@ class Report:
     notes: list[str]  # what limits all this
 
 
-def read(study: optuna.Study, folder: Path, storage: str) -> Report:
-    """Ranks the networks and gathers the rest; raises InputError where there is nothing to rank."""
+def read(study: optuna.Study, folder: Path, storage: str, artifacts: Any = None) -> Report:
+    """Ranks the networks and gathers the rest; raises InputError where there is nothing to rank.
+
+    Predictions are looked for in ``artifacts``, by default in the folder of this name in ``folder``.
+    """
     ranking, ahead, notes = rank(study), {}, []
     equal = ranking.equal
     if 1 < len(equal) <= MOST_RESAMPLED and (equal["seeds"] > 1).any():
         shares = np.diagonal(select(study).ahead, offset=1)
         ahead = {int(row): float(share) for row, share in zip(equal.index, shares, strict=False)}
     tested = None
-    if len(equal) and (folder / FOLDER).is_dir():
+    if artifacts is None and (folder / FOLDER).is_dir():
+        artifacts = file_store(folder)
+    if len(equal) and artifacts is not None:
         try:
-            tested = rank(study, tolerance="mcnemar", store=file_store(folder))
+            tested = rank(study, tolerance="mcnemar", store=artifacts)
         except InputError as error:  # a lost or damaged file
             notes.append(f"There is no McNemar's test: {error}")
     if tested and tested.comparison["paired"].sum() < 2:

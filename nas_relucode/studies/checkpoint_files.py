@@ -15,6 +15,7 @@ from optuna.artifacts.exceptions import ArtifactNotFound
 
 from nas_relucode.errors import InputError
 from nas_relucode.files import write_atomically
+from nas_relucode.studies.artifact_stores import StoreAwayError
 from nas_relucode.training.checkpoints import load_checkpoint, save_checkpoint
 
 TRIES = 10
@@ -42,7 +43,7 @@ class CheckpointFiles:
             return None
 
     def save(self, name: str, state: Mapping[str, Any], *, made: Mapping[str, Any], found: Any) -> None:
-        """Writes a checkpoint in the place of the last one."""
+        """Writes a checkpoint in the place of the last one; its copy is left out while the store is away."""
         path = self._path(name)
         for tries_left in reversed(range(TRIES)):
             try:
@@ -53,7 +54,7 @@ class CheckpointFiles:
                 if not tries_left:
                     raise
         if self.store is not None:
-            with path.open("rb") as file:
+            with contextlib.suppress(StoreAwayError), path.open("rb") as file:
                 self.store.write(_key(name, made), file)
 
     def remove(self, name: str, made: Mapping[str, Any]) -> None:
@@ -62,7 +63,7 @@ class CheckpointFiles:
         with contextlib.suppress(OSError):  # others lie there
             self.folder.rmdir()
         if self.store is not None:
-            with contextlib.suppress(ArtifactNotFound):
+            with contextlib.suppress(ArtifactNotFound, StoreAwayError):
                 self.store.remove(_key(name, made))
 
     def _path(self, name: str) -> Path:

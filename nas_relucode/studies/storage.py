@@ -8,7 +8,7 @@ from pathlib import Path
 
 import filelock
 import optuna
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
@@ -30,15 +30,54 @@ def redact(url: str) -> str:
         parsed = make_url(url)
     except (SQLAlchemyError, ValueError):
         return "(not a URL)"
-    if "@" in str(parsed.host):  # a part of a password that should have been written %40
+    if _is_torn(url, parsed):
         return f"{parsed.drivername}://***"
     shown = parsed.set(query={}).render_as_string(hide_password=True)
     return shown + ("?***" if parsed.query else "")  # a driver may take a password there, under any name
 
 
+def has_password(url: str) -> bool:
+    """Whether a storage URL holds a password, also among the options of a driver."""
+    try:
+        parsed = make_url(url)
+    except (SQLAlchemyError, ValueError):
+        return "@" in url
+    return parsed.password is not None or any("pass" in name.lower() for name in parsed.query)
+
+
+def check_url(url: str) -> URL:
+    """The parts of a storage URL. Raises InputError for what is none, and repeats nothing of it."""
+    try:
+        parsed = make_url(url)
+    except (SQLAlchemyError, ValueError):  # they may quote a part of the password
+        parsed = None
+    if parsed is None:
+        example = default_storage("digits")
+        raise InputError(f"the storage given is not a URL that can be read. Write it like {example}.")
+    if _is_torn(url, parsed):
+        raise InputError(
+            "the password in the storage's URL ends too early. Write its @, / and ? as %40, %2F and %3F there."
+        )
+    return parsed
+
+
+def _is_torn(url: str, parsed: URL) -> bool:
+    """Whether a password holds an @ or a ?, so that a part of it is taken for another, which errors would show."""
+    before = url.rpartition("@")[0]
+    return parsed.password is not None and ("@" in before or "?" in before)
+
+
+def no_driver(url: str, error: ImportError) -> InputError:
+    """The error for a storage whose driver is not installed."""
+    return InputError(
+        f"the storage {redact(url)} needs a driver ({error}). For PostgreSQL: pip install 'nas-relucode[postgres]'."
+    )
+
+
 @contextmanager
 def storage_errors(url: str) -> Iterator[None]:
     """Turns what a storage raises inside into an InputError that names it without its password."""
+    check_url(url)
     try:
         yield
     except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
@@ -59,10 +98,7 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
         try:
             return optuna.storages.RDBStorage(url, engine_kwargs={} if _is_sqlite(url) else {"poolclass": NullPool})
         except ImportError as error:
-            raise InputError(
-                f"the storage {redact(url)} needs a driver ({error}). "
-                "For PostgreSQL: pip install nas-relucode[postgres]."
-            ) from error
+            raise no_driver(url, error) from error
 
 
 @contextmanager
@@ -87,12 +123,7 @@ def only_process(url: str) -> Iterator[None]:
 
 def sqlite_path(url: str) -> Path | None:
     """The file behind an SQLite URL; None for other storages and for one in memory."""
-    try:
-        parsed = make_url(url)
-    except (SQLAlchemyError, ValueError) as error:
-        example = default_storage("digits")
-        raise InputError(f"the storage given is not a URL that can be read. Write it like {example}.") from error
-    name = parsed.database or ":memory:"
+    name = check_url(url).database or ":memory:"
     on_disk = _is_sqlite(url) and not name.startswith((":memory:", "file:"))
     return Path(name) if on_disk else None
 

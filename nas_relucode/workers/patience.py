@@ -10,6 +10,7 @@ from typing import TypeVar
 import optuna
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, TimeoutError
 
+from nas_relucode.studies.artifact_stores import StoreAwayError
 from nas_relucode.workers.stopping import Stop
 
 T = TypeVar("T")
@@ -25,7 +26,9 @@ REFUSED = ("authentication failed", "does not exist", "no pg_hba.conf entry", "n
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether an error says that the database is away, not that it was asked for something wrong."""
+    """Whether an error says that the database or the artifact store is away, not that it was asked something wrong."""
+    if isinstance(error, StoreAwayError):
+        return True
     cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
     if any(words in str(cause) for words in REFUSED):
         return False

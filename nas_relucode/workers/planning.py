@@ -7,11 +7,12 @@ from pathlib import Path
 import optuna
 
 from nas_relucode.errors import InputError, unknown
+from nas_relucode.studies.artifact_stores import artifact_store, name_store
 from nas_relucode.studies.plan import Plan
 from nas_relucode.studies.storage import redact, storage_errors
 from nas_relucode.studies.study import check_countable, create_or_resume, load_study_data
 from nas_relucode.studies.study_settings import StudySettings
-from nas_relucode.workers.queue import Queue, check_queue, creating, has_tables, open_queue, opened
+from nas_relucode.workers.queue import ENGINE, Queue, check_queue, creating, has_tables, open_queue, opened
 
 HEARTBEAT = 60  # seconds
 BEAT = "heartbeat"  # the study's attribute that tells it to every worker
@@ -25,12 +26,15 @@ def plan_study(
     data_root: str | Path = "data",
     download: bool = False,
     heartbeat: int | None = None,
+    artifacts: str | None = None,
 ) -> tuple[optuna.Study, int]:
     """Creates the study in a PostgreSQL ``storage``, enqueues what it still needs, and returns it and how many.
 
     It is safe to repeat, and in several processes at once: a candidate that waits, runs or is done is not enqueued
     again. ``heartbeat``, in seconds (60, or what an earlier plan said), is how often workers say that they are alive;
-    one that is silent for five times as long is taken for dead. Raises InputError for changed settings or other data.
+    one that is silent for five times as long is taken for dead. ``artifacts``, s3://BUCKET or a folder, is where
+    workers keep predictions and copies of checkpoints, and where the report finds them. Raises InputError for changed
+    settings or other data.
     """
     check_queue(storage)
     check_countable(settings)
@@ -38,11 +42,14 @@ def plan_study(
         raise InputError("candidates that are trained together share one process. Set together to 1, or use run.")
     if heartbeat is not None and heartbeat < 1:
         raise InputError(f"a heartbeat every {heartbeat} seconds is none. Give a whole number of at least 1.")
+    artifact_store(artifacts)  # refused now rather than by every worker
     data = load_study_data(settings.data, data_root, download)
     with storage_errors(storage), creating(storage, name), opened(storage, create=True) as engine:
         study = create_or_resume(name, settings, data, engine)
         if heartbeat is not None or BEAT not in study.user_attrs:
             study.set_user_attr(BEAT, heartbeat or HEARTBEAT)
+        if artifacts is not None:
+            name_store(study, artifacts)
         queue = Queue(study, engine)
         queue.prepare()
         added = queue.add(Plan(study, settings.search, settings.search_space).waiting_trials)
@@ -55,7 +62,7 @@ def open_planned(name: str, storage: str, sampler: optuna.samplers.BaseSampler |
     advice = f"Do: nas-relucode plan {name}, with the same storage."
     if not has_tables(storage):
         raise InputError(f"the storage {redact(storage)} holds no study. {advice}")
-    with opened(storage) as briefly:
+    with opened(storage, engine=ENGINE) as briefly:  # few connections: as many start at once
         names = optuna.get_all_study_names(briefly)
         if name not in names:
             raise InputError(f"{unknown('study', name, names)} {advice}")

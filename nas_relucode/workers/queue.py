@@ -32,10 +32,12 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from nas_relucode.errors import InputError
-from nas_relucode.studies.storage import redact
+from nas_relucode.studies.storage import no_driver, redact
 
 # Few connections: one that is kept while the worker talks, and two for its heartbeat and a lock in the same moment.
 ENGINE: dict[str, Any] = {"pool_size": 1, "max_overflow": 2, "pool_pre_ping": True}
+# PgBouncer gives a connection to others after each transaction, and with it what psycopg has prepared there.
+UNPREPARED: dict[str, Any] = {"connect_args": {"prepare_threshold": None}}
 GRACE = 5  # heartbeats that may be missing before a trial is given to somebody else
 
 TAKE = sqlalchemy.text("""
@@ -93,21 +95,21 @@ def open_queue(
         try:
             return RDBStorage(
                 url,
-                engine_kwargs=dict(engine or ENGINE),
+                engine_kwargs=(engine or ENGINE) | (UNPREPARED if make_url(url).get_driver_name() == "psycopg" else {}),
                 heartbeat_interval=heartbeat,
                 grace_period=None if heartbeat is None else GRACE * heartbeat,
                 skip_table_creation=not create,
             )
         except ImportError as error:
-            raise InputError(
-                f"the storage {redact(url)} needs a driver ({error}). Do: pip install 'nas-relucode[postgres]'"
-            ) from error
+            raise no_driver(url, error) from error
 
 
 @contextmanager
-def opened(url: str, heartbeat: int | None = None, *, create: bool = False) -> Iterator[RDBStorage]:
-    """`open_queue` for a moment: each connection is closed after use, also by a study that outlives this."""
-    storage = open_queue(url, heartbeat, create=create, engine={"poolclass": NullPool})
+def opened(
+    url: str, heartbeat: int | None = None, *, create: bool = False, engine: dict[str, Any] | None = None
+) -> Iterator[RDBStorage]:
+    """`open_queue` for a moment: by default each connection is closed after use, also by a study that outlives this."""
+    storage = open_queue(url, heartbeat, create=create, engine=engine or {"poolclass": NullPool})
     try:
         yield storage
     finally:
@@ -132,7 +134,10 @@ def creating(url: str, name: str) -> Iterator[None]:
 
 @contextmanager
 def _connection(url: str) -> Iterator[sqlalchemy.Connection]:
-    engine = sqlalchemy.create_engine(url, poolclass=NullPool)
+    try:
+        engine = sqlalchemy.create_engine(url, poolclass=NullPool)
+    except ImportError as error:
+        raise no_driver(url, error) from error
     try:
         with engine.begin() as connection:
             yield connection
@@ -146,6 +151,7 @@ class Queue:
     def __init__(self, study: optuna.Study, storage: RDBStorage) -> None:
         self.study, self.storage = study, storage
         self.study_id = storage.get_study_id_from_name(study.study_name)
+        self.beats = sqlalchemy.create_engine(storage.url, poolclass=NullPool)  # asks the server's version only once
 
     def prepare(self) -> None:
         """Makes the index that keeps `take` as fast with a million trials behind it; who may not make one, goes on."""
@@ -212,7 +218,7 @@ class Queue:
 
     def beat(self, trial_id: int) -> None:
         """Says that this worker is alive, through a connection of its own that is closed at once."""
-        with _connection(self.storage.url) as connection:
+        with self.beats.begin() as connection:
             connection.execute(BEAT, {"trial": trial_id})
 
     def let_go(self) -> None:

@@ -15,6 +15,7 @@ import torch
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from nas_relucode.errors import InputError
+from nas_relucode.studies.artifact_stores import StoreAwayError, store_of
 from nas_relucode.studies.checkpoint_files import digest
 from nas_relucode.studies.objective import Objective
 from nas_relucode.studies.outcomes import ATTRIBUTE, Outcome
@@ -23,7 +24,7 @@ from nas_relucode.studies.search_space import Candidate
 from nas_relucode.studies.storage import storage_errors
 from nas_relucode.studies.study import check_settings, load_study_data, objective_of, settings_of
 from nas_relucode.studies.study_settings import SAMPLERS, StudySettings
-from nas_relucode.workers.patience import Patience, StorageLostError, is_lost
+from nas_relucode.workers.patience import Patience, StorageLostError, is_lost, reason
 from nas_relucode.workers.planning import open_planned
 from nas_relucode.workers.queue import Heartbeat, Queue
 from nas_relucode.workers.results import SavedResults, hand_in
@@ -64,8 +65,9 @@ def work(
 
     ``settings`` are checked against the study's own; None takes them from the study. ``folder`` is for files, as in
     `run_study`, best on a file system that all workers share; where they share none, ``artifacts`` (one of Optuna's
-    artifact stores, S3 for instance) holds the predictions and copies of the checkpoints. ``max_trials`` ends the
-    worker after so many; ``stop`` may end it at any time: the trial that runs is then given back.
+    artifact stores, S3 for instance; None takes the one that was planned) holds the predictions and copies of the
+    checkpoints. ``max_trials`` ends the worker after so many; ``stop`` may end it at any time: the trial that runs is
+    then given back.
 
     Raises InputError if the data or the settings are other ones; StorageLostError if the database is away for more
     than ``patience`` seconds, with the result of the trial saved in ``folder`` and handed in by the next worker there;
@@ -83,6 +85,8 @@ def work(
                 check_settings(queue.study, settings)
             settings = settings_of(queue.study)
             made = queue.study.user_attrs["settings"]
+            if artifacts is None:
+                artifacts = store_of(queue.study)
             queue.let_go()
             data = load_study_data(settings.data, data_root, download)
             if data.digest() != made["data"]["sha256"]:
@@ -160,6 +164,9 @@ class Worker:
             except StoppedError as stopped:
                 self._give_back(trial, str(stopped))
                 return False
+            except StoreAwayError as error:  # that of the checkpoints
+                self._give_back(trial, f"the artifact store is away ({reason(error)})")
+                raise StorageLostError(f"the artifact store is away ({reason(error)})") from error
             except RETRIED as error:
                 self._fail(trial, error)
                 if _is_broken(error):

@@ -42,7 +42,7 @@ def share_told_apart(rule, seeds, gaps, *, luck, chosen, told=True, samples=300,
         if rule == "mcnemar":
             apart = ~compare(networks, best, tolerance=rule, chosen=chosen and told).equal
         else:
-            low, high = difference_intervals(networks, best, resamples=200, chosen=chosen and told)
+            low, high = difference_intervals(networks, best, resamples=400, chosen=chosen and told)
             apart = (low > 1e-12) | (high < -1e-12)
         counts += [*apart, apart.any()]
     return counts / tries

@@ -7,6 +7,8 @@ import pytest
 from private_postgres import PASSWORD, Server
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
+from nas_relucode.errors import InputError
+from nas_relucode.studies.artifact_stores import StoreAwayError
 from nas_relucode.workers.patience import Patience, StorageLostError, is_lost, reason
 from nas_relucode.workers.queue import has_tables
 from nas_relucode.workers.stopping import Stop
@@ -64,6 +66,11 @@ def wrapped(cause: Exception) -> Exception:
     error = optuna.exceptions.StorageInternalError("as Optuna wraps it")
     error.__cause__ = cause
     return error
+
+
+def test_an_artifact_store_that_does_not_answer_is_lost_and_one_that_refuses_is_not():
+    assert is_lost(StoreAwayError("no answer"))
+    assert not is_lost(InputError("no such bucket"))
 
 
 def test_optunas_own_error_is_judged_by_its_cause():

@@ -304,3 +304,11 @@ def test_an_error_of_the_driver_names_no_password(postgres: Server):
     with warnings.catch_warnings(), pytest.raises(sqlalchemy.exc.OperationalError) as error:
         has_tables(postgres.url("no_such_database"))
     assert PASSWORD not in str(error.value)
+
+
+def test_a_worker_prepares_no_statements_which_pgbouncer_would_hand_to_others(open_one):
+    queue = open_one(create=True)
+    for _ in range(10):  # psycopg prepares what it has sent five times
+        queue.take()
+    with queue.storage.engine.connect() as connection:  # the same one, from a pool of one
+        assert connection.execute(sqlalchemy.text("SELECT count(*) FROM pg_prepared_statements")).scalar() == 0
