@@ -147,7 +147,7 @@ def lines(selection: Selection) -> list[str]:
 def _rule(asked: dict[str, Any], test: str) -> str:
     tolerance, level = asked["tolerance"], asked["level"]
     if tolerance == "mcnemar":
-        return f"{test} at the level {level:g} with Holm's correction"
+        return f"{test} at the level {level:g}, corrected for all pairs"
     if tolerance == "bootstrap":
         return f"bootstrapped intervals at the level {level:g}"
     return "the one-standard-error rule" if tolerance == "1se" else f"a tolerance of {tolerance:g}"

@@ -113,7 +113,7 @@ def rank(
         best = int(np.lexsort((feasible["parameters"], -feasible["accuracy"]))[0])
         names = list(zip(*(feasible[name] for name in NETWORK), strict=True))
         tested = accuracies(study, by_seed, names, store if tolerance in SAMPLE_BY_SAMPLE else None)
-        equality = compare(tested, best, tolerance=tolerance, level=level)
+        equality = compare(tested, best, tolerance=tolerance, level=level, chosen=True)
     comparison = _comparison(networks, feasible.index, equality)
     networks["equal"] = networks.index.isin(feasible.index[equality.equal]) if equality else False
 

@@ -109,7 +109,7 @@ def remarks(report: Report) -> list[str]:
         )
     if report.tested:
         test, count = paired_test(report.ranking), len(report.tested.equal)
-        found.append(f"{test[0].upper()}{test[1:]}, with Holm's correction, leaves {count} equally accurate.")
+        found.append(f"{test[0].upper()}{test[1:]}, corrected for all pairs, leaves {count} equally accurate.")
     elif not report.notes and report.ranking.comparison["difference"].notna().sum() > 1:
         found.append("No predictions are kept here, so mean accuracies are compared, not sample by sample (McNemar).")
     if (report.ranking.equal["seeds"] == 1).all():

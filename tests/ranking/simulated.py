@@ -29,21 +29,22 @@ def family(generator, seeds, samples, gaps, luck=0.1):
     return tables
 
 
-def share_told_apart(rule, seeds, gaps, *, luck, chosen, told=True, samples=300, tries=300):
-    """How often each network is told apart from the first one, or from the best that was ``chosen``, (networks,).
+def told_apart(rule, networks, *, chosen, told=True):
+    """Which are told apart from the first one, or from the best that was ``chosen``; ``told``: if the rule knows."""
+    best = int(np.argmax([one.mean for one in networks])) if chosen else 0
+    if rule == "mcnemar":
+        return ~compare(networks, best, tolerance=rule, chosen=chosen and told).equal
+    low, high = difference_intervals(networks, best, resamples=400, chosen=chosen and told)
+    return (low > 1e-12) | (high < -1e-12)
 
-    The last number is that of tries in which any was. ``told``: whether the comparison is told that it was chosen.
-    """
+
+def share_told_apart(rule, seeds, gaps, *, luck, chosen, told=True, samples=300, tries=300):
+    """How often each network is, (networks + 1,); the last number is that of tries in which any was."""
     generator = np.random.default_rng(8)
     counts = np.zeros(len(gaps) + 1)
     for _ in range(tries):
         networks = [network(*table) for table in family(generator, seeds, samples, gaps, luck)]
-        best = int(np.argmax([one.mean for one in networks])) if chosen else 0
-        if rule == "mcnemar":
-            apart = ~compare(networks, best, tolerance=rule, chosen=chosen and told).equal
-        else:
-            low, high = difference_intervals(networks, best, resamples=400, chosen=chosen and told)
-            apart = (low > 1e-12) | (high < -1e-12)
+        apart = told_apart(rule, networks, chosen=chosen, told=told)
         counts += [*apart, apart.any()]
     return counts / tries
 

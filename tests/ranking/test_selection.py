@@ -64,7 +64,7 @@ def test_pairs_of_predictions_decide_by_mcnemar(store):
     trials = [store.keep("8", range(20)), store.keep("4", range(26)), store.keep("2", range(374, 400))]
     selection = select(study_of(trials), tolerance="mcnemar", store=store)
     p = dict(zip(selection.ranking.networks["head"], selection.ranking.comparison["p"], strict=True))
-    assert p["4"] == pytest.approx(2 * 2 * 0.5**6)  # 6 samples to 0, two tests
+    assert p["4"] == pytest.approx(3 * 2 * 0.5**6)  # 6 samples to 0, three pairs
     assert heads(selection) == ["8", "4", "2"]
     trials[1] = store.keep("4", range(28))
     selection = select(study_of(trials), tolerance="mcnemar", store=store)

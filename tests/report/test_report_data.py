@@ -58,9 +58,9 @@ def test_the_test_is_called_mcnemar_s_where_every_network_was_trained_once(
     url = f"sqlite:///{tmp_path}/study.db"
     report = read(run(settings_in(tmp_path, seeds=seeds), url), tmp_path / "own", "")
     assert [rule["name"] for rule in page_data(report)["rules"]] == ["the one-standard-error rule", name]
-    assert f"{name[0].upper()}{name[1:]}, with Holm's correction, leaves" in " ".join(remarks(report))
+    assert f"{name[0].upper()}{name[1:]}, corrected for all pairs, leaves" in " ".join(remarks(report))
     assert main(["select", "own", "--storage", url, "--output", str(tmp_path / "own"), "--tolerance", "mcnemar"]) == 0
-    assert f"by {name} at the level 0.05 with Holm's correction: " in capsys.readouterr().out
+    assert f"by {name} at the level 0.05, corrected for all pairs: " in capsys.readouterr().out
 
 
 def test_without_predictions_there_is_no_mcnemar(study: optuna.Study, tmp_path: Path):

@@ -384,8 +384,8 @@ def test_the_report_shows_the_slices_that_were_drawn(data: ImageData, tmp_path: 
     study = run_once(make(data, space, slices=True, folder=tmp_path), "8")
     write_report(study, tmp_path)
     page = (tmp_path / "report.html").read_text("utf-8")
-    assert page.count('<img alt="Slice') == 2
+    assert page.count('<img alt="The cells of') == 2
     assert "8 @ 0.1, seed 0, trial 0" in page
     (tmp_path / "slices" / "trial_0.png").unlink()
     write_report(study, tmp_path)
-    assert (tmp_path / "report.html").read_text("utf-8").count('<img alt="Slice') == 1
+    assert (tmp_path / "report.html").read_text("utf-8").count('<img alt="The cells of') == 1
