@@ -7,22 +7,18 @@ import measure
 # isort: split
 import itertools
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import database
 import fleets
+from database import Server
 from fleets import NAME, RATE, Work
 from measure import Bench, Claim
 
-from nas_relucode.workers.planning import open_planned, plan_study
-
-sys.path.append(str(Path(__file__).parents[1] / "tests"))
-from private_postgres import Server, programs
+from nas_relucode.workers.planning import plan_study
 
 FLEETS = (1, 2, 4, 8, 16, 32)
 EACH, SECONDS = 8, 5.0  # trials a worker and seconds a trial
@@ -35,7 +31,6 @@ CLAIMS = {
     "statements": Claim("the same, statements of SQL a trial", "30 at most", 1, 0, 0, 1),
     "commits": Claim("the same, commits a trial", "8 at most", 1, 0, 0, 1),
     "bytes": Claim("the same, bytes a trial in the database", "16,384 at most", 1, 0, 0, 1),
-    "beat": Claim("a heartbeat, with its connection", "a minute / 1,000", None),
     "throughput": Claim("trials of 0 s, 8 workers: seconds a trial", "one worker", None, 900, 90),
     "ten thousand": Claim("10,000 trials wait: one handed out and told", "1,000 wait", 0.67),
     "ten thousand, plan": Claim("10,000 trials planned, a trial", "of 1,000", 0.67),
@@ -54,25 +49,14 @@ CLAIMS = {
 
 def main() -> None:
     bench = measure.bench(__file__, __doc__, CLAIMS, "Trials that sleep; by the clock, on a PostgreSQL server beside.")
-    if programs() is None:
-        raise SystemExit("no PostgreSQL here. Do: apt-get install postgresql")
-    with server() as postgres, tempfile.TemporaryDirectory() as folder:
+    with database.started() as postgres, tempfile.TemporaryDirectory() as folder:
         fleets.learn(fleets.settings_of_size(1, Path(folder)))
         one_trial(bench, postgres, Path(folder))
-        for workers in FLEETS[:3] if bench.quick else FLEETS:
-            many(bench, postgres, Path(folder), workers)
+        fleet = FLEETS[:3] if bench.quick else FLEETS
+        ours = {workers: many(bench, postgres, Path(folder), workers) for workers in fleet}
         # Ray's threads come last: a process that has them is not to be forked.
-        ray(bench)
+        ray(bench, ours)
     bench.finish()
-
-
-@contextmanager
-def server() -> Iterator[Server]:
-    started = Server(connections=200)
-    try:
-        yield started
-    finally:
-        started.remove()
 
 
 def planned(url: str, trials: int, folder: Path) -> float:
@@ -96,7 +80,6 @@ def one_trial(bench: Bench, postgres: Server, folder: Path) -> None:
     bench.row("hand-out", ours, peer, f"{some} and 3 runs")
     bench.row("statements", counts["statements"] / some, 30, show=measure.figure)
     bench.row("commits", counts["commits"] / some, 8, show=measure.figure)
-    bench.row("beat", beat(url), 60 / 1000)
     left = trials - some - 3 - 8
     work = fleets.ours(url, 0.0, 8)
     bench.row("throughput", work.seconds / left, ours, f"{left / work.seconds:.0f} trials a second")
@@ -137,24 +120,12 @@ def enqueued(postgres: Server, trials: int) -> float:
         return (time.perf_counter() - start) / trials
 
 
-def beat(url: str) -> float:
-    queue = open_planned(NAME, url)
-    trial = queue.study.get_trials(deepcopy=False)[-1]
-    taken = []
-    for _ in range(20):
-        start = time.perf_counter()
-        queue.beat(trial._trial_id)
-        taken.append(time.perf_counter() - start)
-    queue.let_go()
-    return statistics.median(taken)
-
-
 def size(postgres: Server, url: str) -> int:
     """The bytes of a database, with its indices and what has not been vacuumed."""
     return int(postgres.sql("postgres", f"SELECT pg_database_size('{url.rpartition('/')[2]}')")[0][0])
 
 
-def many(bench: Bench, postgres: Server, folder: Path, workers: int) -> None:
+def many(bench: Bench, postgres: Server, folder: Path, workers: int) -> Work:
     """The time of a fleet, beside what it would take if nothing but the trials took time."""
     each, seconds = (QUICK_EACH, QUICK_SECONDS) if bench.quick else (EACH, SECONDS)
     url = postgres.database()
@@ -167,21 +138,18 @@ def many(bench: Bench, postgres: Server, folder: Path, workers: int) -> None:
         raise SystemExit(f"{work.repeated} candidates were done again")
     peer = fleets.grid(postgres.database(), seconds, workers, workers * each)
     bench.row(f"{workers} grid", work.seconds, peer.seconds, faults(peer), by_the_second)
-    OURS[workers] = work
+    return work
 
 
-OURS: dict[int, Work] = {}
-
-
-def ray(bench: Bench) -> None:
+def ray(bench: Bench, ours: dict[int, Work]) -> None:
     """The same fleets under Ray Tune, where it is installed."""
     each, seconds = (QUICK_EACH, QUICK_SECONDS) if bench.quick else (EACH, SECONDS)
     try:
-        with fleets.ray_tune(max(OURS)) as fleet:
-            fleet(max(OURS), 0.0, max(OURS))  # its processes are started
-            for workers, ours in OURS.items():
+        with fleets.ray_tune(max(ours)) as fleet:
+            fleet(max(ours), 0.0, max(ours))  # its processes are started
+            for workers, work in ours.items():
                 peer = fleet(workers, seconds, workers * each)
-                bench.row(f"{workers} ray", ours.seconds, peer.seconds, faults(peer), by_the_second)
+                bench.row(f"{workers} ray", work.seconds, peer.seconds, faults(peer), by_the_second)
     except ImportError as error:
         print(f"Ray Tune is left out ({error}). Do: pip install 'ray[tune]'", flush=True)
 

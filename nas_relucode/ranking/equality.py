@@ -12,8 +12,7 @@ from scipy import stats
 
 from nas_relucode.errors import InputError
 from nas_relucode.ranking.paired_differences import LEVEL, holm
-from nas_relucode.ranking.seed_variance import Accuracies as Accuracies
-from nas_relucode.ranking.seed_variance import SeedVariance, seed_variance
+from nas_relucode.ranking.seed_variance import Accuracies, SeedVariance, seed_variance
 
 RULES = ("1se", "mcnemar", "bootstrap")
 SAMPLE_BY_SAMPLE = ("mcnemar", "bootstrap")  # where there are predictions

@@ -13,7 +13,7 @@ import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_relucode.errors import InputError
-from nas_relucode.ranking.equality import Accuracies
+from nas_relucode.ranking.seed_variance import Accuracies
 from nas_relucode.studies.outcomes import ATTRIBUTE
 from nas_relucode.studies.predictions import Predictions, find_predictions
 

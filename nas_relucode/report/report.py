@@ -32,11 +32,11 @@ def write_report(
 ) -> dict[str, Path]:
     """Writes the report of any study whose trials carry our attribute; returns name -> path of each file.
 
-    ``folder`` is that of the study's run where there is one: predictions (for McNemar's test), kept code spaces,
-    slices and embeddings are looked for there; predictions in ``artifacts``, an artifact store of Optuna's, where it
-    is given. ``storage``, its URL, is shown without its password. A TOML file of the
-    study's name holds the settings of a study made by `run_study`, to train its networks again, unless a file of that
-    name is there that no report has written. Each file is complete or untouched.
+    ``folder`` is that of the study's run where there is one: predictions (for McNemar's test), kept code spaces, slices
+    and embeddings are looked for there; predictions in ``artifacts``, an artifact store of Optuna's, where it is given.
+    ``storage``, its URL, is shown without its password. A TOML file of the study's name holds the settings of a study
+    made by `run_study`, to train its networks again, unless a file of that name is there that no report has written.
+    Each file is complete or untouched.
     """
     folder = Path(folder)
     report = read(study, folder, redact(storage) if storage else "", artifacts)
