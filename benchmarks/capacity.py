@@ -20,10 +20,9 @@ from fleets import NAME
 from measure import Bench, Claim
 
 import nas_relucode as rc
-from nas_relucode.studies.study_settings import SearchSettings, StudySettings
 from nas_relucode.workers.planning import HEARTBEAT, open_planned, plan_study
 from nas_relucode.workers.queue import Queue
-from nas_relucode.workers.worker import IDLE
+from nas_relucode.workers.worker import LONGEST_IDLE
 
 measure.PAGE = measure.PAGE.with_name("scale.md")
 EPOCHS = 20  # of a trial, whose curve is stored with it
@@ -57,9 +56,9 @@ def main() -> None:
     with database.started() as server, tempfile.TemporaryDirectory() as folder:
         url = server.database()
         meter = Meter(server, url)
-        plan_study("tables", study_of(1, Path(folder)), storage=url)
+        plan_study("tables", fleets.settings_of_size(1, Path(folder)), storage=url)
         with meter.of(many) as planned:
-            plan_study(NAME, study_of(many, Path(folder)), storage=url)
+            plan_study(NAME, fleets.settings_of_size(many, Path(folder)), storage=url)
         learn(1, Path(folder))
         short = ended(meter, url, some)
         learn(EPOCHS, Path(folder))
@@ -94,16 +93,6 @@ def main() -> None:
             bench.row("million", handing_out(url), few)
     extrapolated(bench, planned.size, {"trial": trial, "beat": beat, "start": start, "look": look}, behind)
     bench.finish()
-
-
-def study_of(trials: int, folder: Path) -> StudySettings:
-    """So many candidates: heads, learning rates and seeds, as many of each as will do."""
-    side = max(number for number in (1, 10, 20) if trials % number**2 == 0)
-    heads = ", ".join(f'"{width}-32-16"' for width in range(1, trials // side**2 + 1))
-    space = folder / f"{trials}.toml"
-    space.write_text(f"heads = [{heads}]\nlearning_rates = {[rate / 1000 for rate in range(1, side + 1)]}\n")
-    search = SearchSettings(space=str(space), seeds=tuple(range(side)))
-    return replace(fleets.settings_of_size(1, folder), search=search)
 
 
 def learn(epochs: int, folder: Path) -> None:
@@ -206,7 +195,7 @@ def backend(server: database.Server, url: str) -> float:
 def extrapolated(bench: Bench, waiting: float, costs: dict[str, Spent], behind: tuple[Spent, Spent] | None) -> None:
     """What larger fleets need if each worker goes on costing what one did."""
     trial, beat, start, look = (costs[name] for name in ("trial", "beat", "start", "look"))
-    bench.print(f"\nFrom these, with trials of {TRIAL} s and an idle worker's look every {0.75 * IDLE:g} s:\n")
+    bench.print(f"\nFrom these, with trials of {TRIAL} s and an idle worker's look every {0.75 * LONGEST_IDLE:g} s:\n")
     names = ["workers", "heartbeat", "trials/s", "heartbeats/s", "server's cores", "behind PgBouncer"]
     names += ["connections open", "flushes/s", "data a day", "log a day"]
     names += ["all start: connections", "all start: server's time", "all idle: server's cores"]
@@ -226,7 +215,7 @@ def extrapolated(bench: Bench, waiting: float, costs: dict[str, Spent], behind: 
             gibibytes(86_400 * (trials * trial.log + beats * beat.log)),
             measure.figure(workers * start.connections),
             f"{measure.figure(workers * start.server)} s",
-            measure.figure(workers * look.server / (0.75 * IDLE)),
+            measure.figure(workers * look.server / (0.75 * LONGEST_IDLE)),
         ]
         bench.print(f"| {' | '.join(cells)} |")
 

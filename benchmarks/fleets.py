@@ -66,14 +66,20 @@ class Sleeping:
 
 
 def settings_of_size(trials: int, folder: Path) -> StudySettings:
-    """A study of so many candidates: one head, one learning rate, and seeds."""
-    space = folder / "space.toml"
-    space.write_text(f'heads = ["64-32-16"]\nlearning_rates = [{RATE}]\n')
+    """A study of so many candidates: seeds, learning rates and heads, at most 20 of each of the first two.
+
+    A trial stores all choices beside its own, so that thousands of seeds would make it large.
+    """
+    seeds = max(number for number in range(1, 21) if trials % number == 0)
+    rates = max(number for number in range(1, 21) if trials // seeds % number == 0)
+    heads = ", ".join(f'"{64 + more}-32-16"' for more in range(trials // seeds // rates))
+    space = folder / f"{trials}.toml"
+    space.write_text(f"heads = [{heads}]\nlearning_rates = {[RATE * (1 + more) for more in range(rates)]}\n")
     return StudySettings(
         data=DataSettings(source="digits", validation=0.25),
         network=NetworkSettings(backbone="none"),
         training=rc.Recipe(epochs=1),
-        search=SearchSettings(space=str(space), seeds=tuple(range(trials))),
+        search=SearchSettings(space=str(space), seeds=tuple(range(seeds))),
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import logging
 import os
 import sys
@@ -17,29 +16,26 @@ import optuna
 from optuna.trial import TrialState
 
 import nas_relucode
+from nas_relucode.commands import builtin as command_builtin
 from nas_relucode.commands import codes as command_codes
 from nas_relucode.commands import complex as command_complex
 from nas_relucode.commands import figure as command_figure
+from nas_relucode.commands import score as command_score
 from nas_relucode.commands import select as command_select
 from nas_relucode.commands import train as command_train
 from nas_relucode.commands import workers as command_workers
 from nas_relucode.commands.progress import run_shown
 from nas_relucode.errors import InputError, unknown
-from nas_relucode.files import write_atomically
-from nas_relucode.indices.indices import INDICES
 from nas_relucode.ranking.ranking import rank, trials_frame
 from nas_relucode.report.dashboard import show_in_dashboard
 from nas_relucode.report.report import write_report
 from nas_relucode.report.tables import (
-    Table,
     constant_on_front,
     networks_table,
     nobody_feasible,
-    number,
     retries,
     text_table,
 )
-from nas_relucode.scoring.scoring import Score, score
 from nas_relucode.studies.artifact_stores import artifact_store, store_of
 from nas_relucode.studies.plan import Plan
 from nas_relucode.studies.predictions import FOLDER, file_store
@@ -53,11 +49,6 @@ from nas_relucode.studies.storage import (
 )
 from nas_relucode.studies.study import check_settings, study_name
 from nas_relucode.studies.study_settings import load_settings
-from nas_relucode.toml_files import builtin_files
-from nas_relucode.training.data import SOURCES, load_data
-from nas_relucode.training.named_networks import network_by_name
-from nas_relucode.training.networks import BACKBONES
-from nas_relucode.training.training import pick_device
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -166,35 +157,15 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--dashboard", action="store_true", help="the ranking and the front for optuna-dashboard, too")
     command = add("select", _select, stored, help="the equally accurate networks of a study, the first choice first")
     command_select.add_arguments(command)
-    command = add("score", _score, data, help="accuracy and code-space indices of any network")
-    command.add_argument(
-        "--model", required=True, metavar="MODEL", help="package.module:factory, or torchvision's name"
-    )
-    command.add_argument("--weights", metavar="FILE", help="state dict saved by torch.save, or imagenet")
-    command.add_argument("--data", required=True, help=f"{', '.join(SOURCES)}, an .npz file or a folder of images")
-    command.add_argument("--classes", nargs="+", metavar="CLASS", help="keep these classes, by name")
-    command.add_argument("--image-size", type=int, metavar="PIXELS", help="make the images square")
-    command.add_argument("--normalise", action="store_true", help="subtract the mean, divide by the deviation")
-    command.add_argument("--layers", nargs="+", default=["all"], help="names, prefixes or globs of layers (all)")
-    command.add_argument("--indices", nargs="+", help="names of indices (all)")
-    command.add_argument("--module", help="whose inputs' space the indices of polyhedra are taken in (the network's)")
-    command.add_argument("--wanted-size", nargs=2, type=float, metavar=("MU", "SIGMA"), help="of regularised_patterns")
-    command.add_argument("--split", default="train", help="train, test or all (train)")
-    command.add_argument("--mode", default="eval", help="eval, or train: batch statistics, for initialisation (eval)")
-    command.add_argument("--preset", default="paper", help="paper, or released_code: bits of activations >= 1 (paper)")
-    command.add_argument("--maps", default="pixel", help="bits of convolution maps: pixel, channel or pooled (pixel)")
-    command.add_argument("--also", nargs="+", default=[], help="smooth activations to read at 0: gelu, silu, ...")
-    command.add_argument("--graph-theta", type=int, default=1, help="cells are joined up to this distance (1)")
-    command.add_argument("--distance-theta", type=int, help="distances are truncated here (never)")
-    command.add_argument("--batch-size", type=int, default=512, help="samples in one forward pass (512)")
-    command.add_argument("-f", "--format", choices=["table", "json"], default="table")
+    command = add("score", command_score.run, data, help="accuracy and code-space indices of any network")
+    command_score.add_arguments(command)
     command = add("codes", command_codes.run, data, help="a network's code space over a data set in shards")
     command_codes.add_arguments(command)
-    command = add("complex", _complex, help="count the cells of a small network and which of them share a facet")
+    command = add("complex", command_complex.run, help="count the cells of a small network and which share a facet")
     command_complex.add_arguments(command)
-    listing = add("list", _list, help="studies, search spaces, data sets, backbones and indices")
+    listing = add("list", command_builtin.show, help="studies, search spaces, data sets, backbones and indices")
     listing.add_argument("-f", "--format", choices=["table", "json"], default="table")
-    copy = add("copy", _copy, help="copy a built-in study or search space, to change it")
+    copy = add("copy", command_builtin.copy, help="copy a built-in study or search space, to change it")
     copy.add_argument("name", help="a study or search space; search_spaces/NAME for a space of a study's name")
     copy.add_argument("file", help="a new file ending in .toml")
     return parser
@@ -276,115 +247,6 @@ def _write_report(study: optuna.Study, options: argparse.Namespace, storage: str
         print(text_table(networks_table(ranking, ranking.equal)))
     sentences = retries(trials_frame(study))
     print("\n" + "\n".join([*sentences, f"Report: {files['report.html']}"]))
-    return 0
-
-
-def _score(options: argparse.Namespace) -> int:
-    if options.split == "validation":
-        raise InputError("score takes an image source's own splits whole: give --split train, test or all.")
-    data = load_data(
-        options.data,
-        data_root=options.data_root,
-        download=options.download,
-        classes=options.classes,
-        image_size=options.image_size,
-        normalise=options.normalise,
-    )
-    network = network_by_name(options.model, options.weights, classes=len(data.classes))
-    network = network.to(pick_device(options.device))
-    try:
-        result = score(
-            network,
-            data,
-            layers=options.layers,
-            indices=options.indices,
-            module=options.module,
-            wanted_size=options.wanted_size and tuple(options.wanted_size),
-            split=options.split,
-            held_out="test" if options.split == "train" else None,
-            mode=options.mode,
-            preset=options.preset,
-            maps=options.maps,
-            also=options.also,
-            graph_theta=options.graph_theta,
-            distance_theta=options.distance_theta,
-            batch_size=options.batch_size,
-        )
-    except InputError:
-        raise
-    except Exception as error:  # the user's own forward pass may raise anything
-        shape = " x ".join(map(str, data.image_shape))
-        raise InputError(
-            f"{options.model} failed on images of {shape} ({_reason(error)}). "
-            "Check the channels and the size that it takes; --image-size makes images square."
-        ) from error
-    if options.format == "json":
-        print(json.dumps(result.as_dict(), indent=2))
-    else:
-        accuracy = "none" if result.accuracy is None else f"{result.accuracy:.4f}"
-        print(f"accuracy {accuracy} on {result.samples} samples ({result.split})\n")
-        print(text_table(_score_table(result)))
-        print("\n* at an end of its range, where it tells networks apart no longer")
-    return 0
-
-
-def _complex(options: argparse.Namespace) -> int:
-    return command_complex.run(options, network_by_name)
-
-
-def _score_table(result: Score) -> Table:
-    """A row an index, a column for the joint codes and for each layer."""
-    columns = {"joint": result.joint, **result.layers}
-
-    def cell(column: str, index: str) -> str:
-        star = "*" if index in result.saturated[column] else ""
-        return number(columns[column][index]) + star if index in columns[column] else ""
-
-    return ["index", *columns], [[index, *(cell(column, index) for column in columns)] for index in result.joint]
-
-
-def _reason(error: BaseException) -> str:
-    """The kind of an error and the first line of what it says."""
-    return f"{type(error).__name__}: {error}".splitlines()[0]
-
-
-def _list(options: argparse.Namespace) -> int:
-    names: dict[str, dict[str, str]] = {
-        "studies": {name: load_settings(name).description for name in builtin_files("studies")},
-        "search_spaces": {name: _first_line(text) for name, text in builtin_files("search_spaces").items()},
-        "data": {**dict.fromkeys(SOURCES, ""), "FILE.npz": "x_train, y_train, x_test, y_test", "FOLDER": "images"},
-        "backbones": dict.fromkeys(BACKBONES, ""),
-        "indices": {name: index.meaning for name, index in INDICES.items()},
-    }
-    if options.format == "json":
-        print(json.dumps(names, indent=2))
-        return 0
-    width = max(len(name) for group in names.values() for name in group)
-    for kind, group in names.items():
-        print(kind.replace("_", " "))
-        for name, meaning in group.items():
-            print(f"  {name:{width}}  {meaning}".rstrip())
-    return 0
-
-
-def _first_line(text: str) -> str:
-    return text.split("\n", 1)[0].removeprefix("# ")
-
-
-def _copy(options: argparse.Namespace) -> int:
-    studies = builtin_files("studies")
-    spaces = builtin_files("search_spaces")
-    files = studies | {f"search_spaces/{name}" if name in studies else name: spaces[name] for name in spaces}
-    if options.name not in files:
-        raise unknown("study or search space", options.name, files)
-    target = Path(options.file)
-    if target.suffix != ".toml":
-        raise InputError(f"{target} does not end in .toml. Name the copy so: it is then read as your own file.")
-    if target.exists():
-        raise InputError(f"{target} exists already. Name a new file.")
-    write_atomically(target, lambda path: path.write_text(files[options.name], "utf-8"))
-    use = f"Try `nas-relucode run {target}`." if options.name in studies else f'Name it in a study: space = "{target}".'
-    print(f"{target}: a copy of {options.name}. {use}")
     return 0
 
 

@@ -7,7 +7,6 @@ import json
 import re
 import sys
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from tqdm import tqdm
 
 from nas_relucode.errors import InputError
 from nas_relucode.polyhedra.complexes import Complex, complex_of
+from nas_relucode.training.named_networks import network_by_name
 
 LARGEST = 1e100  # a weight whose square still is a number
 
@@ -38,11 +38,11 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("-f", "--format", choices=["table", "json"], default="table")
 
 
-def run(options: argparse.Namespace, network_of: Callable[[str, str | None], nn.Module]) -> int:
+def run(options: argparse.Namespace) -> int:
     network = from_npz(Path(options.model)) if options.model.endswith(".npz") else None
     if network is not None and options.weights:
         raise InputError(f"{options.model} holds its own weights. Leave out --weights.")
-    network = network_of(options.model, options.weights) if network is None else network
+    network = network_by_name(options.model, options.weights) if network is None else network
     shape = options.shape or [_features(network, options.model)]
     if any(size < 1 for size in shape):
         raise InputError(f"the shape {' '.join(map(str, shape))} holds no number. Give positive sizes.")

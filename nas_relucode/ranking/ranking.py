@@ -17,7 +17,7 @@ from nas_relucode.indices.indices import INDICES
 from nas_relucode.ranking.equality import SAMPLE_BY_SAMPLE, Equality, Tolerance, check_tolerance, compare
 from nas_relucode.ranking.ordering import Named, check_order, costs, criteria, hypervolume, keys, places, silent_reasons
 from nas_relucode.ranking.paired_differences import LEVEL
-from nas_relucode.ranking.trials import NETWORK, accuracies, objectives_of, saturated
+from nas_relucode.ranking.trials import NETWORK, accuracies, check_layers, objectives_of, saturated
 from nas_relucode.ranking.trials import trials_frame as trials_frame
 
 
@@ -90,6 +90,7 @@ def rank(
     objectives = objectives_of(study)
     wanted = criteria([name for name in objectives if name != "accuracy"] if by is None else by, objectives)
     check_order(how, weights, wanted, scale)
+    check_layers(study, wanted if by is not None else ())
     every_trial = trials_frame(study, also=wanted)
     trials = every_trial[every_trial["ranked"]]
     if trials["accuracy"].isna().all():

@@ -12,7 +12,7 @@ import optuna
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
-from nas_relucode.errors import InputError
+from nas_relucode.errors import InputError, unknown
 from nas_relucode.ranking.seed_variance import Accuracies
 from nas_relucode.studies.outcomes import ATTRIBUTE
 from nas_relucode.studies.predictions import Predictions, find_predictions
@@ -90,6 +90,14 @@ def objectives_of(study: optuna.Study) -> dict[str, str]:
             f"({', '.join(names)}). Name one for each direction."
         )
     return dict(zip(names, directions, strict=True))
+
+
+def check_layers(study: optuna.Study, names: Iterable[str]) -> None:
+    """Raises InputError if one of these names is the index of a layer, ``layer:index``, that no complete trial has."""
+    known = {layer for trial in complete_trials(study) for layer in trial.user_attrs[ATTRIBUTE].get("layers", {})}
+    for layer in (name.rpartition(":")[0] for name in names):
+        if layer and layer not in known:
+            raise unknown("layer", layer, sorted(known) or ["none, the trials hold no layer's indices"])
 
 
 def saturated(study: optuna.Study) -> dict[str, set[tuple[str, float]]]:

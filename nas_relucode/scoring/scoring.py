@@ -121,6 +121,9 @@ def score(
     shapes = None
     if geometry or (names is not None and wanted("geometry")):
         shapes = _geometry(network, sample, module)
+    elif module is not None:
+        shapes_of = ", ".join(name for name, index in INDICES.items() if "geometry" in index.needs)
+        raise InputError(f"module {module!r} is for indices of polyhedra: name some of them too, of {shapes_of}.")
     parameters = sum(parameter.numel() for parameter in network.parameters())
     evidence = {
         "joint": Evidence(space, parameters, graph_theta, distance_theta, held, transitions, shapes, wanted_size)

@@ -363,7 +363,7 @@ class Objective:
             self.data,
             layers=self.layers,
             segments=SEGMENTS if "segment_transitions" in self.objectives else 0,
-            module=self.module,
+            module=self.module if self.geometry else None,
             wanted_size=self.wanted_size,
             geometry=self.geometry,
             graph_theta=self.graph_theta,

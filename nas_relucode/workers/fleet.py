@@ -50,8 +50,8 @@ def run_fleet(
 
 
 def gpu_environments(gpus: Sequence[str]) -> list[dict[str, str]]:
-    """An environment for each GPU, in which a process sees this one alone."""
-    return [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus]
+    """An environment for each GPU, in which a process sees this one alone, and has its share of the cores."""
+    return [{"CUDA_VISIBLE_DEVICES": gpu} | cores for gpu, cores in zip(gpus, cpu_environments(len(gpus)), strict=True)]
 
 
 def cpu_environments(count: int) -> list[dict[str, str]]:

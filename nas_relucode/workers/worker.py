@@ -32,7 +32,7 @@ from nas_relucode.workers.stopping import Stop, StoppedError
 
 PATIENCE = 600.0  # seconds that a worker waits for a database that is away
 
-IDLE = 10  # seconds, at most, between two looks at trials of others
+IDLE, LONGEST_IDLE = 10, 60  # seconds, at most, between two looks at trials of others; see `idle_seconds`
 
 
 class DeviceLostError(Exception):
@@ -126,16 +126,17 @@ class Worker:
 
     def run(self, max_trials: int | None, wait: bool) -> int:
         """See `work`."""
-        done = self._hand_in_saved()
+        done, looks = self._hand_in_saved(), 0
         while self.stop.reason is None and (max_trials is None or done < max_trials):
             trial = self.patience(self.queue.take)
             if trial is not None:
-                done += self._bring_to_an_end(trial)
+                done, looks = done + self._bring_to_an_end(trial), 0
             elif not self.patience(self._fill):
                 running = self.patience(self.queue.running)
                 if not running or not wait:
                     break
-                self._pause()
+                self._pause(looks)
+                looks += 1
         return done
 
     def _fill(self) -> int:
@@ -143,13 +144,13 @@ class Worker:
         self.queue.fail_stale()
         return self.queue.add(self.plan.waiting_trials, after_failures=self.plan.search.trials is None)
 
-    def _pause(self) -> None:
-        """Waits for what the trials of others come to, without a connection."""
+    def _pause(self, looks: int) -> None:
+        """Waits, after so many looks in vain, for what the trials of others come to, without a connection."""
         self.queue.let_go()
-        interval = min(self.queue.storage.get_heartbeat_interval() or IDLE, IDLE)
+        seconds = idle_seconds(looks, self.queue.storage.get_heartbeat_interval() or IDLE)
         try:
             with self.stop.interruptible():
-                threading.Event().wait(interval * random.uniform(0.5, 1.0))
+                threading.Event().wait(seconds * random.uniform(0.5, 1.0))
         except StoppedError:
             pass  # the loop sees the reason
 
@@ -261,6 +262,11 @@ class Worker:
             if trial.state == TrialState.WAITING:
                 return self.queue.take_waiting(trial)
         return None
+
+
+def idle_seconds(looks: int, heartbeat: int) -> int:
+    """The longest pause after so many looks in vain: doubled each time, at most a heartbeat or a minute."""
+    return min(IDLE * 2 ** min(looks, 8), heartbeat, LONGEST_IDLE)
 
 
 def _is_broken(error: Exception) -> bool:

@@ -166,7 +166,8 @@ def test_a_fleet_that_is_stopped_ends_its_processes_and_waits_for_them(tmp_path:
 
 
 def test_each_process_of_a_fleet_has_a_gpu_or_a_share_of_the_cores(monkeypatch: pytest.MonkeyPatch):
-    assert gpu_environments(["0", "3"]) == [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "3"}]
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    cores = {"OMP_NUM_THREADS": "4"}
+    assert gpu_environments(["0", "3"]) == [{"CUDA_VISIBLE_DEVICES": gpu} | cores for gpu in ("0", "3")]
     assert cpu_environments(3) == [{"OMP_NUM_THREADS": "2"}] * 3

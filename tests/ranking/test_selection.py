@@ -240,6 +240,7 @@ def test_a_study_of_others_is_told_what_it_lacks():
         ({"tolerance": -0.1}, r"tolerance -0.1 is out of range"),
         ({"tolerance": "3se"}, "unknown tolerance '3se'"),
         ({"by": ["cells"]}, "unknown index 'cells'"),
+        ({"by": ["head.9:cell_count"]}, r"unknown layer 'head.9'. Known: head.1\."),
         ({"by": "cell_count"}, "Give a list"),
         ({"how": "best"}, "unknown how 'best'"),
         ({"how": "weighted", "weights": {"edge_count": 1}}, "unknown weight 'edge_count'"),

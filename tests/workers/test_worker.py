@@ -25,7 +25,7 @@ from nas_relucode.training.recipes import Recipe
 from nas_relucode.workers.patience import StorageLostError
 from nas_relucode.workers.planning import plan_study
 from nas_relucode.workers.stopping import Stop
-from nas_relucode.workers.worker import DeviceLostError, work
+from nas_relucode.workers.worker import DeviceLostError, idle_seconds, work
 
 
 def study_in(url: str) -> optuna.Study:
@@ -186,6 +186,12 @@ class Outage:
             if self.seconds is not None:
                 self.timer = threading.Timer(self.seconds, self.server.start)
                 self.timer.start()
+
+
+def test_an_idle_worker_looks_less_and_less_often_but_once_a_heartbeat_or_a_minute():
+    assert [idle_seconds(looks, 600) for looks in (0, 1, 2, 3, 4, 10**6)] == [10, 20, 40, 60, 60, 60]
+    assert [idle_seconds(looks, 30) for looks in (0, 1, 2, 3)] == [10, 20, 30, 30]
+    assert [idle_seconds(looks, 1) for looks in (0, 5)] == [1, 1]
 
 
 def test_a_worker_waits_for_a_database_that_comes_back(tmp_path: Path, queue_url: str, postgres: Server):
