@@ -91,21 +91,7 @@ def rank(
     wanted = criteria([name for name in objectives if name != "accuracy"] if by is None else by, objectives)
     check_order(how, weights, wanted, scale)
     check_layers(study, wanted if by is not None else ())
-    every_trial = trials_frame(study, also=wanted)
-    trials = every_trial[every_trial["ranked"]]
-    if trials["accuracy"].isna().all():
-        raise InputError(
-            f"the networks of study {study.study_name!r} have no accuracy to rank by: they are autoencoders."
-        )
-    values = trials.drop(columns=["number", "state", "ranked", "retry_of", "reason"])
-    by_seed = values.groupby([*NETWORK, "seed"]).agg(_mean).reset_index()  # a training that was repeated counts once
-    groups = by_seed.drop(columns="seed").groupby(NETWORK)
-    networks, spread = groups.agg(_mean).reset_index(), groups.agg(_deviation).reset_index()
-    networks.insert(2, "seeds", groups.size().to_numpy())
-    networks["trial"] = trials.groupby(NETWORK)["number"].min().to_numpy()
-    diverged = every_trial[every_trial["diverged"]].groupby(NETWORK)["seed"].nunique()
-    networks["diverged"] = diverged.reindex(pd.MultiIndex.from_frame(networks[NETWORK]), fill_value=0).to_numpy()
-    networks["feasible"] = (networks.pop("infeasibility") <= 0) & (networks["diverged"] == 0)
+    by_seed, networks, spread = _averaged(trials_frame(study, also=wanted), study.study_name)
     networks["front"] = _front(networks, objectives)
 
     feasible = networks[networks["feasible"] & networks["accuracy"].notna()]
@@ -138,6 +124,23 @@ def rank(
     networks, spread, comparison = (part.loc[order].reset_index(drop=True) for part in (networks, spread, comparison))
     threshold = equality.threshold if equality else math.nan
     return Ranking(objectives, networks, spread, threshold, silent, wanted, comparison, by_seed, volume)
+
+
+def _averaged(every_trial: pd.DataFrame, study: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """A row a network and seed; a row a network with the means over its seeds; the same with their deviations."""
+    trials = every_trial[every_trial["ranked"]]
+    if trials["accuracy"].isna().all():
+        raise InputError(f"the networks of study {study!r} have no accuracy to rank by: they are autoencoders.")
+    values = trials.drop(columns=["number", "state", "ranked", "retry_of", "reason"])
+    by_seed = values.groupby([*NETWORK, "seed"]).agg(_mean).reset_index()  # a training that was repeated counts once
+    groups = by_seed.drop(columns="seed").groupby(NETWORK)
+    networks, spread = groups.agg(_mean).reset_index(), groups.agg(_deviation).reset_index()
+    networks.insert(2, "seeds", groups.size().to_numpy())
+    networks["trial"] = trials.groupby(NETWORK)["number"].min().to_numpy()
+    diverged = every_trial[every_trial["diverged"]].groupby(NETWORK)["seed"].nunique()
+    networks["diverged"] = diverged.reindex(pd.MultiIndex.from_frame(networks[NETWORK]), fill_value=0).to_numpy()
+    networks["feasible"] = (networks.pop("infeasibility") <= 0) & (networks["diverged"] == 0)
+    return by_seed, networks, spread
 
 
 def _mean(values: pd.Series) -> float:
