@@ -1,17 +1,21 @@
 """Hand-made trials and studies, as `Objective` leaves them, with numbers of one's choice."""
 
+import io
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
+import numpy as np
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nas_relucode.studies.objective import objective_value
 from nas_relucode.studies.outcomes import ATTRIBUTE
+from nas_relucode.studies.predictions import Predictions, to_bytes
 
 OBJECTIVES = {"accuracy": "maximize", "cell_count": "minimize"}
+LABELS = np.arange(400) % 4
 DISTRIBUTIONS = {
     "head": CategoricalDistribution([*"0123456789", "16", "2-2", "4-4"]),
     "learning_rate": FloatDistribution(1e-6, 1e6),
@@ -97,3 +101,22 @@ def study_of(
     study = optuna.create_study(study_name=name, directions=list(directions))
     study.add_trials(trials)
     return study
+
+
+class Memory(dict[str, bytes]):
+    """An artifact store, as Optuna's protocol has it."""
+
+    def open_reader(self, artifact_id: str) -> BinaryIO:
+        return io.BytesIO(self[artifact_id])
+
+    def keep(
+        self, head: str, wrong: Sequence[int], *, seed: int = 0, labels: np.ndarray = LABELS, **values: Any
+    ) -> FrozenTrial:
+        """A trial whose network errs on the samples ``wrong``."""
+        classes = labels.copy()
+        classes[wrong] = (classes[wrong] + 1) % 4
+        artifact = f"{head}-{seed}-{len(self)}"
+        self[artifact] = to_bytes(Predictions.of(classes, labels))
+        accuracy = float((classes == labels).mean())
+        values = {"samples": len(labels), "predictions": artifact} | values
+        return hand_made(head, seed=seed, accuracy=accuracy, **values)

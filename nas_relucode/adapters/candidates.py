@@ -109,7 +109,10 @@ def directions_of(names: Sequence[str], given: Sequence[str] | None = None) -> l
     found: dict[str, str | None] = dict(zip(QUALITIES, ("maximize", "minimize"), strict=True))
     for name in names:
         if name not in found:
-            found[name] = INDICES[name.rpartition(":")[2]].direction
+            index = name.rpartition(":")[2]
+            if index not in INDICES:
+                raise unknown("objective", name, [*QUALITIES, *INDICES, "LAYER:INDEX"])
+            found[name] = INDICES[index].direction
         if found[name] is None:
             raise InputError(f"there is no reason to prefer a large or a small {name}. Give directions, one for each.")
     return [str(found[name]) for name in names]

@@ -113,7 +113,7 @@ def read_weights(texts: Sequence[str]) -> dict[str, float] | None:
 def lines(selection: Selection) -> list[str]:
     """The selection to be read on a terminal."""
     ranking, asked = selection.ranking, selection.asked
-    compared = int(ranking.networks["feasible"].sum())
+    compared = int(ranking.compared.sum())
     equal = f"{len(selection.networks)} of {compared} networks of {selection.study}"
     found = [f"Equally accurate with the best, by {_rule(asked, paired_test(ranking))}: {equal}."]
     ways = ", ".join(f"{name} ({way})" for name, way in ranking.deciding.items()) or "no index"

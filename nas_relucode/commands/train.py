@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     if not file.parent.is_dir():
         raise InputError(f"there is no folder {file.parent}. Make it, or name another file.")
     if not 0 <= options.seed < LARGEST_SEED:
-        raise InputError(f"seed {options.seed} is out of range. Give a whole number of at least 0.")
+        raise InputError(f"seed {options.seed} is out of range. Give a whole number from 0 to {LARGEST_SEED - 1}.")
     parse_head(options.head)
     settings = load_settings(options.study)
     candidate = Candidate(options.head, options.learning_rate, options.seed)

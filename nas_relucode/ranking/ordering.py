@@ -52,7 +52,10 @@ def criteria(by: Iterable[Named], objectives: Mapping[str, str]) -> dict[str, st
             own = QUANTITIES.get(name) or INDICES[index].direction
             direction = objectives.get(name, own)
         if direction is None:
-            raise InputError(f"{name} has no direction of its own. Write '-{name}' if less is better, else '+{name}'.")
+            raise InputError(
+                f"{name} has no direction of its own. Write '-{name}' if less is better, else "
+                f"'+{name}'; on the command line {name}:minimize or {name}:maximize."
+            )
         if direction not in ("minimize", "maximize"):
             raise unknown("direction", direction, ["minimize", "maximize"])
         if name in found:

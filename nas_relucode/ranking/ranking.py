@@ -46,6 +46,11 @@ class Ranking:
         return self.networks[self.networks["equal"]].sort_values("place", kind="stable")
 
     @property
+    def compared(self) -> pd.Series:
+        """Which networks were compared with the best, booleans: the feasible ones that have an accuracy."""
+        return self.comparison["difference"].notna()
+
+    @property
     def deciding(self) -> dict[str, str]:
         """``by`` without what is silent."""
         return {name: direction for name, direction in self.by.items() if name not in self.silent}
@@ -77,10 +82,11 @@ def rank(
     fewer parameters, then the number of the first trial. Indices that are constant, undefined or saturated among them,
     or were not measured, take no part.
 
-    A network is feasible if it reaches the study's accuracy floor and none of its seeds was pruned (diverged).
+    A network is feasible if it reaches the study's accuracy floor and none of its seeds was pruned: because it
+    diverged, or because an objective is undefined for it.
 
     Columns of ``networks``: head, learning_rate, seeds, means of the numeric columns of `trials_frame`, ``trial`` (the
-    number of the first), ``diverged`` (seeds pruned), ``feasible``, ``front``, ``equal`` (booleans), ``place`` (1 for
+    number of the first), ``pruned`` (seeds), ``feasible``, ``front``, ``equal`` (booleans), ``place`` (1 for
     the first of the equally accurate ones, NaN for the others) and ``rank`` (the same, but shared by those that only
     the trials' numbers tell apart). Columns of ``comparison``: difference, low, high, p and paired (see
     `equality.Equality`), ``key`` (what ``how`` orders by) and ``contribution`` (to the hypervolume); NaN
@@ -90,8 +96,9 @@ def rank(
     objectives = objectives_of(study)
     wanted = criteria([name for name in objectives if name != "accuracy"] if by is None else by, objectives)
     check_order(how, weights, wanted, scale)
+    every_trial = trials_frame(study, also=wanted)  # checks each of them
     check_layers(study, wanted if by is not None else ())
-    by_seed, networks, spread = _averaged(trials_frame(study, also=wanted), study.study_name)
+    by_seed, networks, spread = _averaged(every_trial, study.study_name)
     networks["front"] = _front(networks, objectives)
 
     feasible = networks[networks["feasible"] & networks["accuracy"].notna()]
@@ -137,9 +144,9 @@ def _averaged(every_trial: pd.DataFrame, study: str) -> tuple[pd.DataFrame, pd.D
     networks, spread = groups.agg(_mean).reset_index(), groups.agg(_deviation).reset_index()
     networks.insert(2, "seeds", groups.size().to_numpy())
     networks["trial"] = trials.groupby(NETWORK)["number"].min().to_numpy()
-    diverged = every_trial[every_trial["diverged"]].groupby(NETWORK)["seed"].nunique()
-    networks["diverged"] = diverged.reindex(pd.MultiIndex.from_frame(networks[NETWORK]), fill_value=0).to_numpy()
-    networks["feasible"] = (networks.pop("infeasibility") <= 0) & (networks["diverged"] == 0)
+    pruned = every_trial[every_trial["pruned"]].groupby(NETWORK)["seed"].nunique()
+    networks["pruned"] = pruned.reindex(pd.MultiIndex.from_frame(networks[NETWORK]), fill_value=0).to_numpy()
+    networks["feasible"] = (networks.pop("infeasibility") <= 0) & (networks["pruned"] == 0)
     return by_seed, networks, spread
 
 

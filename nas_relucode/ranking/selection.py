@@ -72,7 +72,7 @@ class Selection:
             "by": self.ranking.by,
             "silent": self.ranking.silent,
             "threshold": _plain(self.ranking.threshold),
-            "compared": int(self.ranking.networks["feasible"].sum()),
+            "compared": int(self.ranking.compared.sum()),
             "hypervolume": _plain(self.ranking.hypervolume),
             "best": self.best,
             "equally_accurate": rows,
@@ -109,10 +109,10 @@ def select(
     ranking = rank(study, tolerance=tolerance, by=by, how=how, weights=weights, scale=scale, level=level, store=store)
     if ranking.equal.empty:
         networks = ranking.networks
-        diverged, undefined = int((networks["diverged"] > 0).sum()), int(networks["accuracy"].isna().sum())
+        pruned, undefined = int((networks["pruned"] > 0).sum()), int(networks["accuracy"].isna().sum())
         raise InputError(
             f"none of the {len(networks)} networks of study {study.study_name!r} can be chosen: "
-            f"{diverged} diverged with some seed, {undefined} have no accuracy, the others miss the accuracy floor. "
+            f"{pruned} were pruned with some seed, {undefined} have no accuracy, the others miss the accuracy floor. "
             "Train other candidates, or lower accuracy_floor."
         )
     names = list(zip(*(ranking.equal[name] for name in NETWORK), strict=True))
@@ -138,11 +138,10 @@ def select(
 def _notes(ranking: Ranking, tolerance: Tolerance) -> list[str]:
     """What limits the comparison, in sentences."""
     notes = []
-    feasible = ranking.networks["feasible"]
-    loose = int((~ranking.comparison["paired"] & feasible).sum())
+    loose = int((~ranking.comparison["paired"] & ranking.compared).sum())
     if tolerance in SAMPLE_BY_SAMPLE and loose:
         notes.append(
-            f"{loose} of {int(feasible.sum())} networks have no predictions of the best one's samples: "
+            f"{loose} of {int(ranking.compared.sum())} networks have no predictions of the best one's samples: "
             "they are compared by their accuracies, which tells less apart."
         )
     if (ranking.equal["seeds"] == 1).all():

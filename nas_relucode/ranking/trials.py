@@ -32,10 +32,10 @@ def trials_frame(study: optuna.Study, *, also: Iterable[str] = ()) -> pd.DataFra
     trials = study.get_trials(deepcopy=False)
     _check_study(study, trials)
     for trial in trials:
-        found = trial.user_attrs.get(ATTRIBUTE, {})
+        found = _told(trial)
         complete = trial.state == TrialState.COMPLETE and ATTRIBUTE in trial.user_attrs
         if complete:
-            _check(trial, found, study.study_name)
+            _check(trial, study.study_name)
         candidate = trial.params | found.get("candidate", {})
         row: dict[str, Any] = {"number": trial.number, "state": trial.state.name}
         row |= {name: candidate.get(name) for name in [*NETWORK, "seed"]}
@@ -48,7 +48,7 @@ def trials_frame(study: optuna.Study, *, also: Iterable[str] = ()) -> pd.DataFra
             row["validation_samples"] = found["validation_samples"]
             row["infeasibility"] = max(trial.constraints.values(), default=0.0)
         row["ranked"] = complete
-        row["diverged"] = "pruned" in found
+        row["pruned"] = "pruned" in found
         row["retry_of"] = trial.user_attrs.get("retry_of")
         row["reason"] = found.get("pruned") or found.get("failed")
         if "same_as" in trial.user_attrs:
@@ -73,7 +73,7 @@ def objectives_of(study: optuna.Study) -> dict[str, str]:
     complete = complete_trials(study)
     if not complete:
         states = Counter(trial.state.name.lower() for trial in trials)
-        found = [trial.user_attrs.get(ATTRIBUTE, {}) for trial in trials]
+        found = [_told(trial) for trial in trials]
         reasons = [str(reason) for told in found if (reason := told.get("failed") or told.get("pruned"))]
         raise InputError(
             f"no trial of study {study.study_name!r} is complete, so there is nothing to rank: "
@@ -81,7 +81,7 @@ def objectives_of(study: optuna.Study) -> dict[str, str]:
             + (f"; the last one's reason: {reasons[-1]}." if reasons else ".")
             + " Train its candidates first."
         )
-    _check(complete[0], complete[0].user_attrs[ATTRIBUTE], study.study_name)
+    _check(complete[0], study.study_name)
     names = complete[0].user_attrs[ATTRIBUTE]["objectives"]
     directions = [direction.name.lower() for direction in study.directions]
     if len(names) != len(directions):
@@ -161,30 +161,49 @@ def _check_study(study: optuna.Study, trials: Iterable[FrozenTrial]) -> None:
         )
 
 
-def _check(trial: FrozenTrial, found: Any, study: str) -> None:
+def _told(trial: FrozenTrial) -> dict[str, Any]:
+    """Our attribute of a trial; empty where it is missing or no table."""
+    found = trial.user_attrs.get(ATTRIBUTE)
+    return found if isinstance(found, dict) else {}
+
+
+def _check(trial: FrozenTrial, study: str) -> None:
+    found = trial.user_attrs[ATTRIBUTE]
     what = f"trial {trial.number} of study {study!r} is complete, but its attribute {ATTRIBUTE!r}"
     if not isinstance(found, dict):
         raise InputError(f"{what} is no table of values. It needs {', '.join(NEEDED)}, as nas_relucode.Objective does.")
     missing = [name for name in NEEDED if name not in found]
-    if "candidate" in found:
-        missing += [f"candidate.{name}" for name in [*NETWORK, "seed"] if name not in found["candidate"]]
+    candidate = found.get("candidate")
+    if isinstance(candidate, dict):
+        missing += [f"candidate.{name}" for name in [*NETWORK, "seed"] if name not in candidate]
     if missing:
         raise InputError(f"{what} lacks {', '.join(missing)}. Set what nas_relucode.Objective sets.")
-    candidate = found["candidate"]
+    layers = found.get("layers", {})
     fits = {
         "objectives": isinstance(found["objectives"], list) and all(isinstance(n, str) for n in found["objectives"]),
-        "candidate.head": isinstance(candidate["head"], str),
-        "candidate.learning_rate": _is_number(candidate["learning_rate"]),
-        "candidate.seed": _is_number(candidate["seed"]) and candidate["seed"] == int(candidate["seed"]),
+        "candidate": isinstance(candidate, dict),
         "accuracy": found["accuracy"] is None or _is_number(found["accuracy"]),
         "parameters": _is_number(found["parameters"]),
         "validation_samples": _is_number(found["validation_samples"]) and found["validation_samples"] > 0,
-        **{name: isinstance(found.get(name, {}), dict) for name in ("joint", "layers", "saturated")},
+        "joint": _are_indices(found["joint"]),
+        "layers": isinstance(layers, dict) and all(map(_are_indices, layers.values())),
+        "saturated": isinstance(found.get("saturated", {}), dict),
         "curve": isinstance(found.get("curve", []), list),
     }
+    if isinstance(candidate, dict):
+        seed = candidate["seed"]
+        fits |= {
+            "candidate.head": isinstance(candidate["head"], str),
+            "candidate.learning_rate": _is_number(candidate["learning_rate"]),
+            "candidate.seed": _is_number(seed) and seed == int(seed),
+        }
     wrong = [name for name, fine in fits.items() if not fine]
     if wrong:
         raise InputError(f"{what} has values of {', '.join(wrong)} that can't be read. Set what Objective sets.")
+
+
+def _are_indices(values: Any) -> bool:
+    return isinstance(values, dict) and all(v is None or isinstance(v, int | float) for v in values.values())
 
 
 def _is_number(value: Any) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 import optuna
 
 from nas_relucode.errors import InputError
+from nas_relucode.studies.study import check_settings
 from nas_relucode.studies.study_settings import StudySettings, load_settings
 from nas_relucode.toml_files import builtin_files, parse
 from nas_relucode.training.data import SOURCES
@@ -41,7 +42,10 @@ def study_argument(study: optuna.Study, folder: Path) -> str | None:
     name = study.study_name
     if name in builtin_files("studies") and load_settings(name).as_dict() == settings.as_dict():
         return name
-    return str(settings_file(study, folder)) if settings_toml(study, folder) else None
+    file = settings_file(study, folder)
+    if settings_toml(study, folder) and (may_be_written(study, file) or _holds(file, study)):
+        return str(file)
+    return None
 
 
 def settings_file(study: optuna.Study, folder: Path) -> Path:
@@ -57,6 +61,15 @@ def may_be_written(study: optuna.Study, path: Path) -> bool:
         return True
     except (OSError, UnicodeDecodeError):
         return False
+
+
+def _holds(file: Path, study: optuna.Study) -> bool:
+    """Whether somebody's file has the settings of the study."""
+    try:
+        check_settings(study, load_settings(str(file)))
+    except InputError:
+        return False
+    return True
 
 
 def train_command(study: str, head: str, learning_rate: float, seed: int, device: str | None = None) -> str:

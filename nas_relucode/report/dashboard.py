@@ -31,10 +31,11 @@ def show_in_dashboard(study: optuna.Study) -> str:
         found = nobody_feasible(ranking)
     else:
         order = ", ".join(f"{name} ({way})" for name, way in ranking.deciding.items()) or "no index"
+        table = markdown_table(networks_table(ranking, ranking.equal.head(MOST_ROWS)))
         found = (
-            f"{len(ranking.equal)} of {len(ranking.networks)} networks are equally accurate by the one-standard-error "
-            f"rule (at least {ranking.threshold:.4f}). Their order: Pareto rank over {markdown(order)}, then accuracy, "
-            f"then size.\n\n{markdown_table(networks_table(ranking, ranking.equal.head(MOST_ROWS)))}"
+            f"{len(ranking.equal)} of {int(ranking.compared.sum())} networks are equally accurate by the "
+            f"one-standard-error rule (at least {ranking.threshold:.4f}). Their order: Pareto rank over "
+            f"{markdown(order)}, then accuracy, then size.\n\n{table}"
         )
     note = _put(dashboard.get_note(study), f"{START}\n\n## Equally accurate networks\n\n{found}\n\n{END}")
     dashboard.save_note(study, note)

@@ -66,7 +66,16 @@ def read(study: optuna.Study, folder: Path, storage: str, artifacts: Any = None)
         except InputError as error:  # a lost or damaged file
             notes.append(f"There is no McNemar's test: {error}")
     if tested and tested.comparison["paired"].sum() < 2:
+        if any(trial.user_attrs[ATTRIBUTE].get("predictions") for trial in complete_trials(study)):
+            notes.append("Too few predictions are of the best one's samples, so mean accuracies are compared.")
         tested = None
+    if tested:
+        loose = int((tested.compared & ~tested.comparison["paired"]).sum())
+        if loose:
+            notes.append(
+                f"{loose} of {int(tested.compared.sum())} networks have no predictions of the best one's samples: "
+                "their p compares accuracies, which tells less apart."
+            )
     return Report(
         study,
         folder,

@@ -101,7 +101,7 @@ def _equal(report: Report, parts: dict[str, Section], data: dict[str, Any]) -> s
         for i, rule in enumerate(data["rules"])
     )
     ends = [rule["tolerance"] for rule in data["rules"]]
-    end = _rounded_up(max(min(max(ends), 12 * ends[0]), 5 * ends[0], 0.001))
+    end = min(1.0, _rounded_up(max(min(max(ends), 12 * ends[0]), 5 * ends[0], 0.001)))
     ticks = "".join(f'<option value="{value}" label="{value:.4f}"></option>' for value in ends)
     return (
         f"{_text(CHOICE)}<noscript>{_plain(section)}</noscript>"
@@ -144,7 +144,10 @@ def _front(section: Section, data: dict[str, Any]) -> str:
     choice = f'<p class="choose"><label for="front-x">Against</label> {_select("front-x", names, data["x"])}</p>'
     below = "; the table below holds the front" if section.table else ""
     figure = _figure("front-figure", f"Accuracy of each network against an index{below}.")
-    return _text(section.text) + choice + figure + _table(section)
+    text = section.text
+    if section.table:
+        text += " The tables' marks are those of the one-standard-error rule; the figure's follow the tolerance."
+    return _text(text) + choice + figure + _table(section)
 
 
 def _parallel(data: dict[str, Any]) -> str:

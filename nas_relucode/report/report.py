@@ -20,10 +20,6 @@ from nas_relucode.report.data import Report, read
 from nas_relucode.report.page import page
 from nas_relucode.report.sections import sections
 from nas_relucode.report.tables import constant_on_front, markdown, markdown_table
-from nas_relucode.report.tables import networks_table as networks_table
-from nas_relucode.report.tables import number as number
-from nas_relucode.report.tables import retries as retries
-from nas_relucode.report.tables import text_table as text_table
 from nas_relucode.studies.storage import redact
 
 
@@ -41,7 +37,7 @@ def write_report(
     folder = Path(folder)
     report = read(study, folder, redact(storage) if storage else "", artifacts)
     folder.mkdir(parents=True, exist_ok=True)
-    trials = trials_frame(study).drop(columns=["ranked", "diverged"])
+    trials = trials_frame(study).drop(columns=["ranked", "pruned"])
     writers: dict[str, Callable[[Path], object]] = {
         "report.html": lambda path: path.write_text(page(report), "utf-8"),
         "report.md": lambda path: path.write_text(_markdown(report), "utf-8"),

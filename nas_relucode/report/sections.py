@@ -100,8 +100,11 @@ def _order(names: list[str]) -> str:
 def remarks(report: Report) -> list[str]:
     """How firm the choice by the one-standard-error rule is, and what limits it."""
     found = []
-    if report.ahead:
-        first, *others = report.ahead.values()
+    shares = list(report.ahead.values())
+    if any(math.isnan(share) for share in shares):
+        found.append("Some of them were trained once, so nobody can say how firm their order is.")
+    elif shares:
+        first, *others = shares
         found.append(
             "In the order by the one-standard-error rule, the first stays ahead of the second in "
             f"{100 * first:.0f} % of the draws when the seeds are drawn again"
@@ -124,8 +127,9 @@ def _commands(report: Report) -> list[Section]:
         return []
     if not report.commands:
         text = (
-            "This study was not made by nas-relucode run, so there is no command. With the Objective that it was run "
-            "with: objective.trained(Candidate(head, learning_rate, seed))."
+            "There is no command: this study was not made by nas-relucode run, or a file of its name beside the report "
+            "has other settings. With the Objective that it was run with: "
+            "objective.trained(Candidate(head, learning_rate, seed))."
         )
         return [Section("Train them again", text)]
     text = (
@@ -158,7 +162,10 @@ def _front(report: Report) -> Section:
 
 
 def _networks(report: Report) -> Section:
-    infeasible = "Infeasible networks are below the accuracy floor; those that diverged did so with some seed."
+    infeasible = (
+        "Infeasible networks are below the accuracy floor; those that were pruned diverged with some seed, or have an "
+        "objective that is undefined."
+    )
     text = "" if report.ranking.networks["feasible"].all() else infeasible
     by_accuracy = report.ranking.networks.sort_values("accuracy", ascending=False, kind="stable")
     return Section("All networks", text, networks_table(report.ranking, by_accuracy), "All networks by accuracy")

@@ -35,7 +35,7 @@ def networks_table(ranking: Ranking, networks: pd.DataFrame, *, every_index: boo
         rows.append(
             [
                 network_label(row),
-                mark[i] or ("" if row["feasible"] else "diverged" if row["diverged"] else "infeasible"),
+                mark[i] or ("" if row["feasible"] else "pruned" if row["pruned"] else "infeasible"),
                 str(row["seeds"]),
                 number(row["accuracy"], spread["accuracy"]),
                 number(row["test_accuracy"], spread["test_accuracy"]),
@@ -49,18 +49,18 @@ def networks_table(ranking: Ranking, networks: pd.DataFrame, *, every_index: boo
 
 def nobody_feasible(ranking: Ranking) -> str:
     """Why none of the networks can be chosen."""
-    accuracy, diverged = ranking.networks["accuracy"], ranking.networks["diverged"] > 0
-    below = accuracy[~diverged].dropna()
+    accuracy, pruned = ranking.networks["accuracy"], ranking.networks["pruned"] > 0
+    below = accuracy[~pruned].dropna()
     found = ["No network is feasible."]
     found += [f"Below the accuracy floor: {len(below)}, the best at {below.max():.4f}."] if len(below) else []
-    found += [f"Diverged with some seed: {diverged.sum()}."] if diverged.any() else []
-    undefined = int(accuracy[~diverged].isna().sum())
+    found += [f"Pruned with some seed (diverged, or an objective undefined): {pruned.sum()}."] if pruned.any() else []
+    undefined = int(accuracy[~pruned].isna().sum())
     return " ".join([*found, *([f"Without an accuracy: {undefined}."] if undefined else [])])
 
 
 def paired_test(ranking: Ranking) -> str:
     """What compares predictions sample by sample, see `ranking.equality.difference_p`."""
-    once = (ranking.networks["seeds"] == 1).all()
+    once = (ranking.networks.loc[ranking.compared, "seeds"] == 1).all()
     return "McNemar's test" if once else "the test of crossed seeds and samples"
 
 

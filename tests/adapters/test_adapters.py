@@ -134,6 +134,9 @@ def test_directions_are_those_of_the_indices_unless_they_are_given():
         directions_of(["accuracy", "edge_count"])
     with pytest.raises(InputError, match="1 directions for 2 objectives"):
         directions_of(["accuracy", "cell_count"], ["maximize"])
+    for name in ("acuracy", "head.1:acuracy", "sparsity:"):
+        with pytest.raises(InputError, match=f"unknown objective '{name}'"):
+            directions_of([name])
     with pytest.raises(InputError, match="unknown direction 'max'"):
         directions_of(["accuracy"], ["max"])
 

@@ -38,7 +38,8 @@ def test_every_command_in_them_is_understood():
 def test_what_follows_the_study_in_sbatch_is_understood_by_plan_and_worker():
     options = ["--data-root", "d", "--download", "--study-name", "n", "--output", "o", "--artifacts", "s3://b"]
     for command in ("plan", "worker"):
-        _parser().parse_args([command, "digits", *options])
+        understood = _parser().parse_args([command, "digits", *options])
+        assert (understood.study_name, understood.artifacts, understood.download) == ("n", "s3://b", True)
 
 
 @pytest.mark.parametrize("name", ["plan", "worker", "gpu-worker"])

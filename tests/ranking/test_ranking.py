@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import optuna
@@ -104,7 +104,7 @@ def test_a_network_that_diverged_with_a_seed_is_not_feasible():
     lost = without_result(TrialState.PRUNED, "8", 1, {ATTRIBUTE: {"pruned": "the loss is nan", "candidate": candidate}})
     ranking = rank(study_of([hand_made("8", accuracy=0.97), lost, hand_made("4", accuracy=0.9)]))
     assert named(ranking.equal) == named(ranking.front) == ["4"]
-    assert ranking.networks.set_index("head")["diverged"].to_dict() == {"4": 0, "8": 1}
+    assert ranking.networks.set_index("head")["pruned"].to_dict() == {"4": 0, "8": 1}
 
 
 def test_an_index_that_is_saturated_for_all_takes_no_part():
@@ -494,6 +494,9 @@ def test_an_index_is_silent_only_where_every_seed_is_saturated(seeds: set[int]):
         ("joint", []),
         ("objectives", "accuracy"),
         ("saturated", []),
+        ("joint", {"cell_count": "7"}),
+        ("layers", {"head.1": None}),
+        ("candidate", None),
         ("candidate", {"head": "8", "learning_rate": "0.1", "seed": 0}),
         ("candidate", {"head": "8", "learning_rate": 0.1, "seed": "a"}),
     ],
@@ -503,3 +506,19 @@ def test_values_that_cannot_be_read_are_named(name: str, value: object):
     trial.user_attrs[ATTRIBUTE][name] = value
     with pytest.raises(InputError, match=name):
         rank(study_of([trial]))
+
+
+@pytest.mark.parametrize("change", [lambda found: "mine", lambda found: found | {"layers": None}])
+@pytest.mark.parametrize("by", [None, ["head.1:cell_count"]])
+def test_a_later_trial_that_cannot_be_read_is_named(change: Callable[[Any], Any], by: list[str] | None):
+    trials = [hand_made("8"), hand_made("4")]
+    trials[1].user_attrs[ATTRIBUTE] = change(trials[1].user_attrs[ATTRIBUTE])
+    with pytest.raises(InputError, match="trial 1 of study"):
+        rank(study_of(trials), by=by)
+
+
+def test_a_failed_trial_may_carry_anything():
+    trials = [hand_made("8"), without_result(TrialState.FAIL, "4", 0, {ATTRIBUTE: "out of luck"})]
+    assert list(rank(study_of(trials)).networks["head"]) == ["8"]
+    with pytest.raises(InputError, match="1 fail"):
+        rank(study_of(trials[1:]))

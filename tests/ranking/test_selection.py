@@ -1,6 +1,5 @@
 """Selection: from trials with predictions, or without, to the network that is chosen."""
 
-import io
 import itertools
 import json
 import math
@@ -8,7 +7,7 @@ import math
 import numpy as np
 import optuna
 import pytest
-from hand_made import hand_made, study_of, without_result
+from hand_made import LABELS, Memory, hand_made, study_of, without_result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.artifacts import FileSystemArtifactStore
@@ -18,26 +17,6 @@ from nas_relucode.errors import InputError
 from nas_relucode.ranking.equality import RULES
 from nas_relucode.ranking.selection import select
 from nas_relucode.studies.outcomes import ATTRIBUTE
-from nas_relucode.studies.predictions import Predictions, to_bytes
-
-LABELS = np.arange(400) % 4
-
-
-class Memory(dict):
-    """An artifact store, as Optuna's protocol has it."""
-
-    def open_reader(self, artifact_id):
-        return io.BytesIO(self[artifact_id])
-
-    def keep(self, head, wrong, *, seed=0, labels=LABELS, **values):
-        """A trial whose network errs on the samples ``wrong``."""
-        classes = labels.copy()
-        classes[wrong] = (classes[wrong] + 1) % 4
-        artifact = f"{head}-{seed}-{len(self)}"
-        self[artifact] = to_bytes(Predictions.of(classes, labels))
-        accuracy = float((classes == labels).mean())
-        values = {"samples": len(labels), "predictions": artifact} | values
-        return hand_made(head, seed=seed, accuracy=accuracy, **values)
 
 
 def heads(selection):
@@ -209,7 +188,10 @@ def test_a_network_without_accuracy_is_not_chosen():
     trials = [hand_made("8", accuracy=math.nan, objectives=["cell_count"]), hand_made("4", objectives=["cell_count"])]
     trials[0].user_attrs[ATTRIBUTE]["accuracy"] = None
     for tolerance in (*RULES, 1):
-        assert heads(select(study_of(trials, ["minimize"]), tolerance=tolerance)) == ["4"]
+        selection = select(study_of(trials, ["minimize"]), tolerance=tolerance)
+        assert heads(selection) == ["4"]
+        assert selection.as_dict()["compared"] == 1
+        assert not any("predictions" in note for note in selection.notes if tolerance in ("1se", 1))
 
 
 def test_where_all_are_infeasible_there_is_nothing_to_choose():

@@ -119,6 +119,7 @@ def test_a_single_trial_is_selected_and_reported(url: str, tmp_path: Path, capsy
         (["--tolerance", "2"], "tolerance 2.0 is out of range"),
         (["--by", "nonsense"], "unknown index 'nonsense'"),
         (["--by", "cell_count:up"], "unknown index 'cell_count:up'"),
+        (["--by", "edge_count"], "edge_count:minimize or edge_count:maximize"),
         (["--level", "2"], "level 2.0 is out of range"),
     ],
 )

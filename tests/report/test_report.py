@@ -17,7 +17,8 @@ from nas_relucode.commands.cli import main
 from nas_relucode.errors import InputError
 from nas_relucode.files import write_atomically
 from nas_relucode.ranking.ranking import rank, trials_frame
-from nas_relucode.report.report import networks_table, retries, write_report
+from nas_relucode.report.report import write_report
+from nas_relucode.report.tables import networks_table, retries
 from nas_relucode.studies.outcomes import ATTRIBUTE
 
 NAME = "a<b>&'c' \"d\""
@@ -142,7 +143,7 @@ def test_pareto_json_agrees_with_the_hand_made_study(folder: Path):
 def test_trials_csv_has_a_row_a_trial(study: optuna.Study, folder: Path):
     with (folder / "trials.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == [name for name in trials_frame(study).columns if name not in ("ranked", "diverged")]
+    assert list(rows[0]) == [name for name in trials_frame(study).columns if name not in ("ranked", "pruned")]
     assert len(rows) == len(study.trials) == 8
     assert [row["number"] for row in rows] == [str(i) for i in range(8)]
     assert [row["state"] for row in rows] == [trial.state.name for trial in study.trials]

@@ -76,7 +76,7 @@ def test_studies_of_others_have_no_command(settings: Any, tmp_path: Path):
     study = with_settings("own", settings)
     assert settings_toml(study, tmp_path) is None
     assert study_argument(study, tmp_path) is None
-    assert "there is no command" in report_text(study, tmp_path)
+    assert "There is no command" in report_text(study, tmp_path)
     assert not (tmp_path / "own.toml").exists()
 
 
@@ -118,3 +118,13 @@ def test_a_users_own_file_of_that_name_is_left_alone(tmp_path: Path):
     assert not may_be_written(study, file)
     assert "own.toml" not in write_report(study, tmp_path)
     assert file.read_text("utf-8") == "# mine\n[data]\n"
+    assert study_argument(study, tmp_path) is None
+    assert "nas-relucode train" not in report_text(study, tmp_path)
+
+
+def test_a_users_own_file_of_the_same_settings_is_what_the_commands_name(tmp_path: Path):
+    study = with_settings("own", settings_in(tmp_path).as_dict())
+    file = settings_file(study, tmp_path)
+    file.write_text("# mine\n" + (settings_toml(study, tmp_path) or "").split("\n", 1)[1], "utf-8")
+    assert "own.toml" not in write_report(study, tmp_path)
+    assert study_argument(study, tmp_path) == str(file)

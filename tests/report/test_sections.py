@@ -6,12 +6,14 @@ from pathlib import Path
 
 import optuna
 import pytest
-from hand_made import hand_made, study_of, without_result
+from hand_made import Memory, hand_made, study_of, without_result
 from optuna.trial import TrialState
 from reports_read_back import parse_markdown, tables, texts_of
 
 from nas_relucode.ranking.figures import x_objective
 from nas_relucode.ranking.ranking import rank
+from nas_relucode.report.report import write_report
+from nas_relucode.report.tables import paired_test
 from nas_relucode.studies.outcomes import ATTRIBUTE
 
 
@@ -29,8 +31,8 @@ def test_where_no_network_is_feasible_the_report_says_so(tmp_path: Path):
     ]
     for text in texts_of(study_of(trials), tmp_path).values():
         assert (
-            "No network is feasible. Below the accuracy floor: 2, the best at 0.2000. Diverged with some seed: 1."
-            in text
+            "No network is feasible. Below the accuracy floor: 2, the best at 0.2000. "
+            "Pruned with some seed (diverged, or an objective undefined): 1." in text
         )
         assert "No network is on the front, because none is feasible." in text
         assert "The networks on the Pareto front" not in text
@@ -38,7 +40,7 @@ def test_where_no_network_is_feasible_the_report_says_so(tmp_path: Path):
     assert {row["network"]: row["mark"] for row in table} == {
         "1 @ 0.1": "infeasible",
         "2 @ 0.1": "infeasible",
-        "4-4 @ 0.1": "diverged",
+        "4-4 @ 0.1": "pruned",
     }
     found = json.loads((tmp_path / "pareto.json").read_text("utf-8"), parse_constant=pytest.fail)
     assert (found["threshold"], found["front"], found["equally_accurate"]) == (None, [], [])
@@ -60,6 +62,7 @@ def edge_studies() -> dict[str, optuna.Study]:
         "one network": study_of([without(hand_made("8"), "seconds")]),
         "all but failures": study_of([without(hand_made("8", test_accuracy=None), "seconds"), *failed]),
         "undefined indices": study_of(unknown),
+        "some trained once": study_of([hand_made("1"), hand_made("2"), *(hand_made("4", seed=s) for s in (0, 1))]),
     }
 
 
@@ -113,3 +116,27 @@ def test_who_is_alone_within_a_standard_error_is_said_so(tmp_path: Path):
 def test_without_predictions_the_report_says_what_is_not_compared(tmp_path: Path):
     for text in texts_of(edge_studies()["undefined indices"], tmp_path).values():
         assert "No predictions are kept here" in text
+
+
+def test_predictions_of_some_networks_only_are_said_to_be_so(tmp_path: Path):
+    store = Memory()
+    kept = [store.keep("8", range(20)), store.keep("4", range(28))]
+    write_report(study_of([*kept, hand_made("2", accuracy=0.94)]), tmp_path, artifacts=store)
+    text = (tmp_path / "report.md").read_text("utf-8")
+    assert "1 of 3 networks have no predictions of the best one's samples" in text
+    write_report(study_of([*kept, hand_made("2", accuracy=0.99)]), tmp_path, artifacts=store)
+    text = (tmp_path / "report.md").read_text("utf-8")
+    assert "Too few predictions are of the best one's samples" in text
+    assert "No predictions are kept here" not in text
+
+
+def test_the_test_is_named_by_the_networks_that_are_compared():
+    twice = [hand_made("2", seed=seed, infeasibility=0.1) for seed in (0, 1)]
+    assert paired_test(rank(study_of([hand_made("8"), hand_made("4"), *twice]))) == "McNemar's test"
+
+
+def test_the_slider_ends_at_a_tolerance_of_1(tmp_path: Path):
+    trials = [hand_made("8", seed=seed, accuracy=accuracy) for seed, accuracy in ((0, 0.1), (1, 0.9))]
+    trials += [hand_made("4", seed=seed, accuracy=0.2) for seed in (0, 1)]
+    page = write_report(study_of(trials), tmp_path)["report.html"].read_text("utf-8")
+    assert 'id="tolerance" min="0" max="1"' in page
