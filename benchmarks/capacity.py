@@ -135,7 +135,7 @@ def beating(url: str) -> Callable[[], None]:
 
 
 def looking(url: str) -> Callable[[], None]:
-    """What a worker does every few seconds while nothing waits and others still run."""
+    """What a worker does again and again while nothing waits and others still run."""
     queue = open_planned(NAME, url)
 
     def look() -> None:

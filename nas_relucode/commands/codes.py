@@ -16,8 +16,15 @@ from nas_relucode.cells.code_spaces import CodeSpace
 from nas_relucode.cells.distributed import ProcessesError, code_space_of_shards
 from nas_relucode.cells.shards import cut_into_shards, holds_shards
 from nas_relucode.cells.stored_spaces import save_code_space
+from nas_relucode.commands.score import (
+    add_capture_arguments,
+    add_image_arguments,
+    add_network_arguments,
+    capture_options,
+    images,
+)
 from nas_relucode.errors import InputError
-from nas_relucode.training.data import SOURCES, load_data
+from nas_relucode.training.data import SOURCES
 from nas_relucode.training.named_networks import network_by_name
 from nas_relucode.training.training import pick_device
 
@@ -25,10 +32,7 @@ SHARD = 10_000  # samples in a shard of a data set, about; whatever the number o
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--model", required=True, metavar="MODEL", help="package.module:factory, or torchvision's name"
-    )
-    command.add_argument("--weights", metavar="FILE", help="state dict saved by torch.save, or imagenet")
+    add_network_arguments(command)
     command.add_argument("--seed", type=int, default=0, help="of random weights (0)")
     command.add_argument("--outputs", type=int, metavar="N", help="of torchvision's network (the classes, else 1000)")
     command.add_argument(
@@ -40,15 +44,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--folder", metavar="DIR", help="each shard's code space, to go on with (beside --output)")
     command.add_argument("--shards", type=int, metavar="N", help="of a data set (one for 10,000 samples)")
     command.add_argument("--split", help="of a data set: train, test or all (train)")
-    command.add_argument("--classes", nargs="+", metavar="CLASS", help="keep these classes of a data set, by name")
-    command.add_argument("--image-size", type=int, metavar="PIXELS", help="make the images of a data set square")
-    command.add_argument("--normalise", action="store_true", help="subtract a data set's mean, divide by the deviation")
-    command.add_argument("--layers", nargs="+", default=["all"], help="names, prefixes or globs of layers (all)")
-    command.add_argument("--mode", default="eval", help="eval, or train: batch statistics, for initialisation (eval)")
-    command.add_argument("--preset", default="paper", help="paper, or released_code: bits of activations >= 1 (paper)")
-    command.add_argument("--maps", default="pixel", help="bits of convolution maps: pixel, channel or pooled (pixel)")
-    command.add_argument("--also", nargs="+", default=[], help="smooth activations to read at 0: gelu, silu, ...")
-    command.add_argument("--batch-size", type=int, default=512, help="samples in one forward pass (512)")
+    add_image_arguments(command)
+    add_capture_arguments(command)
     command.add_argument("-f", "--format", choices=["table", "json"], default="table")
 
 
@@ -72,13 +69,8 @@ def run(options: argparse.Namespace) -> int:
             network,
             shards,
             folder=options.folder or output.with_suffix(".shards"),
-            layers=options.layers,
-            mode=options.mode,
-            preset=options.preset,
-            maps=options.maps,
-            also=options.also,
-            batch_size=options.batch_size,
             on_shard=told,
+            **capture_options(options),
         )
     except (InputError, OSError, ProcessesError):
         raise
@@ -121,14 +113,7 @@ def _shards(options: argparse.Namespace) -> tuple[Any, int | None]:
         if given:
             raise InputError(f"{options.data} holds shards, which are taken as they are. Leave out {', '.join(given)}.")
         return options.data, None
-    data = load_data(
-        options.data,
-        data_root=options.data_root,
-        download=options.download,
-        classes=options.classes,
-        image_size=options.image_size,
-        normalise=options.normalise,
-    )
+    data = images(options)
     split = data.split(options.split or "train")
     shards = max(1, round(len(split) / SHARD)) if options.shards is None else options.shards
     return cut_into_shards(split, shards, batch_size=options.batch_size), len(data.classes)

@@ -135,15 +135,20 @@ def select(
     return Selection(study.study_name, ranking, ahead, asked, numbers, settings, tuple(_notes(ranking, tolerance)))
 
 
+def without_predictions(ranking: Ranking) -> list[str]:
+    """A sentence if a comparison sample by sample was one of accuracies for some networks; else none."""
+    loose = int((~ranking.comparison["paired"] & ranking.compared).sum())
+    if not loose:
+        return []
+    return [
+        f"{loose} of {int(ranking.compared.sum())} networks have no predictions of the best one's samples: "
+        "they are compared by their accuracies, which tells less apart."
+    ]
+
+
 def _notes(ranking: Ranking, tolerance: Tolerance) -> list[str]:
     """What limits the comparison, in sentences."""
-    notes = []
-    loose = int((~ranking.comparison["paired"] & ranking.compared).sum())
-    if tolerance in SAMPLE_BY_SAMPLE and loose:
-        notes.append(
-            f"{loose} of {int(ranking.compared.sum())} networks have no predictions of the best one's samples: "
-            "they are compared by their accuracies, which tells less apart."
-        )
+    notes = without_predictions(ranking) if tolerance in SAMPLE_BY_SAMPLE else []
     if (ranking.equal["seeds"] == 1).all():
         notes.append("Each network was trained once, so nothing is known of what other seeds would change.")
     if not ranking.deciding:

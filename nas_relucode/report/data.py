@@ -18,7 +18,7 @@ from nas_relucode.paper.clustering import clustering_frame
 from nas_relucode.paper.frames import kept_spaces
 from nas_relucode.ranking.figures import chosen_labels, curves, network_label, x_objective
 from nas_relucode.ranking.ranking import Ranking, rank
-from nas_relucode.ranking.selection import select
+from nas_relucode.ranking.selection import select, without_predictions
 from nas_relucode.ranking.trials import NETWORK, complete_trials, saturated
 from nas_relucode.report.commands import study_argument, train_command
 from nas_relucode.report.correlations import Correlations, spearman
@@ -70,12 +70,7 @@ def read(study: optuna.Study, folder: Path, storage: str, artifacts: Any = None)
             notes.append("Too few predictions are of the best one's samples, so mean accuracies are compared.")
         tested = None
     if tested:
-        loose = int((tested.compared & ~tested.comparison["paired"]).sum())
-        if loose:
-            notes.append(
-                f"{loose} of {int(tested.compared.sum())} networks have no predictions of the best one's samples: "
-                "their p compares accuracies, which tells less apart."
-            )
+        notes += without_predictions(tested)
     return Report(
         study,
         folder,

@@ -67,7 +67,7 @@ def _equal(report: Report) -> Section:
     ranking, heading = report.ranking, "Equally accurate networks"
     if math.isnan(ranking.threshold):
         return Section(heading, nobody_feasible(ranking))
-    equal, compared = len(ranking.equal), int(ranking.comparison["difference"].notna().sum())
+    equal, compared = len(ranking.equal), int(ranking.compared.sum())
     reached = (
         f"an accuracy of {ranking.threshold:.4f}, the best one's less one standard error (seeds and validation sample)"
     )
@@ -113,7 +113,7 @@ def remarks(report: Report) -> list[str]:
     if report.tested:
         test, count = paired_test(report.ranking), len(report.tested.equal)
         found.append(f"{test[0].upper()}{test[1:]}, corrected for all pairs, leaves {count} equally accurate.")
-    elif not report.notes and report.ranking.comparison["difference"].notna().sum() > 1:
+    elif not report.notes and report.ranking.compared.sum() > 1:
         found.append("No predictions are kept here, so mean accuracies are compared, not sample by sample (McNemar).")
     if (report.ranking.equal["seeds"] == 1).all():
         who = "It" if len(report.ranking.equal) == 1 else "Each of them"

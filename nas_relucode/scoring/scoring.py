@@ -122,8 +122,8 @@ def score(
     if geometry or (names is not None and wanted("geometry")):
         shapes = _geometry(network, sample, module)
     elif module is not None:
-        shapes_of = ", ".join(name for name, index in INDICES.items() if "geometry" in index.needs)
-        raise InputError(f"module {module!r} is for indices of polyhedra: name some of them too, of {shapes_of}.")
+        of_polyhedra = ", ".join(name for name, index in INDICES.items() if "geometry" in index.needs)
+        raise InputError(f"module {module!r} is for indices of polyhedra: name some of them too, of {of_polyhedra}.")
     parameters = sum(parameter.numel() for parameter in network.parameters())
     evidence = {
         "joint": Evidence(space, parameters, graph_theta, distance_theta, held, transitions, shapes, wanted_size)
