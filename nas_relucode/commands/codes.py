@@ -26,6 +26,7 @@ from nas_relucode.commands.score import (
 from nas_relucode.errors import InputError
 from nas_relucode.training.data import SOURCES
 from nas_relucode.training.named_networks import network_by_name
+from nas_relucode.training.networks import check_seed
 from nas_relucode.training.training import pick_device
 
 SHARD = 10_000  # samples in a shard of a data set, about; whatever the number of processes, so that any may go on
@@ -54,6 +55,7 @@ def run(options: argparse.Namespace) -> int:
     output = Path(options.output)
     if output.suffix != ".npz" or not output.absolute().parent.is_dir():
         raise InputError(f"{output} is no .npz file in a folder that exists. Name the output so.")
+    check_seed(options.seed)
     shards, classes = _shards(options)
     torch.manual_seed(options.seed)
     network = network_by_name(options.model, options.weights, classes=options.outputs or classes)

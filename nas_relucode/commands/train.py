@@ -14,11 +14,10 @@ from nas_relucode.files import write_atomically
 from nas_relucode.studies.search_space import Candidate, Interval
 from nas_relucode.studies.study import load_study_data, objective_of
 from nas_relucode.studies.study_settings import StudySettings, load_settings
-from nas_relucode.training.networks import parse_head
+from nas_relucode.training.networks import check_seed, parse_head
 from nas_relucode.training.training import accuracy, evaluate
 
 MOST_NAMED = 12  # values of the search space in a note
-LARGEST_SEED = 2**62  # torch's generators take 64 bits
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,8 +38,7 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(f"{file} exists already. Name a new file.")
     if not file.parent.is_dir():
         raise InputError(f"there is no folder {file.parent}. Make it, or name another file.")
-    if not 0 <= options.seed < LARGEST_SEED:
-        raise InputError(f"seed {options.seed} is out of range. Give a whole number from 0 to {LARGEST_SEED - 1}.")
+    check_seed(options.seed)
     parse_head(options.head)
     settings = load_settings(options.study)
     candidate = Candidate(options.head, options.learning_rate, options.seed)

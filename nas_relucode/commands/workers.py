@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,12 @@ from nas_relucode.studies.study import study_name
 from nas_relucode.studies.study_settings import StudySettings, load_settings
 from nas_relucode.toml_files import builtin_files
 from nas_relucode.workers.fleet import cpu_environments, gpu_environments, run_fleet
-from nas_relucode.workers.patience import StorageLostError
+from nas_relucode.workers.patience import PATIENCE, Patience, StorageLostError
 from nas_relucode.workers.planning import HEARTBEAT, plan_study
 from nas_relucode.workers.queue import check_queue
 from nas_relucode.workers.status import study_status
 from nas_relucode.workers.stopping import Stop
-from nas_relucode.workers.worker import PATIENCE, DeviceLostError, work
+from nas_relucode.workers.worker import DeviceLostError, work
 
 
 def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +32,7 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--heartbeat", type=int, metavar="SECONDS", help=f"how often workers say that they are alive ({HEARTBEAT})"
     )
+    _add_patience(parser)
 
 
 def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +44,10 @@ def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-trials", type=int, metavar="N", help="end after so many trials (each process)")
     parser.add_argument("--time-limit", metavar="TIME", help="end by then: SECONDS, MM:SS, HH:MM:SS or DAYS-HH:MM:SS")
     parser.add_argument("--no-wait", action="store_true", help="end when none waits, though others still run")
+    _add_patience(parser)
+
+
+def _add_patience(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--patience", type=float, default=PATIENCE, metavar="SECONDS", help=f"for a lost database ({PATIENCE:.0f})"
     )
@@ -51,15 +57,21 @@ def plan(options: argparse.Namespace) -> int:
     """Creates the study in its storage and enqueues what it needs."""
     settings = load_settings(options.study)
     name, storage = _study(options)
-    study, added = plan_study(
-        name,
-        settings,
-        storage=storage,
-        data_root=options.data_root,
-        download=options.download,
-        heartbeat=options.heartbeat,
-        artifacts=options.artifacts,
-    )
+    try:
+        study, added = plan_study(
+            name,
+            settings,
+            storage=storage,
+            data_root=options.data_root,
+            download=options.download,
+            heartbeat=options.heartbeat,
+            artifacts=options.artifacts,
+            patience=options.patience,
+            say=Progress(options).say,
+        )
+    except StorageLostError as error:
+        print(f"nas-relucode: error: {error}. The same command then goes on.", file=sys.stderr)
+        return 1
     what = f"{added} trials enqueued" if added else "nothing to enqueue"
     print(f"study {study.study_name} in {redact(storage)}: {what}.")
     print(f"Start workers, as many as you like: nas-relucode worker {options.study}")
@@ -74,6 +86,7 @@ def worker(options: argparse.Namespace) -> int:
     stop, progress = Stop(), Progress(options)
     if options.gpus is not None or options.processes is not None:
         return _fleet(options, storage, stop, progress, limit)
+    waiting = Patience(options.patience, progress.say, stop)
     try:
         with stop.on_signals(limit):
             done = work(
@@ -84,7 +97,7 @@ def worker(options: argparse.Namespace) -> int:
                 download=options.download,
                 device=options.device,
                 folder=Path(options.output) if options.output else Path("runs", name),
-                artifacts=artifact_store(options.artifacts),
+                artifacts=waiting(lambda: artifact_store(options.artifacts)),
                 max_trials=options.max_trials,
                 wait=not options.no_wait,
                 patience=options.patience,
@@ -123,10 +136,11 @@ def seconds(time: str) -> float:
     (90.0, 90.0, 7200.0, 86400.0)
     """
     found = re.fullmatch(r"(?:(\d+)-)?(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)", time)
-    if not found or sum(float(part or 0) for part in found.groups()) <= 0:
-        raise InputError(f"the time {time!r} can't be read. Give SECONDS, MM:SS, HH:MM:SS or DAYS-HH:MM:SS.")
-    days, hours, minutes, rest = (float(part or 0) for part in found.groups())
-    return ((days * 24 + hours) * 60 + minutes) * 60 + rest
+    days, hours, minutes, rest = (float(part or 0) for part in found.groups()) if found else (0.0,) * 4
+    total = ((days * 24 + hours) * 60 + minutes) * 60 + rest
+    if not 0 < total <= threading.TIMEOUT_MAX:
+        raise InputError(f"the time {time!r} can't be used. Give SECONDS, MM:SS, HH:MM:SS or DAYS-HH:MM:SS.")
+    return total
 
 
 def _fleet(options: argparse.Namespace, storage: str, stop: Stop, progress: Progress, limit: float | None) -> int:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import optuna
 from optuna.artifacts import Boto3ArtifactStore, FileSystemArtifactStore
 from optuna.artifacts.exceptions import ArtifactNotFound
+from optuna.trial import TrialState
 
 from nas_relucode.errors import InputError
 
@@ -53,8 +54,21 @@ def artifact_store(address: str | None, *, make: bool = True) -> Any:
 
 
 def name_store(study: optuna.Study, address: str) -> None:
-    """Writes down where the study's artifacts lie, for all who work on it or read it."""
-    study.set_user_attr(ATTRIBUTE, address if urlsplit(address).scheme else str(Path(address).resolve()))
+    """Writes down where the study's artifacts lie, for all who work on it or read it.
+
+    Raises InputError if trials have been started with another place: what they keep there would not be found.
+    """
+    named = address if urlsplit(address).scheme else str(Path(address).resolve())
+    then = study.user_attrs.get(ATTRIBUTE)
+    if then == named:
+        return
+    if any(trial.state != TrialState.WAITING for trial in study.get_trials(deepcopy=False)):
+        place = then or "the folder of each worker"
+        raise InputError(
+            f"trials of study {study.study_name!r} keep their artifacts in {place}, not in {named}. "
+            "Give the same --artifacts as before, or another --study-name."
+        )
+    study.set_user_attr(ATTRIBUTE, named)
 
 
 def store_of(study: optuna.Study, *, make: bool = True) -> Any:

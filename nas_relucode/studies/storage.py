@@ -96,7 +96,7 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            return optuna.storages.RDBStorage(url, engine_kwargs={} if _is_sqlite(url) else {"poolclass": NullPool})
+            return optuna.storages.RDBStorage(url, engine_kwargs={} if is_sqlite(url) else {"poolclass": NullPool})
         except ImportError as error:
             raise no_driver(url, error) from error
 
@@ -124,9 +124,10 @@ def only_process(url: str) -> Iterator[None]:
 def sqlite_path(url: str) -> Path | None:
     """The file behind an SQLite URL; None for other storages and for one in memory."""
     name = check_url(url).database or ":memory:"
-    on_disk = _is_sqlite(url) and not name.startswith((":memory:", "file:"))
+    on_disk = is_sqlite(url) and not name.startswith((":memory:", "file:"))
     return Path(name) if on_disk else None
 
 
-def _is_sqlite(url: str) -> bool:
+def is_sqlite(url: str) -> bool:
+    """Whether one process at a time works on a study there: a file, or in memory."""
     return make_url(url).get_backend_name() == "sqlite"

@@ -18,7 +18,15 @@ from nas_relucode.errors import InputError
 from nas_relucode.studies.objective import Objective
 from nas_relucode.studies.plan import RETRIED, Plan
 from nas_relucode.studies.search_space import SearchSpace
-from nas_relucode.studies.storage import default_storage, only_process, open_storage, sqlite_path, storage_errors
+from nas_relucode.studies.storage import (
+    default_storage,
+    is_sqlite,
+    only_process,
+    open_storage,
+    redact,
+    sqlite_path,
+    storage_errors,
+)
 from nas_relucode.studies.study_settings import SAMPLERS, DataSettings, SearchSettings, StudySettings
 from nas_relucode.toml_files import parse
 from nas_relucode.training.data import ImageData, load_data
@@ -99,10 +107,11 @@ def run_study(
 ) -> optuna.Study:
     """Runs what is left of a study, in this process, and returns it.
 
-    ``storage`` is any URL that Optuna takes; None stands for ``runs/<name>/study.db``. Whatever ended an earlier run,
-    each candidate is completed once: trials that were left running are failed and tried again, and so are those that
-    raised (out of memory, say), up to 2 times; the new trial carries ``retry_of``. ``on_start`` is told the study and
-    the number of trials that it will hold; ``on_epoch`` is that of `Objective`, ``on_trial`` a callback of Optuna's.
+    ``storage`` is the URL of an SQLite file, or sqlite:// for memory; None stands for ``runs/<name>/study.db``. A study
+    on a server is for `work`, and may be given here when nothing of it is left. Whatever ended an earlier run, each
+    candidate is completed once: trials that were left running are failed and tried again, and so are those that raised
+    (out of memory, say), up to 2 times; the new trial carries ``retry_of``. ``on_start`` is told the study and the
+    number of trials that it will hold; ``on_epoch`` is that of `Objective`, ``on_trial`` a callback of Optuna's.
     ``folder`` is for files: checkpoints, from which an interrupted training goes on, code spaces that are kept,
     features of a frozen backbone, slices, predictions; None stands for ``runs/<name>``. ``artifacts`` is an artifact
     store of Optuna's for the predictions, where they are to lie elsewhere.
@@ -115,6 +124,11 @@ def run_study(
     objective = objective_of(settings, data, device=device, folder=folder, artifacts=artifacts, on_epoch=on_epoch)
     engine = open_storage(url)
     with storage_errors(url), only_process(url):
+        if not is_sqlite(url) and not _is_done(name, settings, engine):
+            raise InputError(
+                f"{redact(url)} takes many processes, and this one would tell none of them that it is alive. Do: "
+                f"nas-relucode plan {name}, nas-relucode worker {name}; or give --storage {default_storage(name)}."
+            )
         study = create_or_resume(name, settings, data, engine)
         if sqlite_path(url):
             _fail_interrupted(study)
@@ -172,6 +186,15 @@ def objective_of(
         slices=settings.codes.slices,
         on_epoch=on_epoch,
     )
+
+
+def _is_done(name: str, settings: StudySettings, storage: optuna.storages.BaseStorage) -> bool:
+    """Whether a study is there and nothing of it is left to run."""
+    if name not in optuna.get_all_study_names(storage):
+        return False
+    study = optuna.load_study(study_name=name, storage=storage)
+    running = any(not trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
+    return not running and not Plan(study, settings.search, settings.search_space).waiting_trials()
 
 
 def _fail_interrupted(study: optuna.Study) -> None:

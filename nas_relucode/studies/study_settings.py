@@ -17,6 +17,7 @@ from nas_relucode.studies.checks import check_accuracy_floor, check_kept_epochs,
 from nas_relucode.studies.search_space import SearchSpace, load_search_space
 from nas_relucode.toml_files import parse, read_toml
 from nas_relucode.training.data import SOURCES
+from nas_relucode.training.networks import check_seed
 from nas_relucode.training.recipes import Recipe
 
 EXPECTATIONS = ("falls", "rises")  # of separability with depth
@@ -66,8 +67,10 @@ class SearchSettings:
     def __post_init__(self) -> None:
         if self.sampler not in SAMPLERS:
             raise unknown("sampler", self.sampler, SAMPLERS)
-        if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise InputError(f"seeds {list(self.seeds)} must be different whole numbers of at least 0.")
+        for seed in self.seeds:
+            check_seed(seed)
         for name in ("trials", "together"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"{name} {getattr(self, name)} is too small. Give at least 1.")

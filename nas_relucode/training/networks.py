@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from nas_relucode.errors import InputError, unknown
 
 WEIGHTS = ("random", "imagenet")
+LARGEST_SEED = 2**62  # torch's generators take 64 bits
 ImageShape = tuple[int, int, int]  # channels, height, width
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -145,6 +146,12 @@ def build_autoencoder(
     with torch.random.fork_rng(devices=[]):
         network = Autoencoder(image_shape, head, decoder)
     return initialise(network, seed)
+
+
+def check_seed(seed: int) -> None:
+    """Raises InputError for a seed that torch's generators do not take."""
+    if not 0 <= seed < LARGEST_SEED:
+        raise InputError(f"seed {seed} is out of range. Give a whole number from 0 to {LARGEST_SEED - 1}.")
 
 
 def initialise(network: Module, seed: int = 0) -> Module:

@@ -55,8 +55,9 @@ def gpu_environments(gpus: Sequence[str]) -> list[dict[str, str]]:
 
 
 def cpu_environments(count: int) -> list[dict[str, str]]:
-    """An environment for each of so many processes on one machine, its cores dealt out unless OMP_NUM_THREADS says."""
-    threads = max(1, (os.cpu_count() or 1) // count)
+    """An environment for each of so many processes: OMP_NUM_THREADS, or its share of the cores that are ours."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = max(1, cores // count)
     return [{"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))} for _ in range(count)]
 
 

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import optuna
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, TimeoutError
 
+from nas_relucode.errors import InputError
 from nas_relucode.studies.artifact_stores import StoreAwayError
 from nas_relucode.workers.stopping import Stop
 
 T = TypeVar("T")
+PATIENCE = 600.0  # seconds that one waits for a database that is away
 SHORTEST, LONGEST = 0.5, 30.0  # seconds between two tries
 
 
 class StorageLostError(Exception):
-    """The storage could not be reached for as long as the worker was to wait."""
+    """The storage could not be reached for as long as one was to wait."""
 
 
 # What the server says to a client that will not do better by waiting.
@@ -37,10 +40,26 @@ def is_lost(error: BaseException) -> bool:
     return isinstance(cause, OperationalError | InterfaceError | TimeoutError)
 
 
+@contextmanager
+def lost_errors() -> Iterator[None]:
+    """Turns whatever says inside that the database or the artifact store is away into StorageLostError."""
+    try:
+        yield
+    except Exception as error:
+        if is_lost(error):
+            raise StorageLostError(f"the storage is away ({reason(error)})") from error
+        raise
+
+
 class Patience:
-    """How long a worker waits for its database, and what it says meanwhile; asked to ``stop``, it waits no more."""
+    """How long one waits for the database, and what is said meanwhile; asked to ``stop``, one waits no more.
+
+    Raises InputError for seconds below zero, or that are no number.
+    """
 
     def __init__(self, seconds: float, say: Callable[[str], None], stop: Stop) -> None:
+        if not seconds >= 0:
+            raise InputError(f"patience for {seconds} seconds is none. Give a number of at least 0.")
         self.seconds, self.say, self.stop = seconds, say, stop
 
     def __call__(self, action: Callable[[], T]) -> T:

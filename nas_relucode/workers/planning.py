@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
+from optuna.trial import TrialState
 
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.studies.artifact_stores import artifact_store, name_store
@@ -12,9 +14,11 @@ from nas_relucode.studies.plan import Plan
 from nas_relucode.studies.storage import redact, storage_errors
 from nas_relucode.studies.study import check_countable, create_or_resume, load_study_data
 from nas_relucode.studies.study_settings import StudySettings
+from nas_relucode.workers.patience import PATIENCE, Patience
 from nas_relucode.workers.queue import ENGINE, Queue, check_queue, creating, has_tables, open_queue, opened
+from nas_relucode.workers.stopping import Stop
 
-HEARTBEAT = 60  # seconds
+HEARTBEAT, LONGEST_HEARTBEAT = 60, 86_400  # seconds
 BEAT = "heartbeat"  # the study's attribute that tells it to every worker
 
 
@@ -27,33 +31,56 @@ def plan_study(
     download: bool = False,
     heartbeat: int | None = None,
     artifacts: str | None = None,
+    patience: float = PATIENCE,
+    say: Callable[[str], None] = lambda line: None,
 ) -> tuple[optuna.Study, int]:
     """Creates the study in a PostgreSQL ``storage``, enqueues what it still needs, and returns it and how many.
 
     It is safe to repeat, and in several processes at once: a candidate that waits, runs or is done is not enqueued
     again. ``heartbeat``, in seconds (60, or what an earlier plan said), is how often workers say that they are alive;
     one that is silent for five times as long is taken for dead. ``artifacts``, s3://BUCKET or a folder, is where
-    workers keep predictions and copies of checkpoints, and where the report finds them. Raises InputError for changed
-    settings or other data.
+    workers keep predictions and copies of checkpoints, and where the report finds them.
+
+    Raises InputError for changed settings or other data, for another heartbeat while trials run and for another place
+    of the artifacts after a trial has been started; StorageLostError if the database or the artifact store is away for
+    more than ``patience`` seconds.
     """
+    waiting = Patience(patience, say, Stop())
     check_queue(storage)
     check_countable(settings)
     if settings.search.together > 1:
         raise InputError("candidates that are trained together share one process. Set together to 1, or use run.")
-    if heartbeat is not None and heartbeat < 1:
-        raise InputError(f"a heartbeat every {heartbeat} seconds is none. Give a whole number of at least 1.")
-    artifact_store(artifacts)  # refused now rather than by every worker
+    if heartbeat is not None and not 1 <= heartbeat <= LONGEST_HEARTBEAT:
+        raise InputError(
+            f"a heartbeat every {heartbeat} seconds is none. Give a whole number from 1 to {LONGEST_HEARTBEAT}."
+        )
+    waiting(lambda: artifact_store(artifacts))  # refused now rather than by every worker
     data = load_study_data(settings.data, data_root, download)
-    with storage_errors(storage), creating(storage, name), opened(storage, create=True) as engine:
-        study = create_or_resume(name, settings, data, engine)
-        if heartbeat is not None or BEAT not in study.user_attrs:
-            study.set_user_attr(BEAT, heartbeat or HEARTBEAT)
-        if artifacts is not None:
-            name_store(study, artifacts)
-        queue = Queue(study, engine)
-        queue.prepare()
-        added = queue.add(Plan(study, settings.search, settings.search_space).waiting_trials)
-    return study, added
+
+    def once() -> tuple[optuna.Study, int]:
+        with creating(storage), opened(storage, create=True) as engine:
+            study = create_or_resume(name, settings, data, engine)
+            _set_heartbeat(study, heartbeat)
+            if artifacts is not None:
+                name_store(study, artifacts)
+            queue = Queue(study, engine)
+            queue.prepare()
+            return study, queue.add(Plan(study, settings.search, settings.search_space).waiting_trials)
+
+    with storage_errors(storage):
+        return waiting(once)
+
+
+def _set_heartbeat(study: optuna.Study, heartbeat: int | None) -> None:
+    then = study.user_attrs.get(BEAT)
+    if then is not None and heartbeat in (None, then):
+        return
+    if then is not None and study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        raise InputError(
+            f"trials of study {study.study_name!r} run with a heartbeat every {then} seconds; workers with another one "
+            "would take them for dead. Change it when no worker runs."
+        )
+    study.set_user_attr(BEAT, heartbeat or HEARTBEAT)
 
 
 def open_planned(name: str, storage: str, sampler: optuna.samplers.BaseSampler | None = None) -> Queue:

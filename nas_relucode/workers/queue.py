@@ -36,8 +36,18 @@ from nas_relucode.studies.storage import no_driver, redact
 
 # Few connections: one that is kept while the worker talks, and two for its heartbeat and a lock in the same moment.
 ENGINE: dict[str, Any] = {"pool_size": 1, "max_overflow": 2, "pool_pre_ping": True}
-# PgBouncer gives a connection to others after each transaction, and with it what psycopg has prepared there.
-UNPREPARED: dict[str, Any] = {"connect_args": {"prepare_threshold": None}}
+CONNECT: dict[str, Any] = {
+    # PgBouncer gives a connection to others after each transaction, and with it what psycopg has prepared there.
+    "prepare_threshold": None,
+    # A server whose machine vanishes is noticed within a minute (seconds; the last in milliseconds).
+    "connect_timeout": 30,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+LOCK_WAIT = "10s"  # for another's lock, before one asks again
+ADDING_FOR, CREATING_FOR = "5min", "1h"  # in silence with a lock, before the server takes it: a process may freeze
 GRACE = 5  # heartbeats that may be missing before a trial is given to somebody else
 
 TAKE = sqlalchemy.text("""
@@ -62,6 +72,8 @@ FOLLOW_UP = sqlalchemy.text("""
     VALUES (:study, 'nas_relucode:followed_up', CAST(:failures AS text))
     ON CONFLICT (study_id, key) DO UPDATE SET value_json = excluded.value_json
 """)
+LOCK = sqlalchemy.text("SELECT study_id FROM studies WHERE study_id = :study FOR UPDATE")
+CREATING = sqlalchemy.text("SELECT pg_advisory_xact_lock(hashtextextended('nas-relucode', 0))")
 BEAT = sqlalchemy.text("UPDATE trial_heartbeats SET heartbeat = localtimestamp WHERE trial_id = :trial")
 
 
@@ -95,7 +107,7 @@ def open_queue(
         try:
             return RDBStorage(
                 url,
-                engine_kwargs=(engine or ENGINE) | (UNPREPARED if make_url(url).get_driver_name() == "psycopg" else {}),
+                engine_kwargs=(engine or ENGINE) | _connect(url),
                 heartbeat_interval=heartbeat,
                 grace_period=None if heartbeat is None else GRACE * heartbeat,
                 skip_table_creation=not create,
@@ -124,18 +136,18 @@ def has_tables(url: str) -> bool:
 
 
 @contextmanager
-def creating(url: str, name: str) -> Iterator[None]:
-    """Held by the one process at a time that creates a study; the server frees a dead one's."""
+def creating(url: str) -> Iterator[None]:
+    """Held by the one process at a time that makes tables or a study; the server frees a dead one's."""
     with _connection(url) as connection:
-        key = sqlalchemy.text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
-        connection.execute(key, {"name": f"nas-relucode {name}"})
+        _limit(connection, CREATING_FOR)
+        connection.execute(CREATING)
         yield
 
 
 @contextmanager
 def _connection(url: str) -> Iterator[sqlalchemy.Connection]:
     try:
-        engine = sqlalchemy.create_engine(url, poolclass=NullPool)
+        engine = sqlalchemy.create_engine(url, poolclass=NullPool, **_connect(url))
     except ImportError as error:
         raise no_driver(url, error) from error
     try:
@@ -151,7 +163,8 @@ class Queue:
     def __init__(self, study: optuna.Study, storage: RDBStorage) -> None:
         self.study, self.storage = study, storage
         self.study_id = storage.get_study_id_from_name(study.study_name)
-        self.beats = sqlalchemy.create_engine(storage.url, poolclass=NullPool)  # asks the server's version only once
+        # One engine for all heartbeats: it asks the server's version only once.
+        self.beats = sqlalchemy.create_engine(storage.url, poolclass=NullPool, **_connect(storage.url))
 
     def prepare(self) -> None:
         """Makes the index that keeps `take` as fast with a million trials behind it; who may not make one, goes on."""
@@ -176,13 +189,13 @@ class Queue:
         Nobody else adds a trial to the study from before it is called until they are there: Optuna's own lock of the
         study's row is held, and what a dying process or server had added is undone. ``after_failures`` calls it only if
         trials have failed since it was last called, by anybody: a thousand workers that find the queue empty must not
-        read all trials one after the other.
+        read all trials one after the other. Raises SQLAlchemy's OperationalError if the lock is not free within 10 s.
         """
         with Session(self.storage.engine) as session, session.begin():
             if after_failures and self._failures(session) == self._followed_up(session):
                 return 0
-            lock = sqlalchemy.text("SELECT study_id FROM studies WHERE study_id = :study FOR UPDATE")
-            session.execute(lock, {"study": self.study_id})
+            _limit(session, ADDING_FOR)
+            session.execute(LOCK, {"study": self.study_id})
             failures = self._failures(session)  # before missing() looks: one more is for the next time
             if after_failures and failures == self._followed_up(session):
                 return 0
@@ -225,6 +238,19 @@ class Queue:
         """Closes the connections that are not in use: while a worker trains, it holds none."""
         self.storage.remove_session()
         self.storage.engine.dispose()
+
+
+def _connect(url: str) -> dict[str, Any]:
+    """What SQLAlchemy is to tell the driver, but for what the URL tells it."""
+    parsed = make_url(url)
+    known = CONNECT if parsed.get_driver_name() == "psycopg" else {}
+    return {"connect_args": {key: value for key, value in known.items() if key not in parsed.query}}
+
+
+def _limit(session: Session | sqlalchemy.Connection, silence: str) -> None:
+    """For this transaction: who waits for a lock asks again, and who holds one in silence for so long loses it."""
+    session.execute(sqlalchemy.text(f"SET LOCAL lock_timeout = '{LOCK_WAIT}'"))
+    session.execute(sqlalchemy.text(f"SET LOCAL idle_in_transaction_session_timeout = '{silence}'"))
 
 
 def _insert(session: Session, study_id: int, trials: list[FrozenTrial]) -> None:

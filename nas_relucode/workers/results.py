@@ -72,8 +72,7 @@ class SavedResults:
 
     def of(self, candidate: Candidate) -> Outcome | None:
         """The outcome of a candidate, if there is one."""
-        path = self._path(candidate)
-        found = self._read(path) if path.is_file() else None
+        found = self._read(self._path(candidate))
         return None if found is None else found[1]
 
     def remove(self, candidate: Candidate) -> None:
@@ -84,7 +83,7 @@ class SavedResults:
         return self.folder / f"{self.study}_{candidate.head}_{candidate.learning_rate!r}_seed_{candidate.seed}.json"
 
     def _read(self, path: Path) -> tuple[int, Outcome] | None:
-        """What `save` wrote; None for a result of other settings or of another study of this name."""
+        """What `save` wrote; None if it is of other settings or another study of this name, or is no longer there."""
         try:
             content = json.loads(path.read_text("utf-8"))
             if content["version"] != VERSION or (content["study"], content["made"]) != (self.study, self.made):
@@ -98,5 +97,7 @@ class SavedResults:
                 None if predictions is None else from_bytes(base64.b64decode(predictions)),
             )
             return int(content["trial"]), outcome
+        except FileNotFoundError:  # another worker of this folder has handed it in
+            return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path} is damaged ({error}). Delete it: its candidate is then trained again.") from error

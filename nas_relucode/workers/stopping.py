@@ -27,11 +27,15 @@ class Stop:
             self._open = False
             raise StoppedError(self.reason)
 
+    def check(self) -> None:
+        """Raises StoppedError if it was asked: a signal that met a `__del__` raised where nobody could hear it."""
+        if self.reason is not None:
+            raise StoppedError(self.reason)
+
     @contextmanager
     def interruptible(self) -> Iterator[None]:
         """What may be ended at any moment."""
-        if self.reason is not None:
-            raise StoppedError(self.reason)
+        self.check()
         self._open = True
         try:
             yield

@@ -24,13 +24,11 @@ from nas_relucode.studies.search_space import Candidate
 from nas_relucode.studies.storage import storage_errors
 from nas_relucode.studies.study import check_settings, load_study_data, objective_of, settings_of
 from nas_relucode.studies.study_settings import SAMPLERS, StudySettings
-from nas_relucode.workers.patience import Patience, StorageLostError, is_lost, reason
+from nas_relucode.workers.patience import PATIENCE, Patience, StorageLostError, is_lost, lost_errors, reason
 from nas_relucode.workers.planning import open_planned
 from nas_relucode.workers.queue import Heartbeat, Queue
 from nas_relucode.workers.results import SavedResults, hand_in
 from nas_relucode.workers.stopping import Stop, StoppedError
-
-PATIENCE = 600.0  # seconds that a worker waits for a database that is away
 
 IDLE, LONGEST_IDLE = 10, 60  # seconds, at most, between two looks at trials of others; see `idle_seconds`
 
@@ -69,16 +67,22 @@ def work(
     checkpoints. ``max_trials`` ends the worker after so many; ``stop`` may end it at any time: the trial that runs is
     then given back.
 
-    Raises InputError if the data or the settings are other ones; StorageLostError if the database is away for more
-    than ``patience`` seconds, with the result of the trial saved in ``folder`` and handed in by the next worker there;
-    DeviceLostError after an error of CUDA's that only a new process mends.
+    Raises InputError if the data or the settings are other ones; StorageLostError if the database or the artifact
+    store is away for more than ``patience`` seconds; DeviceLostError after an error of CUDA's that only a new process
+    mends. A result that cannot be told is saved in ``folder`` and handed in by the next worker there.
     """
     if max_trials is not None and max_trials < 1:
         raise InputError(f"max_trials {max_trials} is too small. Give at least 1, or none.")
     stop = stop or Stop()
     waiting = Patience(patience, say, stop)
+
+    def epoch(*told: Any) -> None:
+        if on_epoch is not None:
+            on_epoch(*told)
+        stop.check()
+
     folder = Path("runs", name) if folder is None else Path(folder)
-    with storage_errors(storage):
+    with storage_errors(storage), lost_errors():
         queue = waiting(lambda: open_planned(name, storage, optuna.samplers.RandomSampler()))
         try:
             if settings is not None:
@@ -86,7 +90,7 @@ def work(
             settings = settings_of(queue.study)
             made = queue.study.user_attrs["settings"]
             if artifacts is None:
-                artifacts = store_of(queue.study)
+                artifacts = waiting(lambda: store_of(queue.study))
             queue.let_go()
             data = load_study_data(settings.data, data_root, download)
             if data.digest() != made["data"]["sha256"]:
@@ -94,9 +98,7 @@ def work(
                     f"the data here is not the data that study {name!r} was planned with (its SHA-256 differs). "
                     "Give a --data-root with the same files."
                 )
-            objective = objective_of(
-                settings, data, device=device, folder=folder, artifacts=artifacts, on_epoch=on_epoch
-            )
+            objective = objective_of(settings, data, device=device, folder=folder, artifacts=artifacts, on_epoch=epoch)
             results = SavedResults(folder, name, digest(made))
             worker = Worker(queue, settings, objective, results, waiting, stop, say, on_trial)
             return worker.run(max_trials, wait)
@@ -194,7 +196,7 @@ class Worker:
     def _tell(self, trial: optuna.Trial, outcome: Outcome) -> bool:
         try:
             told = self.patience(lambda: hand_in(self.study, trial, outcome, self.objective.store))
-        except StorageLostError:
+        except Exception:  # a full disk of the artifacts, say, is no reason to lose it
             path = self.results.save(trial.number, outcome)
             self.say(f"trial {trial.number}: its result is saved in {path}, and is handed in by the next worker there")
             raise
@@ -224,7 +226,7 @@ class Worker:
 
         self._quietly(fail)
         self._report(trial)
-        if torch.cuda.is_available():
+        if torch.cuda.is_available() and not _is_broken(error):
             torch.cuda.empty_cache()
 
     def _quietly(self, action: Callable[[], None]) -> None:

@@ -43,6 +43,7 @@ def test_the_cells_are_those_of_score_for_any_number_of_shards(tmp_path: Path, c
         (["--layers", "nowhere"], "nowhere"),
         (["--device", "nowhere"], "nowhere"),
         (["--weights", "missing.pt"], "missing.pt"),
+        (["--seed", "9" * 23], "out of range"),
     ],
 )
 def test_what_can_not_be_used_is_refused_and_nothing_is_written(

@@ -46,6 +46,7 @@ def test_a_study_is_planned_worked_on_and_reported_without_a_password_anywhere(
     assert main(["plan", "own.toml", "--heartbeat", "1"]) == 0
     assert "6 trials enqueued" in capfd.readouterr().out
     assert main(["plan", "own.toml"]) == 0
+    assert main(["run", "own.toml"]) == 2
     assert main(["worker", "own.toml", "--max-trials", "2", "--device", "cpu", "-v"]) == 0
     assert main(["status", "own", "-f", "json"]) == 0
     told = capfd.readouterr()
@@ -64,6 +65,7 @@ def test_a_study_is_planned_worked_on_and_reported_without_a_password_anywhere(
     assert sum("worker own.toml" in line for line in lines) >= 2
     assert main(["status", "own.toml"]) == 0
     assert main(["report", "own.toml"]) == 0
+    assert main(["run", "own.toml"]) == 0  # nothing is left to run
     assert main(["select", "own.toml", "--tolerance", "mcnemar"]) == 0
     told = capfd.readouterr()
     assert "6 of 6 trials done" in told.out
@@ -110,13 +112,19 @@ def test_changed_settings_are_refused_by_plan_and_worker(
         (["plan", "own.toml", "--storage", "sqlite:///own.db"], "takes one process"),
         (["worker", "own.toml"], "Set OPTUNA_STORAGE"),
         (["worker", "own.toml", "--storage", "URL"], "nas-relucode plan own"),
-        (["worker", "own.toml", "--storage", "URL", "--time-limit", "soon"], "the time 'soon' can't be read"),
+        (["run", "own.toml", "--storage", "URL"], "Do: nas-relucode plan own"),
+        (["worker", "own.toml", "--storage", "URL", "--time-limit", "soon"], "the time 'soon' can't be used"),
+        (["worker", "own.toml", "--storage", "URL", "--time-limit", "0"], "the time '0' can't be used"),
+        (["worker", "own.toml", "--storage", "URL", "--time-limit", "99999999-00:00:00"], "can't be used"),
+        (["worker", "own.toml", "--storage", "URL", "--time-limit", "9" * 400], "can't be used"),
+        (["worker", "own.toml", "--storage", "URL", "--patience", "nan"], "patience for nan seconds"),
+        (["plan", "own.toml", "--storage", "URL", "--patience", "-1"], "patience for -1.0 seconds"),
         (["worker", "own.toml", "--storage", "URL", "--gpus", "0,0"], "no list of different GPUs"),
         (["worker", "own.toml", "--storage", "URL", "--processes", "0"], "too small"),
         (["worker", "own.toml", "--storage", "URL", "--max-trials", "0"], "too small"),
-        (["plan", "own.toml", "--storage", "URL", "--heartbeat", "0"], "at least 1"),
+        (["plan", "own.toml", "--storage", "URL", "--heartbeat", "0"], "from 1 to 86400"),
         (["status", "own.toml", "--storage", "URL"], "there is no study 'own'"),
-        (["plan", "own.toml", "--storage", "postgresql+psycopg://me:SECRET@127.0.0.1:1/none"], "cannot be used"),
+        (["status", "own.toml", "--storage", "postgresql+psycopg://me:SECRET@127.0.0.1:1/none"], "cannot be used"),
     ],
 )
 def test_what_can_not_be_done_is_refused(
@@ -133,6 +141,15 @@ def test_what_can_not_be_done_is_refused(
     assert message in error
     assert PASSWORD not in error
     assert "SECRET" not in error
+
+
+@pytest.mark.parametrize("command", ["plan", "worker"])
+def test_a_database_that_stays_away_is_exit_code_1(study: Path, capsys: pytest.CaptureFixture[str], command: str):
+    away = f"postgresql+psycopg://me:{PASSWORD}@127.0.0.1:1/none"
+    assert main([command, "own.toml", "--storage", away, "--patience", "0"]) == 1
+    error = capsys.readouterr().err
+    assert "the storage was away for 0 s" in error
+    assert PASSWORD not in error
 
 
 def test_a_process_that_dies_is_started_again_three_times_and_its_code_is_told(tmp_path: Path):
@@ -167,7 +184,7 @@ def test_a_fleet_that_is_stopped_ends_its_processes_and_waits_for_them(tmp_path:
 
 def test_each_process_of_a_fleet_has_a_gpu_or_a_share_of_the_cores(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
     cores = {"OMP_NUM_THREADS": "4"}
     assert gpu_environments(["0", "3"]) == [{"CUDA_VISIBLE_DEVICES": gpu} | cores for gpu in ("0", "3")]
     assert cpu_environments(3) == [{"OMP_NUM_THREADS": "2"}] * 3

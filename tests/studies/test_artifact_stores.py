@@ -1,5 +1,6 @@
 """Artifact stores: a folder, and moto's S3 server, through which two machines without a shared disk do one study."""
 
+import threading
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -191,6 +192,10 @@ def test_a_study_says_where_its_artifacts_lie_whatever_folder_one_is_in(
     monkeypatch.chdir(tmp_path)
     name_store(study, "store")
     store_of(study).write("key", BytesIO(b"content"))
+    study.ask()
+    with pytest.raises(InputError, match=r"artifacts in .*store, not in s3://bucket"):
+        name_store(study, "s3://bucket")
+    name_store(study, "store")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     found = store_of(study, make=False)
@@ -294,3 +299,23 @@ def test_a_result_that_its_store_does_not_take_is_saved_and_handed_in_by_the_nex
     (trial,) = study_in(queue_url).trials
     assert trial.state == TrialState.COMPLETE
     assert len([key for key in s3.keys(address) if not key.startswith("checkpoint")]) == 1
+
+
+def test_a_store_that_is_away_when_a_worker_starts_is_waited_for_and_then_exit_code_1(
+    s3: S3, tmp_path: Path, queue_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    address = s3.bucket()
+    plan_study("own", settings_in(tmp_path, ("8",)), storage=queue_url, artifacts=address)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPTUNA_STORAGE", queue_url)
+    s3.stop()
+    back = threading.Timer(3.0, s3.start)
+    back.start()
+    try:
+        for named in ([], ["--artifacts", address]):
+            assert main(["worker", "own", "--device", "cpu", "--patience", "0", *named]) == 1
+            assert "the storage was away for 0 s (Could not connect" in capsys.readouterr().err
+        assert main(["worker", "own", "--device", "cpu"]) == 0
+    finally:
+        back.join()
+    assert [trial.state for trial in study_in(queue_url).trials] == [TrialState.COMPLETE]

@@ -9,7 +9,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from nas_relucode.errors import InputError
 from nas_relucode.studies.artifact_stores import StoreAwayError
-from nas_relucode.workers.patience import Patience, StorageLostError, is_lost, reason
+from nas_relucode.workers.patience import Patience, StorageLostError, is_lost, lost_errors, reason
 from nas_relucode.workers.queue import has_tables
 from nas_relucode.workers.stopping import Stop
 
@@ -60,6 +60,21 @@ def test_what_waiting_does_not_mend_is_raised_at_once():
 
     with pytest.raises(ProgrammingError):
         Patience(60, lambda line: None, Stop())(action)
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan")])
+def test_what_is_no_number_of_seconds_is_refused(seconds: float):
+    with pytest.raises(InputError, match="patience for"):
+        Patience(seconds, lambda line: None, Stop())
+
+
+def test_wherever_the_storage_is_lost_it_is_called_so_and_other_errors_stay():
+    with pytest.raises(StorageLostError, match=r"is away \(connection refused\)"), lost_errors():
+        raise wrapped(lost())
+    with pytest.raises(StorageLostError, match="no answer"), lost_errors():
+        raise StoreAwayError("no answer")
+    with pytest.raises(KeyError), lost_errors():
+        raise KeyError("a bug")
 
 
 def wrapped(cause: Exception) -> Exception:

@@ -7,12 +7,14 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState
+from private_postgres import Server
 from small_studies import settings_in
 from sqlalchemy.pool import NullPool
 
 from nas_relucode.errors import InputError
 from nas_relucode.studies.study_settings import SearchSettings
 from nas_relucode.training.training import Recipe
+from nas_relucode.workers.patience import StorageLostError
 from nas_relucode.workers.planning import open_planned, plan_study
 
 
@@ -44,6 +46,34 @@ def test_two_plans_at_once_enqueue_every_candidate_once(tmp_path: Path, queue_ur
         thread.join()
     assert sorted(added) == [0, 0, 0, 18]
     assert set(Counter(tuple(trial.params.values()) for trial in trials_in(queue_url)).values()) == {1}
+
+
+def test_two_studies_are_planned_at_once_in_a_new_database(tmp_path: Path, queue_url: str):
+    settings = settings_in(tmp_path)
+    added: list[int] = []
+    threads = [
+        threading.Thread(target=lambda name=name: added.append(plan_study(name, settings, storage=queue_url)[1]))
+        for name in ("one", "two", "three")
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert added == [2, 2, 2]
+
+
+def test_a_plan_waits_for_its_database(tmp_path: Path, queue_url: str, postgres: Server):
+    settings, told = settings_in(tmp_path), []
+    postgres.stop()
+    back = threading.Timer(2.0, postgres.start)
+    back.start()
+    try:
+        with pytest.raises(StorageLostError, match="away for 0 s"):
+            plan_study("own", settings, storage=queue_url, patience=0)
+        assert plan_study("own", settings, storage=queue_url, say=told.append)[1] == 2
+    finally:
+        back.join()
+    assert "the storage is away" in told[0]
 
 
 def test_changed_settings_are_refused_and_nothing_is_enqueued(tmp_path: Path, queue_url: str):
@@ -79,12 +109,39 @@ def test_the_heartbeat_is_the_studys_and_a_later_plan_may_change_it(tmp_path: Pa
         queue.let_go()
 
 
+def test_another_heartbeat_is_refused_while_trials_run_which_would_be_taken_for_dead(tmp_path: Path, queue_url: str):
+    settings = settings_in(tmp_path)
+    study, _ = plan_study("own", settings, storage=queue_url, heartbeat=60)
+    trial = study.ask()
+    with pytest.raises(InputError, match="with a heartbeat every 60 seconds"):
+        plan_study("own", settings, storage=queue_url, heartbeat=1)
+    plan_study("own", settings, storage=queue_url, heartbeat=60)
+    study.tell(trial, state=TrialState.FAIL)
+    plan_study("own", settings, storage=queue_url, heartbeat=1)
+
+
+@pytest.mark.parametrize("first", ["here", None])
+def test_another_place_of_the_artifacts_is_refused_once_a_trial_has_been_started(
+    tmp_path: Path, queue_url: str, first: str | None
+):
+    settings = settings_in(tmp_path)
+    here = None if first is None else str(tmp_path / first)
+    plan_study("own", settings, storage=queue_url, artifacts=str(tmp_path / "mistaken"))
+    study, _ = plan_study("other", settings, storage=queue_url, artifacts=here)
+    plan_study("own", settings, storage=queue_url, artifacts=here)
+    study.ask()
+    with pytest.raises(InputError, match=f"artifacts in {here or 'the folder of each worker'}, not in .*there"):
+        plan_study("other", settings, storage=queue_url, artifacts=str(tmp_path / "there"))
+    plan_study("other", settings, storage=queue_url, artifacts=here)
+
+
 def test_what_can_be_no_plan_is_refused(tmp_path: Path, queue_url: str, url: str):
     settings = settings_in(tmp_path)
     with pytest.raises(InputError, match="takes one process"):
         plan_study("own", settings, storage=url)
-    with pytest.raises(InputError, match="heartbeat every 0 seconds"):
-        plan_study("own", settings, storage=queue_url, heartbeat=0)
+    for heartbeat in (0, 10**11):
+        with pytest.raises(InputError, match=f"heartbeat every {heartbeat} seconds .* from 1 to 86400"):
+            plan_study("own", settings, storage=queue_url, heartbeat=heartbeat)
     together = settings_in(tmp_path, search=SearchSettings(space=settings.search.space, together=2))
     with pytest.raises(InputError, match="Set together to 1"):
         plan_study("own", together, storage=queue_url)

@@ -1,6 +1,7 @@
 """The queue: each waiting trial once, nothing half-enqueued, the dead noticed, few connections."""
 
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -13,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from private_postgres import PASSWORD, Server
 
 from nas_relucode.errors import InputError
+from nas_relucode.workers.patience import is_lost
 from nas_relucode.workers.queue import (
     TAKE,
     Heartbeat,
@@ -263,18 +265,59 @@ def test_one_at_a_time_creates_a_study(queue_url: str):
     order: list[str] = []
 
     def second() -> None:
-        with creating(queue_url, "own"):
+        with creating(queue_url):
             order.append("second")
 
-    with creating(queue_url, "own"):
+    with creating(queue_url):
         thread = threading.Thread(target=second)
         thread.start()
-        with creating(queue_url, "other"):
-            order.append("other study")
         threading.Event().wait(0.3)
         order.append("first")
     thread.join()
-    assert order == ["other study", "first", "second"]
+    assert order == ["first", "second"]
+
+
+def test_who_waits_for_a_lock_is_told_so_and_who_froze_with_it_loses_it(open_one, monkeypatch: pytest.MonkeyPatch):
+    frozen, other = open_one(create=True), open_one()
+    monkeypatch.setattr("nas_relucode.workers.queue.LOCK_WAIT", "100ms")
+    monkeypatch.setattr("nas_relucode.workers.queue.ADDING_FOR", "2s")
+    within, awake = threading.Event(), threading.Event()
+    raised: list[Exception] = []
+
+    def freeze() -> list[FrozenTrial]:
+        within.set()
+        awake.wait()
+        return waiting(3)
+
+    def add() -> None:
+        try:
+            frozen.add(freeze)
+        except Exception as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=add)
+    thread.start()
+    within.wait()
+    with pytest.raises(sqlalchemy.exc.OperationalError, match="lock timeout") as waited:
+        other.add(lambda: waiting(1))
+    assert is_lost(waited.value)
+    time.sleep(2.5)
+    assert other.add(lambda: waiting(1)) == 1
+    awake.set()
+    thread.join()
+    assert is_lost(raised[0])
+    assert len(other.study.trials) == 1  # the frozen one has added nothing
+
+
+def test_a_server_whose_machine_vanishes_is_noticed_unless_the_url_says_otherwise(queue_url: str):
+    for url, idle in ((queue_url, "30"), (queue_url + "?keepalives_idle=7", "7")):
+        storage = open_queue(url, 60, create=True)
+        opened = Queue(optuna.create_study(storage=storage), storage)
+        for engine in (opened.storage.engine, opened.beats):
+            with engine.connect() as connection:
+                told = connection.connection.driver_connection.info.get_parameters()
+                assert (told["keepalives_idle"], told["tcp_user_timeout"]) == (idle, "60000")
+        opened.let_go()
 
 
 def test_an_empty_database_has_no_tables_until_the_queue_is_created(queue_url: str):

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -35,6 +36,14 @@ def test_the_time_limit_ends_as_a_signal_does_and_says_so():
     with stop.on_signals(0.3), pytest.raises(StoppedError, match=r"the time limit of 0\.3 s"), stop.interruptible():
         time.sleep(5)
     assert 0.2 < time.monotonic() - start < 3
+
+
+def test_a_signal_that_is_swallowed_is_heard_at_the_next_check():
+    stop = Stop()
+    with suppress(StoppedError), stop.interruptible():
+        stop.ask("SIGTERM")  # in a `__del__`, Python would do the same with what it raises
+    with pytest.raises(StoppedError, match="SIGTERM"):
+        stop.check()
 
 
 def test_the_first_reason_stays():

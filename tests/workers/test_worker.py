@@ -1,16 +1,19 @@
 """A worker in this process: what it takes, gives back, hands in and refuses."""
 
+import errno
 import json
 import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import optuna
 import pytest
 import sqlalchemy
+import torch
+from optuna.artifacts import FileSystemArtifactStore
 from optuna.trial import FrozenTrial, TrialState
 from private_postgres import PASSWORD, Server
 from small_studies import Failing, settings_in
@@ -103,6 +106,24 @@ def test_an_error_of_cuda_ends_the_worker_and_its_candidate_is_tried_by_the_next
     assert states(queue_url) == {TrialState.COMPLETE: 2, TrialState.FAIL: 1}
 
 
+def test_after_an_error_of_cuda_nothing_more_is_asked_of_it(
+    tmp_path: Path, queue_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    planned(tmp_path, queue_url)
+
+    def broken() -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    def break_it(number: int, epoch: Any, point: dict[str, Any]) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "empty_cache", broken)
+        broken()
+
+    with pytest.raises(DeviceLostError, match="illegal memory access"):
+        run(tmp_path, queue_url, on_epoch=break_it)
+    assert states(queue_url) == {TrialState.FAIL: 1, TrialState.WAITING: 1}
+
+
 def test_any_other_error_ends_the_worker_with_the_reason_in_its_trial(tmp_path: Path, queue_url: str):
     planned(tmp_path, queue_url)
     failing = Failing("8", 1, KeyError("a bug"))
@@ -142,6 +163,26 @@ def test_a_stopped_trial_is_given_back_and_goes_on_at_its_last_epoch(tmp_path: P
     expected = run_alone(settings_in(tmp_path, training=Recipe(epochs=4, batch_size=35)), url).trials[0]
     (trial,) = [t for t in study_in(queue_url).trials if t.number == 2]
     assert found(trial) == found(expected)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_in_a_destructor_stops_the_trial_at_the_end_of_the_epoch(tmp_path: Path, queue_url: str):
+    planned(tmp_path, queue_url, heads=("8",), training=Recipe(epochs=4, batch_size=35))
+    stop, epochs = Stop(), []
+
+    class Dying:
+        def __del__(self) -> None:
+            stop.ask("SIGTERM")  # Python ignores what it raises here
+
+    def epoch(number: int, epoch: Any, point: dict[str, Any]) -> None:
+        epochs.append(epoch.number)
+        if epoch.number == 2:
+            Dying()
+
+    assert run(tmp_path, queue_url, stop=stop, on_epoch=epoch) == 0
+    assert epochs == [0, 1, 2]
+    (given_back,) = study_in(queue_url).trials
+    assert given_back.user_attrs[ATTRIBUTE] == {"interrupted": "SIGTERM"}
 
 
 def test_a_trial_that_is_given_back_does_not_count_as_a_failure(tmp_path: Path, queue_url: str):
@@ -235,6 +276,55 @@ def test_the_result_of_a_worker_that_lost_its_database_is_handed_in_by_the_next(
     assert not (tmp_path / "files" / "checkpoints").exists()
     chosen = select(study_in(queue_url), store=file_store(tmp_path / "files")) if meanwhile == "nothing" else None
     assert chosen is None or len(chosen.networks) == 1
+
+
+def test_a_result_that_cannot_be_told_for_a_full_disk_is_saved_and_handed_in_by_the_next(
+    tmp_path: Path, queue_url: str
+):
+    planned(tmp_path, queue_url, heads=("8",))
+
+    class Full(FileSystemArtifactStore):
+        def write(self, artifact_id: str, content_body: BinaryIO) -> None:
+            if not artifact_id.startswith("checkpoint"):
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+    told: list[str] = []
+    (tmp_path / "full").mkdir()
+    full = Full(tmp_path / "full")
+    with pytest.raises(OSError, match="No space left"):
+        run(tmp_path, queue_url, artifacts=full, say=told.append)
+    (file,) = (tmp_path / "files" / "results").iterdir()
+    assert str(file) in "".join(told)
+    trained = Stopping(trial=99, epoch=0)
+    assert run(tmp_path, queue_url, on_epoch=trained.epoch) == 1
+    assert trained.epochs == []
+    assert states(queue_url) == {TrialState.COMPLETE: 1}
+
+
+def test_a_database_that_is_lost_while_a_worker_is_stopped_is_told_as_such(
+    tmp_path: Path, queue_url: str, postgres: Server
+):
+    planned(tmp_path, queue_url, heads=("8",))
+    stop, told = Stop(), []
+
+    def epoch(number: int, epoch: Any, point: dict[str, Any]) -> None:
+        postgres.stop()
+        stop.ask("SIGTERM")
+
+    try:
+        with pytest.raises(StorageLostError, match="is away"):
+            run(tmp_path, queue_url, on_epoch=epoch, stop=stop, on_trial=lambda study, trial: told.append(trial))
+    finally:
+        postgres.start()
+    assert told == []
+
+
+def test_a_result_that_another_worker_of_the_folder_has_handed_in_meanwhile_is_none(tmp_path: Path, queue_url: str):
+    planned(tmp_path, queue_url)
+    results = tmp_path / "files" / "results"
+    results.mkdir(parents=True)
+    (results / "own_8_0.1_seed_0.json").symlink_to("gone")  # listed, and then not there
+    assert run(tmp_path, queue_url) == 2
 
 
 def test_a_damaged_result_is_named_with_what_to_do(tmp_path: Path, queue_url: str):
