@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.trial import TrialState
@@ -37,9 +39,10 @@ def plan_study(
     """Creates the study in a PostgreSQL ``storage``, enqueues what it still needs, and returns it and how many.
 
     It is safe to repeat, and in several processes at once: a candidate that waits, runs or is done is not enqueued
-    again. ``heartbeat``, in seconds (60, or what an earlier plan said), is how often workers say that they are alive;
-    one that is silent for five times as long is taken for dead. ``artifacts``, s3://BUCKET or a folder, is where
-    workers keep predictions and copies of checkpoints, and where the report finds them.
+    again, and where nothing has failed since, nobody waits for anybody. ``heartbeat``, in seconds (60, or what an
+    earlier plan said), is how often workers say that they are alive; one that is silent for five times as long is taken
+    for dead. ``artifacts``, s3://BUCKET or a folder, is where workers keep predictions and copies of checkpoints, and
+    where the report finds them.
 
     Raises InputError for changed settings or other data, for another heartbeat while trials run and for another place
     of the artifacts after a trial has been started; StorageLostError if the database or the artifact store is away for
@@ -58,17 +61,31 @@ def plan_study(
     data = load_study_data(settings.data, data_root, download)
 
     def once() -> tuple[optuna.Study, int]:
-        with creating(storage), opened(storage, create=True) as engine:
+        planned = _is_planned(name, storage)
+        with nullcontext() if planned else creating(storage), opened(storage, create=not planned) as engine:
             study = create_or_resume(name, settings, data, engine)
             _set_heartbeat(study, heartbeat)
             if artifacts is not None:
                 name_store(study, artifacts)
             queue = Queue(study, engine)
             queue.prepare()
-            return study, queue.add(Plan(study, settings.search, settings.search_space).waiting_trials)
+            plan = Plan(study, settings.search, settings.search_space)
+            return study, queue.add(plan.waiting_trials, after_failures=plan.search.trials is None)
 
     with storage_errors(storage):
         return waiting(once)
+
+
+def _is_planned(name: str, storage: str) -> bool:
+    """Whether an earlier plan has made the study, with all that belongs to it."""
+    if not has_tables(storage):
+        return False
+    with opened(storage) as engine:
+        return name in optuna.get_all_study_names(engine) and BEAT in _attributes(name, engine)
+
+
+def _attributes(name: str, engine: optuna.storages.RDBStorage) -> dict[str, Any]:
+    return engine.get_study_user_attrs(engine.get_study_id_from_name(name))
 
 
 def _set_heartbeat(study: optuna.Study, heartbeat: int | None) -> None:
@@ -93,7 +110,7 @@ def open_planned(name: str, storage: str, sampler: optuna.samplers.BaseSampler |
         names = optuna.get_all_study_names(briefly)
         if name not in names:
             raise InputError(f"{unknown('study', name, names)} {advice}")
-        heartbeat = optuna.load_study(study_name=name, storage=briefly).user_attrs.get(BEAT)
+        heartbeat = _attributes(name, briefly).get(BEAT)
     if heartbeat is None:
         raise InputError(f"study {name!r} was not planned for workers. {advice}")
     engine = open_queue(storage, heartbeat)

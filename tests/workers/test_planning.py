@@ -6,6 +6,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+import sqlalchemy
 from optuna.trial import TrialState
 from private_postgres import Server
 from small_studies import settings_in
@@ -16,6 +17,7 @@ from nas_relucode.studies.study_settings import SearchSettings
 from nas_relucode.training.training import Recipe
 from nas_relucode.workers.patience import StorageLostError
 from nas_relucode.workers.planning import open_planned, plan_study
+from nas_relucode.workers.queue import creating
 
 
 def trials_in(url: str, name: str = "own") -> list[optuna.trial.FrozenTrial]:
@@ -60,6 +62,22 @@ def test_two_studies_are_planned_at_once_in_a_new_database(tmp_path: Path, queue
     for thread in threads:
         thread.join()
     assert added == [2, 2, 2]
+
+
+def test_who_repeats_a_plan_waits_for_nobody_unless_a_trial_has_failed(
+    tmp_path: Path, queue_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("nas_relucode.workers.queue.LOCK_WAIT", "100ms")
+    settings = settings_in(tmp_path)
+    study, _ = plan_study("own", settings, storage=queue_url)
+    engine = sqlalchemy.create_engine(queue_url, poolclass=NullPool)
+    with creating(queue_url), engine.begin() as connection:
+        connection.execute(sqlalchemy.text("SELECT * FROM studies FOR UPDATE"))
+        assert plan_study("own", settings, storage=queue_url, patience=0)[1] == 0
+        study.tell(study.ask(), state=TrialState.FAIL)
+        with pytest.raises(StorageLostError, match="lock timeout"):
+            plan_study("own", settings, storage=queue_url, patience=0)
+    assert plan_study("own", settings, storage=queue_url, patience=0)[1] == 1
 
 
 def test_a_plan_waits_for_its_database(tmp_path: Path, queue_url: str, postgres: Server):
