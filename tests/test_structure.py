@@ -28,7 +28,7 @@ READING_ORDER = {  # up to indices: anybody's network, no training, no Optuna
         "checks search_space slice_figures predictions artifact_stores outcomes checkpoint_files objective "
         "study_settings plan storage study"
     ),
-    "workers": "stopping patience queue planning results worker fleet status",
+    "workers": "stopping patience database queue planning results worker fleet status",
     "ranking": "paired_differences seed_variance equality ordering trials ranking selection figures",
     "adapters": "candidates epoch_indices with_ray with_ax with_syne_tune",
     "paper": "drawing claims depth_claims figures clustering frames figure_study",

@@ -17,10 +17,10 @@ from nas_relucode.studies.storage import default_storage, redact, sqlite_path, s
 from nas_relucode.studies.study import study_name
 from nas_relucode.studies.study_settings import StudySettings, load_settings
 from nas_relucode.toml_files import builtin_files
+from nas_relucode.workers.database import check_queue
 from nas_relucode.workers.fleet import cpu_environments, gpu_environments, run_fleet
 from nas_relucode.workers.patience import PATIENCE, Patience, StorageLostError
 from nas_relucode.workers.planning import HEARTBEAT, plan_study
-from nas_relucode.workers.queue import check_queue
 from nas_relucode.workers.status import study_status
 from nas_relucode.workers.stopping import Stop
 from nas_relucode.workers.worker import DeviceLostError, work

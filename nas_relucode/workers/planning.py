@@ -16,8 +16,9 @@ from nas_relucode.studies.plan import Plan
 from nas_relucode.studies.storage import redact, storage_errors
 from nas_relucode.studies.study import check_countable, create_or_resume, load_study_data
 from nas_relucode.studies.study_settings import StudySettings
+from nas_relucode.workers.database import ENGINE, check_queue, creating, has_tables, open_queue, opened
 from nas_relucode.workers.patience import PATIENCE, Patience
-from nas_relucode.workers.queue import ENGINE, Queue, check_queue, creating, has_tables, open_queue, opened
+from nas_relucode.workers.queue import Queue
 from nas_relucode.workers.stopping import Stop
 
 HEARTBEAT, LONGEST_HEARTBEAT = 60, 86_400  # seconds

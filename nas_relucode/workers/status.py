@@ -13,8 +13,9 @@ from optuna.trial import FrozenTrial, TrialState
 from nas_relucode.studies.plan import Plan
 from nas_relucode.studies.storage import open_storage
 from nas_relucode.studies.study import settings_of
+from nas_relucode.workers.database import has_tables, is_queue, opened
 from nas_relucode.workers.planning import BEAT
-from nas_relucode.workers.queue import Queue, has_tables, is_queue, opened
+from nas_relucode.workers.queue import Queue
 
 
 @dataclass(frozen=True)

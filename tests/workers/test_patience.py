@@ -9,8 +9,8 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from nas_relucode.errors import InputError
 from nas_relucode.studies.artifact_stores import StoreAwayError
+from nas_relucode.workers.database import has_tables
 from nas_relucode.workers.patience import Patience, StorageLostError, is_lost, lost_errors, reason
-from nas_relucode.workers.queue import has_tables
 from nas_relucode.workers.stopping import Stop
 
 

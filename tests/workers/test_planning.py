@@ -15,9 +15,9 @@ from sqlalchemy.pool import NullPool
 from nas_relucode.errors import InputError
 from nas_relucode.studies.study_settings import SearchSettings
 from nas_relucode.training.training import Recipe
+from nas_relucode.workers.database import creating
 from nas_relucode.workers.patience import StorageLostError
 from nas_relucode.workers.planning import open_planned, plan_study
-from nas_relucode.workers.queue import creating
 
 
 def trials_in(url: str, name: str = "own") -> list[optuna.trial.FrozenTrial]:
@@ -67,7 +67,7 @@ def test_two_studies_are_planned_at_once_in_a_new_database(tmp_path: Path, queue
 def test_who_repeats_a_plan_waits_for_nobody_unless_a_trial_has_failed(
     tmp_path: Path, queue_url: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("nas_relucode.workers.queue.LOCK_WAIT", "100ms")
+    monkeypatch.setattr("nas_relucode.workers.database.LOCK_WAIT", "100ms")
     settings = settings_in(tmp_path)
     study, _ = plan_study("own", settings, storage=queue_url)
     engine = sqlalchemy.create_engine(queue_url, poolclass=NullPool)
