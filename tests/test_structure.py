@@ -32,7 +32,7 @@ READING_ORDER = {  # up to indices: anybody's network, no training, no Optuna
     "ranking": "paired_differences seed_variance equality ordering trials ranking selection figures",
     "adapters": "candidates epoch_indices with_ray with_ax with_syne_tune",
     "paper": "drawing claims depth_claims figures clustering frames figure_study",
-    "report": "correlations tables commands data sections pictures page report dashboard",
+    "report": "correlations tables training_again data sections pictures page report dashboard",
     "commands": "progress builtin score complex codes figure select train workers cli",
 }
 FOREIGN = {  # the first package that may import it

@@ -20,9 +20,9 @@ from nas_relucode.ranking.figures import chosen_labels, curves, network_label, x
 from nas_relucode.ranking.ranking import Ranking, rank
 from nas_relucode.ranking.selection import select, without_predictions
 from nas_relucode.ranking.trials import NETWORK, complete_trials, saturated
-from nas_relucode.report.commands import study_argument, train_command
 from nas_relucode.report.correlations import Correlations, spearman
 from nas_relucode.report.tables import index_columns, paired_test
+from nas_relucode.report.training_again import study_argument, train_command
 from nas_relucode.studies.outcomes import ATTRIBUTE
 from nas_relucode.studies.predictions import FOLDER, file_store
 

@@ -15,11 +15,11 @@ import pandas as pd
 from nas_relucode.files import write_atomically
 from nas_relucode.ranking.figures import save_pareto
 from nas_relucode.ranking.trials import trials_frame
-from nas_relucode.report.commands import may_be_written, settings_file, settings_toml
 from nas_relucode.report.data import Report, read
 from nas_relucode.report.page import page
 from nas_relucode.report.sections import sections
 from nas_relucode.report.tables import constant_on_front, markdown, markdown_table
+from nas_relucode.report.training_again import may_be_written, settings_file, settings_toml
 from nas_relucode.studies.storage import redact
 
 

@@ -218,6 +218,25 @@ def test_every_figure_is_drawn_and_follows_the_slider(page: Any):
         assert ("equally accurate" in names["parallel-figure"]) == (len(chosen) > 1)
 
 
+def test_marks_in_the_tables_stay_where_the_figure_follows_the_slider_and_the_page_says_so(
+    page: Any, study: optuna.Study
+):
+    rows = "return [...document.querySelectorAll('#front tr')].map((row) => row.innerText.split('\\t'))"
+    script = "return document.getElementById('front-figure').data.map((t) => [t.name, (t.customdata || []).length])"
+    ranking = rank(study)
+    equal = len(set(ranking.front.index) & set(ranking.equal.index))
+    drawn = set()
+    for tolerance in (0, 0.02):
+        set_value(page, "tolerance-number", tolerance)
+        wait_for_figures(page)
+        drawn.add(dict(page.execute_script(script))["equally accurate, on the front"])
+        marks = next(row[1:] for row in page.execute_script(rows) if row[0] == "mark")
+        assert sum(mark.isdecimal() for mark in marks) == equal
+    assert len(drawn | {equal}) == 3
+    sentence = "The tables' marks are those of the one-standard-error rule; the figure's follow the tolerance."
+    assert sentence in page.execute_script("return document.getElementById('front').innerText")
+
+
 def test_points_tell_everything_of_their_network(page: Any):
     texts = page.execute_script("return document.getElementById('front-figure').data.flatMap((t) => t.hovertext || [])")
     assert len(texts) == 30

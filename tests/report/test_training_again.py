@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from small_studies import run, settings_in
 
 from nas_relucode.commands.cli import main
-from nas_relucode.report.commands import (
+from nas_relucode.report.report import write_report
+from nas_relucode.report.training_again import (
     may_be_written,
     settings_file,
     settings_toml,
@@ -22,7 +23,6 @@ from nas_relucode.report.commands import (
     to_toml,
     train_command,
 )
-from nas_relucode.report.report import write_report
 from nas_relucode.studies.outcomes import ATTRIBUTE
 from nas_relucode.studies.study_settings import DataSettings, load_settings
 from nas_relucode.toml_files import builtin_files
