@@ -12,7 +12,8 @@ from private_postgres import PASSWORD, Server
 from nas_relucode.commands.cli import main
 
 LEFT, RIGHT = "Xqz1", "Xqz2"  # a password is these two, and between them what makes a URL hard to read
-COMMANDS = [["status", "own"], ["report", "own"], ["plan", "own.toml"], ["worker", "own", "--patience", "0"]]
+NOW = ["--patience", "0"]
+COMMANDS = [["status", "own"], ["report", "own"], ["plan", "own.toml", *NOW], ["worker", "own", *NOW]]
 WARNING = "everybody on this machine can read a password on the command line"
 
 
