@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from nas_relucode.cells.cells import Cells
-from nas_relucode.codes.words import compiled
+from nas_relucode.codes.words import compiled, inlined
 from nas_relucode.hamming.neighbours import Pairs, pairs_within
 
 
@@ -52,18 +52,21 @@ def adjacency_graph(cells: Cells, *, theta: int = 1) -> AdjacencyGraph:
     return AdjacencyGraph(len(cells), theta, pairs_within(cells.codes, theta))
 
 
+@inlined
+def root(parent, node):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """The node that stands for a node's component; half of the way there is cut short."""
+    while parent[node] != node:
+        parent[node] = parent[parent[node]]
+        node = parent[node]
+    return node
+
+
 @compiled
 def components(n, first, second):  # type: ignore[no-untyped-def]  # pragma: no cover
     """The connected component of each of n nodes, numbered by their first nodes, by union and find: int64, (n,)."""
     parent = np.arange(n)  # of a node: one of its component with a smaller number, or itself
     for edge in range(first.shape[0]):
-        a, b = first[edge], second[edge]
-        while parent[a] != a:
-            parent[a] = parent[parent[a]]
-            a = parent[a]
-        while parent[b] != b:
-            parent[b] = parent[parent[b]]
-            b = parent[b]
+        a, b = root(parent, first[edge]), root(parent, second[edge])
         parent[max(a, b)] = min(a, b)
     found, count = np.empty(n, np.int64), 0
     for node in range(n):

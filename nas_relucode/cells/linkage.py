@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from nas_relucode.cells.adjacency import components
+from nas_relucode.cells.adjacency import components, root
 from nas_relucode.codes.codes import Codes
 from nas_relucode.codes.words import compiled
 from nas_relucode.errors import InputError
@@ -103,11 +103,7 @@ def _largest(n, first, second, distance, thetas):  # type: ignore[no-untyped-def
     result, largest, edge = np.empty(thetas.shape[0], np.int64), min(n, 1), 0
     for step in range(thetas.shape[0]):
         while edge < distance.shape[0] and distance[edge] <= thetas[step]:
-            a, b = first[edge], second[edge]
-            while parent[a] != a:
-                a = parent[a]
-            while parent[b] != b:
-                b = parent[b]
+            a, b = root(parent, first[edge]), root(parent, second[edge])
             if size[a] > size[b]:
                 a, b = b, a
             parent[a] = b
@@ -140,21 +136,13 @@ def _dendrogram_purity(class_counts, first, second, distance):  # type: ignore[n
     while start < distance.shape[0]:
         stop = start
         while stop < distance.shape[0] and distance[stop] == distance[start]:
-            a, b = first[stop], second[stop]
-            while parent[a] != a:
-                parent[a] = parent[parent[a]]
-                a = parent[a]
-            while parent[b] != b:
-                parent[b] = parent[parent[b]]
-                b = parent[b]
+            a, b = root(parent, first[stop]), root(parent, second[stop])
             parent[b] = a
             counts[a] += counts[b]
             inside[a] += inside[b]
             stop += 1
         for edge in range(start, stop):
-            a = first[edge]
-            while parent[a] != a:
-                a = parent[a]
+            a = root(parent, first[edge])
             size = counts[a].sum()
             for c in range(classes):  # a cluster is met once for each of its edges: after the first nothing is new
                 new = counts[a, c] * (counts[a, c] - 1) / 2 - inside[a, c]

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import StrMethodFormatter
 
+from nas_relucode.cells.adjacency import root
 from nas_relucode.cells.code_spaces import CodeSpace
 from nas_relucode.cells.linkage import connectivity
 from nas_relucode.codes.words import compiled
@@ -73,13 +74,7 @@ def _purities(class_counts, first, second, distance, thetas):  # type: ignore[no
         right += counts[i].max()
     for step in range(thetas.shape[0]):
         while edge < distance.shape[0] and distance[edge] <= thetas[step]:
-            a, b = first[edge], second[edge]
-            while parent[a] != a:
-                parent[a] = parent[parent[a]]
-                a = parent[a]
-            while parent[b] != b:
-                parent[b] = parent[parent[b]]
-                b = parent[b]
+            a, b = root(parent, first[edge]), root(parent, second[edge])
             right -= counts[a].max() + counts[b].max()
             parent[b] = a
             counts[a] += counts[b]
