@@ -141,7 +141,7 @@ def looking(url: str) -> Callable[[], None]:
     def look() -> None:
         queue.fail_stale()
         queue.add(list, after_failures=True)
-        queue.running()
+        queue.unfinished()
         queue.let_go()
 
     return look

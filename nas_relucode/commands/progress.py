@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -92,4 +93,7 @@ class Progress:
         if self.bar is not None:
             self.bar.write(line, file=sys.stderr)
         elif not self.quiet:
-            print(line, file=sys.stderr, flush=True)
+            try:
+                print(line, file=sys.stderr, flush=True)
+            except BrokenPipeError:  # nobody listens any more: no reason to end a study
+                self.quiet, sys.stderr = True, open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115

@@ -58,14 +58,14 @@ def name_store(study: optuna.Study, address: str) -> None:
 
     Raises InputError if trials have been started with another place: what they keep there would not be found.
     """
-    named = address if urlsplit(address).scheme else str(Path(address).resolve())
+    named = address.rstrip("/") if urlsplit(address).scheme else str(Path(address).resolve())
     then = study.user_attrs.get(ATTRIBUTE)
     if then == named:
         return
     if any(trial.state != TrialState.WAITING for trial in study.get_trials(deepcopy=False)):
         place = then or "the folder of each worker"
         raise InputError(
-            f"trials of study {study.study_name!r} keep their artifacts in {place}, not in {named}. "
+            f"trials of study {study.study_name!r} were to keep their artifacts in {place}, not in {named}. "
             "Give the same --artifacts as before, or another --study-name."
         )
     study.set_user_attr(ATTRIBUTE, named)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import filelock
 import optuna
+import sqlalchemy
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
@@ -90,15 +91,28 @@ def storage_errors(url: str) -> Iterator[None]:
 
 
 def open_storage(url: str) -> optuna.storages.RDBStorage:
-    """Optuna's storage at ``url``; a missing folder of an SQLite file is made. A server's connections end after use."""
+    """Optuna's storage at ``url``; a missing folder of an SQLite file is made. A server's connections end after use.
+
+    Raises InputError for a server without Optuna's tables: `plan_study` makes them, one process at a time.
+    """
     with storage_errors(url):
         path = sqlite_path(url)
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            return optuna.storages.RDBStorage(url, engine_kwargs={} if is_sqlite(url) else {"poolclass": NullPool})
+            if is_sqlite(url):
+                return optuna.storages.RDBStorage(url)
+            engine = sqlalchemy.create_engine(url, poolclass=NullPool)
+            if not is_complete(engine):
+                raise InputError(f"the storage {redact(url)} holds no study. Do: nas-relucode plan, with this storage.")
+            return optuna.storages.RDBStorage(url, engine_kwargs={"poolclass": NullPool}, skip_table_creation=True)
         except ImportError as error:
             raise no_driver(url, error) from error
+
+
+def is_complete(bind: sqlalchemy.Engine | sqlalchemy.Connection) -> bool:
+    """Whether Optuna has made all its tables in a database: this one is the last, and whole or not there."""
+    return sqlalchemy.inspect(bind).has_table("alembic_version")
 
 
 @contextmanager

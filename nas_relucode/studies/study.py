@@ -126,8 +126,8 @@ def run_study(
     with storage_errors(url), only_process(url):
         if not is_sqlite(url) and not _is_done(name, settings, engine):
             raise InputError(
-                f"{redact(url)} takes many processes, and this one would tell none of them that it is alive. Do: "
-                f"nas-relucode plan {name}, nas-relucode worker {name}; or give --storage {default_storage(name)}."
+                f"{redact(url)} takes many processes, and this one would tell none of them that it is alive. "
+                f"Do: nas-relucode plan and worker in place of run; or give --storage {default_storage(name)}."
             )
         study = create_or_resume(name, settings, data, engine)
         if sqlite_path(url):

@@ -1,4 +1,4 @@
-"""The database of a queue, PostgreSQL: opened with few connections, its locks held for a limited time."""
+"""The database of a queue, PostgreSQL: opened with few connections, and nobody waits for a lock without end."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ import sqlalchemy
 from optuna.storages import RDBStorage
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from nas_relucode.errors import InputError
-from nas_relucode.studies.storage import no_driver, redact
+from nas_relucode.studies.storage import is_complete, no_driver, redact
 
 # Few connections: one that is kept while the worker talks, and two for its heartbeat and a lock in the same moment.
 ENGINE: dict[str, Any] = {"pool_size": 1, "max_overflow": 2, "pool_pre_ping": True}
@@ -30,10 +29,10 @@ CONNECT: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
 }
-LOCK_WAIT = "10s"  # for another's lock, before one asks again
-CREATING_FOR = "1h"  # in silence with the lock, before the server takes it: a process may freeze
+# Of each connection: who waits for a lock asks again, and can be stopped; who freezes with one loses it to the others.
+LOCK_WAIT, SILENCE, CREATING = "10s", "5min", "1h"
 GRACE = 5  # heartbeats that may be missing before a trial is given to somebody else
-CREATING = sqlalchemy.text("SELECT pg_advisory_xact_lock(hashtextextended('nas-relucode', 0))")
+LOCK = sqlalchemy.text("SELECT pg_advisory_xact_lock(hashtextextended('nas-relucode', 0))")
 
 
 def is_queue(url: str) -> bool:
@@ -91,15 +90,15 @@ def opened(
 def has_tables(url: str) -> bool:
     """Whether Optuna has been in this database."""
     with _connection(url) as connection:
-        return sqlalchemy.inspect(connection).has_table("trials")
+        return is_complete(connection)
 
 
 @contextmanager
 def creating(url: str) -> Iterator[None]:
     """Held by the one process at a time that makes tables or a study; the server frees a dead one's."""
     with _connection(url) as connection:
-        limit_locks(connection, CREATING_FOR)
-        connection.execute(CREATING)
+        connection.execute(sqlalchemy.text(f"SET LOCAL idle_in_transaction_session_timeout = '{CREATING}'"))
+        connection.execute(LOCK)
         yield
 
 
@@ -117,13 +116,21 @@ def _connection(url: str) -> Iterator[sqlalchemy.Connection]:
 
 
 def connect_options(url: str) -> dict[str, Any]:
-    """What SQLAlchemy is to tell the driver, but for what the URL tells it."""
+    """How SQLAlchemy is to open connections: with the driver's arguments, and with limits for locks."""
+    return {"connect_args": connect_arguments(url), "pool_events": [(_limit_locks, "connect")]}
+
+
+def connect_arguments(url: str) -> dict[str, Any]:
+    """What the driver is told, but for what the URL tells it."""
     parsed = make_url(url)
     known = CONNECT if parsed.get_driver_name() == "psycopg" else {}
-    return {"connect_args": {key: value for key, value in known.items() if key not in parsed.query}}
+    return {key: value for key, value in known.items() if key not in parsed.query}
 
 
-def limit_locks(session: Session | sqlalchemy.Connection, silence: str) -> None:
-    """For this transaction: who waits for a lock asks again, and who holds one in silence for so long loses it."""
-    session.execute(sqlalchemy.text(f"SET LOCAL lock_timeout = '{LOCK_WAIT}'"))
-    session.execute(sqlalchemy.text(f"SET LOCAL idle_in_transaction_session_timeout = '{silence}'"))
+def _limit_locks(connection: Any, record: Any) -> None:
+    # Behind PgBouncer it stays with the server's connection, where others of this user and database get it, too.
+    limits = {"lock_timeout": LOCK_WAIT, "idle_in_transaction_session_timeout": SILENCE}
+    cursor = connection.cursor()
+    cursor.execute("SELECT " + ", ".join(f"set_config('{name}', '{limit}', false)" for name, limit in limits.items()))
+    cursor.close()
+    connection.commit()

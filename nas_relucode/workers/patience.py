@@ -79,7 +79,8 @@ class Patience:
                 if waited >= self.seconds or self.stop.reason:
                     raise StorageLostError(f"the storage was away for {waited:.0f} s ({reason(error)})") from error
                 if pause == SHORTEST:
-                    self.say(f"the storage is away ({reason(error)}); waiting up to {self.seconds:.0f} s for it")
+                    state = "locked" if "lock timeout" in reason(error) else "away"
+                    self.say(f"the storage is {state} ({reason(error)}); waiting up to {self.seconds:.0f} s for it")
                 self._sleep(min(self.seconds - waited, pause * random.uniform(0.5, 1.0)))
                 pause = min(2 * pause, LONGEST)
 

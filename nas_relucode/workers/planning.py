@@ -40,10 +40,10 @@ def plan_study(
     """Creates the study in a PostgreSQL ``storage``, enqueues what it still needs, and returns it and how many.
 
     It is safe to repeat, and in several processes at once: a candidate that waits, runs or is done is not enqueued
-    again, and where nothing has failed since, nobody waits for anybody. ``heartbeat``, in seconds (60, or what an
-    earlier plan said), is how often workers say that they are alive; one that is silent for five times as long is taken
-    for dead. ``artifacts``, s3://BUCKET or a folder, is where workers keep predictions and copies of checkpoints, and
-    where the report finds them.
+    again; of a finite space, in which nothing has failed since, no trial is even read. ``heartbeat``, in seconds (60,
+    or what an earlier plan said), is how often workers say that they are alive; one that is silent for five times as
+    long is taken for dead. ``artifacts``, s3://BUCKET or a folder, is where workers keep predictions and copies of
+    checkpoints, and where the report finds them.
 
     Raises InputError for changed settings or other data, for another heartbeat while trials run and for another place
     of the artifacts after a trial has been started; StorageLostError if the database or the artifact store is away for
@@ -65,7 +65,7 @@ def plan_study(
         planned = _is_planned(name, storage)
         with nullcontext() if planned else creating(storage), opened(storage, create=not planned) as engine:
             study = create_or_resume(name, settings, data, engine)
-            _set_heartbeat(study, heartbeat)
+            _set_heartbeat(study, heartbeat, storage)
             if artifacts is not None:
                 name_store(study, artifacts)
             queue = Queue(study, engine)
@@ -89,11 +89,18 @@ def _attributes(name: str, engine: optuna.storages.RDBStorage) -> dict[str, Any]
     return engine.get_study_user_attrs(engine.get_study_id_from_name(name))
 
 
-def _set_heartbeat(study: optuna.Study, heartbeat: int | None) -> None:
+def _are_alive(study: optuna.Study, heartbeat: int, storage: str) -> bool:
+    """Whether a trial runs whose worker has not been silent for too long."""
+    with opened(storage, heartbeat) as engine:
+        silent = Queue(study, engine).stale()
+    return len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))) > len(silent)
+
+
+def _set_heartbeat(study: optuna.Study, heartbeat: int | None, storage: str) -> None:
     then = study.user_attrs.get(BEAT)
     if then is not None and heartbeat in (None, then):
         return
-    if then is not None and study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+    if then is not None and _are_alive(study, then, storage):
         raise InputError(
             f"trials of study {study.study_name!r} run with a heartbeat every {then} seconds; workers with another one "
             "would take them for dead. Change it when no worker runs."
@@ -104,7 +111,7 @@ def _set_heartbeat(study: optuna.Study, heartbeat: int | None) -> None:
 def open_planned(name: str, storage: str, sampler: optuna.samplers.BaseSampler | None = None) -> Queue:
     """The queue of a study as `plan_study` left it, with its heartbeat. Raises InputError if there is none."""
     check_queue(storage)
-    advice = f"Do: nas-relucode plan {name}, with the same storage."
+    advice = f"Do: nas-relucode plan {name} (or its .toml file), with the same storage."
     if not has_tables(storage):
         raise InputError(f"the storage {redact(storage)} holds no study. {advice}")
     with opened(storage, engine=ENGINE) as briefly:  # few connections: as many start at once

@@ -29,9 +29,7 @@ from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
-from nas_relucode.workers.database import connect_options, limit_locks
-
-ADDING_FOR = "5min"  # in silence with the lock, before the server takes it: a process may freeze
+from nas_relucode.workers.database import connect_arguments
 
 TAKE = sqlalchemy.text("""
     WITH next AS (
@@ -66,7 +64,8 @@ class Queue:
         self.study, self.storage = study, storage
         self.study_id = storage.get_study_id_from_name(study.study_name)
         # One engine for all heartbeats: it asks the server's version only once.
-        self.beats = sqlalchemy.create_engine(storage.url, poolclass=NullPool, **connect_options(storage.url))
+        arguments = connect_arguments(storage.url)
+        self.beats = sqlalchemy.create_engine(storage.url, poolclass=NullPool, connect_args=arguments)
 
     def prepare(self) -> None:
         """Makes the index that keeps `take` as fast with a million trials behind it; who may not make one, goes on."""
@@ -96,7 +95,6 @@ class Queue:
         with Session(self.storage.engine) as session, session.begin():
             if after_failures and self._failures(session) == self._followed_up(session):
                 return 0
-            limit_locks(session, ADDING_FOR)
             session.execute(LOCK, {"study": self.study_id})
             failures = self._failures(session)  # before missing() looks: one more is for the next time
             if after_failures and failures == self._followed_up(session):
@@ -106,10 +104,10 @@ class Queue:
             session.execute(FOLLOW_UP, {"study": self.study_id, "failures": failures})
         return len(trials)
 
-    def running(self) -> int:
-        """How many trials run, here or elsewhere."""
+    def unfinished(self) -> int:
+        """How many trials run or wait, here or elsewhere; one that waits and is not to be had is just being taken."""
         with Session(self.storage.engine) as session:
-            return self._count(session, TrialState.RUNNING)
+            return sum(self._count(session, state) for state in (TrialState.RUNNING, TrialState.WAITING))
 
     def _failures(self, session: Session) -> int:
         return self._count(session, TrialState.FAIL)

@@ -134,8 +134,7 @@ class Worker:
             if trial is not None:
                 done, looks = done + self._bring_to_an_end(trial), 0
             elif not self.patience(self._fill):
-                running = self.patience(self.queue.running)
-                if not running or not wait:
+                if not wait or not self.patience(self.queue.unfinished):
                     break
                 self._pause(looks)
                 looks += 1

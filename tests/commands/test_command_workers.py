@@ -15,6 +15,7 @@ from nas_relucode.commands.cli import main
 from nas_relucode.workers.fleet import cpu_environments, gpu_environments, run_fleet
 from nas_relucode.workers.stopping import Stop
 
+PROGRAM = [sys.executable, "-m", "nas_relucode"]
 STUDY = """\
 [data]
 source = "digits"
@@ -53,6 +54,7 @@ def test_a_study_is_planned_worked_on_and_reported_without_a_password_anywhere(
     status = json.loads(told.out[told.out.index("{") :])
     assert (status["size"], status["done"], status["waiting"], status["running"]) == (6, 2, 4, 0)
     assert "nothing to enqueue" in told.out
+    assert "Do: nas-relucode plan and worker in place of run" in told.err
 
     command = [sys.executable, "-m", "nas_relucode", "worker", "own.toml", "--processes", "2", "--device", "cpu"]
     lines: set[str] = set()
@@ -112,7 +114,8 @@ def test_changed_settings_are_refused_by_plan_and_worker(
         (["plan", "own.toml", "--storage", "sqlite:///own.db"], "takes one process"),
         (["worker", "own.toml"], "Set OPTUNA_STORAGE"),
         (["worker", "own.toml", "--storage", "URL"], "nas-relucode plan own"),
-        (["run", "own.toml", "--storage", "URL"], "Do: nas-relucode plan own"),
+        (["run", "own.toml", "--storage", "URL"], "holds no study. Do: nas-relucode plan"),
+        (["report", "own.toml", "--storage", "URL"], "holds no study. Do: nas-relucode plan"),
         (["worker", "own.toml", "--storage", "URL", "--time-limit", "soon"], "the time 'soon' can't be used"),
         (["worker", "own.toml", "--storage", "URL", "--time-limit", "0"], "the time '0' can't be used"),
         (["worker", "own.toml", "--storage", "URL", "--time-limit", "99999999-00:00:00"], "can't be used"),
@@ -150,6 +153,19 @@ def test_a_database_that_stays_away_is_exit_code_1(study: Path, capsys: pytest.C
     error = capsys.readouterr().err
     assert "the storage was away for 0 s" in error
     assert PASSWORD not in error
+
+
+def test_a_worker_works_on_when_nobody_reads_its_lines(study: Path, queue_url: str, capfd: pytest.CaptureFixture[str]):
+    environment = {**os.environ, "OPTUNA_STORAGE": queue_url}
+    assert main(["plan", "own.toml", "--storage", queue_url]) == 0
+    capfd.readouterr()
+    command = [*PROGRAM, "worker", "own.toml", "--device", "cpu"]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as worker:
+        worker.stderr.readline()
+        worker.stderr.close()
+    assert worker.returncode == 0
+    assert main(["status", "own.toml", "--storage", queue_url, "-f", "json"]) == 0
+    assert json.loads(capfd.readouterr().out)["done"] == 6
 
 
 def test_a_process_that_dies_is_started_again_three_times_and_its_code_is_told(tmp_path: Path):

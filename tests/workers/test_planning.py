@@ -1,8 +1,10 @@
 """Planning: every candidate and seed once, however often and by however many it is repeated."""
 
 import threading
+import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -62,6 +64,27 @@ def test_two_studies_are_planned_at_once_in_a_new_database(tmp_path: Path, queue
     for thread in threads:
         thread.join()
     assert added == [2, 2, 2]
+
+
+def test_who_plans_while_another_makes_the_last_table_waits_for_it(tmp_path: Path, queue_url: str):
+    settings = settings_in(tmp_path)
+    begun, added = threading.Event(), []
+
+    def linger(connection: Any, cursor: Any, statement: str, *more: Any) -> None:
+        if "INSERT INTO alembic_version" in statement and not begun.is_set():
+            begun.set()
+            time.sleep(1)
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", linger)
+    try:
+        first = threading.Thread(target=lambda: added.append(plan_study("own", settings, storage=queue_url)[1]))
+        first.start()
+        begun.wait()
+        added.append(plan_study("own", settings, storage=queue_url)[1])
+        first.join()
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", linger)
+    assert added == [2, 0]
 
 
 def test_who_repeats_a_plan_waits_for_nobody_unless_a_trial_has_failed(
@@ -127,15 +150,21 @@ def test_the_heartbeat_is_the_studys_and_a_later_plan_may_change_it(tmp_path: Pa
         queue.let_go()
 
 
-def test_another_heartbeat_is_refused_while_trials_run_which_would_be_taken_for_dead(tmp_path: Path, queue_url: str):
+def test_another_heartbeat_is_refused_while_trials_run_which_would_be_taken_for_dead(
+    tmp_path: Path, queue_url: str, postgres: Server
+):
     settings = settings_in(tmp_path)
     study, _ = plan_study("own", settings, storage=queue_url, heartbeat=60)
-    trial = study.ask()
-    with pytest.raises(InputError, match="with a heartbeat every 60 seconds"):
+    trial, refusal = study.ask(), "with a heartbeat every 60 seconds"
+    with pytest.raises(InputError, match=refusal):
         plan_study("own", settings, storage=queue_url, heartbeat=1)
     plan_study("own", settings, storage=queue_url, heartbeat=60)
-    study.tell(trial, state=TrialState.FAIL)
-    plan_study("own", settings, storage=queue_url, heartbeat=1)
+    beat = "INSERT INTO trial_heartbeats (trial_id, heartbeat) VALUES ({}, localtimestamp - interval '{} s')"
+    postgres.sql(queue_url.rpartition("/")[2], beat.format(trial._trial_id, 290))
+    with pytest.raises(InputError, match=refusal):
+        plan_study("own", settings, storage=queue_url, heartbeat=1)
+    postgres.sql(queue_url.rpartition("/")[2], "UPDATE trial_heartbeats SET heartbeat = heartbeat - interval '20 s'")
+    plan_study("own", settings, storage=queue_url, heartbeat=1)  # its worker is dead
 
 
 @pytest.mark.parametrize("first", ["here", None])
@@ -148,7 +177,9 @@ def test_another_place_of_the_artifacts_is_refused_once_a_trial_has_been_started
     study, _ = plan_study("other", settings, storage=queue_url, artifacts=here)
     plan_study("own", settings, storage=queue_url, artifacts=here)
     study.ask()
-    with pytest.raises(InputError, match=f"artifacts in {here or 'the folder of each worker'}, not in .*there"):
+    with pytest.raises(
+        InputError, match=f"keep their artifacts in {here or 'the folder of each worker'}, not in .*there"
+    ):
         plan_study("other", settings, storage=queue_url, artifacts=str(tmp_path / "there"))
     plan_study("other", settings, storage=queue_url, artifacts=here)
 

@@ -178,14 +178,14 @@ def test_a_failure_while_somebody_looks_is_looked_for_the_next_time(open_one):
     assert queue.add(missing, after_failures=True) == 0
 
 
-def test_running_trials_are_counted(open_one):
+def test_trials_that_run_or_wait_are_counted(open_one):
     queue = open_one(create=True)
     queue.add(lambda: waiting(3))
-    assert queue.running() == 0
+    assert queue.unfinished() == 3
     first, _ = queue.take(), queue.take()
-    assert queue.running() == 2
+    assert queue.unfinished() == 3
     queue.study.tell(first, 1.0)
-    assert queue.running() == 1
+    assert queue.unfinished() == 2
 
 
 def test_a_trial_is_taken_by_an_index_whatever_lies_behind_it(open_one, postgres: Server, queue_url: str):
@@ -252,9 +252,9 @@ def test_a_worker_that_let_go_holds_no_connection(open_one, postgres: Server, qu
 
 
 def test_who_waits_for_a_lock_is_told_so_and_who_froze_with_it_loses_it(open_one, monkeypatch: pytest.MonkeyPatch):
-    frozen, other = open_one(create=True), open_one()
     monkeypatch.setattr("nas_relucode.workers.database.LOCK_WAIT", "100ms")
-    monkeypatch.setattr("nas_relucode.workers.queue.ADDING_FOR", "2s")
+    monkeypatch.setattr("nas_relucode.workers.database.SILENCE", "2s")
+    frozen, other = open_one(create=True), open_one()
     within, awake = threading.Event(), threading.Event()
     raised: list[Exception] = []
 

@@ -27,6 +27,7 @@ from nas_relucode.studies.study_settings import DataSettings, StudySettings
 from nas_relucode.training.recipes import Recipe
 from nas_relucode.workers.patience import StorageLostError
 from nas_relucode.workers.planning import plan_study
+from nas_relucode.workers.queue import TAKE
 from nas_relucode.workers.stopping import Stop
 from nas_relucode.workers.worker import DeviceLostError, idle_seconds, work
 
@@ -212,6 +213,56 @@ def test_workers_wait_for_the_trial_of_a_worker_that_may_die(tmp_path: Path, que
     assert states(queue_url) == {TrialState.COMPLETE: 1, TrialState.RUNNING: 1}
     assert run(tmp_path, queue_url) == 1
     assert states(queue_url) == {TrialState.COMPLETE: 2, TrialState.FAIL: 1}
+
+
+class Holding:
+    """Another process that has locked a row in a transaction, and lets it go some seconds later."""
+
+    def __init__(self, url: str, statement: str) -> None:
+        self.engine = sqlalchemy.create_engine(url, poolclass=NullPool)
+        self.statement = statement
+
+    def start(self, seconds: float) -> None:
+        self.connection = self.engine.connect()
+        self.connection.execute(sqlalchemy.text(self.statement))
+        self.timer = threading.Timer(seconds, self.connection.close)
+        self.timer.start()
+
+
+def test_a_trial_that_another_is_just_taking_is_waited_for_since_it_may_die(tmp_path: Path, queue_url: str):
+    planned(tmp_path, queue_url, heads=("8",))
+    taking = Holding(queue_url, TAKE.text.replace(":study", "1"))
+    taking.start(1.5)
+    assert run(tmp_path, queue_url, wait=False) == 0
+    assert run(tmp_path, queue_url) == 1
+    taking.timer.join()
+    assert states(queue_url) == {TrialState.COMPLETE: 1}
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_worker_whose_trial_is_locked_asks_again_and_can_be_stopped(
+    tmp_path: Path, queue_url: str, monkeypatch: pytest.MonkeyPatch, stopped: bool
+):
+    monkeypatch.setattr("nas_relucode.workers.database.LOCK_WAIT", "200ms")
+    planned(tmp_path, queue_url, heads=("8",))
+    stop, told = Stop(), []
+    frozen = Holding(queue_url, "SELECT * FROM trials FOR UPDATE")
+
+    def epoch(number: int, epoch: Any, point: dict[str, Any]) -> None:
+        if epoch.number == 1:
+            frozen.start(5.0)
+            if stopped:
+                threading.Timer(1.0, stop.ask, ("SIGTERM",)).start()
+
+    if stopped:
+        with pytest.raises(StorageLostError, match="lock timeout"):
+            run(tmp_path, queue_url, on_epoch=epoch, stop=stop, say=told.append)
+        assert frozen.timer.is_alive()  # it did not wait for the other
+    else:
+        assert run(tmp_path, queue_url, on_epoch=epoch, say=told.append) == 1
+    frozen.timer.join()
+    assert any("the storage is locked" in line for line in told)
+    assert run(tmp_path, queue_url) == stopped  # its result was saved
 
 
 class Outage:
