@@ -130,7 +130,8 @@ def connect_arguments(url: str) -> dict[str, Any]:
 def _limit_locks(connection: Any, record: Any) -> None:
     # Behind PgBouncer it stays with the server's connection, where others of this user and database get it, too.
     limits = {"lock_timeout": LOCK_WAIT, "idle_in_transaction_session_timeout": SILENCE}
+    connection.autocommit = True  # one message instead of three
     cursor = connection.cursor()
     cursor.execute("SELECT " + ", ".join(f"set_config('{name}', '{limit}', false)" for name, limit in limits.items()))
     cursor.close()
-    connection.commit()
+    connection.autocommit = False

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_relucode.errors import InputError
@@ -22,23 +20,32 @@ VERSION = 1
 FOLDER = "results"  # of a study's files
 
 
-def hand_in(study: optuna.Study, trial: optuna.Trial, outcome: Outcome, store: Any) -> FrozenTrial | None:
-    """Tells a trial its outcome and returns it as it is then.
+def ended(trial: optuna.Trial, outcome: Outcome, store: Any) -> FrozenTrial:
+    """A trial as it will be when it has been told its outcome, for `Queue.tell`; its predictions are in the store then.
 
-    None if it was taken from this worker meanwhile, having been silent for too long. It may be done again after an
-    error: what has been written is then written anew, or known to be there.
+    A study in memory stands in for its own: there Optuna says how an outcome is written.
     """
+    stand_in = _in_memory(trial.study.directions)
+    asked = stand_in.ask()
+    told = write_outcome(asked, outcome, store)
+    if isinstance(told, optuna.TrialPruned):
+        end = stand_in.tell(asked, state=TrialState.PRUNED)
+    else:
+        end = stand_in.tell(asked, told)
+    end.number, end._trial_id, end.datetime_start = trial.number, trial._trial_id, trial.datetime_start
+    end.params, end.distributions = trial.params, trial.distributions
+    end.user_attrs = trial.user_attrs | end.user_attrs
+    return end
+
+
+def _in_memory(directions: list[optuna.study.StudyDirection]) -> optuna.Study:
+    """A study for a moment, of which Optuna's log says nothing."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The constraint value is ignored")  # it is the same
-            told = write_outcome(trial, outcome, store)
-        if isinstance(told, optuna.TrialPruned):
-            now = study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
-        else:
-            now = study.tell(trial, told, skip_if_finished=True)
-    except UpdateFinishedTrialError:
-        now = trial.storage.get_trial(trial._trial_id)
-    return now if now.state in (TrialState.COMPLETE, TrialState.PRUNED) else None
+        return optuna.create_study(directions=directions)
+    finally:
+        optuna.logging.set_verbosity(verbosity)
 
 
 class SavedResults:

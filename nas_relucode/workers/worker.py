@@ -27,7 +27,7 @@ from nas_relucode.studies.study_settings import SAMPLERS, StudySettings
 from nas_relucode.workers.patience import PATIENCE, Patience, StorageLostError, is_lost, lost_errors, reason
 from nas_relucode.workers.planning import open_planned
 from nas_relucode.workers.queue import Heartbeat, Queue
-from nas_relucode.workers.results import SavedResults, hand_in
+from nas_relucode.workers.results import SavedResults, ended
 from nas_relucode.workers.stopping import Stop, StoppedError
 
 IDLE, LONGEST_IDLE = 10, 60  # seconds, at most, between two looks at trials of others; see `idle_seconds`
@@ -194,18 +194,19 @@ class Worker:
 
     def _tell(self, trial: optuna.Trial, outcome: Outcome) -> bool:
         try:
-            told = self.patience(lambda: hand_in(self.study, trial, outcome, self.objective.store))
+            end = self.patience(lambda: ended(trial, outcome, self.objective.store))
+            told = self.patience(lambda: self.queue.tell(end))
         except Exception:  # a full disk of the artifacts, say, is no reason to lose it
             path = self.results.save(trial.number, outcome)
             self.say(f"trial {trial.number}: its result is saved in {path}, and is handed in by the next worker there")
             raise
         self.results.remove(outcome.candidate)
-        if told is None:
+        if not told:
             self.say(f"trial {trial.number}: given to another worker meanwhile, having been silent for too long")
             return False
         self.objective.forget(outcome.candidate)
         if self.on_trial:
-            self.on_trial(self.study, told)
+            self.on_trial(self.study, end)
         return True
 
     def _give_back(self, trial: optuna.Trial, reason: str) -> None:

@@ -457,7 +457,7 @@ def test_statements_and_attributes_a_trial_are_few_and_do_not_grow_with_the_stud
     counts = [statements(lambda trials=trials: run(tmp_path, queue_url, max_trials=trials)) for trials in (4, 4, 5, 5)]
     assert counts[0] == counts[1]
     assert counts[2] == counts[3]
-    assert counts[2] - counts[0] <= 30
+    assert counts[2] - counts[0] <= 12
     trial = next(t for t in study_in(queue_url).trials if t.state == TrialState.COMPLETE)
     assert len(trial.user_attrs) + len(trial.system_attrs) <= 3
 
