@@ -103,21 +103,21 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
             if is_sqlite(url):
                 return optuna.storages.RDBStorage(url)
             engine = sqlalchemy.create_engine(url, poolclass=NullPool)
-            if not is_complete(engine):
+            if not has_all_tables(engine):
                 raise InputError(f"the storage {redact(url)} holds no study. Do: nas-relucode plan, with this storage.")
             return optuna.storages.RDBStorage(url, engine_kwargs={"poolclass": NullPool}, skip_table_creation=True)
         except ImportError as error:
             raise no_driver(url, error) from error
 
 
-def is_complete(bind: sqlalchemy.Engine | sqlalchemy.Connection) -> bool:
+def has_all_tables(bind: sqlalchemy.Engine | sqlalchemy.Connection) -> bool:
     """Whether Optuna has made all its tables in a database: this one is the last, and whole or not there."""
     return sqlalchemy.inspect(bind).has_table("alembic_version")
 
 
 @contextmanager
 def only_process(url: str) -> Iterator[None]:
-    """Holds the lock beside an SQLite file: one process at a time runs a study there. Other storages need none."""
+    """Holds the lock beside an SQLite file: one process at a time runs a study there. Memory and servers need none."""
     path = sqlite_path(url)
     if path is None:
         yield

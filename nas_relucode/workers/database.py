@@ -15,14 +15,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from nas_relucode.errors import InputError
-from nas_relucode.studies.storage import is_complete, no_driver, redact
+from nas_relucode.studies.storage import has_all_tables, no_driver, redact
 
 # Few connections: one that is kept while the worker talks, and two for its heartbeat and a lock in the same moment.
 ENGINE: dict[str, Any] = {"pool_size": 1, "max_overflow": 2, "pool_pre_ping": True}
 CONNECT: dict[str, Any] = {
     # PgBouncer gives a connection to others after each transaction, and with it what psycopg has prepared there.
     "prepare_threshold": None,
-    # A server whose machine vanishes is noticed within a minute (seconds; the last in milliseconds).
+    # A server whose machine vanishes is noticed after a minute (seconds; the last in milliseconds).
     "connect_timeout": 30,
     "keepalives_idle": 30,
     "keepalives_interval": 10,
@@ -30,9 +30,9 @@ CONNECT: dict[str, Any] = {
     "tcp_user_timeout": 60_000,
 }
 # Of each connection: who waits for a lock asks again, and can be stopped; who freezes with one loses it to the others.
-LOCK_WAIT, SILENCE, CREATING = "10s", "5min", "1h"
+LOCK_WAIT, SILENCE, CREATING_SILENCE = "10s", "5min", "1h"
 GRACE = 5  # heartbeats that may be missing before a trial is given to somebody else
-LOCK = sqlalchemy.text("SELECT pg_advisory_xact_lock(hashtextextended('nas-relucode', 0))")
+CREATING = sqlalchemy.text("SELECT pg_advisory_xact_lock(hashtextextended('nas-relucode', 0))")
 
 
 def is_queue(url: str) -> bool:
@@ -88,17 +88,17 @@ def opened(
 
 
 def has_tables(url: str) -> bool:
-    """Whether Optuna has been in this database."""
+    """Whether Optuna has made its tables in this database."""
     with _connection(url) as connection:
-        return is_complete(connection)
+        return has_all_tables(connection)
 
 
 @contextmanager
 def creating(url: str) -> Iterator[None]:
     """Held by the one process at a time that makes tables or a study; the server frees a dead one's."""
     with _connection(url) as connection:
-        connection.execute(sqlalchemy.text(f"SET LOCAL idle_in_transaction_session_timeout = '{CREATING}'"))
-        connection.execute(LOCK)
+        connection.execute(sqlalchemy.text(f"SET LOCAL idle_in_transaction_session_timeout = '{CREATING_SILENCE}'"))
+        connection.execute(CREATING)
         yield
 
 

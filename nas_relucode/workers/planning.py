@@ -45,9 +45,9 @@ def plan_study(
     long is taken for dead. ``artifacts``, s3://BUCKET or a folder, is where workers keep predictions and copies of
     checkpoints, and where the report finds them.
 
-    Raises InputError for changed settings or other data, for another heartbeat while trials run and for another place
-    of the artifacts after a trial has been started; StorageLostError if the database or the artifact store is away for
-    more than ``patience`` seconds.
+    Raises InputError for changed settings or other data, for another heartbeat while a trial of a living worker runs,
+    and for another place of the artifacts after a trial has been started; StorageLostError if the database or the
+    artifact store is away for more than ``patience`` seconds.
     """
     waiting = Patience(patience, say, Stop())
     check_queue(storage)

@@ -3,7 +3,7 @@
 `optuna.Study.ask` reads every waiting trial for each that it hands out (1.2 s with a thousand of them, measured in
 benchmarks/workers.py), draws a new one where none waits, and leaves a trial whose worker dies before its first
 heartbeat running for ever. So a trial is taken by one statement of SQL on Optuna's own tables, and told in one
-transaction there, where Optuna needs five.
+transaction there, where Optuna needs one for the state and one for each attribute.
 """
 
 from __future__ import annotations

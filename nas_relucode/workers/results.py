@@ -1,4 +1,4 @@
-"""A finished training whose trial could not be told: kept as a file, and handed in when the storage is back."""
+"""What a trial is told of its training; where it can not be told, a file keeps that until the storage is back."""
 
 from __future__ import annotations
 

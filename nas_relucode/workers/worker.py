@@ -76,7 +76,7 @@ def work(
     stop = stop or Stop()
     waiting = Patience(patience, say, stop)
 
-    def epoch(*told: Any) -> None:
+    def epoch(*told: Any) -> None:  # the checkpoint has been written
         if on_epoch is not None:
             on_epoch(*told)
         stop.check()
