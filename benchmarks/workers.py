@@ -28,8 +28,8 @@ MANY = "{cells} trials wait: "
 CLAIMS = {
     "plan": Claim(MANY + "planned, a trial", "study.enqueue_trial", 2, 1_000, 100, 1),
     "hand-out": Claim(MANY + "one handed out and told", "study.ask and study.tell", 10, 1_000, 100, 1),
-    "statements": Claim("the same, statements of SQL a trial", "30 at most", 1, 0, 0, 1),
-    "commits": Claim("the same, commits a trial", "8 at most", 1, 0, 0, 1),
+    "statements": Claim("the same, statements of SQL a trial", "15 at most", 1, 0, 0, 1),
+    "commits": Claim("the same, commits a trial", "5 at most", 1, 0, 0, 1),
     "bytes": Claim("the same, bytes a trial in the database", "16,384 at most", 1, 0, 0, 1),
     "throughput": Claim("trials of 0 s, 8 workers: seconds a trial", "one worker", None, 900, 90),
     "ten thousand": Claim("10,000 trials wait: one handed out and told", "1,000 wait", 0.67),
@@ -78,8 +78,8 @@ def one_trial(bench: Bench, postgres: Server, folder: Path) -> None:
     with fleets.counted_statements() as counts:
         ours = statistics.median(one_worker(url, some))
     bench.row("hand-out", ours, peer, f"{some} and 3 runs")
-    bench.row("statements", counts["statements"] / some, 30, show=measure.figure)
-    bench.row("commits", counts["commits"] / some, 8, show=measure.figure)
+    bench.row("statements", counts["statements"] / some, 15, show=measure.figure)
+    bench.row("commits", counts["commits"] / some, 5, show=measure.figure)
     left = trials - some - 3 - 8
     work = fleets.ours(url, 0.0, 8)
     bench.row("throughput", work.seconds / left, ours, f"{left / work.seconds:.0f} trials a second")
