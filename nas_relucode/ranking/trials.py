@@ -54,7 +54,8 @@ def trials_frame(study: optuna.Study, *, also: Iterable[str] = ()) -> pd.DataFra
         if "same_as" in trial.user_attrs:
             row["reason"] = f"the same candidate as trial {trial.user_attrs['same_as']}"
         rows.append(row)
-    return pd.DataFrame(rows).astype({"seed": "Int64", "retry_of": "Int64"})
+    with pd.option_context("mode.string_storage", "python"):  # Arrow's, where it is there, takes no lone surrogate
+        return pd.DataFrame(rows).astype({"seed": "Int64", "retry_of": "Int64"})
 
 
 def complete_trials(study: optuna.Study) -> list[FrozenTrial]:
