@@ -48,7 +48,7 @@ def points_of(*shape, count=3, seed=0):
 
 def jacobians(function, points):
     """Of each point: (points, outputs, features)."""
-    found = [torch.autograd.functional.jacobian(function, point[None]) for point in points]
+    found = [torch.autograd.functional.jacobian(function, point[None], vectorize=True) for point in points]
     return torch.stack([part.reshape(-1, point.numel()) for part, point in zip(found, points, strict=True)])
 
 

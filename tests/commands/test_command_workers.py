@@ -61,7 +61,7 @@ def test_a_study_is_planned_worked_on_and_reported_without_a_password_anywhere(
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as fleet:
         while fleet.poll() is None:
             lines |= command_lines()
-            time.sleep(0.05)
+            time.sleep(0.2)
         output = fleet.communicate()[0]
     assert fleet.returncode == 0, output
     assert sum("worker own.toml" in line for line in lines) >= 2
