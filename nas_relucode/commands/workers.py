@@ -160,7 +160,7 @@ def _fleet(options: argparse.Namespace, storage: str, stop: Stop, progress: Prog
         command += [name] if value is True else [name, str(value)]
     with stop.on_signals(limit):
         code = run_fleet(command, environments, stop=stop, say=progress.say)
-    return 1 if stop.reason and stop.reason.startswith("SIG") else 0 if stop.reason else code
+    return 1 if stop.reason and stop.reason.startswith("SIG") else code
 
 
 def _passed_on(options: argparse.Namespace) -> dict[str, Any]:

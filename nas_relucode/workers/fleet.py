@@ -23,7 +23,7 @@ def run_fleet(
     """Runs ``command`` once with each of the environments, added to this process's own; the worst exit code.
 
     A process that is killed, or ends with exit code 1 by itself, is started again, at most three times each. When
-    ``stop`` is asked, each is sent SIGTERM, and waited for.
+    ``stop`` is asked, each is sent SIGTERM, and waited for; that it then ends with 1, or by the signal, does not count.
     """
     running = {place: _start(command, environment) for place, environment in enumerate(environments)}
     restarts = dict.fromkeys(running, 0)
@@ -43,7 +43,7 @@ def run_fleet(
                 restarts[place] += 1
                 say(f"worker {place} ended with exit code {code}; it is started again")
                 running[place] = _start(command, environments[place])
-            else:
+            elif not (told and code in (1, -signal.SIGTERM)):
                 worst = max(worst, 1 if code < 0 else code)
         time.sleep(0.1)
     return worst

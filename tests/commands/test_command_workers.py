@@ -177,23 +177,40 @@ def test_a_process_that_dies_is_started_again_three_times_and_its_code_is_told(t
     assert len(said) == 3
 
 
-def test_a_fleet_that_is_stopped_ends_its_processes_and_waits_for_them(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("kinds", "code"),
+    [(["ends", "given back"], 0), (["given back", "dies"], 1), (["given back", "fails to end"], 2)],
+)
+def test_a_fleet_that_is_stopped_waits_for_its_processes_and_tells_what_failed_but_not_that_they_stopped(
+    tmp_path: Path, kinds: list[str], code: int
+):
     script = (
-        "import os, signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0));"
-        "open(os.environ['FILE'], 'w').close(); time.sleep(60)"
+        "import os, signal, sys, time\n"
+        "kind = os.environ['KIND']\n"
+        "code = {'ends': 0, 'given back': 1, 'fails to end': 2, 'dies': 1}[kind]\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(code))\n"
+        "print(os.getpid(), file=open(os.environ['FILE'], 'a'))\n"
+        "time.sleep(60 if kind != 'dies' else 0)\n"
+        "sys.exit(code)"
     )
-    places = [{"FILE": str(tmp_path / str(number))} for number in range(2)]
+    places = [{"FILE": str(tmp_path / kind), "KIND": kind} for kind in kinds]
     stop = Stop()
 
+    def seen(kind: str) -> bool:
+        processes = (tmp_path / kind).read_text().split() if (tmp_path / kind).is_file() else []
+        if kind != "dies":
+            return len(processes) == 1
+        return len(processes) == 4 and not Path("/proc", processes[-1]).exists()
+
     def ask() -> None:
-        while len(list(tmp_path.iterdir())) < 2:
+        while not all(seen(kind) for kind in kinds):
             time.sleep(0.01)
-        stop.reason = "SIGTERM"
+        stop.reason = "the time limit"
 
     asking = threading.Thread(target=ask)
     asking.start()
     start = time.monotonic()
-    assert run_fleet([sys.executable, "-c", script], places, stop=stop, say=print) == 0
+    assert run_fleet([sys.executable, "-c", script], places, stop=stop, say=print) == code
     asking.join()
     assert time.monotonic() - start < 30
 
