@@ -183,5 +183,6 @@ class Plan:
 
 
 def set_failed(trial: optuna.Trial, error: BaseException) -> None:
-    """Keeps the reason of a failure with its trial."""
-    trial.set_user_attr(ATTRIBUTE, {"failed": f"{type(error).__name__}: {error}"[:1000]})
+    """Keeps the reason of a failure with its trial, as text that any file takes: a path need not be UTF-8."""
+    reason = f"{type(error).__name__}: {error}"[:1000].encode("utf-8", "backslashreplace").decode()
+    trial.set_user_attr(ATTRIBUTE, {"failed": reason})

@@ -1,6 +1,7 @@
 """Names that could be taken for markup: the page, Markdown and the figures show them as they are."""
 
 import json
+import os
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from nas_relucode.ranking.ranking import rank
 from nas_relucode.report.dashboard import END, show_in_dashboard
 from nas_relucode.report.report import _code, write_report
 from nas_relucode.studies.outcomes import ATTRIBUTE
+from nas_relucode.studies.plan import set_failed
 from nas_relucode.studies.slice_figures import slice_figure
 
 HOSTILE = [
@@ -106,6 +108,16 @@ def test_figures_are_xml_whatever_names_hold(tmp_path: Path):
     for name in ("pareto.svg", "slice.svg"):
         ElementTree.parse(tmp_path / name)
         assert f"a{' ' * 3}[31m{' ' * 3}b" in (tmp_path / name).read_text("utf-8")
+
+
+def test_a_failure_that_names_a_path_which_is_not_utf_8_stands_in_the_report(tmp_path: Path):
+    study = study_of([hand_made("8", 0.1, cell_count=5.0)])
+    trial = study.ask({"head": optuna.distributions.CategoricalDistribution(["8"])})
+    set_failed(trial, RuntimeError("cannot read " + os.fsdecode(b"/data/\xff.npz")))
+    study.tell(trial, state=TrialState.FAIL)
+    files = write_report(study, tmp_path)
+    for name in ("report.html", "report.md", "trials.csv"):
+        assert r"\udcff.npz" in files[name].read_text("utf-8")
 
 
 def test_a_block_of_code_is_not_ended_by_what_stands_in_it():
