@@ -22,12 +22,12 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 import nas_relucode as rc
-from nas_relucode.codes.codes import Codes
-from nas_relucode.hamming.spanning import spanning_tree
+from nas_relucode.cells.spanning import spanning_tree
+from nas_relucode.codes.bits import Codes
 
 WORK: dict[str, Callable[[Codes], Any]] = {
-    "cells": rc.find_cells,
-    "pairs": lambda codes: rc.pairs_within(codes, 1),
+    "cells": rc.cells.find_cells,
+    "pairs": lambda codes: rc.cells.pairs_within(codes, 1),
     "tree": spanning_tree,
 }
 SHORT = 1.0  # seconds: what takes less is run again, for a median of up to nine

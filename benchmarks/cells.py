@@ -28,7 +28,7 @@ def main() -> None:
     codes = samples(bench.cells("bool"), "256-256", bench.data_root)
     words = codes.words
     bits, rows = codes.bits(), words.view(np.dtype((np.void, words.itemsize * words.shape[1])))[:, 0]
-    ours = Way(lambda: rc.find_cells(codes), lambda cells: in_order(cells.cell_of, cells.sizes))
+    ours = Way(lambda: rc.cells.find_cells(codes), lambda cells: in_order(cells.cell_of, cells.sizes))
     peers = {
         "bool": unique(bits, axis=0),
         "bytes": unique(words.view(np.uint8), axis=0),

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 import nas_relucode as rc
-from nas_relucode.codes.codes import Codes, Layer
+from nas_relucode.codes.bits import Codes, Layer
 from nas_relucode.training.networks import parse_head
 
 HERE = Path(__file__).parent

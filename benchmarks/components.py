@@ -36,7 +36,7 @@ def main() -> None:
         matrix = coo_array((np.ones(len(edges), np.int8), (edges.first, edges.second)), shape=(n, n))
         return connected_components(matrix, directed=False)[1]
 
-    ours = Way(lambda: rc.AdjacencyGraph(n, 1, edges).component_of, lambda found: in_order(found))
+    ours = Way(lambda: rc.cells.AdjacencyGraph(n, 1, edges).component_of, lambda found: in_order(found))
     peers = {
         "networkx": Way(lambda: list(nx.connected_components(graph(n, ends))), lambda found: by_sets(n, found)),
         "built": Way(lambda: list(nx.connected_components(built)), lambda found: by_sets(n, found)),
@@ -46,14 +46,14 @@ def main() -> None:
     bench.finish()
 
 
-def some_pairs(cells: int, bench: measure.Bench) -> rc.Pairs:
+def some_pairs(cells: int, bench: measure.Bench) -> rc.cells.Pairs:
     """Two pairs a cell, at random from those within the least theta that gives so many."""
     codes = distinct_cells(cells, "64-64", bench.data_root)
     for theta in itertools.count(1):
-        pairs = rc.pairs_within(codes, theta)
+        pairs = rc.cells.pairs_within(codes, theta)
         if len(pairs) >= 2 * cells:
             chosen = np.sort(np.random.default_rng(0).choice(len(pairs), 2 * cells, replace=False))
-            return rc.Pairs(pairs.first[chosen], pairs.second[chosen], pairs.distance[chosen])
+            return rc.cells.Pairs(pairs.first[chosen], pairs.second[chosen], pairs.distance[chosen])
 
 
 def graph(cells: int, ends: np.ndarray) -> nx.Graph:

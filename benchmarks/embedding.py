@@ -22,9 +22,8 @@ from codes_to_measure import as_codes, source, trained
 from measure import Claim, Way, processor_seconds
 
 import nas_relucode as rc
-from nas_relucode.cells.embedding import embed
-from nas_relucode.cells.nearest_codes import nearest
-from nas_relucode.codes.codes import Codes
+from nas_relucode.cells.embedding import embed, nearest
+from nas_relucode.codes.bits import Codes
 
 HEAD = "512-256-128"
 NEIGHBOURS = 15

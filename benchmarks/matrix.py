@@ -33,7 +33,7 @@ def main() -> None:
         faiss.hammings(faiss.swig_ptr(rows), faiss.swig_ptr(rows), n, n, rows.shape[1], faiss.swig_ptr(found))
         return np.minimum(found, THETA, out=found)
 
-    ours = Way(lambda: rc.distance_matrix(codes, theta=THETA), as_matrix)
+    ours = Way(lambda: rc.cells.distance_matrix(codes, theta=THETA), as_matrix)
     # The squared Euclidean distance of 0 and 1 is the Hamming distance, and scipy's fastest for it.
     peers = {
         "cdist": Way(lambda: np.minimum(cdist(bits, bits, "sqeuclidean"), THETA), as_matrix, "sqeuclidean"),

@@ -17,7 +17,7 @@ from scipy.spatial.distance import pdist
 from sklearn.neighbors import BallTree
 
 import nas_relucode as rc
-from nas_relucode.codes.codes import Codes
+from nas_relucode.codes.bits import Codes
 
 FLAT = "FAISS IndexBinaryFlat.range_search"
 CLAIMS = {
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def ours(codes: Codes, theta: int) -> Way:
-    return Way(lambda: rc.pairs_within(codes, theta), lambda pairs: (pairs.first, pairs.second, pairs.distance))
+    return Way(lambda: rc.cells.pairs_within(codes, theta), lambda pairs: (pairs.first, pairs.second, pairs.distance))
 
 
 def flat(codes: Codes, theta: int) -> Way:

@@ -20,9 +20,9 @@ from measure import Bench, Claim
 from torch import Tensor, nn
 
 import nas_relucode as rc
-from nas_relucode.polyhedra.complexes import Complex
-from nas_relucode.polyhedra.facets import Facets
-from nas_relucode.polyhedra.polyhedra import Polyhedron
+from nas_relucode.geometry.complexes import Complex
+from nas_relucode.geometry.facets import Facets
+from nas_relucode.geometry.polyhedra import Polyhedron
 
 COMPLEX = "whole complex of network A (2-16-16-1), {cells} cells"
 MLP = "perceptron 784-256-128-128"
@@ -78,7 +78,7 @@ def whole_complexes(bench: Bench) -> None:
 
 
 def facets(bench: Bench, network: nn.Module, inputs: Tensor) -> None:
-    program = rc.read_program(network, inputs[:1])
+    program = rc.geometry.read_program(network, inputs[:1])
     seconds, counts = [], []
     for x in inputs:
         start = time.perf_counter()

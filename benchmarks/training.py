@@ -24,9 +24,9 @@ from torchvision.transforms import ToTensor
 
 import nas_relucode as rc
 from nas_relucode.training.frozen import frozen_features
+from nas_relucode.training.loop import Epoch
 from nas_relucode.training.networks import build_backbone
 from nas_relucode.training.together import train_together
-from nas_relucode.training.training import Epoch
 
 LOOP = "a loop over a DataLoader with ToTensor of {}, torch.optim.SGD"
 ARRAYS, DATASET = LOOP.format("uint8 arrays"), LOOP.format("torchvision's data set")
@@ -64,7 +64,7 @@ def main() -> None:
     name = source(bench.data_root)
     large = rc.load_data(name, data_root=bench.data_root, image_size=28)
     for claim in ("autoencoder", "autoencoder, arrays"):
-        loop(bench, claim, large, rc.build_autoencoder((1, 28, 28)), 256, "sigmoid")
+        loop(bench, claim, large, rc.training.build_autoencoder((1, 28, 28)), 256, "sigmoid")
     padded = rc.load_data(name, data_root=bench.data_root, image_size=32)
     loop(bench, "vgg16", padded, rc.build_network("256-128-128", (1, 32, 32), 10, width=1 / 8), 32)
     frozen(bench, padded)

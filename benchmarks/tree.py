@@ -16,8 +16,8 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial.distance import pdist
 
-from nas_relucode.codes.codes import Codes
-from nas_relucode.hamming.spanning import spanning_tree
+from nas_relucode.cells.spanning import spanning_tree
+from nas_relucode.codes.bits import Codes
 
 WORK = "spanning tree, {cells} x 512"
 CLAIMS = {

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nas_relucode.commands.cli import main
+from nas_relucode.cli.main import main
 
 SPACE = 'heads = ["8", "4-4"]\nlearning_rates = [0.1]\n'
 STUDY = """\

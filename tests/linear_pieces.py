@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import nn
 
-from nas_relucode.programs.programs import read_program
+from nas_relucode.geometry.program import read_program
 
 
 class Function(nn.Module):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import optuna
 
-from nas_relucode.report.report import write_report
+from nas_relucode.report.write import write_report
 
 ESCAPED = 0xE000  # of Unicode's private use: stands for an ASCII sign behind a backslash
 WITHOUT_SETTINGS = {"report.html", "report.md", "pareto.png", "pareto.svg", "pareto.json", "trials.csv"}

@@ -7,9 +7,9 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from nas_relucode.studies.study import run_study
-from nas_relucode.studies.study_settings import DataSettings, NetworkSettings, SearchSettings, StudySettings
-from nas_relucode.training.training import Recipe
+from nas_relucode.study.runner import run_study
+from nas_relucode.study.settings import DataSettings, NetworkSettings, SearchSettings, StudySettings
+from nas_relucode.training.loop import Recipe
 
 
 def settings_in(

@@ -8,7 +8,7 @@ import optuna
 import pytest
 
 import nas_relucode as rc
-from nas_relucode.studies.outcomes import ATTRIBUTE
+from nas_relucode.study.record import ATTRIBUTE
 
 ROOT = Path(__file__).parents[1] / "optunahub"
 FOLDER = ROOT / "benchmarks" / "relu_code_space"
@@ -58,12 +58,12 @@ def test_the_problem_is_optimised_and_ranked(package, small):
         assert problem.evaluate(trial.params) == tuple(trial.values)
         assert trial.constraints == {"accuracy_floor": pytest.approx(2 / 3 - trial.values[0])}
         assert ATTRIBUTE in trial.user_attrs
-    assert len(rc.rank(study).networks) >= 1
+    assert len(rc.ranking.rank(study).networks) >= 1
 
 
 @pytest.mark.slow
 def test_learning_rates_may_be_an_interval_and_objectives_others(package, small):
-    space = {"space": rc.load_search_space("digits")}
+    space = {"space": rc.study.load_search_space("digits")}
     names = ["accuracy", "head.1:edge_count"]
     problem = package.Problem(**(small | space), objectives=names, directions=["maximize", "minimize"])
     assert problem.metric_names == names

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nas_relucode.commands.cli import main
+from nas_relucode.cli.main import main
 from nas_relucode.toml_files import builtin_files
 
 README = Path(__file__).parents[1] / "README.md"

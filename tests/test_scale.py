@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nas_relucode.commands.cli import main
+from nas_relucode.cli.main import main
 
 PAGE = (Path(__file__).parents[1] / "docs" / "scale.md").read_text("utf-8")
 EXAMPLE = re.search(r"^```bash\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL).group(1)

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas_relucode.errors import InputError
-from nas_relucode.studies.search_space import SearchSpace, load_search_space
-from nas_relucode.studies.study_settings import DataSettings, StudySettings, load_settings
+from nas_relucode.study.search_space import SearchSpace, load_search_space
+from nas_relucode.study.settings import DataSettings, StudySettings, load_settings
 from nas_relucode.toml_files import builtin_files, parse, read_toml
 
 CHECKOUT = Path(__file__).parents[1]

@@ -1,1 +1,5 @@
-"""Distinct codes are the cells that the data occupies: their graph, its clusters, and who lies in them."""
+"""Distinct codes are occupied cells: their Hamming distances, graph and clusters."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

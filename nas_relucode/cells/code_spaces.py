@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+import json
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nas_relucode.cells.cells import Cells, CellTable, check_labels, find_cells
+from nas_relucode.cells.hamming import comparable
+from nas_relucode.cells.occupied import Cells, CellTable, check_labels, find_cells
+from nas_relucode.codes.bits import Codes, Layer
 from nas_relucode.codes.capturing import CodeBatch, Reading, capture_batches
-from nas_relucode.codes.codes import Codes
 from nas_relucode.errors import InputError, NonFiniteError
-from nas_relucode.hamming.hamming import comparable
+from nas_relucode.files import write_atomically
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class CodeSpace:
     def of(cls, codes: Codes, labels: Any = None, correct: Any = None) -> CodeSpace:
         """The code space of samples whose codes are at hand, with a label and true or false for each, if known.
 
-        >>> from nas_relucode import pack
+        >>> from nas_relucode.codes import pack
         >>> CodeSpace.of(pack([[0, 1], [1, 1], [0, 1]]), labels=[0, 1, 1]).class_counts.tolist()
         [[1, 1], [0, 1]]
         """
@@ -87,7 +93,7 @@ class CodeSpace:
     def occupied_by(self, other: CodeSpace) -> np.ndarray:
         """Which of these cells hold a sample of ``other`` too: bool, (cells,). Both are of the same layers.
 
-        >>> from nas_relucode import pack
+        >>> from nas_relucode.codes import pack
         >>> CodeSpace.of(pack([[0, 1], [1, 1]])).occupied_by(CodeSpace.of(pack([[1, 1]])))
         array([False,  True])
         """
@@ -226,3 +232,153 @@ def correct(outputs: Tensor | None, labels: np.ndarray) -> np.ndarray:
     if not bool(torch.isfinite(outputs).all()):
         raise NonFiniteError("the network's outputs are not finite. Check the weights and the inputs.")
     return np.asarray(outputs.argmax(dim=1).numpy() == labels)
+
+
+def merge_code_spaces(shards: Iterable[CodeSpace]) -> CodeSpace:
+    """One code space from those of shards of a sample, in the order of the samples, as if taken in one go.
+
+    ``shards`` may come from an iterator that loads them: memory grows with the occupied cells of all, and holds two
+    shards at most. Raises InputError unless all were made with the same settings and know the same of their samples.
+
+    >>> from nas_relucode.codes import pack
+    >>> merged = merge_code_spaces(CodeSpace.of(pack(bits)) for bits in ([[0, 1], [1, 1]], [[1, 0], [0, 1]]))
+    >>> merged.cells.sizes, merged.cells.cell_of
+    (array([2, 1, 1]), array([0, 1, 2, 0]))
+    """
+    merged: _Merged | None = None
+    for number, shard in enumerate(shards):
+        merged = merged or _Merged(shard)
+        merged.add(number, shard)
+    if merged is None:
+        raise InputError("there are no code spaces to merge. Give at least one.")
+    return merged.space()
+
+
+class _Merged:
+    """The code space of the shards so far."""
+
+    def __init__(self, first: CodeSpace) -> None:
+        self.settings = _settings(first)
+        self.made = first.made
+        self.table = CellTable(first.codes.layers)
+        self.samples = 0
+        self.cell_of: list[np.ndarray] = []
+        known = {"class_counts": first.class_counts, "correct_counts": first.correct_counts}
+        self.counts = {name: np.zeros((0, 0), np.int64) for name, counts in known.items() if counts is not None}
+
+    def add(self, number: int, shard: CodeSpace) -> None:
+        settings = _settings(shard)
+        if settings != self.settings:
+            raise InputError(
+                f"shard {number} was made otherwise than shard 0 (layers {[layer.name for layer in settings[0]]}, "
+                f"settings {settings[1]}, labels and outputs known or not). Merge code spaces that were made alike."
+            )
+        before = self.table.count
+        cells = self.table.add(shard.codes.words)  # the shard's cells are distinct: no cell comes twice
+        new = cells >= before
+        self.table.sizes[cells] += shard.cells.sizes - 1  # the table has counted a cell as one sample
+        self.table.first[cells[new]] = shard.cells.first[new] + self.samples
+        for name, kept in self.counts.items():
+            counts = getattr(shard, name).reshape(len(cells), -1)
+            self.counts[name] = _at_least(kept, len(self.table.sizes), counts.shape[1])
+            self.counts[name][cells, : counts.shape[1]] += counts
+        self.cell_of.append(cells.astype(np.uint32)[shard.cells.cell_of])
+        self.samples += shard.samples
+
+    def space(self) -> CodeSpace:
+        cells = self.table.cells(np.concatenate(self.cell_of, dtype=np.int64))
+        counts = {name: counts[: len(cells)].copy() for name, counts in self.counts.items()}
+        correct = counts["correct_counts"].reshape(len(cells)) if "correct_counts" in counts else None
+        return CodeSpace(cells, counts.get("class_counts"), correct, self.made)
+
+
+def _settings(shard: CodeSpace) -> tuple[Any, ...]:
+    return shard.codes.layers, dict(shard.made), shard.class_counts is None, shard.correct_counts is None
+
+
+def _at_least(counts: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """``counts`` in an array of so many rows and columns, or more if it has more, new entries 0."""
+    shape = (max(rows, counts.shape[0]), max(columns, counts.shape[1]))
+    if counts.shape == shape:
+        return counts
+    wider = np.zeros(shape, np.int64)
+    wider[: counts.shape[0], : counts.shape[1]] = counts
+    return wider
+
+
+VERSION = 1
+UNREADABLE = (  # what numpy and zipfile raise for damaged files; RuntimeError for the flags of encryption or others
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+FIELDS = ("words", "sizes", "first", "cell_of")
+
+
+def save_code_space(space: CodeSpace, path: str | Path) -> Path:
+    """Writes ``space`` to an .npz file: its arrays, and a header with the version, layers, settings and a SHA-256."""
+    path = Path(path)
+    if path.suffix != ".npz":
+        raise InputError(f"{path} does not end in .npz. Name the file so.")
+    arrays = {
+        "words": space.codes.words,
+        "sizes": space.cells.sizes,
+        "first": space.cells.first,
+        "cell_of": space.cells.cell_of.astype(np.uint32),
+    }
+    for name in ("class_counts", "correct_counts"):
+        if getattr(space, name) is not None:
+            arrays[name] = getattr(space, name)
+    header: dict[str, Any] = {
+        "version": VERSION,
+        "layers": [[layer.name, list(layer.shape), layer.start, layer.activation] for layer in space.codes.layers],
+        "made": dict(space.made),
+    }
+    text = json.dumps(header | {"sha256": _digest(header, arrays)})
+
+    def write(temporary: Path) -> None:
+        np.savez(temporary, header=np.frombuffer(text.encode(), np.uint8), **arrays)  # type: ignore[arg-type]
+
+    return write_atomically(path, write)
+
+
+def load_code_space(path: str | Path) -> CodeSpace:
+    """The code space in a file that `save_code_space` wrote. Nothing in it is executed.
+
+    Raises InputError for a file that is something else, was cut short or altered, or is of another version.
+    """
+    try:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        header = json.loads(arrays.pop("header").tobytes())
+        version, digest = header["version"], header.pop("sha256")
+    except FileNotFoundError as error:
+        raise InputError(f"there is no {path}. Give a file that save_code_space wrote.") from error
+    except UNREADABLE as error:
+        raise InputError(f"{path} is no code space, or was cut short ({error}). Save it again.") from error
+    if version != VERSION:
+        raise InputError(
+            f"{path} is of version {version}, but this package reads version {VERSION}. Take the codes again."
+        )
+    if digest != _digest(header, arrays):
+        raise InputError(f"{path} was altered: its content does not have the SHA-256 it was saved with. Save it again.")
+    layers = tuple(Layer(name, tuple(shape), start, activation) for name, shape, start, activation in header["layers"])
+    words, sizes, first, cell_of = (arrays[name] for name in FIELDS)
+    cells = Cells(Codes(words, layers), sizes, first, cell_of.astype(np.int64))
+    return CodeSpace(cells, arrays.get("class_counts"), arrays.get("correct_counts"), header["made"])
+
+
+def _digest(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(array.data)
+    return digest.hexdigest()

@@ -11,11 +11,11 @@ from functools import cached_property
 
 import numpy as np
 
-from nas_relucode.cells.adjacency import components, root
-from nas_relucode.codes.codes import Codes
+from nas_relucode.cells.graph import components, root
+from nas_relucode.cells.spanning import SpanningTree, spanning_tree
+from nas_relucode.codes.bits import Codes
 from nas_relucode.codes.words import compiled
 from nas_relucode.errors import InputError
-from nas_relucode.hamming.spanning import SpanningTree, spanning_tree
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Connectivity:
 def connectivity(codes: Codes, *, threads: int | None = None) -> Connectivity:
     """The connectivity of distinct ``codes`` at every theta, from their minimum spanning tree.
 
-    >>> from nas_relucode import pack
+    >>> from nas_relucode.codes import pack
     >>> profile = connectivity(pack([[0, 0, 0, 0], [0, 0, 0, 1], [1, 1, 1, 1]]))
     >>> profile.thetas, profile.component_counts, profile.largest_components
     (array([0, 1, 3]), array([3, 2, 1]), array([1, 2, 3]))

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, distributed, nn
 
-from nas_relucode.cells.cells import check_labels
-from nas_relucode.cells.stored_spaces import UNREADABLE
+from nas_relucode.cells.code_spaces import (
+    UNREADABLE,
+    CodeSpace,
+    code_space,
+    load_code_space,
+    merge_code_spaces,
+    save_code_space,
+)
+from nas_relucode.cells.occupied import check_labels
 from nas_relucode.codes.batches import Slices, batches
+from nas_relucode.codes.capturing import Forward, Reading
+from nas_relucode.codes.relus import unwrapped
 from nas_relucode.errors import InputError
 
 NEEDED = "A shard is an .npz file with inputs (samples, ...) and, if they are known, labels (samples,)"
@@ -184,3 +198,206 @@ def _tensor(array: np.ndarray) -> Tensor:
     """Of this machine's byte order, in memory of its own where it was lent for reading only."""
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
+Result = TypeVar("Result")
+
+PATIENCE = timedelta(days=365)  # for the slowest process; that one has died is heard at once
+TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+class ProcessesError(RuntimeError):
+    """Another process could not go on, so that there are shards without a code space; the same call goes on."""
+
+
+def code_space_of_shards(
+    network: nn.Module,
+    shards: Any,
+    *,
+    folder: str | Path,
+    layers: str | Sequence[str] = "all",
+    mode: str = "eval",
+    preset: str = "paper",
+    maps: str = "pixel",
+    also: str | Sequence[str] = (),
+    batch_size: int = 512,
+    forward: Forward | None = None,
+    on_shard: Callable[[int, CodeSpace], object] | None = None,
+) -> CodeSpace | None:
+    """The code space of data in shards, its samples in the order of the shards; None in every process but the first.
+
+    ``shards`` are a folder of .npz files in the order of their names, with ``inputs`` as the network takes them (uint8
+    is scaled to 0 .. 1) and ``labels``, if they are known; a Ray Dataset with these columns, which is one shard; or a
+    list that has in each place a file, a Ray Dataset or what `code_space` takes for data.
+
+    Each process that torchrun has started, or that is in an initialised process group, records its share of the shards
+    and asks a lazy list for no others; a process by itself records all. The code space of a shard is written to
+    ``folder``, which all processes must see, when it is whole, so that the same call, in whatever number of processes,
+    goes on with the shards that are missing. The first process merges them.
+
+    The result is the same for any number of processes. It is that of one pass over all the data where every shard but
+    the last is a whole number of batches, as `cut_into_shards` makes them; else the batches are others, and with them
+    perhaps bits within rounding of 0. Memory grows with the occupied cells and holds a shard that is a file whole.
+    ``on_shard`` is told the number and the code space of every shard that this process has recorded or found recorded.
+    The other arguments are those of `capture`.
+
+    Raises InputError for shards in ``folder`` of other data, weights or settings (of ``forward`` nothing is known), and
+    for processes that do not agree on them; ProcessesError where another process could not go on.
+    """
+    reading = Reading(layers=layers, mode=mode, preset=preset, maps=maps, also=also)  # type: ignore[arg-type]
+    recorder = _Recorder(network, reading, batch_size, forward)
+    with _all_processes() as processes:
+        prepared = processes.together(lambda: recorder.prepare(shards, Path(folder)))
+        for number, settings in enumerate(prepared):
+            different = _differences(settings, prepared[0])
+            if different:
+                raise InputError(
+                    f"process {number} is not like process 0: {different}. "
+                    "Give all the same shards and settings, and weights from one file or of one seed."
+                )
+        mine = range(processes.rank, len(recorder.shards), processes.world)
+        shares = processes.together(lambda: {number: recorder.record(number, on_shard) for number in mine})
+        if processes.rank:
+            return None
+        digests = {number: digest for share in shares for number, digest in share.items()}
+        return merge_code_spaces(recorder.stored(number, digests[number]) for number in sorted(digests))
+
+
+class _Recorder:
+    """Records shards in a folder, and finds those that are recorded."""
+
+    def __init__(self, network: nn.Module, reading: Reading, batch_size: int, forward: Forward | None) -> None:
+        self.network = unwrapped(network)
+        self.reading = asdict(reading)
+        self.batch_size = batch_size
+        self.forward = forward
+
+    def prepare(self, shards: Any, folder: Path) -> dict[str, Any]:
+        """What all processes must have alike."""
+        self.shards = list_shards(shards)
+        self.folder = folder
+        if isinstance(shards, str | Path) and folder.resolve() in (
+            Path(shards).resolve(),
+            Path(shards).parent.resolve(),
+        ):
+            raise InputError(f"{folder} holds the shards themselves. Name another folder for their code spaces.")
+        folder.mkdir(parents=True, exist_ok=True)
+        self.settings = {
+            "network": type(self.network).__name__,
+            **{name: list(value) if isinstance(value, tuple) else value for name, value in self.reading.items()},
+            "torch": torch.__version__,
+            "batch_size": self.batch_size,
+            "weights": _weights_digest(self.network),
+        }
+        return self.settings | {"shards": len(self.shards)}
+
+    def record(self, number: int, on_shard: Callable[[int, CodeSpace], object] | None) -> str:
+        """Sees to it that the code space of a shard lies in the folder, and returns the SHA-256 of the shard's data."""
+        file, batches = self._file(number), ShardBatches(self.shards[number], self.batch_size)
+        try:
+            if file.exists():
+                data = batches.read()
+                space = self.stored(number, data)
+            else:
+                space = code_space(
+                    self.network, batches, **self.reading, batch_size=self.batch_size, forward=self.forward
+                )
+                data = batches.digest()
+                shard = {"batch_size": self.batch_size, "weights": self.settings["weights"], "data": data}
+                save_code_space(replace(space, made={**space.made, "shard": shard}), file)
+        except InputError as error:
+            raise type(error)(f"shard {number}: {error}") from error
+        if on_shard:
+            on_shard(number, space)
+        return data
+
+    def stored(self, number: int, data: str) -> CodeSpace:
+        """The code space of a shard as it lies in the folder, refused if it is not of these data, or made otherwise."""
+        file = self._file(number)
+        if not file.exists():
+            raise InputError(f"{file} is not seen here, though it was recorded. Name a folder that all processes see.")
+        space = load_code_space(file)
+        made = dict(space.made)
+        shard = made.pop("shard", {})
+        different = _differences({**made, **shard}, self.settings | {"data": data})
+        if different:
+            raise InputError(f"{file} was made otherwise: {different}. Name another folder, or delete the file.")
+        return replace(space, made=made)
+
+    def _file(self, number: int) -> Path:
+        return self.folder / f"shard-{number:06}.npz"
+
+
+def _differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+    """What is not as expected, as a part of a sentence; empty if all is."""
+    return ", ".join(
+        f"other {name}" if name in ("data", "weights") else f"{name} {found.get(name)!r} and not {value!r}"
+        for name, value in expected.items()
+        if found.get(name) != value
+    )
+
+
+def _weights_digest(network: nn.Module) -> str:
+    """A SHA-256 of the modules and of every weight and buffer."""
+    found = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", repr(network)).encode())
+    for name, value in network.state_dict().items():
+        if isinstance(value, torch.Tensor):
+            found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return found.hexdigest()
+
+
+@dataclass(frozen=True)
+class _Processes:
+    """The processes that share the work: this one's number, how many there are, and how they hear of each other."""
+
+    rank: int = 0
+    world: int = 1
+    group: Any = None
+
+    def together(self, step: Callable[[], Result]) -> list[Result]:
+        """What ``step`` returns in each process. Where it raises in one, it raises in all, once all are through."""
+        if self.world == 1:
+            return [step()]
+        result, failed = None, None
+        try:
+            result = step()
+        except Exception as error:
+            failed = error
+        told: list[Any] = [None] * self.world
+        mine = (result, failed and f"{type(failed).__name__}: {failed}")
+        try:
+            distributed.all_gather_object(told, mine, group=self.group)
+        except RuntimeError as error:
+            raise failed or ProcessesError(f"a process ended before all were through ({error})") from error
+        if failed:
+            raise failed
+        for number, (_, message) in enumerate(told):
+            if message:
+                raise ProcessesError(f"process {number} could not go on ({message})")
+        return [result for result, _ in told]
+
+
+@contextmanager
+def _all_processes() -> Iterator[_Processes]:
+    """All processes of the group that is there, or that torchrun has started; else this one alone.
+
+    Codes go through files. What is told goes through gloo, whatever the group's backend: no device has a part in it.
+    """
+    if not distributed.is_available():
+        yield _Processes()
+        return
+    own = not distributed.is_initialized() and all(os.environ.get(name) for name in TORCHRUN)
+    if own:  # beside what others keep in torchrun's store, and beside an earlier call
+        store, rank, world = next(distributed.rendezvous("env://"))
+        call = store.add(f"nas-relucode/calls/{rank}", 1)
+        store = distributed.PrefixStore(f"nas-relucode/call/{call}", store)
+        distributed.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=PATIENCE)
+    elif not distributed.is_initialized() or distributed.get_world_size() == 1:
+        yield _Processes()
+        return
+    group = None if own else distributed.new_group(backend="gloo", timeout=PATIENCE)
+    try:
+        yield _Processes(distributed.get_rank(), distributed.get_world_size(), group)
+    finally:
+        distributed.destroy_process_group(group)

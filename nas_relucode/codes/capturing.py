@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from nas_relucode.codes.batches import Slices, batches, labels_of, moved, samples_of
-from nas_relucode.codes.codes import WORD, Codes, Layer
+from nas_relucode.codes.bits import WORD, Codes, Layer
 from nas_relucode.codes.network_state import untouched
 from nas_relucode.codes.packing import PRESETS, Packer
 from nas_relucode.codes.relus import SMOOTH, Call, ReluCalls, unwrapped

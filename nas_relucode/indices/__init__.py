@@ -1,1 +1,5 @@
-"""Numbers that say how the code space of a network looks, each one pure function, and the dict that names them."""
+"""Numbers read off codes, cells and geometry, one pure function an index."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

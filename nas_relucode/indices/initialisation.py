@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
-from nas_relucode.cells.cells import find_cells
-from nas_relucode.codes.codes import Codes
+from nas_relucode.cells.hamming import distance_matrix
+from nas_relucode.cells.occupied import find_cells
+from nas_relucode.codes.bits import Codes
 from nas_relucode.codes.words import compiled
 from nas_relucode.errors import InputError
-from nas_relucode.hamming.hamming import distance_matrix
 
 
 def logdet_kernel(codes: Codes) -> float:
@@ -23,7 +23,7 @@ def logdet_kernel(codes: Codes) -> float:
     Source: Mellor, Turner, Storkey, Crowley, "Neural Architecture Search without Training", ICML 2021: train mode, one
     batch of 128 images, all ReLUs.
 
-    >>> from nas_relucode import pack
+    >>> from nas_relucode.codes import pack
     >>> round(math.exp(logdet_kernel(pack([[0, 0, 0], [0, 0, 1]]))), 9)  # 3 * 3 - 2 * 2
     5.0
     >>> logdet_kernel(pack([[0, 0, 1], [0, 0, 1]]))
@@ -45,7 +45,7 @@ def distinct_patterns(codes: Codes) -> float:
     Source: Peng, Song, Fayek, Ciesielski, Chang, "SWAP-NAS: Sample-Wise Activation Patterns for Ultra-fast NAS", ICLR
     2024: one batch of 16 images, the ReLUs of convolution maps, mean over 32 initialisations.
 
-    >>> from nas_relucode import pack
+    >>> from nas_relucode.codes import pack
     >>> distinct_patterns(pack([[0, 0, 1, 1], [0, 0, 1, 0]]))
     3.0
     """
@@ -64,7 +64,7 @@ def regularised_patterns(codes: Codes, parameters: int, *, mu: float, sigma: flo
 
     Source: as `distinct_patterns`; the unit of a thousand parameters is that of the authors' code.
 
-    >>> from nas_relucode import pack
+    >>> from nas_relucode.codes import pack
     >>> codes = pack([[0, 0, 1, 1], [0, 0, 1, 0]])
     >>> regularised_patterns(codes, 40_000, mu=40, sigma=40)
     3.0
@@ -90,7 +90,7 @@ def distinct_codes(codes: Codes) -> float:
     Source: Chen, Gong, Wang, "Neural Architecture Search on ImageNet in Four GPU Hours: A Theoretically Inspired
     Perspective", ICLR 2021.
 
-    >>> from nas_relucode import pack
+    >>> from nas_relucode.codes import pack
     >>> distinct_codes(pack([[0, 1], [1, 1], [0, 1]]))
     2.0
     """

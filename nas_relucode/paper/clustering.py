@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import StrMethodFormatter
 
-from nas_relucode.cells.adjacency import root
 from nas_relucode.cells.code_spaces import CodeSpace
+from nas_relucode.cells.graph import root
 from nas_relucode.cells.linkage import connectivity
 from nas_relucode.codes.words import compiled
 from nas_relucode.errors import InputError
 from nas_relucode.paper.claims import need
-from nas_relucode.paper.drawing import COLOURS, MARKERS, WIDTH, epoch_styles, joint_last
+from nas_relucode.plots.style import COLOURS, MARKERS, WIDTH, epoch_styles, joint_last
 
 PROFILE = {  # column -> what it is called beside its row of panels
     "components": "components",
@@ -34,7 +34,7 @@ def clustering_frame(space: CodeSpace, *, most: int = 100, threads: int | None =
     at which clusters come together; of more than ``most`` the first, the last and some evenly between. Without labels
     purities are NaN.
 
-    >>> from nas_relucode import pack
+    >>> from nas_relucode.codes import pack
     >>> space = CodeSpace.of(pack([[0, 0, 0], [0, 0, 1], [1, 1, 1]]), labels=[0, 1, 1])
     >>> clustering_frame(space)[["theta", "components", "purity"]].round(3).values.tolist()[:3]
     [[0.0, 3.0, 1.0], [1.0, 2.0, 0.667], [2.0, 1.0, 0.667]]

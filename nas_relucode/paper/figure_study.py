@@ -31,7 +31,7 @@ from nas_relucode.paper.frames import (
     pruned,
     read_numbers,
 )
-from nas_relucode.studies.study_settings import FigureSettings
+from nas_relucode.study.settings import FigureSettings
 
 Progress = Callable[[str], None]
 

@@ -11,13 +11,12 @@ import optuna
 import pandas as pd
 from optuna.trial import TrialState
 
-from nas_relucode.cells.code_spaces import CodeSpace
-from nas_relucode.cells.separation import separability
-from nas_relucode.cells.stored_spaces import load_code_space
+from nas_relucode.cells.classes import separability
+from nas_relucode.cells.code_spaces import CodeSpace, load_code_space
 from nas_relucode.errors import InputError
 from nas_relucode.paper.clustering import clustering_frame
-from nas_relucode.ranking.figures import network_label
-from nas_relucode.studies.outcomes import ATTRIBUTE
+from nas_relucode.plots.networks import network_label
+from nas_relucode.study.record import ATTRIBUTE
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.ranking.seed_variance import Accuracies
-from nas_relucode.studies.outcomes import ATTRIBUTE
-from nas_relucode.studies.predictions import Predictions, find_predictions
+from nas_relucode.study.predictions import Predictions, find_predictions
+from nas_relucode.study.record import ATTRIBUTE
 
 NETWORK = ["head", "learning_rate"]  # what the trials of one network, trained with several seeds, have in common
 NEEDED = ("objectives", "candidate", "accuracy", "parameters", "validation_samples", "joint")  # to be ranked

@@ -1,1 +1,5 @@
 """The page, the pictures and the tables that show a study."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from nas_relucode.ranking.ordering import silent_reasons
+from nas_relucode.ranking.order import silent_reasons
 
 
 @dataclass(frozen=True)

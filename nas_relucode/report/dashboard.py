@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 
 from nas_relucode.errors import InputError
-from nas_relucode.ranking.figures import pareto_plotly
+from nas_relucode.plots.networks import pareto_plotly
 from nas_relucode.ranking.ranking import rank
 from nas_relucode.report.tables import markdown, markdown_table, networks_table, nobody_feasible
 

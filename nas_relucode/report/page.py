@@ -12,7 +12,7 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from nas_relucode.report.data import Report, page_data
+from nas_relucode.report.page_data import Report, page_data
 from nas_relucode.report.pictures import Picture, embeddings, slices
 from nas_relucode.report.sections import Section, described, remarks, sections
 

@@ -7,10 +7,10 @@ import html
 from dataclasses import dataclass
 from pathlib import Path
 
-from nas_relucode.ranking.figures import network_label
+from nas_relucode.plots.networks import network_label
 from nas_relucode.ranking.trials import complete_trials
-from nas_relucode.report.data import Report
-from nas_relucode.studies.outcomes import ATTRIBUTE
+from nas_relucode.report.page_data import Report
+from nas_relucode.study.record import ATTRIBUTE
 
 MOST_SLICES = 3  # networks whose slices are shown
 

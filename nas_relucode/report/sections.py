@@ -10,11 +10,11 @@ from typing import Any
 
 import optuna
 
-from nas_relucode.indices.indices import INDICES
-from nas_relucode.ranking.figures import chosen_labels, curves, network_label
-from nas_relucode.ranking.ordering import QUANTITIES
+from nas_relucode.indices.registry import INDICES
+from nas_relucode.plots.networks import chosen_labels, curves, network_label
+from nas_relucode.ranking.order import QUANTITIES
 from nas_relucode.ranking.trials import trials_frame
-from nas_relucode.report.data import Report, shown_columns
+from nas_relucode.report.page_data import Report, shown_columns
 from nas_relucode.report.tables import (
     Table,
     constant_on_front,
@@ -26,7 +26,7 @@ from nas_relucode.report.tables import (
     paired_test,
     retries,
 )
-from nas_relucode.studies.outcomes import ATTRIBUTE
+from nas_relucode.study.record import ATTRIBUTE
 
 MEANINGS = {
     "accuracy": "Of the validation samples, the fraction that is classified correctly.",

@@ -7,8 +7,8 @@ import re
 
 import pandas as pd
 
-from nas_relucode.indices.indices import INDICES
-from nas_relucode.ranking.figures import marks, network_label
+from nas_relucode.indices.registry import INDICES
+from nas_relucode.plots.networks import marks, network_label
 from nas_relucode.ranking.ranking import Ranking
 from nas_relucode.texts import plain
 

@@ -14,8 +14,8 @@ from typing import Any
 import optuna
 
 from nas_relucode.errors import InputError
-from nas_relucode.studies.study import check_settings
-from nas_relucode.studies.study_settings import StudySettings, load_settings
+from nas_relucode.study.runner import check_settings
+from nas_relucode.study.settings import StudySettings, load_settings
 from nas_relucode.toml_files import builtin_files, parse
 from nas_relucode.training.data import SOURCES
 

@@ -1,1 +1,5 @@
-"""A network's accuracy beside its indices, after training, at initialisation, or after each epoch."""
+"""The accuracy and the indices of one network."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

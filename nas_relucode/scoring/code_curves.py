@@ -11,14 +11,14 @@ import numpy as np
 from torch import Tensor, nn
 
 from nas_relucode.cells.code_spaces import CodeSpace, code_space
+from nas_relucode.codes.bits import Codes
 from nas_relucode.codes.capturing import CodeBatch, capture
-from nas_relucode.codes.codes import Codes
 from nas_relucode.errors import InputError
-from nas_relucode.indices.evidence import Evidence
-from nas_relucode.indices.indices import compute_indices
+from nas_relucode.indices.inputs import Evidence
+from nas_relucode.indices.registry import compute_indices
 from nas_relucode.training.data import ImageData
-from nas_relucode.training.recipes import mean_of
-from nas_relucode.training.training import Epoch, Evaluation, evaluate
+from nas_relucode.training.loop import Epoch, Evaluation, evaluate
+from nas_relucode.training.recipe import mean_of
 
 INDICES_OF_A_CURVE = ("cell_count", "correct_cell_count")
 

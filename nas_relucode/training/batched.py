@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nas_relucode.errors import InputError
 from nas_relucode.training.data import Split
 from nas_relucode.training.perceptrons import by_products, written_out
-from nas_relucode.training.recipes import Recipe, means_of, outputs_of
+from nas_relucode.training.recipe import Recipe, means_of, outputs_of
 
 # Of inputs and what is wanted, one batch for all networks or one for each: the mean losses (networks,), and the
 # gradient of each by what is trained of it (None where something takes no part).

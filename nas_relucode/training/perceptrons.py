@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nas_relucode.training.data import Split
 from nas_relucode.training.networks import Autoencoder, Network
 from nas_relucode.training.products import times
-from nas_relucode.training.recipes import Recipe, slope_of
+from nas_relucode.training.recipe import Recipe, slope_of
 from nas_relucode.training.small_convolutions import Patches, patches_of
 
 KNOWN = {Network: ("backbone", "head"), Autoencoder: ("backbone", "head", "decoder")}  # their parts, in turn

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from nas_relucode.training.batched import Stack, check_networks, slopes_of
 from nas_relucode.training.data import Split
 from nas_relucode.training.descent import Descent
-from nas_relucode.training.recipes import Recipe, mean_loss
-from nas_relucode.training.training import batches, check_training
+from nas_relucode.training.loop import batches, check_training
+from nas_relucode.training.recipe import Recipe, mean_loss
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,5 @@
-"""Many processes on one study: the queue is Optuna's on PostgreSQL, and each candidate is completed once."""
+"""Many processes on one study: plan, work, status."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from nas_relucode.errors import InputError
-from nas_relucode.studies.storage import has_all_tables, no_driver, redact
+from nas_relucode.study.storage import has_all_tables, no_driver, redact
 
 # Few connections: one that is kept while the worker talks, and two for its heartbeat and a lock in the same moment.
 ENGINE: dict[str, Any] = {"pool_size": 1, "max_overflow": 2, "pool_pre_ping": True}

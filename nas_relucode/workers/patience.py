@@ -12,7 +12,7 @@ import optuna
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, TimeoutError
 
 from nas_relucode.errors import InputError
-from nas_relucode.studies.artifact_stores import StoreAwayError
+from nas_relucode.study.artifact_stores import StoreAwayError
 from nas_relucode.workers.stopping import Stop
 
 T = TypeVar("T")

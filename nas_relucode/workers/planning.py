@@ -11,11 +11,11 @@ import optuna
 from optuna.trial import TrialState
 
 from nas_relucode.errors import InputError, unknown
-from nas_relucode.studies.artifact_stores import artifact_store, name_store
-from nas_relucode.studies.plan import Plan
-from nas_relucode.studies.storage import redact, storage_errors
-from nas_relucode.studies.study import check_countable, create_or_resume, load_study_data
-from nas_relucode.studies.study_settings import StudySettings
+from nas_relucode.study.artifact_stores import artifact_store, name_store
+from nas_relucode.study.plan import Plan
+from nas_relucode.study.runner import check_countable, create_or_resume, load_study_data
+from nas_relucode.study.settings import StudySettings
+from nas_relucode.study.storage import redact, storage_errors
 from nas_relucode.workers.database import ENGINE, check_queue, creating, has_tables, open_queue, opened
 from nas_relucode.workers.patience import PATIENCE, Patience
 from nas_relucode.workers.queue import Queue

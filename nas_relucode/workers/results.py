@@ -12,9 +12,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_relucode.errors import InputError
 from nas_relucode.files import write_atomically
-from nas_relucode.studies.outcomes import Outcome, write_outcome
-from nas_relucode.studies.predictions import from_bytes, to_bytes
-from nas_relucode.studies.search_space import Candidate
+from nas_relucode.study.predictions import from_bytes, to_bytes
+from nas_relucode.study.record import Outcome, write_outcome
+from nas_relucode.study.search_space import Candidate
 
 VERSION = 1
 FOLDER = "results"  # of a study's files

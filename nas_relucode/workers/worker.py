@@ -15,15 +15,15 @@ import torch
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from nas_relucode.errors import InputError
-from nas_relucode.studies.artifact_stores import StoreAwayError, store_of
-from nas_relucode.studies.checkpoint_files import digest
-from nas_relucode.studies.objective import Objective
-from nas_relucode.studies.outcomes import ATTRIBUTE, Outcome
-from nas_relucode.studies.plan import RETRIED, Plan, set_failed
-from nas_relucode.studies.search_space import Candidate
-from nas_relucode.studies.storage import storage_errors
-from nas_relucode.studies.study import check_settings, load_study_data, objective_of, settings_of
-from nas_relucode.studies.study_settings import SAMPLERS, StudySettings
+from nas_relucode.study.artifact_stores import StoreAwayError, store_of
+from nas_relucode.study.checkpoint_files import digest
+from nas_relucode.study.objective import Objective
+from nas_relucode.study.plan import RETRIED, Plan, set_failed
+from nas_relucode.study.record import ATTRIBUTE, Outcome
+from nas_relucode.study.runner import check_settings, load_study_data, objective_of, settings_of
+from nas_relucode.study.search_space import Candidate
+from nas_relucode.study.settings import SAMPLERS, StudySettings
+from nas_relucode.study.storage import storage_errors
 from nas_relucode.workers.patience import PATIENCE, Patience, StorageLostError, is_lost, lost_errors, reason
 from nas_relucode.workers.planning import open_planned
 from nas_relucode.workers.queue import Heartbeat, Queue

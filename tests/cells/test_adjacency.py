@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from nas_relucode import adjacency_graph, capture, find_cells, pack
+from nas_relucode import capture
+from nas_relucode.cells import adjacency_graph, find_cells
+from nas_relucode.codes import pack
 
 
 def components_by_search(bits, theta):

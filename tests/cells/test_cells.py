@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import nas_relucode.cells.cells as cells_module
-from nas_relucode import InputError, find_cells, pack
-from nas_relucode.cells.cells import CellTable
+import nas_relucode.cells.occupied as cells_module
+from nas_relucode import InputError
+from nas_relucode.cells import find_cells
+from nas_relucode.cells.occupied import CellTable
+from nas_relucode.codes import pack
 
 FEW_BITS = arrays.arrays(bool, st.tuples(st.integers(0, 30), st.sampled_from([0, 1, 3, 64, 65])), fill=st.just(False))
 

@@ -15,9 +15,9 @@ import pytest
 import torch
 from torch import nn
 
-from nas_relucode import InputError, build_network, code_space, load_code_space, load_data, save_code_space
-from nas_relucode.cells.distributed import code_space_of_shards
-from nas_relucode.cells.shards import cut_into_shards
+from nas_relucode import InputError, build_network, code_space, load_data
+from nas_relucode.cells import load_code_space, save_code_space
+from nas_relucode.cells.shards import code_space_of_shards, cut_into_shards
 from nas_relucode.errors import NonFiniteError
 
 BATCH = 50
@@ -174,8 +174,9 @@ import json, os, signal, sys, time
 from pathlib import Path
 import torch
 from torch import distributed
-from nas_relucode import build_network, save_code_space
-from nas_relucode.cells.distributed import code_space_of_shards
+from nas_relucode import build_network
+from nas_relucode.cells import save_code_space
+from nas_relucode.cells.shards import code_space_of_shards
 from nas_relucode.cells.shards import list_shards
 
 torch.set_num_threads(1)

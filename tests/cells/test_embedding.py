@@ -14,10 +14,11 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness
 from sklearn.neighbors import NearestNeighbors
 
-from nas_relucode import CodeSpace, InputError, pack
+from nas_relucode import CodeSpace, InputError
 from nas_relucode.cells import embedding as module
 from nas_relucode.cells.embedding import embed
-from nas_relucode.codes.codes import Codes
+from nas_relucode.codes import pack
+from nas_relucode.codes.bits import Codes
 
 with warnings.catch_warnings():  # of what is not installed, and not needed
     warnings.simplefilter("ignore", ImportWarning)

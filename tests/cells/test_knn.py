@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier
 
-from nas_relucode import InputError, find_cells, pack
-from nas_relucode.cells.knn import knn_accuracy
+from nas_relucode import InputError
+from nas_relucode.cells import find_cells
+from nas_relucode.cells.classes import knn_accuracy
+from nas_relucode.codes import pack
 
 
 def by_hand(bits, labels, k):

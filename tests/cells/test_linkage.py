@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
-from nas_relucode import InputError, adjacency_graph, connectivity, distance_matrix, find_cells, pack
+from nas_relucode import InputError, connectivity
+from nas_relucode.cells import adjacency_graph, distance_matrix, find_cells
+from nas_relucode.codes import pack
 
 BITS = arrays.arrays(bool, st.tuples(st.integers(1, 25), st.sampled_from([1, 3, 8, 65])))
 

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas_relucode import CodeSpace, InputError, pack, save_code_space
-from nas_relucode.cells.merging import merge_code_spaces
+from nas_relucode import CodeSpace, InputError
+from nas_relucode.cells import save_code_space
+from nas_relucode.cells.code_spaces import merge_code_spaces
+from nas_relucode.codes import pack
 
 
 @st.composite

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
-from nas_relucode import InputError, pack
-from nas_relucode.cells.nearest_codes import nearest
+from nas_relucode import InputError
+from nas_relucode.cells.embedding import nearest
+from nas_relucode.codes import pack
 
 
 def by_hand(bits, k):

@@ -10,9 +10,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from sklearn.metrics import silhouette_score
 
-from nas_relucode import CodeSpace, InputError, compute_indices, distance_matrix, find_cells, pack
-from nas_relucode.cells.separation import class_silhouette, separability
-from nas_relucode.codes.codes import Codes
+from nas_relucode import CodeSpace, InputError, compute_indices
+from nas_relucode.cells import distance_matrix, find_cells
+from nas_relucode.cells.classes import class_silhouette, separability
+from nas_relucode.codes import pack
+from nas_relucode.codes.bits import Codes
 
 
 def found(bits, labels):
@@ -37,7 +39,7 @@ def test_it_is_so_over_many_blocks_of_cells(monkeypatch):
     bits = rng.random((3_000, 100)) < rng.random((10, 100))[labels]
     expected = silhouette_score(bits.astype(float), labels, metric="cityblock")
     assert found(bits, labels) == pytest.approx(expected, abs=1e-12)
-    monkeypatch.setattr("nas_relucode.cells.separation.BLOCK_BITS", 1_000)
+    monkeypatch.setattr("nas_relucode.cells.classes.BLOCK_BITS", 1_000)
     assert found(bits, labels) == pytest.approx(expected, abs=1e-12)
 
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from nas_relucode import CodeSpace, InputError, build_network, code_space, load_code_space, pack, save_code_space
-from nas_relucode.cells.stored_spaces import VERSION
+from nas_relucode import CodeSpace, InputError, build_network, code_space
+from nas_relucode.cells import load_code_space, save_code_space
+from nas_relucode.cells.code_spaces import VERSION
+from nas_relucode.codes import pack
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import sys
 import resource
 import numpy as np
 import torch
-from nas_relucode import build_network, code_space, pack
+from nas_relucode import build_network, code_space
+from nas_relucode.codes import pack
 
 network = build_network("256-256", (1, 28, 28), 10, backbone="none")
 generator = torch.Generator().manual_seed(0)

@@ -13,7 +13,8 @@ from torch import nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 from torch.utils.data import DataLoader, TensorDataset
 
-from nas_relucode import InputError, Reading, Split, build_network, capture
+from nas_relucode import InputError, Split, build_network, capture
+from nas_relucode.codes import Reading
 from nas_relucode.codes.capturing import capture_batches
 from nas_relucode.errors import NonFiniteError
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas_relucode import Codes, InputError, pack
-from nas_relucode.codes.codes import Layer
+from nas_relucode import Codes, InputError
+from nas_relucode.codes import pack
+from nas_relucode.codes.bits import Layer
 
 WIDTHS = [1, 63, 64, 65, 1000]
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas_relucode.codes.signs import pack_above
+from nas_relucode.codes.packing import pack_above
 
 WIDTHS = [0, 1, 63, 64, 65, 127, 128, 200, 1000]
 

@@ -22,7 +22,7 @@ from deploy_files import (
     started,
 )
 
-from nas_relucode.commands.cli import _parser
+from nas_relucode.cli.main import _parser
 
 SECRET = re.compile(r"PASSWORD|PASSWD|SECRET$|TOKEN$|ACCESS_KEY")
 

@@ -20,8 +20,8 @@ from nas_relucode import (
     polyhedron,
     score,
 )
-from nas_relucode.indices.evidence import Evidence
-from nas_relucode.indices.geometry import confidence_growth, read_geometry
+from nas_relucode.geometry.sample_geometry import confidence_growth, read_geometry
+from nas_relucode.indices.inputs import Evidence
 
 GEOMETRIC = [name for name, index in INDICES.items() if "geometry" in index.needs]
 

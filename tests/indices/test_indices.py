@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 from scipy.stats import entropy
 from sklearn.metrics import silhouette_score
 
-from nas_relucode import INDICES, CodeSpace, Evidence, InputError, compute_indices, distance_matrix, pack
-from nas_relucode.indices.indices import saturated_indices
+from nas_relucode import INDICES, CodeSpace, InputError, compute_indices
+from nas_relucode.cells import distance_matrix
+from nas_relucode.codes import pack
+from nas_relucode.indices import Evidence
+from nas_relucode.indices.registry import saturated_indices
 
 BITS = arrays.arrays(bool, st.tuples(st.integers(1, 20), st.sampled_from([1, 3, 8, 65])))
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas_relucode import InputError, pack
-from nas_relucode.codes.codes import Codes, Layer
+from nas_relucode import InputError
+from nas_relucode.codes import pack
+from nas_relucode.codes.bits import Codes, Layer
 from nas_relucode.indices.initialisation import distinct_codes, distinct_patterns, logdet_kernel, regularised_patterns
 
 WIDTHS = st.sampled_from([1, 2, 5, 63, 64, 65, 200])

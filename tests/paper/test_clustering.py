@@ -8,7 +8,8 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist
 from torch import nn
 
-from nas_relucode import CodeSpace, InputError, code_space, pack
+from nas_relucode import CodeSpace, InputError, code_space
+from nas_relucode.codes import pack
 from nas_relucode.paper.clustering import clustering_figure, clustering_figures, clustering_frame
 
 

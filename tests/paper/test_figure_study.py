@@ -10,22 +10,24 @@ import pytest
 from small_studies import run, settings_in
 from torch import Tensor, nn
 
-from nas_relucode import InputError, build_autoencoder, load_code_space, save_code_space, train
+from nas_relucode import InputError, train
+from nas_relucode.cells import load_code_space, save_code_space
+from nas_relucode.cells.classes import knn_accuracy
 from nas_relucode.cells.code_spaces import CodeSpace
-from nas_relucode.cells.knn import knn_accuracy
 from nas_relucode.paper import figure_study as module
 from nas_relucode.paper.figure_study import draw_figure
 from nas_relucode.paper.frames import curves_frame, kept_spaces, read_numbers
-from nas_relucode.studies.outcomes import ATTRIBUTE
-from nas_relucode.studies.study import load_study_data
-from nas_relucode.studies.study_settings import (
+from nas_relucode.study.record import ATTRIBUTE
+from nas_relucode.study.runner import load_study_data
+from nas_relucode.study.settings import (
     CodeSettings,
     DataSettings,
     FigureSettings,
     NetworkSettings,
     StudySettings,
 )
-from nas_relucode.training.recipes import Recipe
+from nas_relucode.training import build_autoencoder
+from nas_relucode.training.recipe import Recipe
 
 REBUILD = Recipe(epochs=2, batch_size=32, loss="sigmoid")
 DIGITS = ["4", "9"]

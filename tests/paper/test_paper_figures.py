@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from nas_relucode import InputError
-from nas_relucode.paper.drawing import COLOURS, class_mark
 from nas_relucode.paper.figures import Panel, curves_figure, embedding_grid, save_figure, separability_figure
+from nas_relucode.plots.style import COLOURS, class_mark
 
 LAYERS = ["FC-0", "joint", "FC-1"]
 DIGITS = [str(digit) for digit in range(10)]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas_relucode.errors import InputError
-from nas_relucode.ranking.ordering import (
+from nas_relucode.ranking.order import (
     HOW,
     check_order,
     costs,

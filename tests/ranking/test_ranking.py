@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
 
 from nas_relucode.errors import InputError
-from nas_relucode.ranking.ordering import HOW
+from nas_relucode.ranking.order import HOW
 from nas_relucode.ranking.ranking import rank, trials_frame
 from nas_relucode.ranking.trials import NEEDED
-from nas_relucode.studies.objective import Objective
-from nas_relucode.studies.outcomes import ATTRIBUTE
-from nas_relucode.studies.search_space import SearchSpace
+from nas_relucode.study.objective import Objective
+from nas_relucode.study.record import ATTRIBUTE
+from nas_relucode.study.search_space import SearchSpace
 from nas_relucode.training.data import load_data
-from nas_relucode.training.training import Recipe
+from nas_relucode.training.loop import Recipe
 
 
 def named(networks: Any) -> list[str]:

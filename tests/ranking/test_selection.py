@@ -16,7 +16,7 @@ from optuna.trial import TrialState, create_trial
 from nas_relucode.errors import InputError
 from nas_relucode.ranking.equality import RULES
 from nas_relucode.ranking.selection import select
-from nas_relucode.studies.outcomes import ATTRIBUTE
+from nas_relucode.study.record import ATTRIBUTE
 
 
 def heads(selection):

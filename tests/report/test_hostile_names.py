@@ -15,14 +15,14 @@ from optuna.trial import TrialState
 from perceptrons import perceptron
 from reports_read_back import Page, tables, texts_of
 
-from nas_relucode.polyhedra.slices import slice_through
-from nas_relucode.ranking.figures import pareto_plotly, save_pareto
+from nas_relucode.geometry.slices import slice_through
+from nas_relucode.plots.networks import pareto_plotly, save_pareto
+from nas_relucode.plots.slices import slice_figure
 from nas_relucode.ranking.ranking import rank
 from nas_relucode.report.dashboard import END, show_in_dashboard
-from nas_relucode.report.report import _code, write_report
-from nas_relucode.studies.outcomes import ATTRIBUTE
-from nas_relucode.studies.plan import set_failed
-from nas_relucode.studies.slice_figures import slice_figure
+from nas_relucode.report.write import _code, write_report
+from nas_relucode.study.plan import set_failed
+from nas_relucode.study.record import ATTRIBUTE
 
 HOSTILE = [
     "<b>8</b>",

@@ -8,8 +8,8 @@ from command_line import refused
 from hand_made import hand_made, study_of, without_result
 from optuna.trial import TrialState
 
-from nas_relucode.commands.cli import main
-from nas_relucode.studies.outcomes import ATTRIBUTE
+from nas_relucode.cli.main import main
+from nas_relucode.study.record import ATTRIBUTE
 
 COMMANDS = ["select", "report"]
 

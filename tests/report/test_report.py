@@ -13,13 +13,13 @@ from hand_made import hand_made, study_of, without_result
 from optuna.trial import TrialState, create_trial
 from reports_read_back import WITHOUT_SETTINGS, Page, parse_markdown
 
-from nas_relucode.commands.cli import main
+from nas_relucode.cli.main import main
 from nas_relucode.errors import InputError
 from nas_relucode.files import write_atomically
 from nas_relucode.ranking.ranking import rank, trials_frame
-from nas_relucode.report.report import write_report
 from nas_relucode.report.tables import networks_table, retries
-from nas_relucode.studies.outcomes import ATTRIBUTE
+from nas_relucode.report.write import write_report
+from nas_relucode.study.record import ATTRIBUTE
 
 NAME = "a<b>&'c' \"d\""
 

@@ -10,17 +10,17 @@ import pytest
 from hand_made import hand_made, study_of
 from small_studies import run, settings_in
 
-from nas_relucode.commands.cli import main
+from nas_relucode.cli.main import main
 from nas_relucode.paper.clustering import clustering_frame
 from nas_relucode.paper.frames import kept_spaces
 from nas_relucode.ranking.ranking import rank
 from nas_relucode.ranking.selection import select
-from nas_relucode.report.data import page_data, read
+from nas_relucode.report.page_data import page_data, read
 from nas_relucode.report.pictures import embeddings
-from nas_relucode.report.report import write_report
 from nas_relucode.report.sections import remarks
-from nas_relucode.studies.predictions import FOLDER, file_store
-from nas_relucode.studies.study_settings import CodeSettings
+from nas_relucode.report.write import write_report
+from nas_relucode.study.predictions import FOLDER, file_store
+from nas_relucode.study.settings import CodeSettings
 
 
 @pytest.fixture(scope="module")

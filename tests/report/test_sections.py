@@ -10,11 +10,11 @@ from hand_made import Memory, hand_made, study_of, without_result
 from optuna.trial import TrialState
 from reports_read_back import parse_markdown, tables, texts_of
 
-from nas_relucode.ranking.figures import x_objective
+from nas_relucode.plots.networks import x_objective
 from nas_relucode.ranking.ranking import rank
-from nas_relucode.report.report import write_report
 from nas_relucode.report.tables import paired_test
-from nas_relucode.studies.outcomes import ATTRIBUTE
+from nas_relucode.report.write import write_report
+from nas_relucode.study.record import ATTRIBUTE
 
 
 def without(trial: optuna.trial.FrozenTrial, *names: str) -> optuna.trial.FrozenTrial:

@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_studies import run, settings_in
 
-from nas_relucode.commands.cli import main
-from nas_relucode.report.report import write_report
+from nas_relucode.cli.main import main
 from nas_relucode.report.training_again import (
     may_be_written,
     settings_file,
@@ -23,8 +22,9 @@ from nas_relucode.report.training_again import (
     to_toml,
     train_command,
 )
-from nas_relucode.studies.outcomes import ATTRIBUTE
-from nas_relucode.studies.study_settings import DataSettings, load_settings
+from nas_relucode.report.write import write_report
+from nas_relucode.study.record import ATTRIBUTE
+from nas_relucode.study.settings import DataSettings, load_settings
 from nas_relucode.toml_files import builtin_files
 
 scalars = st.one_of(st.integers(-(2**40), 2**40), st.floats(allow_nan=False, allow_infinity=False), st.booleans())

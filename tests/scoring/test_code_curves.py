@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nas_relucode import ImageData, InputError, build_autoencoder, build_network, load_data, train
+from nas_relucode import ImageData, InputError, build_network, load_data, train
 from nas_relucode.scoring.code_curves import CodeCurve
-from nas_relucode.training.recipes import Recipe
-from nas_relucode.training.training import Epoch, evaluate
+from nas_relucode.training import build_autoencoder
+from nas_relucode.training.loop import Epoch, evaluate
+from nas_relucode.training.recipe import Recipe
 
 CLASSIFY = Recipe(epochs=2, batch_size=32, momentum=0.9)
 REBUILD = Recipe(epochs=2, batch_size=32, loss="sigmoid")

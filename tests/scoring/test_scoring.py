@@ -11,7 +11,8 @@ import torchvision
 from torch import nn
 from torch.nn import functional
 
-from nas_relucode import InputError, Split, build_autoencoder, build_network, load_data, score
+from nas_relucode import InputError, Split, build_network, load_data, score
+from nas_relucode.training import build_autoencoder
 
 
 class HandWritten(nn.Module):

@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from nas_relucode.cells.code_spaces import code_space
-from nas_relucode.cells.merging import merge_code_spaces
+from nas_relucode.cells.code_spaces import code_space, merge_code_spaces
 from nas_relucode.errors import InputError
-from nas_relucode.indices.indices import INDICES, compute_indices
-from nas_relucode.scoring.zero_cost import MEASURES, measure
+from nas_relucode.indices.registry import INDICES, compute_indices
+from nas_relucode.integrations.zero_cost import MEASURES, measure
 
 SAMPLES = 12
 

@@ -15,8 +15,8 @@ from nas_relucode.errors import InputError
 from nas_relucode.training import checkpoints
 from nas_relucode.training.checkpoints import load_checkpoint, save_checkpoint
 from nas_relucode.training.data import load_data
+from nas_relucode.training.loop import Recipe, train
 from nas_relucode.training.networks import build_network
-from nas_relucode.training.training import Recipe, train
 
 MADE = {"head": "16", "learning_rate": 0.1, "layers": ("head.1", "head.3")}
 

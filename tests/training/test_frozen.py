@@ -8,8 +8,8 @@ from torch import nn
 from nas_relucode.errors import InputError
 from nas_relucode.training.data import ImageData, Split, load_data
 from nas_relucode.training.frozen import frozen_features
+from nas_relucode.training.loop import Epoch, Recipe, train
 from nas_relucode.training.networks import build_backbone, build_network
-from nas_relucode.training.training import Epoch, Recipe, train
 
 
 class Counting(nn.Module):

@@ -10,7 +10,7 @@ from torch import nn
 from torchvision.models import vgg16
 
 from nas_relucode.errors import InputError
-from nas_relucode.studies.search_space import load_search_space
+from nas_relucode.study.search_space import load_search_space
 from nas_relucode.training.networks import (
     BACKBONES,
     build_autoencoder,

@@ -10,9 +10,9 @@ from torch import nn
 
 from nas_relucode.training import products
 from nas_relucode.training.data import Split
+from nas_relucode.training.loop import Epoch, Recipe, train
 from nas_relucode.training.networks import build_autoencoder
 from nas_relucode.training.products import quick_products
-from nas_relucode.training.training import Epoch, Recipe, train
 
 needs_product = pytest.mark.skipif(products._product() is None, reason="this torch has no such product")
 

@@ -11,13 +11,13 @@ from torch import nn
 from torch.nn import functional
 
 from nas_relucode.training.data import Split
+from nas_relucode.training.loop import Epoch, train
 from nas_relucode.training.networks import build_network
 from nas_relucode.training.perceptrons import dense_layers
 from nas_relucode.training.products import LARGE
-from nas_relucode.training.recipes import Recipe
+from nas_relucode.training.recipe import Recipe
 from nas_relucode.training.small_convolutions import patches_of
 from nas_relucode.training.together import train_together
-from nas_relucode.training.training import Epoch, train
 
 RATES = [0.3, 0.1, 0.01]
 

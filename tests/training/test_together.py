@@ -11,10 +11,10 @@ from torch import nn
 from nas_relucode.errors import InputError, NonFiniteError
 from nas_relucode.training.data import Split, load_data
 from nas_relucode.training.descent import Descent
+from nas_relucode.training.loop import Epoch, Recipe, train
 from nas_relucode.training.networks import build_autoencoder, build_network
 from nas_relucode.training.perceptrons import dense_layers
 from nas_relucode.training.together import train_together
-from nas_relucode.training.training import Epoch, Recipe, train
 
 RATES = [0.3, 0.1, 0.01]
 

@@ -12,9 +12,9 @@ from torch.nn import functional
 
 from nas_relucode.errors import InputError, NonFiniteError
 from nas_relucode.training.data import Split, load_data
+from nas_relucode.training.loop import Epoch, Recipe, accuracy, evaluate, pick_device, train
 from nas_relucode.training.networks import build_autoencoder, build_network
-from nas_relucode.training.recipes import sigmoid_loss
-from nas_relucode.training.training import Epoch, Recipe, accuracy, evaluate, pick_device, train
+from nas_relucode.training.recipe import sigmoid_loss
 
 
 def samples(count: int = 10, features: int = 3, classes: int = 2) -> Split:
@@ -361,7 +361,7 @@ def test_a_network_that_reconstructs_nothing_is_explained():
 
 @pytest.mark.parametrize("gathered", [1, 20, 2**22])
 def test_the_rows_of_a_batch_are_told_before_its_step(monkeypatch, gathered):
-    monkeypatch.setattr("nas_relucode.training.training.GATHERED", gathered)  # batches gathered at once
+    monkeypatch.setattr("nas_relucode.training.loop.GATHERED", gathered)  # batches gathered at once
     data, network, told, weights = samples(), linear(), [], []
     expected, rows_of = parameters(network), []
     generator = torch.Generator().manual_seed(7)

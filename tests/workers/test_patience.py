@@ -8,7 +8,7 @@ from private_postgres import PASSWORD, Server
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from nas_relucode.errors import InputError
-from nas_relucode.studies.artifact_stores import StoreAwayError
+from nas_relucode.study.artifact_stores import StoreAwayError
 from nas_relucode.workers.database import has_tables
 from nas_relucode.workers.patience import Patience, StorageLostError, is_lost, lost_errors, reason
 from nas_relucode.workers.stopping import Stop

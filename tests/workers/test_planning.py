@@ -15,8 +15,8 @@ from small_studies import settings_in
 from sqlalchemy.pool import NullPool
 
 from nas_relucode.errors import InputError
-from nas_relucode.studies.study_settings import SearchSettings
-from nas_relucode.training.training import Recipe
+from nas_relucode.study.settings import SearchSettings
+from nas_relucode.training.loop import Recipe
 from nas_relucode.workers.database import creating
 from nas_relucode.workers.patience import StorageLostError
 from nas_relucode.workers.planning import open_planned, plan_study

@@ -7,9 +7,9 @@ import pytest
 from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta
 from optuna.trial import TrialState, create_trial
 
-from nas_relucode.studies.outcomes import ATTRIBUTE, Outcome, write_outcome
-from nas_relucode.studies.predictions import Predictions, find_predictions
-from nas_relucode.studies.search_space import Candidate
+from nas_relucode.study.predictions import Predictions, find_predictions
+from nas_relucode.study.record import ATTRIBUTE, Outcome, write_outcome
+from nas_relucode.study.search_space import Candidate
 from nas_relucode.workers.database import open_queue
 from nas_relucode.workers.queue import Queue
 from nas_relucode.workers.results import ended

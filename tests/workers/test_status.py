@@ -12,8 +12,8 @@ from private_postgres import Server
 from small_studies import run, settings_in
 
 from nas_relucode.errors import InputError
-from nas_relucode.studies.outcomes import ATTRIBUTE
-from nas_relucode.studies.search_space import Candidate
+from nas_relucode.study.record import ATTRIBUTE
+from nas_relucode.study.search_space import Candidate
 from nas_relucode.workers.planning import open_planned, plan_study
 from nas_relucode.workers.status import Status, status_of, study_status
 

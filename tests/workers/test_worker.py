@@ -21,10 +21,10 @@ from sqlalchemy.pool import NullPool
 
 from nas_relucode.errors import InputError
 from nas_relucode.ranking.selection import select
-from nas_relucode.studies.outcomes import ATTRIBUTE
-from nas_relucode.studies.predictions import file_store
-from nas_relucode.studies.study_settings import DataSettings, StudySettings
-from nas_relucode.training.recipes import Recipe
+from nas_relucode.study.predictions import file_store
+from nas_relucode.study.record import ATTRIBUTE
+from nas_relucode.study.settings import DataSettings, StudySettings
+from nas_relucode.training.recipe import Recipe
 from nas_relucode.workers.patience import StorageLostError
 from nas_relucode.workers.planning import plan_study
 from nas_relucode.workers.queue import TAKE

@@ -19,10 +19,10 @@ from optuna.trial import FrozenTrial, TrialState
 from private_postgres import PASSWORD, Server
 from sqlalchemy.pool import NullPool
 
-from nas_relucode import rank
-from nas_relucode.studies.outcomes import ATTRIBUTE
-from nas_relucode.studies.study import run_study
-from nas_relucode.studies.study_settings import load_settings
+from nas_relucode.ranking import rank
+from nas_relucode.study.record import ATTRIBUTE
+from nas_relucode.study.runner import run_study
+from nas_relucode.study.settings import load_settings
 
 pytestmark = pytest.mark.slow
 

@@ -11,8 +11,8 @@ from optuna.study import StudyDirection
 
 import nas_relucode as rc
 import optunahub
-from nas_relucode.adapters.candidates import directions_of, parameter_values
-from nas_relucode.studies.search_space import Interval
+from nas_relucode.integrations.candidates import directions_of, parameter_values
+from nas_relucode.study.search_space import Interval
 
 __all__ = ["Problem"]
 
@@ -40,7 +40,7 @@ class Problem(optunahub.benchmarks.BaseProblem):
     ) -> None:
         self.objective = rc.Objective(
             rc.load_data(data, validation=0.25) if isinstance(data, str) else data,
-            rc.load_search_space(space) if isinstance(space, str) else space,
+            rc.study.load_search_space(space) if isinstance(space, str) else space,
             objectives=objectives,
             backbone=backbone,
             recipe=recipe or rc.Recipe(epochs=5, batch_size=32, momentum=0.9),

@@ -1,1 +1,0 @@
-"""The same score where another framework has the study."""

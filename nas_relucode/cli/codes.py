@@ -1,0 +1,127 @@
+"""`nas-relucode codes --model ... --data ... --output FILE`: codes at scale, by itself or under torchrun."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nas_relucode.cells.code_spaces import CodeSpace, save_code_space
+from nas_relucode.cells.shards import ProcessesError, code_space_of_shards, cut_into_shards, holds_shards
+from nas_relucode.cli.score import (
+    add_capture_arguments,
+    add_image_arguments,
+    add_network_arguments,
+    capture_options,
+    images,
+)
+from nas_relucode.errors import InputError
+from nas_relucode.training.data import SOURCES
+from nas_relucode.training.loop import pick_device
+from nas_relucode.training.named_networks import network_by_name
+from nas_relucode.training.networks import check_seed
+
+SHARD = 10_000  # samples in a shard of a data set, about; whatever the number of processes, so that any may go on
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    add_network_arguments(command)
+    command.add_argument("--seed", type=int, default=0, help="of random weights (0)")
+    command.add_argument("--outputs", type=int, metavar="N", help="of torchvision's network (the classes, else 1000)")
+    command.add_argument(
+        "--data",
+        required=True,
+        help=f"a folder of .npz shards with inputs and labels, or as of score: {', '.join(SOURCES)}, an .npz file, ...",
+    )
+    command.add_argument("--output", required=True, metavar="FILE", help="the code space, an .npz file")
+    command.add_argument("--folder", metavar="DIR", help="each shard's code space, to go on with (beside --output)")
+    command.add_argument("--shards", type=int, metavar="N", help="of a data set (one for 10,000 samples)")
+    command.add_argument("--split", help="of a data set: train, test or all (train)")
+    add_image_arguments(command)
+    add_capture_arguments(command)
+    command.add_argument("-f", "--format", choices=["table", "json"], default="table")
+
+
+def run(options: argparse.Namespace) -> int:
+    start = time.perf_counter()
+    output = Path(options.output)
+    if output.suffix != ".npz" or not output.absolute().parent.is_dir():
+        raise InputError(f"{output} is no .npz file in a folder that exists. Name the output so.")
+    check_seed(options.seed)
+    shards, classes = _shards(options)
+    torch.manual_seed(options.seed)
+    network = network_by_name(options.model, options.weights, classes=options.outputs or classes)
+    network = network.to(_device(options.device))
+
+    def told(number: int, space: CodeSpace) -> None:
+        if not options.quiet:
+            line = f"shard {number}: {space.samples:,} samples in {len(space.cells):,} cells"
+            print(line, file=sys.stderr, flush=True)
+
+    try:
+        space = code_space_of_shards(
+            network,
+            shards,
+            folder=options.folder or output.with_suffix(".shards"),
+            on_shard=told,
+            **capture_options(options),
+        )
+    except (InputError, OSError, ProcessesError):
+        raise
+    except Exception as error:  # the user's own forward pass may raise anything
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InputError(
+            f"{options.model} failed on the inputs ({reason}). Check their shape, with --debug."
+        ) from error
+    if space is None:  # the first process has it
+        return 0
+    save_code_space(space, output)
+    found = {
+        "samples": space.samples,
+        "neurons": space.neurons,
+        "cells": len(space.cells),
+        "largest_cell": int(space.cells.sizes.max()),
+        "seconds": round(time.perf_counter() - start, 3),
+        "output": str(output),
+    }
+    if options.format == "json":
+        print(json.dumps(found, indent=2))
+    else:
+        width = max(map(len, found))
+        for name, value in found.items():
+            print(f"{name.replace('_', ' '):{width}}  {value if isinstance(value, str) else f'{value:,}'}")
+    return 0
+
+
+def _shards(options: argparse.Namespace) -> tuple[Any, int | None]:
+    """The shards, and the number of classes where it is known."""
+    of_data_sets = {
+        "--shards": options.shards,
+        "--split": options.split,
+        "--classes": options.classes,
+        "--image-size": options.image_size,
+        "--normalise": options.normalise,
+    }
+    if holds_shards(options.data):
+        given = [name for name, value in of_data_sets.items() if value]
+        if given:
+            raise InputError(f"{options.data} holds shards, which are taken as they are. Leave out {', '.join(given)}.")
+        return options.data, None
+    data = images(options)
+    split = data.split(options.split or "train")
+    shards = max(1, round(len(split) / SHARD)) if options.shards is None else options.shards
+    return cut_into_shards(split, shards, batch_size=options.batch_size), len(data.classes)
+
+
+def _device(name: str | None) -> torch.device:
+    """The device of that name; among processes on one machine that are free to take any GPU, each takes its own."""
+    local = os.environ.get("LOCAL_RANK")
+    if local is not None and name in (None, "cuda") and torch.cuda.is_available():
+        name = f"cuda:{int(local) % torch.cuda.device_count()}"
+    return pick_device(name)

@@ -1,0 +1,16 @@
+from .borders import Margins as Margins
+from .borders import margins as margins
+from .complexes import Complex as Complex
+from .complexes import Plane as Plane
+from .complexes import complex_of as complex_of
+from .phantoms import Audit as Audit
+from .phantoms import audit as audit
+from .polyhedra import Polyhedron as Polyhedron
+from .polyhedra import polyhedron as polyhedron
+from .program import Program as Program
+from .program import read_program as read_program
+from .segments import Crossings as Crossings
+from .segments import crossings as crossings
+from .slices import Slice as Slice
+from .slices import neighbourhood as neighbourhood
+from .slices import slice_through as slice_through

@@ -1,0 +1,340 @@
+"""The search behind `complexes`: cells breadth first over their facets, many at a time, and where it stands on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nas_relucode.errors import InputError
+from nas_relucode.files import write_atomically
+from nas_relucode.geometry.crossing import nonzero_rows, states_behind, vanished
+from nas_relucode.geometry.facets import find_facets
+from nas_relucode.geometry.operations import Bend, Relu
+from nas_relucode.geometry.polygons import Sides, sides
+from nas_relucode.geometry.program import Program
+from nas_relucode.geometry.solvers import is_bounded
+
+Decide = Callable[[int, Bend, Tensor, "Tensor | None"], Tensor]
+
+
+class FacetSearch:
+    """What is known of a complex, in the coordinates of ``directions`` around ``origin``, and which cells are open."""
+
+    def __init__(
+        self,
+        program: Program,
+        origin: np.ndarray,
+        directions: np.ndarray,
+        box: tuple[float, float] | None,
+        tolerance: float,
+    ) -> None:
+        self.program, self.tolerance = program, tolerance
+        self.k = len(directions)
+        self.low, self.high = box if box is not None else (-np.inf, np.inf)
+        self.origin = torch.as_tensor(origin, dtype=torch.float64, device=program.device)
+        self.directions = torch.as_tensor(directions, dtype=torch.float64, device=program.device)
+        self.bends = [program.bend(at) for at in range(len(program.bends))]
+        self.layer_of = np.repeat(np.arange(len(self.bends)), program.widths)
+        bits = [width for width, bend in zip(program.widths, self.bends, strict=True) if isinstance(bend, Relu)]
+        self.neurons = sum(bits)
+        zero = program.points(np.zeros(program.features))
+        self.shapes = [
+            (tuple(state.shape[1:]), isinstance(self.bends[at], Relu))
+            for at, _, state, _ in program.run(zero, to_the_end=False)
+        ]
+        self.unit = 1.0  # a length that is usual here
+        self.number: dict[bytes, int] = {}  # of each cell, by the states of its neurons
+        self.keys: list[bytes] = []
+        self.points: list[np.ndarray] = []
+        self.codes: list[np.ndarray] = []
+        self.expanded = 0  # cells whose facets were crossed: the first ones
+        self.bounded: list[bool] = []
+        self.facet_counts: list[int] = []
+        self.sides: list[
+            np.ndarray
+        ] = []  # (sides, 4): the cell, the one behind, corners where it begins and ends, or -1
+        self.corners: list[np.ndarray] = []  # (corners, 2), in the plane: one for each cell that has it
+        self.corner_of: list[np.ndarray] = []  # the cell
+        self.corner_count = 0
+        self.walls = 0  # facets on the box
+
+    @property
+    def is_done(self) -> bool:
+        return self.expanded == len(self.points)
+
+    # Where cells come from
+
+    def begin(self, start: Any) -> None:
+        self.unit = self.usual_distance()
+        middle = 0.0 if np.isinf(self.low) else (self.low + self.high) / 2
+        spread = self.unit if np.isinf(self.low) else (self.high - self.low) / 4
+        rng = np.random.default_rng(0)
+        if start is not None and np.shape(start) != (self.k,):
+            raise InputError(f"the start has shape {np.shape(start)}. Give {self.k} coordinates.")
+        for _ in range(1 if start is not None else 100):
+            drawn = middle + spread * (rng.random(self.k) - 0.5)
+            given = drawn if start is None else np.asarray(start, float)
+            values, gradients, states = self.at(given[None])
+            gradients, slacks, used = self.rows(given[None], values, gradients)
+            distance = slacks[0, used[0]] / np.linalg.norm(gradients[0, used[0]], axis=1)
+            if (distance > 1e-12 * np.median(distance)).all() if len(distance) else True:
+                ties = vanished(values, used, self.program.widths, self.tolerance)
+                self.add(given[None], self.behind(states, given[None], np.eye(1, self.k), ties))
+                return
+        if start is None:
+            raise InputError("no point was found that lies clearly inside a cell. Give one as start, or another box.")
+        raise InputError("the start must lie inside a cell and in the box, and lies on a border. Give another.")
+
+    def usual_distance(self) -> float:
+        """The median distance from 0, or from the box's middle, to the hyperplanes that do not go through it."""
+        middle = np.full((1, self.k), 0.0 if np.isinf(self.low) else (self.low + self.high) / 2)
+        values, gradients, _ = self.at(middle)
+        norms = np.linalg.norm(gradients[0], axis=1)
+        some = nonzero_rows(norms, self.program.widths) & (values[0] != 0)
+        found = float(np.median(np.abs(values[0, some]) / norms[some])) if some.any() else 1.0
+        return found if np.isinf(self.high) else min(found, self.high - self.low)
+
+    def add(self, points: np.ndarray, states: list[Tensor]) -> None:
+        for point, key, code in zip(points, self.keys_of(states), self.bits(states), strict=True):
+            if key not in self.number:
+                self.keys.append(key)
+                self.number[key] = len(self.points)
+                self.points.append(point)
+                self.codes.append(code)
+
+    def keys_of(self, states: list[Tensor]) -> list[bytes]:
+        parts = []
+        for state in states:
+            flat = state.flatten(1).cpu().numpy()
+            parts.append(np.packbits(flat, axis=1) if flat.dtype == bool else flat.astype("<i4").view(np.uint8))
+        rows = np.ascontiguousarray(np.concatenate(parts, axis=1))
+        return [row.tobytes() for row in rows]
+
+    def states_of(self, cells: np.ndarray) -> list[Tensor]:
+        """What `keys_of` packed."""
+        rows = np.frombuffer(b"".join(self.keys[cell] for cell in cells), np.uint8).reshape(len(cells), -1)
+        states, start = [], 0
+        for shape, is_bit in self.shapes:
+            size = int(np.prod(shape))
+            stop = start + (-(-size // 8) if is_bit else 4 * size)
+            part = np.ascontiguousarray(rows[:, start:stop])
+            flat = np.unpackbits(part, axis=1, count=size).astype(bool) if is_bit else part.view("<i4").astype(np.int64)
+            states.append(torch.as_tensor(flat, device=self.origin.device).reshape(-1, *shape))
+            start = stop
+        return states
+
+    def bits(self, states: list[Tensor]) -> np.ndarray:
+        chosen = [s.flatten(1) for s, bend in zip(states, self.bends, strict=True) if isinstance(bend, Relu)]
+        return np.packbits(torch.cat(chosen, dim=1).cpu().numpy(), axis=1, bitorder="little")
+
+    # What is read off the network
+
+    def inputs(self, coordinates: np.ndarray) -> Tensor:
+        at = torch.as_tensor(coordinates, device=self.origin.device)
+        return (self.origin + at @ self.directions).reshape(-1, *self.program.shape)
+
+    def at(self, points: np.ndarray, decide: Decide | None = None) -> tuple[np.ndarray, np.ndarray, list[Tensor]]:
+        """Left-hand sides (points, rows) and gradients (points, rows, coordinates) of the cells, and their states."""
+        basis = self.directions.reshape(1, self.k, *self.program.shape)
+        values, gradients, states = [], [], []
+        for at, x, state, dx in self.program.run(self.inputs(points), basis, decide, to_the_end=False):
+            assert dx is not None
+            values.append(self.bends[at].rows(x, state))
+            moved = self.bends[at].rows(dx, state[:, None], 2)
+            gradients.append(moved.expand(len(points), *moved.shape[1:]))
+            states.append(state)
+        return torch.cat(values, 1).cpu().numpy(), torch.cat(gradients, 2).transpose(1, 2).cpu().numpy(), states
+
+    def rows(
+        self, points: np.ndarray, values: np.ndarray, gradients: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Gradients and slacks with those of the box, and which rows are not zero."""
+        norms = np.linalg.norm(gradients, axis=2)
+        used = nonzero_rows(norms, self.program.widths)
+        if np.isinf(self.low):
+            return gradients, values, used
+        cells, unit = len(points), np.eye(self.k)
+        walls = np.broadcast_to(np.concatenate([unit, -unit]), (cells, 2 * self.k, self.k))
+        room = np.concatenate([points - self.low, self.high - points], axis=1)
+        inside = np.ones((cells, 2 * self.k), bool)
+        return (
+            np.concatenate([gradients, walls], axis=1),
+            np.concatenate([values, room], axis=1),
+            np.concatenate([used, inside], axis=1),
+        )
+
+    # From cells to their neighbours
+
+    def expand(self, most: int) -> None:
+        """Crosses the facets of the next cells. Whatever is raised meanwhile, all is as before or all is done."""
+        lists: list[list[Any]] = [self.keys, self.points, self.codes, self.bounded, self.facet_counts]
+        lists += [self.sides, self.corners, self.corner_of]
+        lengths, counts = [len(part) for part in lists], (self.expanded, self.corner_count, self.walls)
+        try:
+            self._expand(most)
+        except BaseException:
+            for key in self.keys[lengths[0] :]:
+                self.number.pop(key, None)
+            for part, length in zip(lists, lengths, strict=True):
+                del part[length:]
+            self.expanded, self.corner_count, self.walls = counts
+            raise
+
+    def _expand(self, most: int) -> None:
+        cells = np.arange(self.expanded, min(len(self.points), self.expanded + most))
+        points = np.array([self.points[cell] for cell in cells])
+        states = self.states_of(cells)
+        values, gradients, _ = self.at(points, lambda number, *_: states[number])
+        g, s, used = self.rows(points, values, gradients)
+        if not (s[used] > 0).all():
+            raise InputError(
+                "a cell is too thin for float64: no point was found inside. Give a larger tolerance or another box."
+            )
+        owner, ties, at, ends = self.facets_of(points, g, s, used)
+        self.expanded += len(cells)
+        if len(owner) == 0:
+            return
+        outward = -g[owner, ties.argmax(axis=1)]
+        outward /= np.linalg.norm(outward, axis=1, keepdims=True)
+        ties = ties[:, : values.shape[1]] | vanished(values, used, self.program.widths, self.tolerance)[owner]
+        places = torch.as_tensor(owner, device=self.origin.device)
+        behind = self.behind([state[places] for state in states], at, outward, ties)
+        keys = self.keys_of(behind)
+        fresh = {key: side for side, key in reversed(list(enumerate(keys))) if key not in self.number}
+        if fresh:
+            chosen = np.sort(np.fromiter(fresh.values(), int))
+            self.settle(at[chosen], outward[chosen], [state[chosen] for state in behind])
+        there = np.fromiter((self.number[key] for key in keys), int, len(keys))
+        self.sides.append(np.column_stack([cells[owner], there, ends]))
+
+    def facets_of(
+        self, points: np.ndarray, g: np.ndarray, s: np.ndarray, used: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The facets to be crossed: the place of their cell, the rows that vanish on them, a point, the ends."""
+        if self.k == 2:
+            found = sides(g, s, used, self.tolerance)
+            owner, row, at = found.cell, found.row, points[found.cell] + found.point
+            ends = self.ends_of(found, points)
+            self.bounded += found.bounded.tolist()
+        else:
+            owner, row, at = self.facets_one_by_one(points, g, s, used)
+            ends = np.full((len(owner), 2), -1)
+        dual = -g[owner] / np.where(used, s, np.inf)[owner][..., None]
+        own = dual[np.arange(len(owner)), row]
+        ties = np.linalg.norm(dual - own[:, None], axis=2) <= self.tolerance * np.linalg.norm(own, axis=1)[:, None]
+        ties &= used[owner]
+        inner = ~ties[:, len(self.layer_of) :].any(axis=1)  # behind a wall nothing counts
+        self.walls += int((~inner).sum())
+        self.facet_counts += np.bincount(owner[inner], minlength=len(points)).tolist()
+        return owner[inner], ties[inner], at[inner], ends[inner]
+
+    def ends_of(self, found: Sides, points: np.ndarray) -> np.ndarray:
+        """The numbers of the corners where each side begins and ends, which are kept; -1 for none: (sides, 2)."""
+        real = ~np.isnan(found.corner[:, 0])
+        self.corners.append((points[found.cell] + found.corner)[real])
+        self.corner_of.append(self.expanded + found.cell[real])
+        begins = np.where(real, self.corner_count + np.cumsum(real) - 1, -1)
+        self.corner_count += int(real.sum())
+        first = np.searchsorted(found.cell, found.cell)  # of its cell
+        following = np.arange(1, len(begins) + 1)
+        last = np.append(found.cell[1:] != found.cell[:-1], [True] * (len(begins) > 0))
+        return np.stack([begins, begins[np.where(last, first, following)]], axis=1)
+
+    def facets_one_by_one(
+        self, points: np.ndarray, g: np.ndarray, s: np.ndarray, used: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        owner, row, at = [np.empty(0, int)], [np.empty(0, int)], [np.empty((0, self.k))]
+        for place, point in enumerate(points):
+            kept = np.flatnonzero(used[place])
+            weight = g[place, kept]
+            found = find_facets(weight, s[place, kept] - weight @ point, point, tolerance=self.tolerance)
+            owner.append(np.full(len(found.rows), place))
+            row.append(kept[found.rows])
+            at.append(found.points)
+            self.bounded.append(is_bounded(weight, tolerance=self.tolerance))
+        return np.concatenate(owner), np.concatenate(row), np.concatenate(at)
+
+    def behind(self, states: list[Tensor], at: np.ndarray, outward: np.ndarray, ties: np.ndarray) -> list[Tensor]:
+        """The states of the cells behind facets, of which ``at`` are points."""
+        directions = torch.as_tensor(outward, device=self.origin.device) @ self.directions
+        return states_behind(self.program, states, self.inputs(at), directions.reshape(-1, *self.program.shape), ties)
+
+    def settle(self, at: np.ndarray, inward: np.ndarray, states: list[Tensor]) -> None:
+        """Finds points in the interior of new cells, which lie ``inward`` of the points ``at`` on their border."""
+        values, gradients, _ = self.at(at, lambda number, *_: states[number])
+        g, s, used = self.rows(at, values, gradients)
+        s = np.where(used, s, np.inf)
+        points = at.copy()
+        turned = np.roll(inward, 1, axis=1) * ([1, -1] if self.k == 2 else 1)
+        for way in (inward, turned, inward) if self.k > 1 else (inward,):
+            slope = np.einsum("crk,ck->cr", g, way)
+            slope = np.where(np.abs(slope) > 1e-12 * np.linalg.norm(g, axis=2), slope, 0)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                reach = np.where(slope == 0, np.inf, -s / slope)
+            most = 4 * self.unit  # where nothing stands in the way: far out rows look alike
+            ahead = np.minimum(most, np.where(slope < 0, reach, np.inf).min(axis=1))
+            back = np.maximum(-most, np.where(slope > 0, reach, -np.inf).max(axis=1)) if way is turned else 0
+            step = (ahead + back) / 2
+            points = points + step[:, None] * way
+            s = s + step[:, None] * slope
+        self.add(points, states)
+
+    # On disk
+
+    def fingerprint(self) -> str:
+        """The same for the same network in the same place: its weights, and what it computes at some points."""
+        points = np.random.default_rng(0).standard_normal((16, self.k))
+        hashed = hashlib.sha256(repr((self.low, self.high, self.tolerance)).encode())
+        constants = [part.detach().cpu().numpy() for part in self.program.constants()]
+        for part in [*constants, *self.at(points)[:2]]:
+            hashed.update(np.ascontiguousarray(part).tobytes())
+        return hashed.hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Writes what is known to an .npz file, whole or not at all."""
+        arrays = {
+            "fingerprint": np.array(self.fingerprint()),
+            "keys": np.frombuffer(b"".join(self.keys), np.uint8).reshape(len(self.keys), -1),
+            "points": np.array(self.points),
+            "codes": np.array(self.codes),
+            "bounded": np.array(self.bounded, bool),
+            "facet_counts": np.array(self.facet_counts, np.int64),
+            "sides": np.concatenate([np.empty((0, 4), np.int64), *self.sides]),
+            "corners": np.concatenate([np.empty((0, 2)), *self.corners]),
+            "corner_of": np.concatenate([np.empty(0, np.int64), *self.corner_of]),
+            "counts": np.array([self.expanded, self.walls]),
+            "unit": np.array(self.unit),
+        }
+
+        def write(file: Path) -> None:
+            with file.open("wb") as stream:
+                np.savez(stream, **arrays)  # type: ignore[arg-type]
+
+        write_atomically(path, write)
+
+    def load(self, path: Path) -> None:
+        """Goes on where the search that wrote the file stood. Raises InputError if it is another's, or damaged."""
+        try:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+                found = {name: stored[name] for name in stored.files}
+            if str(found["fingerprint"]) != self.fingerprint():
+                raise InputError(f"{path} belongs to another network, box or tolerance. Name a new file.")
+            self.keys = [row.tobytes() for row in found["keys"]]
+            self.number = {key: number for number, key in enumerate(self.keys)}
+            self.points, self.codes = list(found["points"]), list(found["codes"])
+            self.bounded, self.facet_counts = found["bounded"].tolist(), found["facet_counts"].tolist()
+            self.sides, self.corners, self.corner_of = [found["sides"]], [found["corners"]], [found["corner_of"]]
+            self.corner_count = len(found["corners"])
+            self.expanded, self.walls = found["counts"].tolist()
+            self.unit = float(found["unit"])
+        except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{path} is no search for a complex, or damaged. Name a new file.") from error

@@ -1,0 +1,322 @@
+"""A network read as the piecewise linear map that it is: linear operations and bends, run on points and tangents.
+
+What is recorded of a forward pass runs again in a given cell, on many points at once, with tangents beside them
+(equations 13 to 18).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nas_relucode.codes.network_state import untouched
+from nas_relucode.codes.relus import unwrapped
+from nas_relucode.errors import InputError, NonFiniteError
+from nas_relucode.geometry.operations import Bend, Relu, flat
+from nas_relucode.geometry.recording import SAMPLES, Ref, Step, bend_inputs, forward_errors, leaves, record, refs
+
+BATCH = 256  # samples of a forward pass that leads to a module
+AGREES = 1e-9  # of the largest value: by how much what is read may differ from the network's own forward pass
+
+
+class Program:
+    """The steps of a network, from inputs of shape ``shape`` to its outputs; made by `read_program`."""
+
+    def __init__(self, steps: list[Step], output: int, shape: tuple[int, ...], device: torch.device) -> None:
+        self.output = output
+        self.example = torch.empty((0, *shape), dtype=torch.float64, device=device)  # what was given to the module
+        self.shape = shape
+        self.device = device
+        self.features = int(np.prod(shape))
+        self.steps = steps
+        self.bends = [number for number, step in enumerate(steps) if step.bend is not None]
+        self._before = self._needed([number for number, step in enumerate(steps) if step.bend or step.has_bits])
+        blind = next((steps[number] for number in self._before if steps[number].tangent is None), None)
+        if blind is not None:
+            raise _unreadable(blind)
+        if not self.bends:
+            raise InputError(
+                "no ReLU was found before the network's output, so there are no cells. Give a network with ReLUs."
+            )
+        self._all = self._needed([*self.bends, output])
+        self.opaque = next((steps[number] for number in self._all if steps[number].tangent is None), None)
+        self.layers = [steps[number].name for number in self.bends]
+        self.widths: list[int] = []  # rows of each bend
+        points = torch.zeros((1, *shape), dtype=torch.float64, device=device)
+        for at, x, state, _ in self.run(points, to_the_end=False):
+            self.widths.append(self.bend(at).rows(x, state).shape[1])
+
+    def _needed(self, results: list[int]) -> list[int]:
+        """The steps that some results depend on, themselves included, in order; but for the input."""
+        wanted = set(results)
+        for number in range(len(self.steps) - 1, 0, -1):
+            if number in wanted:
+                wanted.update(ref.step for ref in _sources(self.steps[number]))
+        return sorted(wanted - {0})
+
+    def constants(self) -> list[Tensor]:
+        """The weights and whatever else the steps are given besides their inputs."""
+        return [
+            leaf for step in self.steps for leaf in leaves((step.arguments, step.options)) if isinstance(leaf, Tensor)
+        ]
+
+    def bend(self, at: int) -> Bend:
+        bend = self.steps[self.bends[at]].bend
+        assert bend is not None
+        return bend
+
+    def bits(self, points: Tensor) -> np.ndarray:
+        """The codes of points (points, *shape), ReLUs in the order of the forward pass: bool, (points, neurons)."""
+        found = [np.empty((0, sum(w for at, w in enumerate(self.widths) if isinstance(self.bend(at), Relu))), bool)]
+        for part in points.split(BATCH):
+            run = self.run(part, to_the_end=False)
+            states = [flat(state) for at, _, state, _ in run if isinstance(self.bend(at), Relu)]
+            found.append(torch.cat(states, dim=1).cpu().numpy())
+        return np.concatenate(found)
+
+    def row_space(self) -> Tensor:
+        """Orthonormal inputs (directions, *shape) that span the gradients of all neurons, everywhere.
+
+        Those of the first layer, where it has fewer neurons than inputs and all others lie behind it; else all inputs.
+        """
+        units = torch.eye(self.features, dtype=torch.float64, device=self.device).reshape(-1, *self.shape)
+        reached = {0}
+        for number in self._before:
+            if number != self.bends[0] and any(ref.step in reached for ref in _sources(self.steps[number])):
+                reached.add(number)
+        if self.widths[0] >= self.features or reached & set(self.bends[1:]):
+            return units
+        _, _, _, gradients = next(self.run(units[:1], units[None], to_the_end=False))
+        assert gradients is not None
+        return torch.linalg.qr(gradients[0].flatten(1))[0].T.reshape(-1, *self.shape)
+
+    def points(self, values: Any) -> Tensor:
+        """Points as float64, (points, *shape), on the device; one point may be given alone."""
+        found = torch.as_tensor(values, dtype=torch.float64, device=self.device).detach()
+        if found.shape in (self.shape, (self.features,)):
+            found = found[None]
+        if found.ndim == 0 or found.shape[1:] not in (self.shape, (self.features,)):
+            raise InputError(f"points have shape {tuple(found.shape)}. The network takes {self.shape} for each.")
+        if not torch.isfinite(found).all():
+            raise NonFiniteError("a point is NaN or infinite. Give finite coordinates.")
+        return found.reshape(-1, *self.shape)
+
+    def before_bends(self, tangents: Tensor) -> dict[int, Tensor]:
+        """What tangents become in the steps before the first bend, where they are the same for all points."""
+        moving = {0: tangents}
+        for number in self._before[: self._before.index(self.bends[0])]:
+            moving[number] = _on_tangents(self.steps[number], moving)
+        return moving
+
+    def run(
+        self,
+        points: Tensor,
+        tangents: Tensor | Mapping[int, Tensor] | None = None,
+        decide: Callable[[int, Bend, Tensor, Tensor | None], Tensor] | None = None,
+        *,
+        to_the_end: bool = True,
+    ) -> Iterator[tuple[int, Tensor, Tensor, Tensor | None]]:
+        """Runs the steps; yields at each bend its number, its inputs, its state and the inputs' tangents.
+
+        ``points`` is float64 (points, *shape); ``tangents`` (points or 1, tangents, *shape). States say which linear
+        piece each neuron is on; ``decide`` gives those that are wanted, by default they are those of the points.
+        Tangents that several runs share may be what `before_bends` gives for them.
+        Last comes (-1, outputs, outputs, their tangents), if ``to_the_end``.
+        """
+        if to_the_end and self.opaque is not None:
+            raise InputError(f"the outputs come behind {self.opaque.name}, which is not piecewise linear.")
+        values: dict[int, Tensor] = {0: points}
+        given = tangents if isinstance(tangents, Mapping) else {} if tangents is None else {0: tangents}
+        moving = dict(given)
+        numbers = self._all if to_the_end else self._before
+        last_uses = {ref.step: number for number in numbers for ref in _sources(self.steps[number])}
+        for number in numbers:
+            step = self.steps[number]
+            if step.bend is not None:
+                source = _sources(step)[0].step
+                x, dx = values[source], moving.get(source)
+                at = self.bends.index(number)
+                state = step.bend.state(x) if decide is None else decide(at, step.bend, x, dx)
+                yield at, x, state, dx
+                values[number] = step.bend.apply(x, state)
+                if dx is not None:
+                    moving[number] = step.bend.apply(dx, state[:, None])
+            else:
+                assert step.run is not None
+                values[number] = step.run(*_filled(step.arguments, values), **_filled(step.options, values))
+                if moving and number not in given:
+                    moving[number] = _on_tangents(step, moving)
+            for source in {ref.step for ref in _sources(step)} - {self.output}:
+                if last_uses[source] == number:
+                    del values[source]
+                    moving.pop(source, None)
+        if to_the_end:
+            yield -1, values[self.output], values[self.output], moving.get(self.output)
+
+
+def _sources(step: Step) -> list[Ref]:
+    return refs((step.arguments, step.options))
+
+
+def _on_tangents(step: Step, moving: dict[int, Tensor]) -> Tensor:
+    """A linear step on tangents (points, tangents, ...), which it takes as so many points.
+
+    Before the first bend they may be shared by all points and are then (1, tangents, ...).
+    """
+    found = {ref.step: moving[ref.step] for ref in _sources(step)}
+    points, count = (max(part.shape[axis] for part in found.values()) for axis in (0, 1))
+    flat = {number: part.expand(points, *part.shape[1:]).flatten(0, 1) for number, part in found.items()}
+    assert step.tangent is not None
+    result: Tensor = step.tangent(*_filled(step.arguments, flat), **_filled(step.options, flat))
+    return result.unflatten(0, (points, count))
+
+
+def read_program(network: nn.Module, example: Any, *, module: str | None = None) -> Program:
+    """Reads a network off its forward pass on ``example``, one or more inputs; ``module`` reads one of its modules
+    alone, on what that module is given for them: ``"head"`` gives cells in the space of the head's inputs.
+
+    Read are Linear, convolutions, average and max pooling, BatchNorm (in evaluation mode), sums, scaling by constants,
+    cat, shapes, padding, ReLU, LeakyReLU and PReLU, as modules or functions. Everything runs on a float64 copy; what
+    is read is compared with its forward pass at the example and beside it.
+
+    Raises InputError, naming the module, where a ReLU lies behind an operation that is not among them, where samples
+    do not come first or depend on each other, and where the forward pass is another for other inputs.
+    """
+    with torch.inference_mode(False):
+        return _read(network, example, module)
+
+
+def _read(network: nn.Module, example: Any, module: str | None) -> Program:
+    inner = _copied(network)
+    inputs = torch.as_tensor(example, dtype=torch.float64).detach()
+    if inputs.ndim < 2 or len(inputs) == 0:
+        raise InputError(f"the example has shape {tuple(inputs.shape)}. Give at least one input, samples first.")
+    as_before = untouched(inner)
+    inputs = inputs.to(as_before.device).clone()  # a forward pass may overwrite it
+    if not torch.isfinite(inputs).all():
+        raise NonFiniteError("the example is NaN or infinite somewhere. Give finite inputs.")
+    if module is not None:
+        inner, inputs = _inputs_of(inner, module, inputs, as_before)
+        as_before = untouched(inner)
+    with as_before:
+        steps, output = record(inner, inputs[:1].expand(SAMPLES, *inputs.shape[1:]).clone())
+        program = Program(steps, output, tuple(inputs.shape[1:]), inputs.device)
+        _check(program, inner, inputs)
+    program.example = inputs
+    return program
+
+
+def _copied(network: nn.Module) -> nn.Module:
+    inner = unwrapped(network)
+    if any(isinstance(module, torch.jit.ScriptModule) for module in inner.modules()):
+        raise InputError(f"{type(network).__name__} is TorchScript, which can't be read. Give it as it was written.")
+    try:
+        inner = copy.deepcopy(inner).double().requires_grad_(False)
+    except RuntimeError as error:
+        raise InputError(
+            f"{type(network).__name__} cannot be copied, as happens where weights are computed anew at each call. "
+            "Make them plain weights first (torch.nn.utils.prune.remove, remove_weight_norm)."
+        ) from error
+    for name, value in inner.state_dict().items():
+        if torch.is_tensor(value) and not torch.isfinite(value).all():
+            raise NonFiniteError(f"{name} has values that are NaN or infinite. A cell needs finite weights.")
+    return inner
+
+
+def _inputs_of(network: nn.Module, name: str, inputs: Tensor, as_before: Any) -> tuple[nn.Module, Tensor]:
+    modules = dict(network.named_modules())
+    if name not in modules:
+        raise InputError(f"there is no module {name!r}. Known: {', '.join(sorted(key for key in modules if key))}.")
+    found: list[Any] = []
+    handle = modules[name].register_forward_pre_hook(
+        lambda _, args, options: found.append(_kept((*args, *options.values()))), with_kwargs=True
+    )
+    parts = inputs.split(BATCH)
+    with as_before, forward_errors(network, inputs):
+        for part in parts:
+            network(part)
+    handle.remove()
+    if len(found) != len(parts):
+        raise InputError(f"module {name!r} is not called once in a forward pass. Name another.")
+    if any(len(given) != 1 or not isinstance(given[0], Tensor) for given in found):
+        raise InputError(f"module {name!r} takes more than one tensor. Name one that takes one.")
+    return modules[name], torch.cat([given[0] for given in found])
+
+
+def _kept(given: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What a module is given, as it is now: it may be overwritten later."""
+    return tuple(part.detach().clone() if isinstance(part, Tensor) else part for part in given)
+
+
+def _unreadable(step: Step) -> InputError:
+    where = "it makes bits of the code" if step.has_bits else "bits of the code come behind it"
+    return InputError(
+        f"{step.name} can't be read as piecewise linear, and {where}. Read are linear and convolution layers, average "
+        "and max pooling, BatchNorm in evaluation mode, sums, shapes, ReLU and LeakyReLU, samples first. Name with "
+        "module= a part of the network that is made of these."
+    )
+
+
+def _check(program: Program, network: nn.Module, inputs: Tensor) -> None:
+    """Compares what was read with the network's own forward pass, at other samples and along random directions."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn((2, *inputs.shape[1:]), generator=generator, dtype=torch.float64)
+    scale = inputs.abs().amax().clamp(min=1)
+    points = torch.cat([inputs[:2], inputs[:1] + 0.5 * scale * noise.to(inputs.device)])
+    again, output = bend_inputs(network, points.clone())
+    found = [x for _, x, _, _ in program.run(points, to_the_end=program.opaque is None)]
+    if program.opaque is None:
+        again.append(output)
+    if not all(bool(torch.isfinite(part).all()) for part in again):
+        raise NonFiniteError(f"{type(network).__name__} computes values that are NaN or infinite near the example.")
+    if [part.shape for part in again] != [part.shape for part in found] or not _agree(again, found):
+        raise InputError(
+            f"{type(network).__name__} computes something else for other inputs than what was read for the first. "
+            "Cells need a forward pass that takes the same way for every input, and each sample for itself."
+        )
+    directions = torch.randn(points.shape, generator=generator, dtype=torch.float64)
+    _check_tangents(program, points, directions.to(points.device))
+
+
+def _agree(values: list[Tensor], others: list[Tensor]) -> bool:
+    largest = 0.0  # so far: where it cancels out, rounding is left
+    for value, other in zip(values, others, strict=True):
+        own = float(value.abs().max())
+        largest = max(largest, own)
+        if not (value - other).abs().max() <= AGREES * own + 1e-13 * largest:
+            return False
+    return True
+
+
+def _check_tangents(program: Program, points: Tensor, directions: Tensor) -> None:
+    """Inside a cell values move along a straight line: from the middle half a step each way, by half the tangent."""
+    step = 1e-6 * points.abs().amax().clamp(min=1)
+    passes = [list(program.run(points + way * step * directions, to_the_end=False)) for way in (-1, 1)]
+    middle = list(program.run(points, directions[:, None], to_the_end=False))
+    same = torch.ones(len(points), dtype=torch.bool, device=points.device)
+    largest = torch.zeros(len(points), dtype=torch.float64, device=points.device)
+    for (at, before, low, _), (_, after, high, _), (_, x, _, dx) in zip(*passes, middle, strict=True):
+        assert dx is not None
+        off = flat((after - before) / (2 * step) - dx[:, 0]).abs().amax(1)
+        size = flat(dx).abs().amax(1) + flat(x).abs().amax(1)
+        largest = torch.maximum(largest, size)
+        if (off > 1e-6 * size + 1e-8 * largest)[same].any():
+            raise InputError(
+                f"layer {program.layers[at]!r} does not move with its inputs as was read. Please report it."
+            )
+        same &= flat(low == high).all(1)
+
+
+def _filled(part: Any, values: Mapping[int, Tensor]) -> Any:
+    if isinstance(part, Ref):
+        return values[part.step]
+    if isinstance(part, tuple | list):
+        return type(part)(_filled(each, values) for each in part)
+    if isinstance(part, dict):
+        return {key: _filled(each, values) for key, each in part.items()}
+    return part

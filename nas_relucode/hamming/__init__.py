@@ -1,1 +1,0 @@
-"""Hamming distances of packed codes: all of them, the near pairs, the minimum spanning tree."""

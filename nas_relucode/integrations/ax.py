@@ -1,0 +1,76 @@
+"""Ax: an objective's search space and goals for `ax.Client`, and its values as means with standard errors."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nas_relucode.errors import InputError, NonFiniteError
+from nas_relucode.integrations.candidates import directions_of, needed, parameter_values, run_candidate
+from nas_relucode.study.objective import Objective
+from nas_relucode.study.search_space import Interval, SearchSpace
+
+
+def ax_parameters(space: SearchSpace) -> list[Any]:
+    """The ``parameters`` of `Client.configure_experiment`. Seeds are no parameter: they make the standard error."""
+    api = needed("ax.api.configs", extra="ax")
+    found = []
+    for name, values in parameter_values(space).items():
+        if isinstance(values, Interval):
+            bounds = (values.low, values.high)
+            found.append(api.RangeParameterConfig(name=name, bounds=bounds, parameter_type="float", scaling="log"))
+        elif len(values) > 1:
+            ordered = name == "learning_rate"
+            kind = "float" if ordered else "str"
+            choice = api.ChoiceParameterConfig(name=name, values=values, parameter_type=kind, is_ordered=ordered)
+            found.append(choice)
+    if not found:
+        raise InputError("the search space has one candidate, which Ax cannot search. Give two heads, or two rates.")
+    return found
+
+
+def ax_goal(objectives: Sequence[str], directions: Sequence[str] | None = None) -> str:
+    """The ``objective`` of `Client.configure_optimization`; ``directions`` as in Optuna, None: their own.
+
+    >>> ax_goal(["accuracy", "head.1:cell_count"])
+    'accuracy, -head.1:cell_count'
+    """
+    found = directions_of(objectives, directions)
+    return ", ".join(("-" if way == "minimize" else "") + name for name, way in zip(objectives, found, strict=True))
+
+
+def ax_data(objective: Objective, parameters: Mapping[str, Any]) -> dict[str, float | tuple[float, float]]:
+    """The ``raw_data`` of `Client.complete_trial`: each objective's mean over the seeds and its standard error.
+
+    The candidate is trained with each of the objective's seeds. With a single seed the standard error is unknown, and
+    Ax is given the value alone, for which it infers one. Raises NonFiniteError if one of the trainings diverges.
+    """
+    constant = {name: values[0] for name, values in _lists(objective.space) if len(values) == 1}
+    runs = [run_candidate(objective, {**constant, **parameters, "seed": seed}) for seed in objective.seeds]
+    return {name: _mean_and_error([run[name] for run in runs]) for name in objective.objectives}
+
+
+def complete_ax_trial(client: Any, trial_index: int, parameters: Mapping[str, Any], objective: Objective) -> Any:
+    """Runs a trial of `Client.get_next_trials` and completes it; its data, or None if it was marked as failed.
+
+    A trial fails, with the reason, where `Objective` would prune it.
+    """
+    try:
+        data = ax_data(objective, parameters)
+    except NonFiniteError as error:
+        client.mark_trial_failed(trial_index=trial_index, failed_reason=str(error))
+        return None
+    client.complete_trial(trial_index=trial_index, raw_data=data)
+    return data
+
+
+def _lists(space: SearchSpace) -> list[tuple[str, list[Any]]]:
+    return [(name, values) for name, values in parameter_values(space).items() if isinstance(values, list)]
+
+
+def _mean_and_error(values: Sequence[float]) -> float | tuple[float, float]:
+    if len(values) == 1:
+        return values[0]
+    return statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))

@@ -1,0 +1,118 @@
+"""EpochIndices: the indices after each epoch of anybody's training, as a plain callback or as one of Lightning's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+from torch import nn
+
+from nas_relucode.errors import InputError
+from nas_relucode.integrations.candidates import needed
+from nas_relucode.scoring.scores import score
+from nas_relucode.training.loop import Epoch
+
+
+@dataclass
+class EpochIndices:
+    """A callback that scores a network that is being trained, and keeps what it found.
+
+    It is the ``on_epoch`` of `train`, or is called in a loop of one's own, with the number of the epoch or with
+    nothing: then it counts, from 0, the network before the training. ``data`` are read anew each time, so they may be
+    all that `score` takes but an iterator: a tensor, a pair of inputs and labels, a Split, ImageData, a DataLoader
+    (which should not shuffle or augment, for curves to be of the same samples). The network is left as it was, also
+    its mode and torch's random state: a training takes the same course with and without.
+
+    ``every`` scores each so-many-th epoch, and 0. ``settings`` are further ones of `score`, e.g. ``split``.
+
+    >>> import torch
+    >>> network = nn.Sequential(nn.Linear(1, 1, bias=False), nn.ReLU())
+    >>> _ = nn.init.ones_(network[0].weight)
+    >>> record = EpochIndices(network, torch.tensor([[-1.0], [1.0], [2.0]]), indices=["cell_count"])
+    >>> record()["joint"], record(5)["epoch"], len(record.points)
+    ({'cell_count': 2.0}, 5, 2)
+    """
+
+    network: nn.Module | None  # None where a framework brings its own, as Lightning does
+    data: Any
+    indices: Iterable[str] | None = ("cell_count", "largest_component_share", "dead_neuron_fraction")
+    layers: str | Sequence[str] = "all"
+    every: int = 1
+    settings: dict[str, Any] = field(default_factory=dict)
+    points: list[dict[str, Any]] = field(default_factory=list, init=False)  # plain values for JSON, a point an epoch
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise InputError(f"every {self.every!r} is below 1. Give 1 for each epoch, 2 for every other.")
+        if hasattr(self.data, "__next__"):
+            raise InputError("data is an iterator, which is empty after the first epoch. Give tensors or a DataLoader.")
+        self.indices = [self.indices] if isinstance(self.indices, str) else self.indices and list(self.indices)
+        self._calls = 0
+
+    def __call__(self, epoch: Epoch | int | None = None) -> dict[str, Any] | None:
+        """The new point: epoch, loss (of `train`; else None) and what `Score.as_dict` gives; None between points."""
+        if self.network is None:
+            raise InputError("there is no network to score. Give it as the first argument of EpochIndices.")
+        number = epoch.number if isinstance(epoch, Epoch) else self._calls if epoch is None else epoch
+        self._calls = number + 1
+        if number % self.every:
+            return None
+        loss = epoch.loss if isinstance(epoch, Epoch) and epoch.loss == epoch.loss else None
+        found = score(self.network, self.data, layers=self.layers, indices=self.indices, **self.settings)
+        self.points.append({"epoch": number, "loss": loss, **found.as_dict()})
+        return self.points[-1]
+
+    def frame(self) -> pd.DataFrame:
+        """A row for each point and layer ("joint" too): epoch, layer, loss, accuracy, and a column an index.
+
+        NaN where an index is undefined, or is the whole network's and the row a layer's.
+        """
+        rows = []
+        for point in self.points:
+            common = {"epoch": point["epoch"]}
+            rest = {name: point[name] for name in ("loss", "accuracy")}
+            for layer, values in {"joint": point["joint"], **point["layers"]}.items():
+                rows.append(common | {"layer": layer} | rest | values)
+        frame = pd.DataFrame(rows)
+        return frame.astype(dict.fromkeys(frame.columns.drop(["epoch", "layer"], errors="ignore"), float))
+
+
+def lightning_callback(record: EpochIndices, *, network: Callable[[Any], nn.Module] | None = None) -> Any:
+    """A `lightning.pytorch.Callback` that calls ``record`` before the training and after each training epoch.
+
+    It scores the LightningModule, or the part of it that ``network(module)`` names, and logs the joint indices and the
+    accuracy as ``relucode/NAME``, which loggers, EarlyStopping and ModelCheckpoint take as any other metric. Where
+    several processes train, the first one scores, and its values are the logged ones there.
+
+    Raises InputError where Lightning is not installed: it comes with the extra ``lightning``. ``pytorch_lightning``
+    serves as well, where it alone is installed.
+    """
+    base = needed("lightning.pytorch", "pytorch_lightning", extra="lightning").Callback
+
+    class EpochIndicesCallback(base):  # type: ignore[misc, valid-type, unused-ignore]
+        def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+            if trainer.current_epoch == 0:  # else a training is resumed
+                self._record(trainer, pl_module, 0)
+
+        def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+            point = self._record(trainer, pl_module, trainer.current_epoch + 1)
+            if point is not None:
+                values = {"accuracy": point["accuracy"], **point["joint"]}
+                found = {f"relucode/{name}": value for name, value in values.items() if value is not None}
+                pl_module.log_dict(found, rank_zero_only=True)
+
+        def _record(self, trainer: Any, pl_module: Any, epoch: int) -> dict[str, Any] | None:
+            if not trainer.is_global_zero:
+                return None
+            record.network = pl_module if network is None else network(pl_module)
+            return record(epoch)
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"points": record.points}
+
+        def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+            record.points[:] = state_dict["points"]
+
+    return EpochIndicesCallback()

@@ -1,0 +1,54 @@
+"""Ray Tune: an objective as a trainable, its search space, and OptunaSearch over all its objectives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from nas_relucode.errors import InputError
+from nas_relucode.integrations.candidates import directions_of, needed, parameter_values, run_candidate
+from nas_relucode.study.objective import Objective
+from nas_relucode.study.search_space import Interval, SearchSpace
+
+
+def ray_space(space: SearchSpace, *, seeds: Sequence[int] = (0,)) -> dict[str, Any]:
+    """The ``param_space`` of a `ray.tune.Tuner`: choices, and a log-uniform interval of learning rates."""
+    tune = needed("ray.tune", extra="ray")
+    return {
+        name: tune.loguniform(values.low, values.high) if isinstance(values, Interval) else tune.choice(values)
+        for name, values in parameter_values(space, seeds).items()
+    }
+
+
+def ray_trainable(objective: Objective | Callable[[], Objective], *, every_epoch: bool = False) -> Any:
+    """The trainable of a `ray.tune.Tuner`: it reports what `run_candidate` returns, under the same names.
+
+    The objective, with its data, is put into Ray's object store once. Give a function that makes it where it is to be
+    made on the worker, whose device it then takes. ``every_epoch`` reports each epoch's point, for schedulers that stop
+    trials early; only what is on the curve can be an objective then. A trial that `Objective` would prune ends with an
+    error, which a search algorithm is told as a failure.
+    """
+    tune = needed("ray.tune", extra="ray")
+
+    def train_candidate(config: dict[str, Any], objective: Any) -> None:
+        made = objective if isinstance(objective, Objective) else objective()
+        if every_epoch:
+            run_candidate(made, config, report=tune.report)
+        else:
+            tune.report(run_candidate(made, config))
+
+    return tune.with_parameters(train_candidate, objective=objective)
+
+
+def ray_search(objectives: Sequence[str], directions: Sequence[str] | None = None, **settings: Any) -> Any:
+    """A `ray.tune.search.optuna.OptunaSearch` over the objectives; ``directions`` as in Optuna, None: their own.
+
+    ``settings`` are OptunaSearch's, e.g. ``seed``, ``sampler``, or ``points_to_evaluate`` for candidates by name.
+    """
+    if not objectives:
+        raise InputError("objectives is empty. Name at least one, e.g. accuracy.")
+    search = needed("ray.tune.search.optuna", extra="ray")
+    modes = [direction[:3] for direction in directions_of(objectives, directions)]
+    if len(objectives) == 1:
+        return search.OptunaSearch(metric=objectives[0], mode=modes[0], **settings)
+    return search.OptunaSearch(metric=list(objectives), mode=modes, **settings)

@@ -1,0 +1,68 @@
+"""Syne Tune: an objective's search space, and its values through a Reporter, an epoch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nas_relucode.integrations.candidates import directions_of, needed, parameter_values, run_candidate
+from nas_relucode.study.objective import Objective
+from nas_relucode.study.search_space import Interval, SearchSpace
+
+
+def syne_tune_space(space: SearchSpace, *, seeds: Sequence[int] = (0,)) -> dict[str, Any]:
+    """The ``config_space`` of a scheduler: choices (of learning rates, in their order), or a log-uniform interval."""
+    spaces = needed("syne_tune.config_space", extra="syne-tune")
+    found: dict[str, Any] = {}
+    for name, values in parameter_values(space, seeds).items():
+        if isinstance(values, Interval):
+            found[name] = spaces.loguniform(values.low, values.high)
+        elif name == "learning_rate" and len(values) > 1:
+            found[name] = spaces.ordinal(sorted(values), kind="equal")
+        else:
+            found[name] = spaces.choice(values)
+    return found
+
+
+def syne_tune_costs(objectives: Sequence[str]) -> list[str]:
+    """The ``metrics`` of a scheduler that minimises all of them, as Syne Tune's for several objectives do.
+
+    >>> syne_tune_costs(["accuracy", "cell_count"])
+    ['cost:accuracy', 'cost:cell_count']
+    """
+    return [f"cost:{name}" for name in objectives]
+
+
+def syne_tune_report(
+    objective: Objective,
+    config: Mapping[str, Any],
+    *,
+    directions: Sequence[str] | None = None,
+    every_epoch: bool = False,
+    reporter: Any = None,
+) -> dict[str, float]:
+    """Runs the candidate in a worker of Syne Tune and reports it; what `run_candidate` returns, and was reported.
+
+    Besides, each objective is reported as ``cost:NAME``, negated where it is to be maximised: schedulers have one
+    direction for all. ``directions`` are as in Optuna, None: the objectives' own.
+
+    With ``every_epoch`` there is a report for each epoch (``epoch`` 1, 2, ... is the resource for schedulers that stop
+    trials early), and only what is on the curve can be an objective of such a scheduler; else there is one, of the end.
+    ``reporter`` is a `syne_tune.Reporter`, a new one if it is None: it writes to standard output, which Syne Tune
+    reads. Raises NonFiniteError where `Objective` would prune the trial: the worker then ends with an error, and Syne
+    Tune counts the trial as failed.
+    """
+    signs = {"maximize": -1.0, "minimize": 1.0}
+    ways = directions_of(objective.objectives, directions)
+    told = needed("syne_tune", extra="syne-tune").Reporter() if reporter is None else reporter
+
+    def report(values: dict[str, float]) -> None:
+        pairs = zip(objective.objectives, ways, strict=True)
+        costs = {f"cost:{name}": signs[way] * values[name] for name, way in pairs if name in values}
+        told(**(values | costs | {"epoch": int(values["epoch"])}))
+
+    if every_epoch:
+        return run_candidate(objective, config, report=report)
+    found = run_candidate(objective, config)
+    report(found)
+    return found

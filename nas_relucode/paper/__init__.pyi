@@ -1,0 +1,1 @@
+from .figure_study import draw_figure as draw_figure

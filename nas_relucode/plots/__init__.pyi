@@ -1,0 +1,1 @@
+from .slices import slice_figure as slice_figure

@@ -1,0 +1,43 @@
+"""What the paper's figures share: colours with markers beside them, the order of layers, the width on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+from nas_relucode.plots.networks import COLOURS as FEW
+from nas_relucode.plots.networks import GREY
+
+COLOURS = [*FEW, "#999933", GREY, "#661100"]  # ten classes; colours repeat beyond, with other markers
+MARKERS = ["o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p"]
+WIDTH = 8.0  # inches of a figure
+
+
+def epoch_styles(epochs: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """A colour from dark to light and a marker for each epoch, to be told apart without colours too."""
+    map_ = matplotlib.colormaps["cividis"]
+    shades = np.linspace(0, 0.8, len(epochs))
+    return {
+        epoch: {"color": map_(shade), "marker": MARKERS[i % len(MARKERS)], "markersize": 4.5}
+        for i, (epoch, shade) in enumerate(zip(epochs, shades, strict=True))
+    }
+
+
+def joint_last(layers: Iterable[str]) -> list[str]:
+    """The names once each, in their order, "joint" at the end."""
+    names = list(dict.fromkeys(layers))
+    return [name for name in names if name != "joint"] + ["joint"] * ("joint" in names)
+
+
+def short(classes: Sequence[str]) -> bool:
+    """Whether the names themselves have room beside their points; else their numbers stand there."""
+    return max(map(len, classes), default=0) <= 2
+
+
+def class_mark(label: int) -> dict[str, Any]:
+    """The colour and the marker of a class, which no two of the first hundred share."""
+    turn, place = divmod(label, len(COLOURS))
+    return {"color": COLOURS[place], "marker": MARKERS[(place + turn) % len(MARKERS)]}

@@ -1,0 +1,107 @@
+"""The report of a study: report.html, report.md, pareto.png, pareto.svg, pareto.json, trials.csv, the settings."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+
+from nas_relucode.files import write_atomically
+from nas_relucode.plots.networks import save_pareto
+from nas_relucode.ranking.trials import trials_frame
+from nas_relucode.report.page import page
+from nas_relucode.report.page_data import Report, read
+from nas_relucode.report.sections import sections
+from nas_relucode.report.tables import constant_on_front, markdown, markdown_table
+from nas_relucode.report.training_again import may_be_written, settings_file, settings_toml
+from nas_relucode.study.storage import redact
+
+
+def write_report(
+    study: optuna.Study, folder: str | Path, *, storage: str = "", artifacts: Any = None
+) -> dict[str, Path]:
+    """Writes the report of any study whose trials carry our attribute; returns name -> path of each file.
+
+    ``folder`` is that of the study's run where there is one: predictions (for McNemar's test), kept code spaces, slices
+    and embeddings are looked for there; predictions in ``artifacts``, an artifact store of Optuna's, where it is given.
+    ``storage``, its URL, is shown without its password. A TOML file of the study's name holds the settings of a study
+    made by `run_study`, to train its networks again, unless a file of that name is there that no report has written.
+    Each file is complete or untouched.
+    """
+    folder = Path(folder)
+    report = read(study, folder, redact(storage) if storage else "", artifacts)
+    folder.mkdir(parents=True, exist_ok=True)
+    trials = trials_frame(study).drop(columns=["ranked", "pruned"])
+    writers: dict[str, Callable[[Path], object]] = {
+        "report.html": lambda path: path.write_text(page(report), "utf-8"),
+        "report.md": lambda path: path.write_text(_markdown(report), "utf-8"),
+        "pareto.png": lambda path: save_pareto(report.ranking, path),
+        "pareto.svg": lambda path: save_pareto(report.ranking, path),
+        "pareto.json": lambda path: path.write_text(json.dumps(_json(report), indent=2), "utf-8"),
+        "trials.csv": lambda path: trials.to_csv(path, index=False),
+    }
+    settings = settings_toml(study, folder)
+    file = settings_file(study, folder)
+    if settings is not None and may_be_written(study, file):
+        writers[file.name] = lambda path: path.write_text(settings, "utf-8")
+    return {name: write_atomically(folder / name, write) for name, write in writers.items()}
+
+
+def _markdown(report: Report) -> str:
+    parts = [f"# Report of study {markdown(report.study.study_name)}\n\n![Pareto front](pareto.png)\n"]
+    for section in sections(report):
+        parts.append(f"## {section.heading}\n\n{markdown(section.text)}\n")
+        parts += [f"{markdown_table(section.table)}\n"] if section.table else []
+        parts += [_code("\n".join(section.lines))] if section.lines else []
+    return "\n".join(parts)
+
+
+def _code(text: str) -> str:
+    """A block of code, whose fence is longer than any within."""
+    fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", text))])
+    return f"{fence}sh\n{text}\n{fence}\n"
+
+
+def _json(report: Report) -> dict[str, Any]:
+    ranking, ahead = report.ranking, report.ahead
+    constant = constant_on_front(ranking)
+
+    def rows(networks: pd.DataFrame, numeric: list[str]) -> list[dict[str, Any]]:
+        return [
+            {
+                "head": row["head"],
+                "learning_rate": row["learning_rate"],
+                "seeds": int(row["seeds"]),
+                "equally_accurate": bool(row["equal"]),
+                "place": int(row["place"]) if row["equal"] else None,
+                "mean": _plain(row[numeric]),
+                "spread": _plain(ranking.spread.loc[i, numeric]),
+                "ahead_of_next": None if math.isnan(ahead.get(i, math.nan)) else ahead[i],
+                "train": report.commands.get(i, []),
+            }
+            for i, row in networks.iterrows()
+        ]
+
+    numeric = [
+        name for name in ranking.spread.columns if name in ranking.networks and name not in ("head", "learning_rate")
+    ]
+    return {
+        "study": report.study.study_name,
+        "storage": report.storage,
+        "objectives": ranking.objectives,
+        "threshold": None if math.isnan(ranking.threshold) else ranking.threshold,
+        "silent": ranking.silent,
+        "constant_on_front": constant,
+        "equally_accurate": rows(ranking.equal, numeric),
+        "front": rows(ranking.front, [name for name in numeric if name not in constant]),
+    }
+
+
+def _plain(values: pd.Series) -> dict[str, float | None]:
+    return {str(name): None if pd.isna(value) else float(value) for name, value in values.items()}

@@ -1,0 +1,2 @@
+from .scores import Score as Score
+from .scores import score as score

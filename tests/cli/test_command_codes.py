@@ -1,0 +1,68 @@
+"""`nas-relucode codes`: a code space over shards on the command line."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nas_relucode.cells.code_spaces import code_space, load_code_space
+from nas_relucode.cli.main import main
+from nas_relucode.training.data import load_data
+from nas_relucode.training.networks import build_network
+
+
+def network() -> torch.nn.Module:
+    return build_network("6-4", (1, 8, 8), 10, backbone="none", seed=3)
+
+
+def codes(output: Path, *told: str) -> int:
+    return main(["codes", "--model", f"{__name__}:network", "--data", "digits", "--output", str(output), *told])
+
+
+def test_the_cells_are_those_of_score_for_any_number_of_shards(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    digits = load_data("digits").train
+    whole = code_space(network(), (digits.inputs, digits.labels))
+    found = []
+    for shards in (1, 3):
+        assert codes(tmp_path / f"{shards}.npz", "--shards", str(shards), "-q", "-f", "json") == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert [one["cells"] for one in found] == 2 * [len(whole.cells)]
+    one, three = (load_code_space(tmp_path / f"{shards}.npz") for shards in (1, 3))
+    assert np.array_equal(one.codes.words, whole.codes.words)
+    assert np.array_equal(three.cells.cell_of, whole.cells.cell_of)
+    assert (tmp_path / "1.npz").read_bytes() == (tmp_path / "3.npz").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        (["--shards", "0"], "shards"),
+        (["--layers", "nowhere"], "nowhere"),
+        (["--device", "nowhere"], "nowhere"),
+        (["--weights", "missing.pt"], "missing.pt"),
+        (["--seed", "9" * 23], "out of range"),
+    ],
+)
+def test_what_can_not_be_used_is_refused_and_nothing_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], told: list[str], message: str
+):
+    assert codes(tmp_path / "space.npz", *told) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "space.npz").exists()
+
+
+def test_an_output_in_no_folder_is_refused_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert codes(tmp_path / "nowhere" / "space.npz") == 2
+    assert "folder that exists" in capsys.readouterr().err
+
+
+def test_other_weights_do_not_go_on_with_the_shards_of_these(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert codes(tmp_path / "space.npz", "-q") == 0
+    state = {name: value + 1 for name, value in network().state_dict().items()}
+    torch.save(state, tmp_path / "other.pt")
+    before = (tmp_path / "space.npz").read_bytes()
+    assert codes(tmp_path / "space.npz", "-q", "--weights", str(tmp_path / "other.pt")) == 2
+    assert "weights" in capsys.readouterr().err
+    assert (tmp_path / "space.npz").read_bytes() == before

@@ -1,0 +1,103 @@
+"""The command complex: the oracles' counts, and what it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+from command_line import refused
+from perceptrons import ORACLES, oracle
+
+from nas_relucode.cli.main import main
+
+
+def run(capsys, *arguments):
+    code = main(["complex", *map(str, arguments)])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.mark.parametrize("name", ["A", "C", "P", "U"])
+def test_the_counts_are_those_of_the_oracles(name, capsys):
+    _, truth = oracle(name)
+    code, out, _ = run(capsys, ORACLES / f"{name}.npz", "-f", "json")
+    assert code == 0
+    assert json.loads(out) == {
+        "cells": truth["whole_space"]["cells"],
+        "bounded": truth["whole_space"]["bounded"],
+        "facets": truth["whole_space"]["total_facets"],
+        "facet_neighbours": truth["whole_space"]["adjacent_pairs"],
+        "adjacent_pairs": truth["whole_space"]["hamming1_pairs"],
+        "phantom_pairs": truth["whole_space"]["hamming1_not_adjacent"],
+        "components": truth["whole_space"]["components_true"],
+    }
+    code, out, _ = run(capsys, ORACLES / f"{name}.npz", "--box", -1, 1, "-f", "json")
+    found = json.loads(out)
+    assert found["cells"] == truth["box_minus1_1"]["cells"]
+    assert found["adjacent_pairs"] == truth["box_minus1_1"]["hamming1_pairs"]
+    assert found["facet_neighbours"] == truth["box_minus1_1"]["adjacent_pairs_inside_box"]
+
+
+def test_a_table_is_printed_by_itself(capsys):
+    oracle("U")
+    code, out, _ = run(capsys, ORACLES / "U.npz")
+    assert code == 0
+    assert "facet neighbours  9" in out
+
+
+def test_a_factorys_network_is_counted(module, capsys):
+    name = module("import torch\nfrom torch import nn\n\ndef make():\n    torch.manual_seed(0)\n"
+                  "    return nn.Sequential(nn.Linear(1, 7), nn.ReLU(), nn.Linear(7, 1))\n")  # fmt: skip
+    code, out, _ = run(capsys, f"{name}:make", "-f", "json")
+    assert code == 0
+    assert json.loads(out)["cells"] == 8
+
+
+def test_beyond_the_cap_the_counts_are_of_what_was_found_and_the_next_call_goes_on(tmp_path, capsys):
+    _, truth = oracle("A")
+    state = tmp_path / "state.npz"
+    code, out, err = run(capsys, ORACLES / "A.npz", "--max-cells", 50, "--state", state, "-f", "json")
+    assert code == 2
+    assert 50 < json.loads(out)["cells"] < 200
+    assert "more than 50 cells" in err
+    code, out, _ = run(capsys, ORACLES / "A.npz", "--state", state, "-f", "json")
+    assert code == 0
+    assert json.loads(out)["cells"] == truth["whole_space"]["cells"]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"W0": np.ones((2, 2)), "b0": np.ones(2)}, "at least W0, b0, W1, b1"),
+        ({"W0": np.ones((2, 2)), "b0": np.ones(3), "W1": np.ones((1, 2)), "b1": np.ones(1)}, "b0 (outputs,)"),
+        ({"W0": np.ones((2, 2)), "b0": np.ones(2), "W1": np.ones((1, 3)), "b1": np.ones(1)}, "W1 must be (outputs, 2)"),
+        ({"W0": np.full((2, 2), np.nan), "b0": np.ones(2), "W1": np.ones((1, 2)), "b1": np.ones(1)}, "NaN"),
+        ({"x": np.ones(3)}, "at least W0"),
+    ],
+)
+def test_files_that_hold_no_network_are_refused(arrays, message, tmp_path, capsys):
+    np.savez(tmp_path / "network.npz", **arrays)
+    assert message in refused(capsys, "complex", str(tmp_path / "network.npz"))
+
+
+def test_objects_in_a_file_are_not_run(tmp_path, capsys):
+    np.savez(tmp_path / "network.npz", W0=np.array([object()]), allow_pickle=True)
+    assert "no .npz file of arrays" in refused(capsys, "complex", str(tmp_path / "network.npz"))
+
+
+def test_bad_options_are_refused(tmp_path, capsys):
+    oracle("A")
+    model = str(ORACLES / "A.npz")
+    assert "no inside" in refused(capsys, "complex", model, "--box", "1", "-1")
+    assert "at most 0" in refused(capsys, "complex", model, "--max-cells", "0")
+    assert "there is no" in refused(capsys, "complex", str(tmp_path / "none.npz"))
+    assert "Leave out --weights" in refused(capsys, "complex", model, "--weights", "some.pt")
+    assert "no folder" in refused(capsys, "complex", model, "--state", str(tmp_path / "none" / "state.npz"))
+    assert "failed on an input of shape (3,)" in refused(capsys, "complex", model, "--shape", "3")
+    assert "--shape" in refused(capsys, "complex", "torch.nn:ReLU")
+
+
+def test_a_box_may_be_written_with_exponents(capsys):
+    oracle("A")
+    code, out, _ = run(capsys, ORACLES / "A.npz", "--box", "-1e-0", "1e0", "-f", "json")
+    assert code == 0
+    assert json.loads(out)["cells"] == 225

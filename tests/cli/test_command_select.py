@@ -1,0 +1,119 @@
+"""nas-relucode select, from the outside: after a run, as a table and as JSON, and what is refused."""
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from command_line import refused, write_study
+from hand_made import hand_made, study_of
+from optuna.artifacts import get_all_artifact_meta
+
+from nas_relucode.cli.main import main
+from nas_relucode.cli.select import MOST_AHEAD, json_text
+from nas_relucode.ranking.selection import select
+from nas_relucode.study.objective import Objective
+from nas_relucode.study.predictions import FILE, file_store, find_predictions
+from nas_relucode.study.record import ATTRIBUTE
+from nas_relucode.study.search_space import SearchSpace
+from nas_relucode.training.data import load_data
+from nas_relucode.training.recipe import Recipe
+
+
+@pytest.fixture
+def ran(here: Path, capsys: pytest.CaptureFixture[str]) -> optuna.Study:
+    """The small study of two networks, run in an empty folder."""
+    write_study(here)
+    assert main(["run", "own.toml", "-q", "--device", "cpu"]) == 0
+    capsys.readouterr()
+    return optuna.load_study(study_name="own", storage="sqlite:///runs/own/study.db")
+
+
+@pytest.mark.parametrize("tolerance", ["1se", "mcnemar", "bootstrap", "1"])
+def test_select_prints_what_select_finds(ran, here, capsys, tolerance):
+    assert main(["select", "own", "--tolerance", tolerance, "-f", "json"]) == 0
+    given = float(tolerance) if tolerance == "1" else tolerance
+    selection = select(ran, tolerance=given, store=file_store(here / "runs" / "own"))
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(selection.as_dict()))
+    assert selection.ranking.comparison["paired"].all() == (tolerance in ("mcnemar", "bootstrap"))
+    assert main(["select", "own.toml", "--tolerance", tolerance]) == 0
+    printed = capsys.readouterr().out
+    assert f"{len(selection.networks)} of 2 networks of own." in printed
+    for head in selection.networks["head"]:
+        assert f"| {head} @ 0.1" in printed
+
+
+def test_what_orders_can_be_named(ran, capsys):
+    arguments = ["--by", "cell_count:maximize", "head.1:cell_count", "--how", "weighted", "--weights", "cell_count=3"]
+    assert main(["select", "own", "--tolerance", "1", "-f", "json", *arguments]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["by"] == {"cell_count": "maximize", "head.1:cell_count": "minimize"}
+    assert found["weights"] == {"cell_count": 3}
+    assert len(found["equally_accurate"]) == 2
+
+
+def test_of_hundreds_of_equal_networks_json_has_a_line_each_and_the_pairs_of_the_first_hundred():
+    generator = random.Random(0)
+    trials = [
+        hand_made("8", 0.001 * (1 + number), seed, cell_count=float(generator.randint(1, 9)))
+        for number in range(MOST_AHEAD + 20)
+        for seed in (0, 1)
+    ]
+    selection = select(study_of(trials), tolerance=0.0)
+    text = json_text(selection)
+    found, whole = json.loads(text, parse_constant=pytest.fail), selection.as_dict()
+    assert [len(row) for row in found["ahead"]] == [MOST_AHEAD] * MOST_AHEAD
+    assert found["ahead"] == [row[:MOST_AHEAD] for row in whole["ahead"][:MOST_AHEAD]]
+    assert found | {"ahead": whole["ahead"]} == json.loads(json.dumps(whole))
+    assert len(found["equally_accurate"]) == MOST_AHEAD + 20
+    assert all(network["ahead_of_next"] is not None for network in found["equally_accurate"][:-1])
+    assert sum(line.startswith('    {"head": ') for line in text.splitlines()) == MOST_AHEAD + 20
+    assert len(text) < 250_000
+
+
+def test_the_help_says_what_the_json_holds(capsys):
+    with pytest.raises(SystemExit):
+        main(["select", "--help"])
+    assert f"for the first {MOST_AHEAD} places" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--tolerance", "-0.1"], "tolerance -0.1 is out of range"),
+        (["--tolerance", "2se"], "unknown tolerance '2se'"),
+        (["--by", "cells"], "unknown index 'cells'"),
+        (["--by", "edge_count"], "no direction of its own"),
+        (["--how", "best"], "unknown how 'best'"),
+        (["--how", "weighted", "--weights", "cell_count"], "weight 'cell_count' cannot be read"),
+        (["--study-name", "other"], "there is no runs/other/study.db"),
+    ],
+)
+def test_what_cannot_be_selected_is_refused(ran, capsys, arguments, message):
+    assert message in refused(capsys, "select", "own", *arguments)
+
+
+def test_a_trial_of_an_objective_keeps_the_predictions_that_made_its_accuracy(tmp_path):
+    data = load_data("digits", classes=[0, 1, 2], train_samples=60, test_samples=20, validation=0.3)
+    space = SearchSpace(heads=("4",), learning_rates=(0.1,))
+    chosen = {"backbone": "none", "recipe": Recipe(epochs=1), "device": "cpu"}
+    objective = Objective(data, space, folder=tmp_path, **chosen)
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    study.optimize(objective, n_trials=1)
+    (trial,) = study.trials
+    found = trial.user_attrs[ATTRIBUTE]
+    (meta,) = get_all_artifact_meta(trial, storage=study._storage)
+    assert (meta.artifact_id, meta.filename) == (found["predictions"], FILE)
+    predictions = find_predictions(found["predictions"], file_store(tmp_path), "trial 0")
+    assert len(predictions) == found["validation_samples"]
+    assert predictions.correct.mean() == pytest.approx(found["accuracy"], abs=1e-12)
+    right = predictions.classes[predictions.correct]
+    assert np.array_equal(right, data.validation.labels.numpy()[predictions.correct])
+
+    objective(optuna.trial.FixedTrial({"head": "4", "learning_rate": 0.1}))  # has nowhere to keep them
+    assert len(list((tmp_path / "artifacts").iterdir())) == 1
+    without = optuna.create_study(directions=["maximize", "minimize"])
+    without.optimize(Objective(data, space, **chosen), n_trials=1)
+    assert "predictions" not in without.trials[0].user_attrs[ATTRIBUTE]

@@ -1,0 +1,90 @@
+"""nas-relucode train: the network that comes out is the one whose numbers the study's trial holds."""
+
+from pathlib import Path
+
+import optuna
+import pytest
+import torch
+from command_line import STUDY, refused
+
+from nas_relucode import build_network, load_settings, score
+from nas_relucode.cli.main import main
+from nas_relucode.cli.train import outside
+from nas_relucode.study.record import ATTRIBUTE
+from nas_relucode.study.runner import load_study_data
+from nas_relucode.study.search_space import Candidate
+from nas_relucode.training.loop import accuracy
+
+TRAIN = ["train", "own.toml", "--head", "8", "--learning-rate", "0.1", "--device", "cpu"]
+
+
+@pytest.mark.parametrize("backbone", ["none", "small_conv"])
+def test_a_trial_is_trained_again_to_the_same_numbers(here: Path, backbone: str, capsys: pytest.CaptureFixture[str]):
+    frozen = "frozen = true" if backbone == "small_conv" else ""
+    Path("own.toml").write_text(STUDY.replace('backbone = "none"', f'backbone = "{backbone}"\n{frozen}'))
+    assert main(["run", "own.toml", "--device", "cpu", "-q"]) == 0
+    assert main([*TRAIN, "--weights", "best.pt"]) == 0
+    assert "Weights: best.pt" in capsys.readouterr().out
+    study = optuna.load_study(study_name="own", storage="sqlite:///runs/own/study.db")
+    (found,) = [trial.user_attrs[ATTRIBUTE] for trial in study.trials if trial.params["head"] == "8"]
+    data = load_study_data(load_settings("own.toml").data)
+    network = build_network("8", data.image_shape, 2, backbone=backbone)
+    network.load_state_dict(torch.load("best.pt", weights_only=True))
+    assert accuracy(network, data.validation) == found["accuracy"]
+    assert accuracy(network, data.test) == found["test_accuracy"]
+    assert score(network, data, layers="head", indices=["cell_count"]).joint["cell_count"] == pytest.approx(
+        found["joint"]["cell_count"], abs=2 if frozen else 0
+    )  # the backbone ran in batches of another size
+
+
+def test_what_cannot_be_written_or_trained_is_refused(here: Path, capsys: pytest.CaptureFixture[str]):
+    Path("there.pt").write_text("mine")
+    assert "exists already" in refused(capsys, *TRAIN, "--weights", "there.pt")
+    assert Path("there.pt").read_text() == "mine"
+    assert "does not end in .pt" in refused(capsys, *TRAIN, "--weights", "weights")
+    assert "no folder nowhere" in refused(capsys, *TRAIN, "--weights", "nowhere/w.pt")
+    assert "learning rate -1.0" in refused(capsys, *TRAIN[:5], "-1", "--device", "cpu", "--weights", "w.pt")
+    assert "head 'x'" in refused(capsys, *TRAIN[:3], "x", *TRAIN[4:], "--weights", "w.pt")
+    for seed in ("-1", str(2**64)):  # which no study can have
+        assert f"seed {seed} is out of range" in refused(capsys, *TRAIN, "--seed", seed, "--weights", "w.pt")
+    assert not Path("w.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "notes"),
+    [
+        ({}, []),
+        ({"--learning-rate": "1e-1"}, []),  # the same number
+        ({"--head": "4-8"}, ["head 4-8 is not in the study's search space (8, 4-4)"]),
+        ({"--learning-rate": "0.2"}, ["learning rate 0.2 is not in the study's search space (0.1)"]),
+        ({"--seed": "3"}, ["seed 3 is not among the study's seeds (0)"]),
+        ({"--head": "2", "--seed": "3"}, ["head 2 is not in", "seed 3 is not among"]),
+    ],
+)
+def test_a_candidate_outside_the_search_space_is_trained_with_a_note(here: Path, capsys, changed, notes):
+    asked = {"--head": "8", "--learning-rate": "0.1", "--seed": "0"} | changed
+    options = [word for pair in asked.items() for word in pair]
+    assert main(["train", "own.toml", *options, "--device", "cpu", "--weights", "w.pt"]) == 0
+    captured = capsys.readouterr()
+    said = [line for line in captured.err.splitlines() if "note: " in line]
+    assert len(said) == bool(notes)
+    assert all(note in line and "It is trained as such." in line for line in said for note in notes)
+    assert "note" not in captured.out
+    weights = torch.load("w.pt", weights_only=True)
+    first = next(value for name, value in weights.items() if name.endswith("weight"))
+    assert len(first) == int(asked["--head"].split("-")[0])
+
+
+def test_an_interval_holds_its_ends_and_a_long_list_is_cut(here: Path):
+    Path("space.toml").write_text(
+        "learning_rates = { low = 0.001, high = 0.1 }\nheads = { depths = [1, 2], widths = [1, 2, 3, 4] }\n"
+    )
+    settings = load_settings("own.toml")
+    assert all(outside(Candidate("1-4", rate, 0), settings) == [] for rate in (0.001, 0.05, 0.1))
+    (note,) = outside(Candidate("1-4", 0.11, 0), settings)
+    assert note == "learning rate 0.11 is not in the study's search space (0.001 to 0.1)"
+    (note,) = outside(Candidate("5", 0.1, 0), settings)
+    assert (
+        note
+        == "head 5 is not in the study's search space (1, 2, 3, 4, 1-1, 1-2, 1-3, 1-4, 2-1, 2-2, 2-3, 2-4 and 8 more)"
+    )

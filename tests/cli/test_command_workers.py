@@ -1,0 +1,223 @@
+"""plan, worker and status on the command line, as processes; a password is nowhere to be read."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from private_postgres import PASSWORD
+
+from nas_relucode.cli.main import main
+from nas_relucode.workers.fleet import cpu_environments, gpu_environments, run_fleet
+from nas_relucode.workers.stopping import Stop
+
+PROGRAM = [sys.executable, "-m", "nas_relucode"]
+STUDY = """\
+[data]
+source = "digits"
+classes = [0, 1]
+train_samples = 100
+validation = 0.3
+[network]
+backbone = "none"
+[training]
+epochs = 1
+batch_size = 35
+[search]
+space = {{ heads = ["4", "8", "4-4"], learning_rates = [0.1] }}
+seeds = {seeds}
+"""
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.toml").write_text(STUDY.format(seeds=[0, 1]))
+    return tmp_path / "own.toml"
+
+
+def test_a_study_is_planned_worked_on_and_reported_without_a_password_anywhere(
+    study: Path, queue_url: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("OPTUNA_STORAGE", queue_url)
+    assert main(["plan", "own.toml", "--heartbeat", "1"]) == 0
+    assert "6 trials enqueued" in capfd.readouterr().out
+    assert main(["plan", "own.toml"]) == 0
+    assert main(["run", "own.toml"]) == 2
+    assert main(["worker", "own.toml", "--max-trials", "2", "--device", "cpu", "-v"]) == 0
+    assert main(["status", "own", "-f", "json"]) == 0
+    told = capfd.readouterr()
+    status = json.loads(told.out[told.out.index("{") :])
+    assert (status["size"], status["done"], status["waiting"], status["running"]) == (6, 2, 4, 0)
+    assert "nothing to enqueue" in told.out
+    assert "Do: nas-relucode plan and worker in place of run" in told.err
+
+    command = [sys.executable, "-m", "nas_relucode", "worker", "own.toml", "--processes", "2", "--device", "cpu"]
+    lines: set[str] = set()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as fleet:
+        while fleet.poll() is None:
+            lines |= command_lines()
+            time.sleep(0.2)
+        output = fleet.communicate()[0]
+    assert fleet.returncode == 0, output
+    assert sum("worker own.toml" in line for line in lines) >= 2
+    assert main(["status", "own.toml"]) == 0
+    assert main(["report", "own.toml"]) == 0
+    assert main(["run", "own.toml"]) == 0  # nothing is left to run
+    assert main(["select", "own.toml", "--tolerance", "mcnemar"]) == 0
+    told = capfd.readouterr()
+    assert "6 of 6 trials done" in told.out
+    written = [path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()]
+    assert len(written) >= 6
+    for text in (output, told.out, told.err, *lines, *(content.decode("latin-1") for content in written)):
+        assert PASSWORD not in text
+
+
+def command_lines() -> set[str]:
+    """Those of all processes, as `ps` shows them."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found.add(path.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"))
+        except OSError:  # it has ended
+            continue
+    return found
+
+
+def test_the_url_is_read_from_a_file(study: Path, queue_url: str, capsys: pytest.CaptureFixture[str]):
+    Path("url").write_text(queue_url + "\n")
+    assert main(["plan", "own.toml", "--storage-file", "url", "--heartbeat", "5"]) == 0
+    assert main(["status", "own.toml", "--storage-file", "url"]) == 0
+    assert "waiting 6" in capsys.readouterr().out
+    assert main(["plan", "own.toml", "--storage-file", "missing"]) == 2
+    assert "holds the storage's URL" in capsys.readouterr().err
+
+
+def test_changed_settings_are_refused_by_plan_and_worker(
+    study: Path, queue_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("OPTUNA_STORAGE", queue_url)
+    assert main(["plan", "own.toml"]) == 0
+    study.write_text(STUDY.format(seeds=[0, 1, 2]))
+    for command in ("plan", "worker"):
+        assert main([command, "own.toml"]) == 2
+        assert "search.seeds was [0, 1] and is [0, 1, 2]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        (["plan", "own.toml", "--storage", "sqlite:///own.db"], "takes one process"),
+        (["worker", "own.toml"], "Set OPTUNA_STORAGE"),
+        (["worker", "own.toml", "--storage", "URL"], "nas-relucode plan own"),
+        (["run", "own.toml", "--storage", "URL"], "holds no study. Do: nas-relucode plan"),
+        (["report", "own.toml", "--storage", "URL"], "holds no study. Do: nas-relucode plan"),
+        (["worker", "own.toml", "--storage", "URL", "--time-limit", "soon"], "the time 'soon' can't be used"),
+        (["worker", "own.toml", "--storage", "URL", "--time-limit", "0"], "the time '0' can't be used"),
+        (["worker", "own.toml", "--storage", "URL", "--time-limit", "99999999-00:00:00"], "can't be used"),
+        (["worker", "own.toml", "--storage", "URL", "--time-limit", "9" * 400], "can't be used"),
+        (["worker", "own.toml", "--storage", "URL", "--patience", "nan"], "patience for nan seconds"),
+        (["plan", "own.toml", "--storage", "URL", "--patience", "-1"], "patience for -1.0 seconds"),
+        (["worker", "own.toml", "--storage", "URL", "--gpus", "0,0"], "no list of different GPUs"),
+        (["worker", "own.toml", "--storage", "URL", "--processes", "0"], "too small"),
+        (["worker", "own.toml", "--storage", "URL", "--max-trials", "0"], "too small"),
+        (["plan", "own.toml", "--storage", "URL", "--heartbeat", "0"], "from 1 to 86400"),
+        (["status", "own.toml", "--storage", "URL"], "there is no study 'own'"),
+        (["status", "own.toml", "--storage", "postgresql+psycopg://me:SECRET@127.0.0.1:1/none"], "cannot be used"),
+    ],
+)
+def test_what_can_not_be_done_is_refused(
+    study: Path,
+    queue_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    told: list[str],
+    message: str,
+):
+    monkeypatch.delenv("OPTUNA_STORAGE", raising=False)
+    assert main([queue_url if word == "URL" else word for word in told]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert PASSWORD not in error
+    assert "SECRET" not in error
+
+
+@pytest.mark.parametrize("command", ["plan", "worker"])
+def test_a_database_that_stays_away_is_exit_code_1(study: Path, capsys: pytest.CaptureFixture[str], command: str):
+    away = f"postgresql+psycopg://me:{PASSWORD}@127.0.0.1:1/none"
+    assert main([command, "own.toml", "--storage", away, "--patience", "0"]) == 1
+    error = capsys.readouterr().err
+    assert "the storage was away for 0 s" in error
+    assert PASSWORD not in error
+
+
+def test_a_worker_works_on_when_nobody_reads_its_lines(study: Path, queue_url: str, capfd: pytest.CaptureFixture[str]):
+    environment = {**os.environ, "OPTUNA_STORAGE": queue_url}
+    assert main(["plan", "own.toml", "--storage", queue_url]) == 0
+    capfd.readouterr()
+    command = [*PROGRAM, "worker", "own.toml", "--device", "cpu"]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as worker:
+        worker.stderr.readline()
+        worker.stderr.close()
+    assert worker.returncode == 0
+    assert main(["status", "own.toml", "--storage", queue_url, "-f", "json"]) == 0
+    assert json.loads(capfd.readouterr().out)["done"] == 6
+
+
+def test_a_process_that_dies_is_started_again_three_times_and_its_code_is_told(tmp_path: Path):
+    script = "import os, sys; open(os.environ['FILE'], 'a').write('.'); sys.exit(int(os.environ['CODE']))"
+    places = [{"FILE": str(tmp_path / code), "CODE": code} for code in ("0", "1", "2")]
+    said: list[str] = []
+    assert run_fleet([sys.executable, "-c", script], places, stop=Stop(), say=said.append) == 2
+    assert [len((tmp_path / code).read_text()) for code in ("0", "1", "2")] == [1, 4, 1]
+    assert len(said) == 3
+
+
+@pytest.mark.parametrize(
+    ("kinds", "code"),
+    [(["ends", "given back"], 0), (["given back", "dies"], 1), (["given back", "fails to end"], 2)],
+)
+def test_a_fleet_that_is_stopped_waits_for_its_processes_and_tells_what_failed_but_not_that_they_stopped(
+    tmp_path: Path, kinds: list[str], code: int
+):
+    script = (
+        "import os, signal, sys, time\n"
+        "kind = os.environ['KIND']\n"
+        "code = {'ends': 0, 'given back': 1, 'fails to end': 2, 'dies': 1}[kind]\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(code))\n"
+        "print(os.getpid(), file=open(os.environ['FILE'], 'a'))\n"
+        "time.sleep(60 if kind != 'dies' else 0)\n"
+        "sys.exit(code)"
+    )
+    places = [{"FILE": str(tmp_path / kind), "KIND": kind} for kind in kinds]
+    stop = Stop()
+
+    def seen(kind: str) -> bool:
+        processes = (tmp_path / kind).read_text().split() if (tmp_path / kind).is_file() else []
+        if kind != "dies":
+            return len(processes) == 1
+        return len(processes) == 4 and not Path("/proc", processes[-1]).exists()
+
+    def ask() -> None:
+        while not all(seen(kind) for kind in kinds):
+            time.sleep(0.01)
+        stop.reason = "the time limit"
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    start = time.monotonic()
+    assert run_fleet([sys.executable, "-c", script], places, stop=stop, say=print) == code
+    asking.join()
+    assert time.monotonic() - start < 30
+
+
+def test_each_process_of_a_fleet_has_a_gpu_or_a_share_of_the_cores(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    cores = {"OMP_NUM_THREADS": "4"}
+    assert gpu_environments(["0", "3"]) == [{"CUDA_VISIBLE_DEVICES": gpu} | cores for gpu in ("0", "3")]
+    assert cpu_environments(3) == [{"OMP_NUM_THREADS": "2"}] * 3

@@ -1,0 +1,123 @@
+"""Lemma 1 audited: certificates against the whole complex of oracles and of degenerate networks."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from perceptrons import degenerate, oracle, perceptron
+from rational_complex import rational_complex
+
+from nas_relucode import InputError, audit, build_network, capture
+from nas_relucode.geometry.phantoms import CERTIFICATES, widest_on
+
+FACET = [CERTIFICATES.index(kind) for kind in ("last layer", "segment", "programme")]
+
+
+def codes_of(found):
+    return ["".join(map(str, row)) for row in found.cells.codes.bits().astype(int)]
+
+
+def check(weights, points):
+    """Every adjacent pair of the sample's cells, against the complex in integers."""
+    expected = rational_complex(weights)
+    found = audit(perceptron(weights), points)
+    codes = codes_of(found)
+    for (a, b), kind in zip(found.pairs, found.certificate, strict=True):
+        assert CERTIFICATES[kind] != "undecided"
+        assert (tuple(sorted((codes[a], codes[b]))) in expected.neighbours) == (kind in FACET)
+    return found
+
+
+@pytest.mark.parametrize("name", ["A", "P", "U"])
+def test_pairs_of_the_oracles_are_certified_right(name):
+    weights, truth = oracle(name)
+    expected = rational_complex(weights)
+    points = torch.tensor([[float(x) for x in point] for point in expected.points.values()], dtype=torch.float64)
+    found = check(weights, points)
+    assert len(found.cells) == truth["whole_space"]["cells"]
+    assert len(found.pairs) == truth["whole_space"]["hamming1_pairs"]
+    assert found.counts["phantom"] == truth["whole_space"]["hamming1_not_adjacent"]
+    assert found.phantom_fraction == found.counts["phantom"] / len(found.pairs)
+
+
+@given(degenerate(), st.integers(0, 1000))
+def test_pairs_of_degenerate_networks_are_certified_right(weights, seed):
+    points = 4 * torch.rand((60, 2), generator=torch.Generator().manual_seed(seed), dtype=torch.float64) - 2
+    check(weights, points)
+
+
+def pre_activations(network, point):
+    found = []
+    relus = [module for module in network.modules() if isinstance(module, torch.nn.ReLU)]
+    hooks = [relu.register_forward_pre_hook(lambda _, x: found.append(x[0].detach().flatten())) for relu in relus]
+    network(point)
+    for hook in hooks:
+        hook.remove()
+    return torch.cat(found).tolist()
+
+
+def test_points_of_a_certificate_lie_on_the_border_between_the_two_cells():
+    torch.manual_seed(0)
+    network = build_network("12-8", (1, 1, 5), 3, backbone="none").double().eval()
+    found = audit(network, torch.randn(2000, 1, 1, 5, dtype=torch.float64))
+    codes = found.cells.codes.bits()
+    known = np.isfinite(found.points).all(axis=1)
+    assert (found.certificate[known] < CERTIFICATES.index("phantom")).all()
+    assert {int(kind) for kind in found.certificate} >= {0, 1}
+    near = []
+    for (a, b), point in zip(found.pairs[known], found.points[known], strict=True):
+        flipped = int(np.flatnonzero(codes[a] != codes[b])[0])
+        near.append(abs(pre_activations(network, torch.tensor(point).reshape(1, 1, 1, 5))[flipped]))
+    assert max(near) < 1e-9
+
+
+def test_the_cells_are_those_of_the_codes():
+    weights, _ = oracle("A")
+    points = torch.randn(500, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = audit(perceptron(weights), points)
+    assert np.array_equal(found.cells.codes.bits()[found.cells.cell_of], capture(perceptron(weights), points).bits())
+
+
+def test_pairs_are_drawn_where_there_are_many():
+    weights, _ = oracle("A")
+    points = torch.randn(3000, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    every, some = audit(perceptron(weights), points), audit(perceptron(weights), points, max_pairs=50)
+    assert len(some.pairs) == 50 < len(every.pairs)
+    assert {tuple(pair) for pair in some.pairs} <= {tuple(pair) for pair in every.pairs}
+
+
+def test_a_sample_without_pairs_has_no_phantom_fraction():
+    weights, _ = oracle("A")
+    found = audit(perceptron(weights), torch.zeros(3, 2))
+    assert len(found.pairs) == 0
+    assert np.isnan(found.phantom_fraction)
+
+
+def test_a_network_that_cannot_be_read_is_refused_by_name():
+    network = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.GELU(), torch.nn.Linear(3, 3), torch.nn.ReLU())
+    with pytest.raises(InputError, match="gelu"):
+        audit(network, torch.zeros(4, 2))
+
+
+def test_the_widest_place_on_a_line_is_found():
+    square = np.array([[1.0, 0], [-1, 0], [0, 1], [0, -1]])  # -1 < x, y < 1
+    step, room = widest_on(square, np.ones(4), np.array([1.0, 0.0]), -0.5)
+    assert step[0] == pytest.approx(0.5)
+    assert abs(step[1]) <= 0.5 + 1e-9
+    assert room == pytest.approx(0.5)
+    _, room = widest_on(square, np.ones(4), np.array([1.0, 0.0]), -3.0)
+    assert room == pytest.approx(-2.0)  # outside
+
+
+@pytest.mark.parametrize("size", [1e-4, 1e-8, 1e-11])
+def test_a_border_far_away_makes_no_phantoms(size):
+    weights, _ = oracle("A")
+    points = 6 * torch.rand((4000, 2), generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 3
+    counts = audit(perceptron(weights), points).counts
+    (first, bias), (second, offset), last = weights
+    far = (np.concatenate([first, [[size, 0.0]]]), np.append(bias, -1.0))
+    found = audit(perceptron([far, (np.column_stack([second, np.zeros(len(second))]), offset), last]), points).counts
+    assert found == counts
+    assert counts["programme"] > 0
+    assert counts["phantom"] > 0

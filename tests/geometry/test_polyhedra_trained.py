@@ -1,0 +1,69 @@
+"""Cells of networks trained on digits and MNIST: samples lie in theirs, and half-spaces tell them from all others."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nas_relucode import Recipe, build_network, capture, load_data, margins, polyhedron, train
+from nas_relucode.geometry import read_program
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+
+
+@pytest.fixture(scope="module", params=["digits", "mnist"])
+def trained(request):
+    if request.param == "mnist" and not (SHARED / "MNIST" / "raw").is_dir():
+        pytest.skip(f"there is no MNIST under {SHARED}")
+    data = load_data(request.param, data_root=SHARED, train_samples=1200)
+    network = build_network("48-32-16", data.image_shape, len(data.classes), backbone="none")
+    train(network, data.train, learning_rate=0.05, recipe=Recipe(epochs=4, batch_size=32, momentum=0.9))
+    network.double().eval()
+    inputs = data.train.inputs.double()
+    return network, inputs, read_program(network, inputs[:1])
+
+
+def test_two_hundred_samples_lie_in_their_cells(trained):
+    network, inputs, program = trained
+    codes = capture(network, inputs[:200]).bits()
+    for x, code in zip(inputs[:200], codes, strict=True):
+        cell = polyhedron(program, x[None])
+        assert np.array_equal(cell.code, code)
+        assert cell.contains(x[None]).all()
+        assert (cell.weight @ x.flatten().numpy() + cell.bias > 0).all()
+
+
+def test_half_spaces_hold_what_has_the_code_among_a_thousand_points(trained):
+    network, inputs, program = trained
+    rng = np.random.default_rng(0)
+    held = 0
+    for x in inputs[:10]:
+        cell = polyhedron(program, x[None])
+        steps = rng.standard_normal((100, inputs[0].numel()))
+        steps *= (
+            cell.margin
+            * rng.uniform(0.02, 2, (100, 1))
+            * np.sqrt(steps.shape[1])
+            / np.linalg.norm(steps, axis=1, keepdims=True)
+        )
+        points = torch.as_tensor(x.flatten().numpy() + steps)
+        same = (capture(network, points.reshape(-1, *inputs.shape[1:])).bits() == cell.code).all(axis=1)
+        assert np.array_equal(cell.contains(points), same)
+        assert np.array_equal((points.numpy() @ cell.weight.T + cell.bias >= 0).all(axis=1), same)
+        held += same.sum()
+    assert 100 < held < 990
+
+
+def test_nothing_nearer_than_the_margin_has_another_code_and_beyond_the_nearest_row_all_have(trained):
+    network, inputs, program = trained
+    found = margins(program, inputs[:50])
+    for x, distance in zip(inputs[:50], found.distance, strict=True):
+        cell = polyhedron(program, x[None])
+        norms = np.linalg.norm(cell.weight, axis=1)
+        row = int(np.argmin(np.where(norms > 0, cell.slack, np.inf) / np.where(norms > 0, norms, 1)))
+        way = -cell.weight[row] / norms[row]
+        ends = torch.as_tensor(x.flatten().numpy() + distance * np.array([[0.999], [1.001]]) * way)
+        before, beyond = capture(network, ends.reshape(-1, *inputs.shape[1:])).bits()
+        assert np.array_equal(before, cell.code)
+        assert not np.array_equal(beyond, cell.code)

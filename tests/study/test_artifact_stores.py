@@ -1,0 +1,321 @@
+"""Artifact stores: a folder, and moto's S3 server, through which two machines without a shared disk do one study."""
+
+import threading
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.artifacts import Boto3ArtifactStore, FileSystemArtifactStore, get_all_artifact_meta
+from optuna.artifacts.exceptions import ArtifactNotFound
+from optuna.trial import TrialState
+from small_studies import settings_in
+from sqlalchemy.pool import NullPool
+
+from nas_relucode.cli.main import main
+from nas_relucode.errors import InputError
+from nas_relucode.ranking.selection import select
+from nas_relucode.study.artifact_stores import StoreAwayError, artifact_store, name_store, store_of
+from nas_relucode.training.recipe import Recipe
+from nas_relucode.workers.patience import StorageLostError
+from nas_relucode.workers.planning import plan_study
+from nas_relucode.workers.stopping import Stop
+from nas_relucode.workers.worker import work
+
+KEYS = {"AWS_ACCESS_KEY_ID": "me", "AWS_SECRET_ACCESS_KEY": "s3cret", "AWS_DEFAULT_REGION": "us-east-1"}
+WITHOUT = "No predictions are kept here"  # in a report
+
+
+class S3:
+    """moto's server on a loopback port, and a client of its own."""
+
+    def __init__(self) -> None:
+        self.server = pytest.importorskip("moto.server", reason="no S3: pip install 'moto[s3]' flask flask-cors")
+        self.port, self.buckets = 0, 0
+        self.start()
+
+    def start(self) -> None:
+        self.running = self.server.ThreadedMotoServer(ip_address="127.0.0.1", port=self.port, verbose=False)
+        self.running.start()
+        self.port = self.running.get_host_and_port()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def stop(self) -> None:
+        self.running.stop()
+
+    def client(self) -> Any:
+        import boto3
+
+        names = {"AWS_ACCESS_KEY_ID": "aws_access_key_id", "AWS_SECRET_ACCESS_KEY": "aws_secret_access_key"}
+        keys = {word: KEYS[name] for name, word in names.items()}
+        return boto3.client("s3", endpoint_url=self.url, region_name="us-east-1", **keys)
+
+    def bucket(self) -> str:
+        """The address of a new bucket."""
+        self.buckets += 1
+        self.client().create_bucket(Bucket=f"bucket-{self.buckets}")
+        return f"s3://bucket-{self.buckets}"
+
+    def keys(self, address: str) -> list[str]:
+        found = self.client().list_objects_v2(Bucket=address.removeprefix("s3://"))
+        return [item["Key"] for item in found.get("Contents", [])]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3]:
+    server = S3()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(server: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S3:
+    """The server, to which boto3's own environment leads."""
+    own = {"AWS_ENDPOINT_URL": server.url, "AWS_MAX_ATTEMPTS": "1", "AWS_EC2_METADATA_DISABLED": "true"}
+    files = {name: str(tmp_path / "none") for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE")}
+    forget_keys(monkeypatch)
+    for name, value in (KEYS | own | files).items():
+        monkeypatch.setenv(name, value)
+    return server
+
+
+def forget_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    import boto3
+
+    for name in (*KEYS, "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # it remembers them
+
+
+def test_what_a_bucket_is_given_comes_back_until_it_is_removed(s3: S3):
+    address, content = s3.bucket(), bytes(range(256)) * 50_000  # more than a part of 8 MB
+    store = artifact_store(address)
+    assert isinstance(store, Boto3ArtifactStore)
+    store.write("key", BytesIO(content))
+    assert s3.keys(address) == ["key"]
+    assert artifact_store(address).open_reader("key").read() == content
+    store.remove("key")
+    assert s3.keys(address) == []
+    store.remove("key")
+    with pytest.raises(ArtifactNotFound):
+        store.open_reader("key")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, r"s3://not-there cannot be used .*NoSuchBucket.* Create it, or name another\."),
+        ({"AWS_SECRET_ACCESS_KEY": None}, "Partial credentials .* Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+        (dict.fromkeys(KEYS), "Unable to locate credentials.* Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+        ({"AWS_PROFILE": "gone"}, r"profile \(gone\) could not be found"),
+        ({"AWS_ENDPOINT_URL": "nonsense"}, "Invalid endpoint: nonsense.* AWS_ENDPOINT_URL"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "Could not connect.* AWS_ENDPOINT_URL is right"),
+    ],
+)
+def test_what_is_wrong_with_a_bucket_is_told_in_one_line_with_what_to_do(
+    s3: S3, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str | None], message: str
+):
+    for name, value in changes.items():
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=message) as refused:
+        artifact_store("s3://not-there")
+    assert "\n" not in str(refused.value)
+    assert KEYS["AWS_SECRET_ACCESS_KEY"] not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "message"),
+    [
+        (403, "AccessDenied", InputError, r"s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject"),
+        (403, "InvalidAccessKeyId", InputError, "Set AWS_ACCESS_KEY_ID"),
+        (403, "SignatureDoesNotMatch", InputError, "Set AWS_ACCESS_KEY_ID"),
+        (400, "ExpiredToken", InputError, "Set AWS_ACCESS_KEY_ID"),
+        (503, "SlowDown", StoreAwayError, "the same command then goes on"),
+        (500, "InternalError", StoreAwayError, "the same command then goes on"),
+    ],
+)
+def test_a_refusal_is_told_from_an_outage(s3: S3, status: int, code: str, kind: type[InputError], message: str):
+    from botocore.stub import Stubber
+
+    store = artifact_store(s3.bucket())
+    with Stubber(store.client) as stub:
+        for operation, action in {"get_object": store.open_reader, "delete_object": store.remove}.items():
+            stub.add_client_error(operation, code, http_status_code=status)
+            with pytest.raises(InputError, match=message) as refused:
+                action("key")
+            assert type(refused.value) is kind
+
+
+def test_a_bucket_that_goes_is_told_and_so_is_a_server(s3: S3):
+    address = s3.bucket()
+    store = artifact_store(address)
+    s3.client().delete_bucket(Bucket=address.removeprefix("s3://"))
+    for use in (lambda: store.write("key", BytesIO(b"x")), lambda: store.open_reader("key")):
+        with pytest.raises(InputError, match=r"NoSuchBucket.* Create it") as refused:
+            use()
+        assert not isinstance(refused.value, StoreAwayError)
+    s3.stop()
+    try:
+        with pytest.raises(StoreAwayError, match="Could not connect"):
+            store.write("key", BytesIO(b"x"))
+    finally:
+        s3.start()
+
+
+@pytest.mark.parametrize("address", ["s3://", "s3://bucket/folder", "s3://me:s3cret@bucket", "s3:bucket", "gs://b"])
+def test_what_is_no_address_is_refused_and_told_how_one_looks(address: str):
+    with pytest.raises(InputError, match="s3://BUCKET") as refused:
+        artifact_store(address)
+    assert "s3cret" not in str(refused.value)
+
+
+def test_a_folder_is_made_for_who_writes_and_not_for_who_reads(tmp_path: Path):
+    store = artifact_store(str(tmp_path / "to" / "read"), make=False)
+    assert not (tmp_path / "to").exists()
+    with pytest.raises(ArtifactNotFound):
+        store.open_reader("key")
+    artifact_store(str(tmp_path / "to" / "write")).write("key", BytesIO(b"content"))
+    assert (tmp_path / "to" / "write" / "key").read_bytes() == b"content"
+    assert artifact_store(None) is None
+
+
+def test_a_study_says_where_its_artifacts_lie_whatever_folder_one_is_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    study = optuna.create_study()
+    assert store_of(study) is None
+    monkeypatch.chdir(tmp_path)
+    name_store(study, "store")
+    store_of(study).write("key", BytesIO(b"content"))
+    study.ask()
+    with pytest.raises(InputError, match=r"artifacts in .*store, not in s3://bucket"):
+        name_store(study, "s3://bucket")
+    name_store(study, "store")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    found = store_of(study, make=False)
+    assert isinstance(found, FileSystemArtifactStore)
+    with found.open_reader("key") as reader:
+        assert reader.read() == b"content"
+
+
+class Watch:
+    """What was trained, by trial and epoch; SIGTERM after a certain epoch of a trial."""
+
+    def __init__(self, stop_at: tuple[int, int] | None = None) -> None:
+        self.epochs: list[tuple[int, int]] = []
+        self.stop, self.stop_at = Stop(), stop_at
+
+    def epoch(self, number: int, epoch: Any, point: dict[str, Any]) -> None:
+        self.epochs.append((number, epoch.number))
+        if (number, epoch.number) == self.stop_at:
+            self.stop.ask("SIGTERM")
+
+
+def worker(folder: Path, url: str, watch: Watch, **told: Any) -> int:
+    return work("own", storage=url, device="cpu", folder=folder, on_epoch=watch.epoch, stop=watch.stop, **told)
+
+
+def study_in(url: str) -> optuna.Study:
+    storage = optuna.storages.RDBStorage(url, engine_kwargs={"poolclass": NullPool})
+    return optuna.load_study(study_name="own", storage=storage)
+
+
+def test_machines_without_a_shared_disk_go_on_with_each_others_trainings_and_their_predictions_are_found(
+    s3: S3, tmp_path: Path, queue_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    address = s3.bucket()
+    settings = settings_in(tmp_path, training=Recipe(epochs=4, batch_size=35))
+    plan_study("own", settings, storage=queue_url, heartbeat=1, artifacts=address)
+    first = Watch(stop_at=(0, 2))
+    assert worker(tmp_path / "one", queue_url, first) == 0
+    assert [key.partition("-")[0] for key in s3.keys(address)] == ["checkpoint"]
+    second = Watch()
+    assert worker(tmp_path / "two", queue_url, second) == 2
+    assert [epoch for trial, epoch in second.epochs if trial == 2] == [3, 4]
+
+    study = study_in(queue_url)
+    trials = study.get_trials(states=[TrialState.COMPLETE])
+    artifacts = [get_all_artifact_meta(trial, storage=study._storage)[0].artifact_id for trial in trials]
+    assert sorted(s3.keys(address)) == sorted(artifacts)  # the checkpoint is gone
+    assert select(study, tolerance="mcnemar", store=store_of(study)).ranking.comparison["p"].notna().any()
+
+    monkeypatch.chdir(tmp_path)  # where no file of the study lies
+    monkeypatch.setenv("OPTUNA_STORAGE", queue_url)
+    assert main(["select", "own", "--tolerance", "mcnemar"]) == 0
+    assert main(["report", "own"]) == 0
+    assert WITHOUT not in (tmp_path / "runs" / "own" / "report.md").read_text()
+    forget_keys(monkeypatch)
+    capsys.readouterr()
+    assert main(["report", "own", "--output", "without"]) == 0  # by somebody who has no keys
+    assert "no predictions are compared: the bucket" in capsys.readouterr().err
+    assert WITHOUT in (tmp_path / "without" / "report.md").read_text()
+    assert main(["report", "own", "--artifacts", address]) == 2  # asked for by name
+
+
+class Outage(Watch):
+    """The server is away from the end of one epoch to that of another, or for good."""
+
+    def __init__(self, s3: S3, begin: int, end: int | None = None) -> None:
+        super().__init__()
+        self.s3, self.begin, self.end = s3, begin, end
+
+    def epoch(self, number: int, epoch: Any, point: dict[str, Any]) -> None:
+        super().epoch(number, epoch, point)
+        if epoch.number == self.begin:
+            self.s3.stop()
+        if epoch.number == self.end:
+            self.s3.start()
+
+
+def test_a_worker_trains_on_while_its_store_is_away(s3: S3, tmp_path: Path, queue_url: str):
+    address = s3.bucket()
+    settings = settings_in(tmp_path, ("8",), training=Recipe(epochs=3, batch_size=35))
+    plan_study("own", settings, storage=queue_url, artifacts=address)
+    outage = Outage(s3, 1, 2)
+    assert worker(tmp_path / "one", queue_url, outage) == 1
+    assert [epoch for _, epoch in outage.epochs] == [0, 1, 2, 3]
+    assert [trial.state for trial in study_in(queue_url).trials] == [TrialState.COMPLETE]
+
+
+def test_a_result_that_its_store_does_not_take_is_saved_and_handed_in_by_the_next(
+    s3: S3, tmp_path: Path, queue_url: str
+):
+    address = s3.bucket()
+    plan_study("own", settings_in(tmp_path, ("8",)), storage=queue_url, artifacts=address)
+    try:
+        with pytest.raises(StorageLostError, match=r"away for .*Could not connect"):
+            worker(tmp_path / "one", queue_url, Outage(s3, 1), patience=1.0)
+    finally:
+        s3.start()
+    again = Watch()
+    assert worker(tmp_path / "one", queue_url, again) == 1
+    assert again.epochs == []  # nothing is trained again
+    (trial,) = study_in(queue_url).trials
+    assert trial.state == TrialState.COMPLETE
+    assert len([key for key in s3.keys(address) if not key.startswith("checkpoint")]) == 1
+
+
+def test_a_store_that_is_away_when_a_worker_starts_is_waited_for_and_then_exit_code_1(
+    s3: S3, tmp_path: Path, queue_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    address = s3.bucket()
+    plan_study("own", settings_in(tmp_path, ("8",)), storage=queue_url, artifacts=address)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPTUNA_STORAGE", queue_url)
+    s3.stop()
+    back = threading.Timer(3.0, s3.start)
+    back.start()
+    try:
+        for named in ([], ["--artifacts", address]):
+            assert main(["worker", "own", "--device", "cpu", "--patience", "0", *named]) == 1
+            assert "the storage was away for 0 s (Could not connect" in capsys.readouterr().err
+        assert main(["worker", "own", "--device", "cpu"]) == 0
+    finally:
+        back.join()
+    assert [trial.state for trial in study_in(queue_url).trials] == [TrialState.COMPLETE]

@@ -1,0 +1,86 @@
+"""An outcome in its trial: what Optuna then shows of it."""
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.artifacts import FileSystemArtifactStore
+from optuna.trial import FixedTrial, TrialState
+
+from nas_relucode.study.predictions import Predictions, find_predictions
+from nas_relucode.study.record import ATTRIBUTE, Outcome, write_outcome
+from nas_relucode.study.search_space import Candidate
+
+CANDIDATE = Candidate("8", 0.1, 0)
+PREDICTIONS = Predictions.of([0, 1, 1], [0, 1, 0])
+
+
+@pytest.fixture
+def study() -> optuna.Study:
+    return optuna.create_study(directions=["maximize", "minimize"])
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FileSystemArtifactStore:
+    return FileSystemArtifactStore(tmp_path)
+
+
+def test_all_that_was_found_is_one_attribute_and_the_values_are_the_objectives(study: optuna.Study):
+    found = {"accuracy": 0.5, "joint": {"cell_count": 3.0}}
+    trial = study.ask()
+    told = write_outcome(trial, Outcome(CANDIDATE, found, (0.5, 3.0)), None)
+    assert told == (0.5, 3.0)
+    study.tell(trial, told)
+    (kept,) = study.trials
+    assert (kept.user_attrs, kept.values) == ({ATTRIBUTE: found}, [0.5, 3.0])
+
+
+def test_optuna_takes_a_network_below_the_floor_for_infeasible(study: optuna.Study):
+    for short_of in (-0.1, 0.0, 0.1):  # the last would be the best of them
+        trial = study.ask()
+        outcome = Outcome(CANDIDATE, {}, (short_of, -short_of), {"accuracy_floor": short_of})
+        study.tell(trial, write_outcome(trial, outcome, None))
+    assert [trial.number for trial in study.best_trials] == [1]
+
+
+def test_without_values_the_trial_is_to_be_pruned_and_says_why(study: optuna.Study):
+    trial = study.ask()
+    told = write_outcome(trial, Outcome(CANDIDATE, {"pruned": "the loss is NaN"}, None), None)
+    assert isinstance(told, optuna.TrialPruned)
+    assert str(told) == "the loss is NaN"
+    study.tell(trial, state=TrialState.PRUNED)
+    assert study.trials[0].user_attrs == {ATTRIBUTE: {"pruned": "the loss is NaN"}}
+
+
+def test_predictions_come_back_by_what_the_attribute_says(study: optuna.Study, store: FileSystemArtifactStore):
+    trial, found = study.ask(), {"accuracy": 2 / 3}
+    write_outcome(trial, Outcome(CANDIDATE, found, (0.5, 3.0), {}, PREDICTIONS), store)
+    again = find_predictions(study.trials[0].user_attrs[ATTRIBUTE]["predictions"], store, "trial 0")
+    assert (again.classes.tolist(), again.correct.tolist()) == ([0, 1, 1], [True, True, False])
+    assert found == {"accuracy": 2 / 3}  # the outcome may be written into another trial yet
+
+
+@pytest.mark.parametrize("kind", ["no store", "no predictions", "no study"])
+def test_predictions_that_nobody_can_keep_are_left_out(
+    study: optuna.Study, store: FileSystemArtifactStore, tmp_path: Path, kind: str
+):
+    trial: Any = FixedTrial({}) if kind == "no study" else study.ask()
+    predictions = None if kind == "no predictions" else PREDICTIONS
+    write_outcome(trial, Outcome(CANDIDATE, {}, (0.5, 3.0), {}, predictions), None if kind == "no store" else store)
+    assert trial.user_attrs == {ATTRIBUTE: {}}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_may_be_written_again_when_the_storage_was_lost_in_between(
+    study: optuna.Study, store: FileSystemArtifactStore
+):
+    outcome = Outcome(CANDIDATE, {"accuracy": 0.5}, (0.5, 3.0), {"accuracy_floor": -0.1}, PREDICTIONS)
+    trial = study.ask()
+    write_outcome(trial, outcome, store)
+    with pytest.warns(UserWarning, match="constraint value is ignored"):
+        told = write_outcome(trial, outcome, store)
+    study.tell(trial, told)
+    (kept,) = study.trials
+    assert kept.state == TrialState.COMPLETE
+    assert find_predictions(kept.user_attrs[ATTRIBUTE]["predictions"], store, "trial 0").labels == PREDICTIONS.labels

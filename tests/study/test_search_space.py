@@ -1,0 +1,160 @@
+"""Search spaces: the oracles are itertools, the paper's Table 1 and Optuna's own distributions."""
+
+import itertools
+import math
+from pathlib import Path
+
+import optuna
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.trial import FixedTrial
+from scipy.stats import kstest
+
+from nas_relucode.errors import InputError
+from nas_relucode.study.search_space import Candidate, HeadGrid, Interval, SearchSpace, load_search_space
+
+SPACE = SearchSpace(heads=("512", "256-256"), learning_rates=(0.1, 0.001))
+
+
+def space_file(folder: Path, text: str) -> str:
+    path = folder / "mine.toml"
+    path.write_text(text, "utf-8")
+    return str(path)
+
+
+def test_table1_holds_the_papers_heads_and_learning_rates():
+    space = load_search_space("table1")
+    heads, rates = ("512", "256-256", "256-128-128"), (0.1, 0.01, 0.001)  # Table 1; Figures 1, 5 and 6
+    found = space.candidates(seeds=[0])
+    assert space.is_finite
+    assert len(found) == 9
+    assert {(c.head, c.learning_rate, c.seed) for c in found} == set(itertools.product(heads, rates, [0]))
+
+
+def test_every_network_comes_once_before_any_is_repeated():
+    found = SPACE.candidates(seeds=[3, 0])
+    assert len(found) == len(set(found)) == 8
+    assert [c.seed for c in found] == [3] * 4 + [0] * 4
+    assert [(c.head, c.learning_rate) for c in found[:4]] == [(c.head, c.learning_rate) for c in found[4:]]
+
+
+def test_a_candidate_names_the_parameters_of_its_trial():
+    for candidate in SPACE.candidates(seeds=[0, 1]):
+        trial = FixedTrial(candidate.params)
+        assert SPACE.suggest(trial, seeds=[0, 1]) == candidate
+        assert trial.params == {
+            "head": candidate.head,
+            "learning_rate": candidate.learning_rate,
+            "seed": candidate.seed,
+        }
+
+
+def test_one_seed_is_not_asked_for():
+    trial = FixedTrial({"head": "512", "learning_rate": 0.1})
+    assert SPACE.suggest(trial, seeds=[7]) == Candidate("512", 0.1, 7)
+    assert trial.params == {"head": "512", "learning_rate": 0.1}
+
+
+def test_a_study_draws_every_candidate_and_no_other():
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    trials = [study.ask() for _ in range(100)]
+    drawn = {SPACE.suggest(trial, seeds=[0, 1]) for trial in trials}
+    assert drawn == set(SPACE.candidates(seeds=[0, 1]))
+    assert trials[0].distributions == {
+        "head": CategoricalDistribution(("512", "256-256")),
+        "learning_rate": CategoricalDistribution((0.1, 0.001)),
+        "seed": CategoricalDistribution((0, 1)),
+    }
+
+
+def test_an_enqueued_candidate_is_the_one_suggested():
+    study = optuna.create_study()
+    for candidate in SPACE.candidates(seeds=[0, 1]):
+        study.enqueue_trial(candidate.params)
+        assert SPACE.suggest(study.ask(), seeds=[0, 1]) == candidate
+
+
+def test_an_interval_is_drawn_uniformly_on_a_logarithmic_scale():
+    space = SearchSpace(heads=("8",), learning_rates=Interval(1e-4, 1e-1))
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    trials = [study.ask() for _ in range(200)]
+    rates = [space.suggest(trial, seeds=[0]).learning_rate for trial in trials]
+    assert all(1e-4 <= rate <= 1e-1 for rate in rates)
+    assert kstest([math.log10(rate) for rate in rates], "uniform", (-4, 3)).pvalue > 0.01
+    assert trials[0].distributions["learning_rate"] == FloatDistribution(1e-4, 1e-1, log=True)
+
+
+def test_an_interval_has_no_list_of_candidates():
+    space = SearchSpace(heads=("8",), learning_rates=Interval(1e-4, 1e-1))
+    assert not space.is_finite
+    with pytest.raises(InputError, match="interval"):
+        space.candidates(seeds=[0])
+
+
+@given(
+    depths=st.lists(st.integers(1, 3), min_size=1, max_size=3, unique=True),
+    widths=st.lists(st.integers(1, 512), min_size=1, max_size=4, unique=True),
+)
+def test_a_head_grid_holds_every_head_once(depths, widths):
+    heads = HeadGrid(tuple(depths), tuple(widths)).heads()
+    assert len(set(heads)) == len(heads) == sum(len(widths) ** depth for depth in depths)
+    layers = [[int(width) for width in head.split("-")] for head in heads]
+    assert {len(head) for head in layers} == set(depths)
+    assert set(itertools.chain.from_iterable(layers)) == set(widths)
+
+
+def test_a_file_of_ones_own_may_hold_a_grid_and_an_interval(tmp_path):
+    text = "heads = {depths = [1, 2], widths = [8, 16]}\nlearning_rates = {low = 0.001, high = 1}"
+    space = load_search_space(space_file(tmp_path, text))
+    assert set(space.head_list) == {"8", "16", "8-8", "8-16", "16-8", "16-16"}
+    assert space.learning_rates == Interval(0.001, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("heads = []\nlearning_rates = [0.1]", r"heads \[\] must hold at least one item"),
+        ('heads = ["8"]\nlearning_rates = []', r"learning_rates \[\] must hold at least one item"),
+        ('heads = ["8", "8"]\nlearning_rates = [0.1]', r"heads \['8', '8'\] must hold .* none twice"),
+        ('heads = ["8"]\nlearning_rates = [0.1, 0.1]', r"learning_rates \[0.1, 0.1\] must hold .* none twice"),
+        ('heads = ["8"]\nlearning_rates = [0]', r"learning rate 0\.0 is out of range. Give positive numbers"),
+        ('heads = ["8"]\nlearning_rates = [-0.1]', r"learning rate -0\.1 is out of range"),
+        ('heads = ["8"]\nlearning_rates = [inf]', "learning rate inf is out of range"),
+        ('heads = ["8"]\nlearning_rates = [nan]', "learning rate nan is out of range"),
+        ('heads = ["8-x"]\nlearning_rates = [0.1]', "head '8-x' is not a list of layer widths"),
+        ('heads = "8"\nlearning_rates = [0.1]', "heads is '8', but must be a list, each item a string or a table"),
+        ("heads = [8]\nlearning_rates = [0.1]", "heads.* is .*8.*, but must be .*a string"),
+        ('heads = ["8"]\nlearning_rates = {low = 0.1, high = 0.01}', r"interval 0\.1 \.\. 0\.01 must satisfy 0 < low"),
+        ('heads = ["8"]\nlearning_rates = {low = 0, high = 0.01}', r"interval 0 \.\. 0\.01 must satisfy 0 < low"),
+        ('heads = ["8"]\nlearning_rates = {low = 0.1, high = inf}', r"interval 0\.1 \.\. inf must satisfy"),
+        ('heads = ["8"]\nlearning_rates = {low = 0.1}', "learning_rates: the key 'high' is missing"),
+        ('heads = ["8"]', "the key 'learning_rates' is missing"),
+        ('heads = ["8"]\nlearning_rates = [0.1]\nseeds = [0]', "unknown key 'seeds'. Known: heads, learning_rates"),
+        ("heads = {depths = [1], widths = [0]}\nlearning_rates = [0.1]", "widths \\[0\\] must hold"),
+        ("heads = {depths = [], widths = [8]}\nlearning_rates = [0.1]", "must hold at least one item"),
+        ("heads = {depths = [0], widths = [8]}\nlearning_rates = [0.1]", "depth.*0"),
+        ("heads = {depths = [-1], widths = [8]}\nlearning_rates = [0.1]", "depth.*-1"),
+    ],
+)
+def test_a_space_that_cannot_be_searched_is_explained(tmp_path, text, message):
+    path = space_file(tmp_path, text)
+    with pytest.raises(InputError, match=rf"search space {path}.*{message}"):
+        load_search_space(path)
+
+
+def test_the_same_errors_reach_python():
+    with pytest.raises(InputError, match="learning rate 0 is out of range"):
+        SearchSpace(heads=("8",), learning_rates=(0,))
+    with pytest.raises(InputError, match="must satisfy 0 < low < high"):
+        Interval(0.1, 0.1)
+    with pytest.raises(InputError, match=r"unknown search space 'tabel1'\. Known: .*table1"):
+        load_search_space("tabel1")
+
+
+def test_a_lone_value_is_not_taken_for_a_list():
+    with pytest.raises(InputError, match=r"heads is '64'\. Give a list"):
+        SearchSpace(heads="64", learning_rates=[0.1])  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"learning_rates is 0\.1\. Give a list"):
+        SearchSpace(heads=["64"], learning_rates=0.1)  # type: ignore[arg-type]

@@ -1,0 +1,148 @@
+"""Storages: locked, full, unreachable or none at all; an error names the storage without its password."""
+
+import sqlite3
+from collections import Counter
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial
+from small_studies import Failing, candidates, reread, run, settings_in
+
+from nas_relucode.errors import InputError
+from nas_relucode.study.storage import only_process, redact
+
+
+def test_the_lock_of_a_file_holds_off_a_run_and_is_given_back(tmp_path: Path, url: str):
+    settings = settings_in(tmp_path, ("8",))
+    with only_process(url), pytest.raises(InputError, match=r"another process.*study\.db.*--storage"):
+        run(settings, url)
+    run(settings, url)
+    assert len(candidates(reread(url))) == 1
+
+
+def test_a_run_that_raised_gives_the_lock_back_at_once(tmp_path: Path, url: str):
+    run(settings_in(tmp_path, ("8",)), url)
+    with pytest.raises(InputError, match="heads") as kept:  # a notebook keeps the last error, and its frames, too
+        run(settings_in(tmp_path, ("4",)), url)
+    run(settings_in(tmp_path, ("8",)), url)
+    assert kept.value is not None
+
+
+def test_a_storage_in_memory_needs_no_lock():
+    with only_process("sqlite://"), only_process("sqlite://"):
+        pass
+
+
+def test_a_server_that_cannot_be_reached_is_named_without_its_password(tmp_path: Path):
+    with pytest.raises(InputError, match=r"127\.0\.0\.1:1/x.*refused") as refused:
+        run(settings_in(tmp_path), "postgresql+psycopg://u:secret@127.0.0.1:1/x")
+    assert "secret" not in str(refused.value)
+    assert "u:***@" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["study.db", "://", "postgresql://u:secret@host:port/db", "nosuchdatabase://u:secret@host/db", "sqlite:/x.db"],
+)
+def test_what_is_no_storage_url_is_refused_and_told_how_one_looks(tmp_path: Path, wrong: str):
+    with pytest.raises(InputError, match="storage") as refused:
+        run(settings_in(tmp_path), wrong)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_storage_whose_driver_is_not_installed_is_refused(tmp_path: Path):
+    with pytest.raises(InputError, match=r"oracle.*(No module named|import)") as refused:
+        run(settings_in(tmp_path), "oracle+oracledb://u:secret@host/db")
+    assert "secret" not in str(refused.value)
+
+
+def test_the_folder_of_a_new_file_is_made(tmp_path: Path):
+    url = f"sqlite:///{tmp_path}/not/there/yet.db"
+    run(settings_in(tmp_path, ("8",)), url)
+    assert len(reread(url)) == 1
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path, url: str):
+    (tmp_path / "study.db").write_text("a letter to my aunt, longer than the header of a database " * 10)
+    with pytest.raises(InputError, match=r"study\.db.*not a database"):
+        run(settings_in(tmp_path), url)
+    assert (tmp_path / "study.db").read_text().startswith("a letter to my aunt")
+
+
+def test_a_folder_is_no_database(tmp_path: Path):
+    with pytest.raises(InputError, match="cannot be used"):
+        run(settings_in(tmp_path), f"sqlite:///{tmp_path}")
+
+
+def test_a_file_locked_by_another_program_is_told_as_such(tmp_path: Path, url: str):
+    settings = settings_in(tmp_path)
+    run(settings, url)
+    other = sqlite3.connect(tmp_path / "study.db", isolation_level=None)
+    try:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(InputError, match=r"study\.db.*database is locked"):
+            run(settings, f"{url}?timeout=0.2")  # the default is 5 seconds
+    finally:
+        other.close()
+    run(settings, url)
+
+
+def test_a_disk_that_runs_full_during_a_study_is_told_and_the_study_goes_on_later(tmp_path: Path, small_disk: Path):
+    filler = small_disk / "filler"
+
+    def fill(study: optuna.Study, trial: FrozenTrial) -> None:
+        with filler.open("wb", buffering=0) as file:
+            try:
+                while file.write(b"x" * 512):
+                    pass
+            except OSError:
+                return
+
+    settings, url = settings_in(tmp_path), f"sqlite:///{small_disk}/study.db"
+    with pytest.raises(InputError, match=r"study\.db.*full"):
+        run(settings, url, on_trial=fill)
+    filler.unlink()
+    run(settings, url)
+    assert Counter(candidates(reread(url))) == Counter([(None, "8", 0.1), (None, "4-4", 0.1)])
+
+
+def test_an_error_of_ones_own_callback_is_not_blamed_on_the_storage(tmp_path: Path, url: str):
+    failing = Failing("8", 1, ImportError("No module named 'mine'"))
+    with pytest.raises(ImportError, match="mine"):
+        run(settings_in(tmp_path), url, on_start=failing.start, on_epoch=failing.epoch)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql+psycopg://me:secret@host:5432/db", "postgresql+psycopg://me:***@host:5432/db"),
+        ("mysql+pymysql://me:secret@host/db?charset=utf8", "mysql+pymysql://me:***@host/db?***"),
+        ("postgresql://me@host/db", "postgresql://me@host/db"),
+        ("sqlite:///runs/digits/study.db", "sqlite:///runs/digits/study.db"),
+        ("sqlite:////tmp/study.db", "sqlite:////tmp/study.db"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(url: str, shown: str):
+    assert redact(url) == shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:s%2Fecr%40et@host/db",
+        "postgresql://me:se@cret@host/db",
+        "postgresql://me:sec/ret@host/db",
+        "postgresql://host/db?password=secret",
+        "postgresql://host/db?user=me&password=secret&sslmode=require",
+        "postgresql://me:secret@host/db?password=secret",
+        "postgresql://host/db?sslpassword=secret",
+        "mysql+pymysql://host/db?passwd=secret",
+        "postgresql://me:secret@host:port/db",
+        "postgresql//me:secret@host/db",
+        "me:secret@host",
+    ],
+)
+def test_no_part_of_a_password_is_ever_shown(url: str):
+    shown = redact(url)
+    assert not any(part in shown for part in ("secret", "ecr", "cret", "ret@", "sec/"))

@@ -1,0 +1,322 @@
+"""Studies: run, stopped and gone on with; what is left is read back by Optuna from the storage."""
+
+import dataclasses
+import sys
+from collections import Counter
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import FixedTrial, TrialState
+from small_studies import Failing, candidates, reread, run, settings_in
+
+from nas_relucode.errors import InputError
+from nas_relucode.study.objective import Objective
+from nas_relucode.study.record import ATTRIBUTE
+from nas_relucode.study.runner import load_study_data, run_study
+from nas_relucode.study.search_space import load_search_space
+from nas_relucode.study.settings import CodeSettings, StudySettings
+from nas_relucode.training.recipe import Recipe
+
+INTERVAL = "{low = 0.01, high = 0.1}"
+
+
+def test_each_candidate_is_run_once_with_each_seed_and_the_seeds_are_outermost(tmp_path: Path, url: str):
+    run(settings_in(tmp_path, rates="[0.1, 0.01]", seeds=(0, 3)), url)
+    trials = reread(url)
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 8
+    assert candidates(trials) == [
+        (seed, head, rate) for seed in (0, 3) for head in ("8", "4-4") for rate in (0.1, 0.01)
+    ]
+
+
+def test_the_values_are_those_of_the_objective_alone(tmp_path: Path, url: str):
+    settings = settings_in(tmp_path, objectives={"cell_count": "minimize", "accuracy": "maximize"})
+    study = run(settings, url)
+    objective = Objective(
+        load_study_data(settings.data),
+        load_search_space(settings.search.space),
+        objectives=["cell_count", "accuracy"],
+        backbone="none",
+        recipe=settings.training,
+        device="cpu",
+    )
+    assert [tuple(trial.values) for trial in study.trials] == [objective(FixedTrial(t.params)) for t in study.trials]
+
+
+def test_a_finished_study_is_returned_as_it_is_and_nothing_is_trained(tmp_path: Path, url: str):
+    settings, epochs = settings_in(tmp_path), []
+    run(settings, url)
+    before = reread(url)
+    study = run(settings, url, on_epoch=lambda *told: epochs.append(told))
+    assert epochs == []
+    assert reread(url) == before
+    assert study.trials == before
+
+
+def test_a_study_in_memory_runs_too(tmp_path: Path):
+    study = run(settings_in(tmp_path), "sqlite://", folder=tmp_path)
+    assert candidates(study.trials) == [(None, "8", 0.1), (None, "4-4", 0.1)]
+
+
+def test_without_a_storage_the_study_lies_in_runs_under_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    run_study("mine", settings_in(tmp_path, ("8",)), device="cpu")
+    assert len(reread("sqlite:///runs/mine/study.db", "mine")) == 1
+
+
+def test_two_studies_share_a_file(tmp_path: Path, url: str):
+    run(settings_in(tmp_path, ("8",)), url, "one")
+    run(settings_in(tmp_path, ("4",)), url, "two")
+    assert candidates(reread(url, "one")) == [(None, "8", 0.1)]
+    assert candidates(reread(url, "two")) == [(None, "4", 0.1)]
+
+
+def test_the_callbacks_are_told_the_size_each_epoch_and_each_trial(tmp_path: Path, url: str):
+    told: list[Any] = []
+    run(
+        settings_in(tmp_path, seeds=(0, 1)),
+        url,
+        on_start=lambda study, size: told.append((study.study_name, size)),
+        on_epoch=lambda number, epoch, point: told.append((number, epoch.number)),
+        on_trial=lambda study, trial: told.append(trial.number),
+    )
+    assert told[0] == ("own", 4)
+    assert told[1:] == [event for number in range(4) for event in ((number, 0), (number, 1), number)]
+
+
+def test_settings_versions_and_metric_names_are_stored(tmp_path: Path, url: str):
+    objectives = {"accuracy": "maximize", "cell_count": "minimize", "edge_count": "maximize"}
+    settings = settings_in(tmp_path, objectives=objectives)
+    run(settings, url)
+    study = optuna.load_study(study_name="own", storage=url)
+    assert study.metric_names == list(objectives)
+    assert [direction.name.lower() for direction in study.directions] == list(objectives.values())
+    stored = study.user_attrs["settings"]
+    assert set(stored) == {field.name for field in dataclasses.fields(StudySettings)}
+    assert stored["data"]["train_samples"] == 100
+    assert stored["training"]["epochs"] == 1
+    assert stored["search"]["space"] == {"heads": ["8", "4-4"], "learning_rates": [0.1]}  # not a name, which may change
+    assert study.user_attrs["versions"] == {
+        "python": sys.version.split()[0],
+        **{package: version(package) for package in ("nas-relucode", "torch", "optuna", "numpy")},
+    }
+
+
+def test_the_accuracy_floor_decides_what_optuna_calls_best(tmp_path: Path, url: str):
+    study = run(settings_in(tmp_path, rates="[1e-9]", accuracy_floor=0.99), url)  # which nobody reaches untrained
+    assert study.best_trials == []
+    assert all(trial.constraints["accuracy_floor"] > 0 for trial in study.trials)
+
+
+# Failed, interrupted, gone on with
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no memory"), MemoryError("none left")])
+def test_a_candidate_that_fails_is_retried_twice_and_then_given_up(tmp_path: Path, url: str, error: Exception):
+    settings = settings_in(tmp_path, ("8", "4-4", "4"), training=Recipe(epochs=3, batch_size=35))
+    failing = Failing("4-4", 99, error)
+    run(settings, url, on_start=failing.start, on_epoch=failing.epoch)
+    trials = reread(url)
+    assert sorted(candidates(trials)) == [(None, "4", 0.1), (None, "8", 0.1)]
+    failed = [trial for trial in trials if trial.state == TrialState.FAIL]
+    assert len(failed) == 3 == len(trials) - 2
+    assert {trial.params["head"] for trial in failed} == {"4-4"}
+    assert [trial.user_attrs.get("retry_of") for trial in failed] == [None, failed[0].number, failed[1].number]
+    reason = f"{type(error).__name__}: {error}"
+    assert all(trial.user_attrs[ATTRIBUTE] == {"failed": reason} for trial in failed)
+    run(settings, url)
+    assert reread(url) == trials
+
+
+def test_a_candidate_that_fails_once_is_complete_in_the_end(tmp_path: Path, url: str):
+    settings, failing = settings_in(tmp_path), Failing("8", 1, RuntimeError("no memory"))
+    run(settings, url, on_start=failing.start, on_epoch=failing.epoch)
+    trials = reread(url)
+    assert sorted(candidates(trials)) == [(None, "4-4", 0.1), (None, "8", 0.1)]
+    (retry,) = [trial for trial in trials if "retry_of" in trial.user_attrs]
+    assert retry.user_attrs["retry_of"] == 0
+    assert (retry.params["head"], retry.state) == ("8", TrialState.COMPLETE)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ZeroDivisionError("of my own callback")])
+def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path, url: str, error: BaseException):
+    settings, failing = settings_in(tmp_path, ("8", "4-4", "4")), Failing("4-4", 1, error)
+    with pytest.raises(type(error)):
+        run(settings, url, on_start=failing.start, on_epoch=failing.epoch)
+    run(settings, url, on_start=failing.start, on_epoch=failing.epoch)
+    trials = reread(url)
+    assert Counter(candidates(trials)) == Counter({(None, head, 0.1): 1 for head in ("8", "4-4", "4")})
+    assert trials[1].state == TrialState.FAIL
+    assert [trial.number for trial in trials if trial.user_attrs.get("retry_of") == 1] == [3]
+
+
+def test_a_candidate_that_was_interrupted_again_and_again_is_complete_in_the_end(tmp_path: Path, url: str):
+    settings = settings_in(tmp_path, ("8",), training=Recipe(epochs=3, batch_size=35))
+    failing = Failing("8", 3, KeyboardInterrupt())
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            run(settings, url, on_start=failing.start, on_epoch=failing.epoch)
+    run(settings, url, on_start=failing.start, on_epoch=failing.epoch)
+    states = [trial.state for trial in reread(url)]
+    assert states == [TrialState.FAIL] * 3 + [TrialState.COMPLETE]
+    assert [trial.user_attrs.get("retry_of") for trial in reread(url)] == [None, 0, 1, 2]
+
+
+# Candidates of one head trained as one
+
+
+def test_candidates_trained_together_find_what_each_finds_alone(tmp_path: Path, url: str):
+    parts = {"seeds": (0, 1), "training": Recipe(epochs=2, batch_size=20), "codes": CodeSettings(kept_epochs=(2,))}
+    alone = settings_in(tmp_path, ("8", "4-4"), "[0.1, 0.05]", **parts)
+    search = dataclasses.replace(alone.search, together=4)
+    study = run(alone, url)
+    batched = run(dataclasses.replace(alone, search=search), url, "batched")
+    assert sorted(candidates(batched.trials)) == sorted(candidates(study.trials))
+    found = {tuple(t.params.items()): t.user_attrs[ATTRIBUTE] for t in study.trials}
+    for trial in batched.trials:
+        mine, other = trial.user_attrs[ATTRIBUTE], found[tuple(trial.params.items())]
+        assert mine.keys() == other.keys()
+        assert [point["loss"] for point in mine["curve"][1:]] == pytest.approx(
+            [point["loss"] for point in other["curve"][1:]], abs=1e-4
+        )
+        assert mine["validation_loss"] == pytest.approx(other["validation_loss"], abs=1e-4)
+        assert mine["joint"]["cell_count"] == pytest.approx(other["joint"]["cell_count"], abs=3)  # bits near 0 may flip
+        assert (tmp_path / "batched" / "codes" / mine["codes"]["2"]).is_file()
+    assert [trial.params["head"] for trial in batched.trials] == sorted(
+        trial.params["head"] for trial in batched.trials
+    )
+
+
+def test_one_that_diverges_or_is_complete_does_not_stop_those_trained_with_it(tmp_path: Path, url: str):
+    settings = settings_in(tmp_path, ("8",), "[1e22, 0.1]", training=Recipe(epochs=2, batch_size=20))
+    settings = dataclasses.replace(settings, search=dataclasses.replace(settings.search, together=5))
+    study = run(settings, url)
+    assert candidates(study.trials) == [(None, "8", 0.1)]
+    (pruned,) = [trial for trial in study.trials if trial.state == TrialState.PRUNED]
+    assert "finite" in pruned.user_attrs[ATTRIBUTE]["pruned"]
+    study.enqueue_trial({"head": "8", "learning_rate": 0.1})
+    run(settings, url)
+    assert [trial.state for trial in reread(url)[2:]] == [TrialState.PRUNED]
+
+
+def test_a_group_that_fails_is_retried_twice_and_then_given_up(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr("nas_relucode.study.objective.train_together", fail)
+    settings = settings_in(tmp_path, ("8",), "[0.2, 0.1]")
+    told: list[int] = []
+    run(
+        dataclasses.replace(settings, search=dataclasses.replace(settings.search, together=2)),
+        url,
+        on_trial=lambda study, trial: told.append(trial.number),
+    )
+    assert [trial.state for trial in reread(url)] == [TrialState.FAIL] * 6
+    assert told == list(range(6))
+    assert all("no memory" in trial.user_attrs[ATTRIBUTE]["failed"] for trial in reread(url))
+
+
+def test_a_candidate_whose_outputs_overflow_does_not_stop_the_others(tmp_path: Path, url: str):
+    settings = settings_in(tmp_path, ("8",), "[1e22, 0.1]", training=Recipe(epochs=1, batch_size=100))
+    run(settings, url)
+    assert candidates(reread(url)) == [(None, "8", 0.1)]
+    assert candidates(reread(url), TrialState.PRUNED) == [(None, "8", 1e22)]
+
+
+def test_a_trial_that_a_dead_process_left_running_is_failed_and_retried(tmp_path: Path, url: str):
+    settings = settings_in(tmp_path)
+    study = run(settings, url)
+    dead = study.ask()
+    dead.suggest_categorical("head", ["8", "4-4"])
+    run(settings, url)
+    assert reread(url)[dead.number].state == TrialState.FAIL
+    assert len(candidates(reread(url))) == 2
+
+    fresh = settings_in(tmp_path, seeds=(1, 2))
+    failing = Failing("8", 1, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        run(fresh, url, "other", on_start=failing.start, on_epoch=failing.epoch)
+    study = optuna.load_study(study_name="other", storage=url)
+    dead = study.ask()  # takes the waiting 4-4 with seed 1, as a process would, and is heard of no more
+    params = load_search_space(fresh.search.space).suggest(dead, [1, 2])
+    run(fresh, url, "other")
+    trials = reread(url, "other")
+    assert trials[dead.number].state == TrialState.FAIL
+    (retry,) = [trial for trial in trials if trial.user_attrs.get("retry_of") == dead.number]
+    assert (retry.params["head"], retry.params["seed"]) == (params.head, params.seed) == ("4-4", 1)
+    assert Counter(candidates(trials)) == Counter({(s, head, 0.1): 1 for s in (1, 2) for head in ("8", "4-4")})
+
+
+def test_a_study_that_was_killed_while_it_was_made_is_made_whole(tmp_path: Path, url: str):
+    optuna.create_study(storage=url, study_name="own", directions=["maximize", "minimize"])
+    assert run(settings_in(tmp_path), url).user_attrs["settings"]["data"]["source"] == "digits"
+
+
+def test_a_study_of_others_with_the_same_name_is_refused(tmp_path: Path, url: str):
+    study = optuna.create_study(storage=url, study_name="own", directions=["maximize", "minimize"])
+    study.add_trial(optuna.trial.create_trial(values=[0.5, 3]))
+    with pytest.raises(InputError, match=r"'own'.*not one of ours.*--study-name"):
+        run(settings_in(tmp_path), url)
+    assert len(reread(url)) == 1
+
+
+# Spaces that are sampled
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
+def test_a_sampled_space_is_drawn_from_and_each_draw_gets_every_seed(tmp_path: Path, url: str, sampler: str):
+    settings = settings_in(tmp_path, rates=INTERVAL, seeds=(0, 1), trials=2, sampler=sampler)
+    sizes: list[int] = []
+    run(settings, url, on_start=lambda study, size: sizes.append(size))
+    trials = reread(url)
+    assert sizes == [4] == [len(trials)]
+    assert {trial.state for trial in trials} == {TrialState.COMPLETE}
+    draws = Counter((trial.params["head"], trial.params["learning_rate"]) for trial in trials)
+    assert list(draws.values()) == [2, 2]
+    assert len(set(candidates(trials))) == 4
+    assert all(0.01 <= rate <= 0.1 for _, rate in draws)
+    run(settings, url)
+    assert reread(url) == trials
+
+
+def test_a_sampled_space_with_one_seed_has_as_many_trials_as_asked_for(tmp_path: Path, url: str):
+    run(settings_in(tmp_path, rates=INTERVAL, trials=3), url)
+    assert len(candidates(reread(url))) == len(reread(url)) == 3
+
+
+def test_a_draw_that_was_stopped_is_completed_with_every_seed(tmp_path: Path, url: str):
+    settings = settings_in(tmp_path, ("8",), INTERVAL, seeds=(0, 1), trials=2)
+    failing = Failing("8", 1, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        run(settings, url, on_start=failing.start, on_epoch=failing.epoch)
+    run(settings, url)
+    trials = reread(url)
+    draws = Counter(trial.params["learning_rate"] for trial in trials if trial.state == TrialState.COMPLETE)
+    assert list(draws.values()) == [2, 2]
+    assert [trial.user_attrs["retry_of"] for trial in trials if "retry_of" in trial.user_attrs] == [0]
+
+
+def test_a_small_space_with_more_trials_than_candidates_comes_to_an_end(tmp_path: Path, url: str):
+    settings = settings_in(tmp_path, trials=6, sampler="random")
+    run(settings, url)
+    trials = reread(url)
+    assert len(trials) == 6
+    assert len(candidates(trials)) == len(set(candidates(trials))) <= 2
+    complete = {trial.number: trial.params for trial in trials if trial.state == TrialState.COMPLETE}
+    for trial in trials:
+        if trial.number not in complete:
+            assert trial.state == TrialState.PRUNED
+            assert complete[trial.user_attrs["same_as"]] == trial.params
+    run(settings, url)
+    assert reread(url) == trials
+
+
+def test_an_interval_needs_the_number_of_trials(tmp_path: Path, url: str):
+    with pytest.raises(InputError, match=r"interval of learning rates.*trials"):
+        run(settings_in(tmp_path, rates=INTERVAL), url)
+    assert not (tmp_path / "study.db").exists()
