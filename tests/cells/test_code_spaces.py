@@ -11,17 +11,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from nas_relucode import (
-    CodeSpace,
-    InputError,
-    build_network,
-    capture,
-    code_space,
-    find_cells,
-    merge_code_spaces,
-    pack,
-    pairs_within,
-)
+from nas_relucode import CodeSpace, InputError, build_network, capture, code_space
+from nas_relucode.cells import find_cells, merge_code_spaces, pairs_within
+from nas_relucode.codes import pack
 
 BITS = arrays.arrays(bool, st.tuples(st.integers(1, 30), st.sampled_from([1, 3, 65])))
 

@@ -11,16 +11,10 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from torch import nn
 
-from nas_relucode import (
-    InputError,
-    capture,
-    distance_blocks,
-    distance_histogram,
-    distance_matrix,
-    find_cells,
-    pack,
-)
+from nas_relucode import InputError, capture
+from nas_relucode.cells import distance_blocks, distance_histogram, distance_matrix, find_cells
 from nas_relucode.cells.hamming import class_distance_sums, ones_by_class
+from nas_relucode.codes import pack
 
 WIDTHS = st.sampled_from([1, 2, 5, 63, 64, 65, 200, 1000])
 BITS = arrays.arrays(bool, st.tuples(st.integers(0, 12), WIDTHS))

@@ -14,7 +14,6 @@ from nas_relucode import (
     INDICES,
     ImageData,
     InputError,
-    Network,
     Objective,
     Recipe,
     SearchSpace,
@@ -27,6 +26,7 @@ from nas_relucode import (
 )
 from nas_relucode.study.record import ATTRIBUTE
 from nas_relucode.study.search_space import Interval
+from nas_relucode.training import Network
 from nas_relucode.training.loop import accuracy
 
 SPACE = SearchSpace(heads=("8", "4-4"), learning_rates=(0.1, 0.01))

@@ -16,10 +16,10 @@ from nas_relucode import (
     SearchSpace,
     build_network,
     code_space,
-    load_code_space,
     load_data,
     train,
 )
+from nas_relucode.cells import load_code_space
 from nas_relucode.study.record import ATTRIBUTE
 from nas_relucode.training.checkpoints import save_checkpoint
 from nas_relucode.training.frozen import frozen_features
