@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 
 from nas_relucode.ranking.ranking import Ranking
 from nas_relucode.study.record import ATTRIBUTE
+from nas_relucode.study.search_space import Candidate
 from nas_relucode.texts import plain
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; each line has a marker of its own too.
@@ -28,7 +29,7 @@ GREY = "#9AA0A6"
 
 def network_label(row: Any) -> str:
     """How a network is called in tables and figures: its head and its learning rate."""
-    return f"{row['head']} @ {row['learning_rate']:g}"
+    return Candidate(row["head"], row["learning_rate"]).label
 
 
 def marks(ranking: Ranking) -> pd.Series:
