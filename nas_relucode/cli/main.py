@@ -25,12 +25,12 @@ from nas_relucode.cli import train as command_train
 from nas_relucode.cli import workers as command_workers
 from nas_relucode.cli.progress import run_shown
 from nas_relucode.errors import InputError, unknown
-from nas_relucode.ranking.ranking import rank, trials_frame
+from nas_relucode.ranking.selection import select
+from nas_relucode.ranking.trials import trials_frame
 from nas_relucode.report.dashboard import show_in_dashboard
 from nas_relucode.report.tables import (
     constant_on_front,
     networks_table,
-    nobody_feasible,
     retries,
     text_table,
 )
@@ -232,18 +232,20 @@ def _stored_study(options: argparse.Namespace) -> Iterator[tuple[optuna.Study, s
 def _write_report(study: optuna.Study, options: argparse.Namespace, storage: str) -> int:
     store = _store(study, options)
     files = write_report(study, _folder(options, study.study_name), storage=storage, artifacts=store)
-    ranking = rank(study)
-    print(f"Pareto front of {study.study_name}: {', '.join(f'{k} ({v})' for k, v in ranking.objectives.items())}\n")
-    front = ranking.front
-    print("No network is on the front." if front.empty else text_table(networks_table(ranking, front)))
-    constant = constant_on_front(ranking)
+    selection = select(study)
+    print(f"Pareto front of {study.study_name}: {', '.join(f'{k} ({v})' for k, v in selection.objectives.items())}\n")
+    front = selection.front
+    print("No network is on the front." if front.empty else text_table(networks_table(selection, front)))
+    constant = constant_on_front(selection)
     if constant:
         print("\nThe same on the whole front: " + ", ".join(f"{k} = {v:.4g}" for k, v in constant.items()))
-    if ranking.equal.empty:
-        print("\n" + nobody_feasible(ranking))
+    if selection.equal.empty:
+        print("\n" + selection.infeasibility)
     else:
-        print(f"\nEqually accurate with the best (at least {ranking.threshold:.4f}), in their order by the indices:\n")
-        print(text_table(networks_table(ranking, ranking.equal)))
+        print(
+            f"\nEqually accurate with the best (at least {selection.threshold:.4f}), in their order by the indices:\n"
+        )
+        print(text_table(networks_table(selection, selection.equal)))
     sentences = retries(trials_frame(study))
     print("\n" + "\n".join([*sentences, f"Report: {files['report.html']}"]))
     return 0
