@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.indices.registry import INDICES
-from nas_relucode.training.networks import parse_head
+from nas_relucode.training.names import parse_head
 from nas_relucode.training.recipe import Recipe
 
 QUALITIES = ("accuracy", "validation_loss")  # objectives that are no indices

@@ -12,7 +12,7 @@ from optuna.trial import BaseTrial
 
 from nas_relucode.errors import InputError
 from nas_relucode.toml_files import parse, read_toml
-from nas_relucode.training.networks import parse_head
+from nas_relucode.training.names import parse_head
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,7 @@ from nas_relucode.errors import InputError, unknown
 from nas_relucode.study.checks import check_accuracy_floor, check_kept_epochs, check_network, check_objectives
 from nas_relucode.study.search_space import SearchSpace, load_search_space
 from nas_relucode.toml_files import parse, read_toml
-from nas_relucode.training.data import SOURCES
-from nas_relucode.training.networks import check_seed
+from nas_relucode.training.names import SOURCES, check_seed
 from nas_relucode.training.recipe import Recipe
 
 EXPECTATIONS = ("falls", "rises")  # of separability with depth
