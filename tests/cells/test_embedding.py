@@ -180,7 +180,9 @@ def test_samples_of_one_cell_lie_together_rather_than_on_a_string():
 @pytest.mark.parametrize("preset", ["paper", "released_code"])
 def test_settings_are_plain_values_for_json(preset):
     bits, labels = grouped(40)
-    embedding = embed(CodeSpace.of(pack(bits), labels), preset=preset, neighbours=np.int64(9), seed=np.uint32(7), epochs=2)
+    embedding = embed(
+        CodeSpace.of(pack(bits), labels), preset=preset, neighbours=np.int64(9), seed=np.uint32(7), epochs=2
+    )
     assert json.loads(json.dumps(embedding.settings)) == embedding.settings
     assert (embedding.settings["preset"], embedding.settings["seed"], embedding.settings["epochs"]) == (preset, 7, 2)
 
@@ -234,7 +236,11 @@ def test_the_released_preset_embeds_the_rows_of_the_released_code(umap_calls):
         "min_dist": 0.1,
         "init": "random",
     }
-    assert (embedding.settings["neighbours"], embedding.settings["min_dist"], embedding.settings["init"]) == (2, 0.1, "random")
+    assert (embedding.settings["neighbours"], embedding.settings["min_dist"], embedding.settings["init"]) == (
+        2,
+        0.1,
+        "random",
+    )
 
 
 @pytest.mark.parametrize("neurons", [3, 8, 64, 65, 130])

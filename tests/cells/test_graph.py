@@ -12,7 +12,7 @@ from scipy.spatial.distance import squareform
 from torch import nn
 
 from nas_relucode import InputError, capture, connectivity
-from nas_relucode.cells import adjacency_graph, distance_matrix, find_cells
+from nas_relucode.cells import adjacency_graph, distance_matrix, find_cells, spanning_tree
 from nas_relucode.codes import pack
 
 BITS = arrays.arrays(bool, st.tuples(st.integers(1, 25), st.sampled_from([1, 3, 8, 65])))
@@ -164,3 +164,19 @@ def test_the_shortest_edge_at_a_cell_leads_to_its_nearest_neighbour(bits):
 def test_a_share_above_1_is_an_error():
     with pytest.raises(InputError, match=r"share 1\.5"):
         connectivity(pack(np.eye(3))).theta_connecting(1.5)
+
+
+def test_results_print_in_a_few_lines_however_large_they_are():
+    codes = pack(np.random.default_rng(0).random((300, 40)) < 0.5)
+    cells = find_cells(codes)
+    for result in (
+        codes,
+        cells,
+        adjacency_graph(cells, theta=9),
+        connectivity(cells.codes),
+        spanning_tree(cells.codes),
+    ):
+        lines = repr(result).splitlines()
+        assert len(lines) <= 5
+        assert max(map(len, lines)) <= 120
+        assert "300" in lines[0] or "299" in lines[0]
