@@ -24,6 +24,7 @@ from nas_relucode.report.training_again import study_argument, train_command
 from nas_relucode.study.curves import kept_spaces, network_curves
 from nas_relucode.study.predictions import FOLDER, file_store
 from nas_relucode.study.record import ATTRIBUTE, complete_trials
+from nas_relucode.study.search_space import Candidate
 
 MOST_POINTS = 60_000  # of the curves in the page
 MOST_PROFILES = 5  # connectivity is computed for so many of the kept code spaces
@@ -203,7 +204,7 @@ def _commands(study: optuna.Study, folder: Path, ranking: Ranking) -> dict[int, 
     found = {}
     for row, name in enumerate(zip(*(ranking.networks[n] for n in NETWORK), strict=True)):
         head, rate = str(name[0]), float(name[1])
-        found[row] = [train_command(argument, head, rate, int(seed), device) for seed in seeds[name]]
+        found[row] = [train_command(argument, Candidate(head, rate, int(seed)), device) for seed in seeds[name]]
     return found
 
 

@@ -52,4 +52,4 @@ def network_label(row: Any) -> str:
     >>> network_label({"head": "8-4", "learning_rate": 0.01})
     '8-4 @ 0.01'
     """
-    return f"{row['head']} @ {row['learning_rate']:g}"
+    return Candidate(row["head"], row["learning_rate"]).label
