@@ -11,7 +11,6 @@ from typing import Any
 from nas_relucode.cli.arguments import MOST_AHEAD
 from nas_relucode.cli.stored_studies import predictions_store, stored_study
 from nas_relucode.errors import InputError
-from nas_relucode.plots.networks import network_label
 from nas_relucode.ranking.equality import Tolerance
 from nas_relucode.ranking.order import Named
 from nas_relucode.ranking.selection import Selection, select
@@ -102,7 +101,7 @@ def lines(selection: Selection) -> list[str]:
         follows = selection.ahead[i, i + 1] if i + 1 < len(selection.ahead) else math.nan
         rows.append(
             [
-                network_label(row),
+                row["network"],
                 f"{row['place']:.0f}",
                 str(row["seeds"]),
                 number(row["accuracy"], spread["accuracy"]),

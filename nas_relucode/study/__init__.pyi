@@ -5,6 +5,8 @@ from .runner import run_study as run_study
 from .search_space import Candidate as Candidate
 from .search_space import SearchSpace as SearchSpace
 from .search_space import load_search_space as load_search_space
+from .settings import CodeSettings as CodeSettings
+from .settings import NetworkSettings as NetworkSettings
 from .settings import StudySettings as StudySettings
 from .settings import load_settings as load_settings
 from .storage import study_name as study_name

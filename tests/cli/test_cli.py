@@ -20,8 +20,7 @@ from nas_relucode.indices.registry import INDICES
 from nas_relucode.ranking.ranking import rank
 from nas_relucode.study.search_space import load_search_space
 from nas_relucode.study.settings import load_settings
-from nas_relucode.training.data import SOURCES
-from nas_relucode.training.networks import BACKBONES
+from nas_relucode.training.names import BACKBONES, SOURCES
 
 
 @pytest.fixture(scope="module")
@@ -267,7 +266,9 @@ def test_copy_refuses_what_could_not_be_read_again(here: Path, capsys: pytest.Ca
     assert not Path("mine.txt").exists()
 
 
-def test_copy_of_an_unknown_name_names_the_closest_one_and_how_to_list_them(here: Path, capsys: pytest.CaptureFixture[str]):
+def test_copy_of_an_unknown_name_names_the_closest_one_and_how_to_list_them(
+    here: Path, capsys: pytest.CaptureFixture[str]
+):
     message = refused(capsys, "copy", "digit", "mine.toml")
     for part in ("'digit'", "Did you mean 'digits'?", "nas-relucode list"):
         assert part in message
