@@ -106,7 +106,7 @@ def storage_errors(url: str) -> Iterator[None]:
 
 
 def open_storage(url: str) -> optuna.storages.RDBStorage:
-    """Optuna's storage at ``url``. The folder of an SQLite file is created; a server's connections are closed after use.
+    """Optuna's storage at ``url``. An SQLite file's folder is created; a server's connections end after use.
 
     Raises InputError for a server without Optuna's tables: only `plan_study` creates them, one process at a time.
     """
@@ -132,7 +132,7 @@ def has_all_tables(bind: sqlalchemy.Engine | sqlalchemy.Connection) -> bool:
 
 @contextmanager
 def only_process(url: str) -> Iterator[None]:
-    """Holds the lock beside an SQLite file, where one process at a time may run a study. Other storages have no lock."""
+    """Holds the lock beside an SQLite file, where one process at a time may run a study; others have no lock."""
     path = sqlite_path(url)
     if path is None:
         yield
@@ -142,7 +142,7 @@ def only_process(url: str) -> Iterator[None]:
         lock.acquire(blocking=False)
     except filelock.Timeout as error:
         raise InputError(
-            f"another process is running a study in {path}, and SQLite allows one. Wait for it, or give another --storage."
+            f"another process is running a study in {path}, and SQLite allows one. Wait, or give another --storage."
         ) from error
     try:
         yield
