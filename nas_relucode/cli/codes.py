@@ -18,8 +18,8 @@ from nas_relucode.cli.score import (
     add_capture_arguments,
     add_image_arguments,
     add_network_arguments,
-    capture_options,
     images,
+    reading_options,
 )
 from nas_relucode.errors import InputError
 from nas_relucode.training.data import SOURCES
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
             shards,
             folder=options.folder or output.with_suffix(".shards"),
             on_shard=told,
-            **capture_options(options),
+            **reading_options(options),
         )
     except (InputError, OSError, ProcessesError):
         raise
