@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from nas_relucode.cells import classes
-from nas_relucode.cells.hamming import bound
+from nas_relucode.cells.hamming import whole_theta
 from nas_relucode.errors import InputError
 from nas_relucode.indices.inputs import Index, IndexInputs, known
 
@@ -74,7 +74,7 @@ class ClassDistanceIndex(Index):
             raise InputError(f"theta {self.theta} is negative. Give a whole number of at least 0, or None.")
 
     def range(self, inputs: IndexInputs) -> tuple[float, float]:
-        return 0.0, float(bound(inputs.codes, self.theta))
+        return 0.0, float(whole_theta(inputs.codes, self.theta))
 
 
 class WithinClassDistance(ClassDistanceIndex):
