@@ -4,7 +4,7 @@ import math
 
 
 def plain(text: str) -> str:
-    """The text on one line, without what would steer a terminal or could not stand in an XML file.
+    """The text on one line: characters that control a terminal or are illegal in XML become spaces.
 
     >>> plain("a\\nb\\x1b[31m")
     'a b [31m'

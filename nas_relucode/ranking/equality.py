@@ -12,9 +12,9 @@ from scipy import stats
 
 from nas_relucode.errors import InputError
 from nas_relucode.ranking.accuracies import Accuracies, SeedVariance, pooled_seed_variance
-from nas_relucode.ranking.paired_differences import LEVEL, holm
+from nas_relucode.ranking.choices import LEVEL, RULES
+from nas_relucode.ranking.paired_differences import holm
 
-RULES = ("1se", "mcnemar", "bootstrap")
 SAMPLE_BY_SAMPLE = ("mcnemar", "bootstrap")  # the rules that compare predictions, where there are any
 Tolerance = str | float  # one of RULES, or the largest difference of mean accuracies that counts as equal
 RESAMPLES = 2000  # of the bootstrap

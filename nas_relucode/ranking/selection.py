@@ -17,6 +17,7 @@ import pandas as pd
 
 from nas_relucode.errors import InputError
 from nas_relucode.indices.registry import INDICES
+from nas_relucode.ranking.choices import LEVEL
 from nas_relucode.ranking.equality import SAMPLE_BY_SAMPLE, Equality, Tolerance, check_tolerance, compare
 from nas_relucode.ranking.order import (
     Criterion,
@@ -29,7 +30,6 @@ from nas_relucode.ranking.order import (
     sort_keys,
     stays_ahead,
 )
-from nas_relucode.ranking.paired_differences import LEVEL
 from nas_relucode.ranking.trials import NETWORK, accuracies, check_layers, network_of, objectives_of
 from nas_relucode.ranking.trials import saturated as saturated_networks
 from nas_relucode.ranking.trials import trials_frame as trials_frame

@@ -1,0 +1,6 @@
+"""The names of the rules that decide equality and order, apart from their code so that commands parse quickly."""
+
+RULES = ("1se", "mcnemar", "bootstrap")
+HOW = ("pareto", "lexicographic", "weighted")
+SCALES = ("ranks", "standardised")
+LEVEL = 0.05  # of every test; the confidence of intervals is 1 - LEVEL
