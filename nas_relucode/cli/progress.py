@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from tqdm import tqdm
 
 from nas_relucode.study.artifact_stores import artifact_store
-from nas_relucode.study.record import ATTRIBUTE
+from nas_relucode.study.record import record_of
 from nas_relucode.study.runner import run_study
 from nas_relucode.study.settings import StudySettings
 from nas_relucode.training.loop import Epoch
@@ -73,7 +73,7 @@ class Progress:
 
     def trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         what = f"trial {trial.number}: " + ", ".join(f"{k} {v}" for k, v in trial.params.items())
-        found = trial.user_attrs.get(ATTRIBUTE, {})
+        found = record_of(trial)
         if trial.state == TrialState.COMPLETE:
             values = ", ".join(f"{k} {v:.4g}" for k, v in zip(found["objectives"], trial.values, strict=True))
             self.say(f"{what}: {values} ({found['seconds']:.1f} s)")
