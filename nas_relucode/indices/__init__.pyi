@@ -29,10 +29,10 @@ from .graph import EdgeCount as EdgeCount
 from .graph import IsolatedCellFraction as IsolatedCellFraction
 from .graph import LargestComponentShare as LargestComponentShare
 from .graph import NearestCellDistance as NearestCellDistance
+from .index import Index as Index
 from .initialisation import DistinctPatterns as DistinctPatterns
 from .initialisation import LogdetKernel as LogdetKernel
 from .initialisation import RegularisedPatterns as RegularisedPatterns
-from .inputs import Index as Index
 from .inputs import IndexInputs as IndexInputs
 from .inputs import NetworkSample as NetworkSample
 from .registry import INDICES as INDICES

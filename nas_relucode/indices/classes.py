@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from nas_relucode.cells import classes
-from nas_relucode.cells.hamming import whole_theta
 from nas_relucode.errors import InputError
-from nas_relucode.indices.inputs import Index, IndexInputs, known
+from nas_relucode.indices.index import Index, known
+
+if TYPE_CHECKING:
+    from nas_relucode.indices.inputs import IndexInputs
 
 NEIGHBOURS = 5  # that vote
 
@@ -58,7 +60,9 @@ class KnnAccuracy(Index):
     all_pairs = True
 
     def compute(self, inputs: IndexInputs) -> float:
-        return classes.knn_accuracy(inputs.codes, known(inputs.class_counts), k=NEIGHBOURS)
+        from nas_relucode.cells.classes import knn_accuracy
+
+        return knn_accuracy(inputs.codes, known(inputs.class_counts), k=NEIGHBOURS)
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,8 @@ class ClassDistanceIndex(Index):
             raise InputError(f"theta {self.theta} is negative. Give a whole number of at least 0, or None.")
 
     def range(self, inputs: IndexInputs) -> tuple[float, float]:
+        from nas_relucode.cells.hamming import whole_theta
+
         return 0.0, float(whole_theta(inputs.codes, self.theta))
 
 
@@ -119,4 +125,6 @@ class ClassSilhouette(Index):
     needs = ("class_counts",)
 
     def compute(self, inputs: IndexInputs) -> float:
-        return classes.class_silhouette(inputs.codes, known(inputs.class_counts))
+        from nas_relucode.cells.classes import class_silhouette
+
+        return class_silhouette(inputs.codes, known(inputs.class_counts))

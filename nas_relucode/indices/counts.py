@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nas_relucode.indices.inputs import Index, IndexInputs, known
+from nas_relucode.indices.index import Index, known
+
+if TYPE_CHECKING:
+    from nas_relucode.indices.inputs import IndexInputs
 
 
 class CellCount(Index):

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from nas_relucode.errors import InputError
-from nas_relucode.geometry.sample_geometry import Geometry
-from nas_relucode.indices.inputs import Index, IndexInputs, known
+from nas_relucode.indices.index import Index, known
+
+if TYPE_CHECKING:
+    from nas_relucode.geometry.sample_geometry import Geometry
+    from nas_relucode.indices.inputs import IndexInputs
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nas_relucode.errors import InputError
-from nas_relucode.indices.inputs import Index, IndexInputs
+from nas_relucode.indices.index import Index
+
+if TYPE_CHECKING:
+    from nas_relucode.indices.inputs import IndexInputs
 
 
 @dataclass(frozen=True)

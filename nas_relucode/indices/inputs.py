@@ -1,12 +1,11 @@
-"""What an index is, and what it reads: a sample's code space and what else is known, computed once for all indices."""
+"""What an index reads: the code space of a sample and what else is known, computed once for all indices."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 from torch import Tensor, nn
@@ -22,69 +21,6 @@ from nas_relucode.geometry.sample_geometry import Geometry, read_geometry
 from nas_relucode.geometry.segments import segment_transitions
 
 Value = TypeVar("Value")
-
-NEEDS = {  # fields of IndexInputs that may be unknown, in words
-    "class_counts": "labels",
-    "correct_counts": "labels and class scores",
-    "parameters": "the network's parameters",
-    "held_out": "held-out samples",
-    "network_sample": "inputs that can be read twice, as tensors",
-}
-
-
-@dataclass(frozen=True)
-class Index:
-    """A number read off the codes, cells or geometry of a sample.
-
-    An index of your own is a subclass with a docstring, whose first line says what it means, and ``compute``. Its
-    settings are dataclass fields, and its name is that of the class in small letters::
-
-        class MeanCellSize(Index):
-            \"\"\"Samples / occupied cells.\"\"\"
-
-            direction = "maximize"
-
-            def compute(self, inputs: IndexInputs) -> float:
-                return inputs.samples / len(inputs.cells)
-
-    ``score(network, data, indices=["cell_count", MeanCellSize()])`` computes it; in `INDICES`, under its name, it is
-    also known to `Objective`, to the ranking and to the command line.
-    """
-
-    direction: ClassVar[str | None] = None  # "minimize" or "maximize" if there is a reason to prefer; else None
-    bounds: ClassVar[tuple[float, float]] = (-math.inf, math.inf)  # where they do not depend on the inputs; see range
-    needs: ClassVar[tuple[str, ...]] = ()  # fields of IndexInputs that must be known, among NEEDS
-    joint: ClassVar[bool] = False  # of the whole network: it has no value for a layer
-    all_pairs: ClassVar[bool] = False  # all cells are compared with all: the time grows with their square
-    on_request: ClassVar[bool] = False  # takes long, or has no default settings: only computed if it is named
-
-    def compute(self, inputs: IndexInputs) -> float:
-        """The value; NaN if it is undefined for these inputs."""
-        raise NotImplementedError
-
-    def range(self, inputs: IndexInputs) -> tuple[float, float]:
-        """The ends between which the value lies; at an end it can no longer tell networks apart."""
-        return self.bounds
-
-    @property
-    def name(self) -> str:
-        """What the index is called in results, files and on the command line."""
-        return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
-
-    @property
-    def label(self) -> str:
-        """The name with the settings that are not the defaults, e.g. ``edge_count[theta=3]``."""
-        changed = [f"{f.name}={getattr(self, f.name)}" for f in fields(self) if getattr(self, f.name) != f.default]
-        return f"{self.name}[{', '.join(changed)}]" if changed else self.name
-
-    @property
-    def meaning(self) -> str:
-        """One line on what it is."""
-        return (type(self).__doc__ or "").split("\n")[0]
-
-    def missing(self, inputs: IndexInputs) -> list[str]:
-        """What the index needs and these inputs lack, in words."""
-        return [NEEDS[need] for need in self.needs if getattr(inputs, need) is None]
 
 
 class _Once:
@@ -187,7 +123,8 @@ class IndexInputs(_Once):
         return self._once(("class_distances", theta), lambda: self._class_distances(theta))
 
     def _class_distances(self, theta: int | None) -> tuple[float, float]:
-        counts = known(self.class_counts)
+        counts = self.class_counts
+        assert counts is not None, "an index that needs class_counts says so in its `needs`"
         sizes = counts.sum(axis=0)
         within_pairs = (sizes * (sizes - 1) // 2).sum()
         between_pairs = self.samples * (self.samples - 1) // 2 - within_pairs
@@ -202,9 +139,3 @@ class IndexInputs(_Once):
             float(within / within_pairs) if within_pairs else math.nan,
             float(between / between_pairs) if between_pairs else math.nan,
         )
-
-
-def known(value: Value | None) -> Value:
-    """A value of the inputs that ``needs`` has made sure of."""
-    assert value is not None
-    return value

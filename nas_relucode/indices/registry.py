@@ -6,12 +6,15 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nas_relucode.cells.code_spaces import CodeSpace
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.indices import classes, counts, geometric, graph, initialisation
-from nas_relucode.indices.inputs import Index, IndexInputs
+from nas_relucode.indices.index import Index
+
+if TYPE_CHECKING:
+    from nas_relucode.cells.code_spaces import CodeSpace
+    from nas_relucode.indices.inputs import IndexInputs
 
 ALL = "all"  # every index of INDICES that is not computed on request alone, where the data allow it
 MANY_CELLS = 100_000  # beyond, "all" leaves out indices that compare all cells with all
@@ -129,11 +132,12 @@ def compute_indices(inputs: IndexInputs | CodeSpace, indices: Indices = None) ->
     """The indices asked for, by name; every index that the data allow if ``indices`` is None (see `choose`).
 
     >>> from nas_relucode.codes import pack
+    >>> from nas_relucode.cells import CodeSpace
     >>> space = CodeSpace.of(pack([[0, 0, 0], [0, 0, 1], [1, 1, 1], [1, 1, 1]]))
     >>> compute_indices(space, ["cell_count", "component_count", "connecting_theta_100"])
     {'cell_count': 3.0, 'component_count': 2.0, 'connecting_theta_100': 2.0}
     """
-    inputs = IndexInputs(inputs) if isinstance(inputs, CodeSpace) else inputs
+    inputs = _as_inputs(inputs)
     return {name: index.compute(inputs) for name, index in choose(indices, inputs).items()}
 
 
@@ -143,13 +147,20 @@ def saturated_indices(
     """The names of the values that lie at an end of their index's range, where it can no longer tell networks apart.
 
     >>> from nas_relucode.codes import pack
+    >>> from nas_relucode.cells import CodeSpace
     >>> space = CodeSpace.of(pack([[0, 0, 0], [0, 0, 1], [1, 1, 1]]))
     >>> saturated_indices(space, compute_indices(space, ["cell_count", "component_count"]))
     ['cell_count']
     """
-    inputs = IndexInputs(inputs) if isinstance(inputs, CodeSpace) else inputs
+    inputs = _as_inputs(inputs)
     ranges = {name: indices[name].range(inputs) for name in values}
     return [name for name, value in values.items() if any(math.isclose(value, end) for end in ranges[name])]
+
+
+def _as_inputs(inputs: IndexInputs | CodeSpace) -> IndexInputs:
+    from nas_relucode.indices.inputs import IndexInputs
+
+    return inputs if isinstance(inputs, IndexInputs) else IndexInputs(inputs)
 
 
 def configured(

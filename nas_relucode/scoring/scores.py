@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from nas_relucode.cells.code_spaces import code_space
 from nas_relucode.codes.reading import ReadingOptions, read_options
 from nas_relucode.errors import InputError
-from nas_relucode.indices.inputs import Index, IndexInputs, NetworkSample
+from nas_relucode.indices.index import Index
+from nas_relucode.indices.inputs import IndexInputs, NetworkSample
 from nas_relucode.indices.registry import Indices, choose, named, saturated_indices
 from nas_relucode.training.data import ImageData, Split
 

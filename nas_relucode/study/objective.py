@@ -20,7 +20,7 @@ from nas_relucode.codes.capturing import capture
 from nas_relucode.codes.reading import Reading
 from nas_relucode.errors import InputError, NonFiniteError, unknown
 from nas_relucode.indices.geometric import GeometricIndex
-from nas_relucode.indices.inputs import Index
+from nas_relucode.indices.index import Index
 from nas_relucode.indices.registry import INDICES, configured
 from nas_relucode.plots.slices import draw_slices
 from nas_relucode.scoring.code_curves import CodeCurve
