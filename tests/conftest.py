@@ -18,10 +18,13 @@ from hypothesis import settings
 os.environ["OMP_NUM_THREADS"] = "1"  # also for the processes that tests start
 torch.set_num_threads(1)
 
-# The first call of a compiled function takes longer than hypothesis' usual 200 ms.
-settings.register_profile("nas_relucode", deadline=None)
-settings.load_profile("nas_relucode")
+# How many examples test a property: few on a push, many in `make check` (--hypothesis-profile check). No deadline:
+# the first call of a compiled function takes longer than hypothesis' usual 200 ms.
+settings.register_profile("push", max_examples=20, deadline=None)
+settings.register_profile("check", max_examples=200, deadline=None)
+settings.load_profile("push")
 
+DATA = Path(__file__).parent / "data"
 numbers = itertools.count()
 
 
@@ -34,6 +37,20 @@ def machine() -> Iterator[None]:
         patch.delenv("OPTUNA_STORAGE", raising=False)
         yield
     optuna.logging.set_verbosity(verbosity)
+
+
+@pytest.fixture(scope="session")
+def mnist_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with the 300 training and 100 test images of tests/data/mnist.npz as torchvision's IDX files."""
+    root = tmp_path_factory.mktemp("mnist")
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    with np.load(DATA / "mnist.npz") as stored:
+        for part, file in (("train", "train"), ("test", "t10k")):
+            for name, array in (("images-idx3", stored[f"x_{part}"]), ("labels-idx1", stored[f"y_{part}"])):
+                sizes = np.array([0x800 + array.ndim, *array.shape], dtype=">i4")  # 8: unsigned bytes
+                (raw / f"{file}-{name}-ubyte").write_bytes(sizes.tobytes() + array.tobytes())
+    return root
 
 
 @pytest.fixture(scope="session")

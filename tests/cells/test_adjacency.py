@@ -1,13 +1,12 @@
 """The graph of cells against a search written out, and against facts of geometry that are known exactly."""
 
-import json
-
 import hypothesis.extra.numpy as arrays
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from perceptrons import oracle, perceptron
 from torch import nn
 
 from nas_relucode import capture
@@ -40,37 +39,26 @@ def test_components_edges_and_isolated_cells_are_those_of_a_search(bits, theta):
     assert graph.degrees.sum() == 2 * edges
 
 
-def oracle(root, name):
-    with np.load(root / "oracles" / f"{name}.npz", allow_pickle=False) as file:
-        layers = [(file[f"W{i}"], file[f"b{i}"]) for i in range(len(file.files) // 2)]
-    modules = []
-    for weight, bias in layers:
-        linear = nn.Linear(weight.shape[1], weight.shape[0]).double()
-        linear.weight.data, linear.bias.data = torch.from_numpy(weight).double(), torch.from_numpy(bias).double()
-        modules += [linear, nn.ReLU()]
-    return nn.Sequential(*modules[:-1])
-
-
-def cells_in_the_box(data_root, name, steps):
+def cells_in_the_box(name, steps):
     """The cells that a grid of the box [-1, 1]^2 meets, and what is exactly true of all cells in the box."""
+    weights, truth = oracle(name)
     centres = (torch.arange(steps, dtype=torch.float64) + 0.5) / steps * 2 - 1
-    codes = capture(oracle(data_root, name), torch.cartesian_prod(centres, centres), batch_size=100_000)
-    truth = json.loads((data_root / "oracles" / "truth.json").read_text())[name]["box_minus1_1"]
-    return find_cells(codes), truth
+    codes = capture(perceptron(weights), torch.cartesian_prod(centres, centres), batch_size=100_000)
+    return find_cells(codes), truth["box_minus1_1"]
 
 
 @pytest.mark.parametrize("name", ["P", "U"])
-def test_a_grid_finds_every_cell_and_pair_of_a_network_that_is_known_exactly(data_root, name):
+def test_a_grid_finds_every_cell_and_pair_of_a_network_that_is_known_exactly(name):
     """P has a pair at distance 1 that shares no facet; U has duplicated, dead and always-on neurons."""
-    cells, truth = cells_in_the_box(data_root, name, 300)
+    cells, truth = cells_in_the_box(name, 300)
     assert len(cells) == truth["cells"]
     assert len(adjacency_graph(cells).edges) == truth["hamming1_pairs"]
 
 
 @pytest.mark.parametrize("name", ["A", "C"])
-def test_a_finer_grid_comes_closer_to_the_exact_counts_and_never_exceeds_them(data_root, name):
-    coarse, truth = cells_in_the_box(data_root, name, 100)
-    fine, _ = cells_in_the_box(data_root, name, 700)
+def test_a_finer_grid_comes_closer_to_the_exact_counts_and_never_exceeds_them(name):
+    coarse, truth = cells_in_the_box(name, 100)
+    fine, _ = cells_in_the_box(name, 700)
     assert len(coarse) < len(fine) <= truth["cells"]
     edges = [len(adjacency_graph(cells).edges) for cells in (coarse, fine)]
     assert edges[0] < edges[1] <= truth["hamming1_pairs"]
