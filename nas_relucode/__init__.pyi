@@ -35,6 +35,8 @@ from .study.objective import Objective as Objective
 from .study.runner import run_study as run_study
 from .study.search_space import Candidate as Candidate
 from .study.search_space import SearchSpace as SearchSpace
+from .study.settings import CodeSettings as CodeSettings
+from .study.settings import NetworkSettings as NetworkSettings
 from .study.settings import load_settings as load_settings
 from .training.data import ImageData as ImageData
 from .training.data import Split as Split

@@ -21,16 +21,8 @@ from nas_relucode.paper.claims import compare_curves
 from nas_relucode.paper.clustering import clustering_figures
 from nas_relucode.paper.depth_claims import separability_claim
 from nas_relucode.paper.figures import Panel, curves_figure, embedding_grid, save_figure, separability_figure
-from nas_relucode.paper.frames import (
-    KeptSpace,
-    chosen_epochs,
-    curves_frame,
-    kept_spaces,
-    labelled,
-    layer_names,
-    pruned,
-    read_numbers,
-)
+from nas_relucode.paper.frames import chosen_epochs, labelled, read_numbers
+from nas_relucode.study.curves import KeptSpace, curves_frame, kept_spaces, layer_names, pruned
 from nas_relucode.study.settings import FigureSettings
 
 Progress = Callable[[str], None]

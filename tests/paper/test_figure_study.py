@@ -16,7 +16,8 @@ from nas_relucode.cells.classes import knn_accuracy
 from nas_relucode.cells.code_spaces import CodeSpace
 from nas_relucode.paper import figure_study as module
 from nas_relucode.paper.figure_study import draw_figure
-from nas_relucode.paper.frames import curves_frame, kept_spaces, read_numbers
+from nas_relucode.paper.frames import read_numbers
+from nas_relucode.study.curves import curves_frame, kept_spaces
 from nas_relucode.study.record import ATTRIBUTE
 from nas_relucode.study.runner import load_study_data
 from nas_relucode.study.settings import (
