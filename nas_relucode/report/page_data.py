@@ -12,7 +12,7 @@ import numpy as np
 import optuna
 import pandas as pd
 
-from nas_relucode.cells.linkage import connectivity
+from nas_relucode.cells.graph import connectivity
 from nas_relucode.errors import InputError
 from nas_relucode.indices.registry import INDICES
 from nas_relucode.ranking.ranking import Ranking, rank
