@@ -1,4 +1,7 @@
-"""What the tests share: one thread, hypothesis' profile, a machine as new, and the fixtures of several files."""
+"""Shared by all tests: one thread, hypothesis' profiles, a clean environment, and the fixtures of several files.
+
+pytest imports this file in every process, also in those that run no test: what takes long is imported in the fixtures.
+"""
 
 import itertools
 import os
@@ -7,16 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import optuna
 import private_postgres
 import pytest
-import torch
-from command_line import write_study
 from hypothesis import settings
 
 # Two suites on two cores wait for each other's threads; the networks here are too small to gain from more than one.
-os.environ["OMP_NUM_THREADS"] = "1"  # also for the processes that tests start
-torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # torch is not imported yet; also for the processes that tests start
 
 # How many examples test a property: few on a push, many in `make check` (--hypothesis-profile check). No deadline:
 # the first call of a compiled function takes longer than hypothesis' usual 200 ms.
@@ -25,12 +24,21 @@ settings.register_profile("check", max_examples=200, deadline=None)
 settings.load_profile("push")
 
 DATA = Path(__file__).parent / "data"
+# UMAP compiles for seconds in each process that uses it. These tests come first, so that one process runs them all:
+# pytest-xdist deals them out in one piece, and takes from a busy process only what it would run last.
+UMAP = ("test_embedding.py", "test_figure_study.py", "test_command_figure.py", "test_readme.py")
 numbers = itertools.count()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in UMAP)
 
 
 @pytest.fixture(autouse=True, scope="module")
 def machine() -> Iterator[None]:
-    """No storage in the environment, as on a new machine; Optuna's log is silent, whatever the tests before set."""
+    """No storage in the environment, as on a new machine; Optuna's log is silent, whatever earlier tests set."""
+    import optuna
+
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with pytest.MonkeyPatch.context() as patch:
@@ -86,7 +94,7 @@ def url(tmp_path: Path) -> str:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MB: a study finds room there, its report.html does not."""
+    """A file system of 1 MB: large enough for a study, too small for its report.html."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = subprocess.run(
@@ -103,6 +111,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with a small study of one's own."""
+    from command_line import write_study
+
     monkeypatch.chdir(tmp_path)
     write_study(tmp_path)
     return tmp_path
