@@ -17,7 +17,7 @@ from plotly.offline import get_plotlyjs
 
 from nas_relucode.report.contents import Report, page_data
 from nas_relucode.report.sections import Section, described, remarks, sections
-from nas_relucode.study.record import ATTRIBUTE, complete_trials
+from nas_relucode.study.record import complete_trials, record_of
 
 MOST_BYTES = 7_800_000  # of the page: pictures that find no room are named
 MOST_SLICES = 3  # networks whose slices are shown
@@ -299,9 +299,7 @@ class Picture:
 def slice_pictures(report: Report) -> list[Picture]:
     """The slices of the first equal networks for which there are any."""
     records = [
-        (trial.number, trial.user_attrs[ATTRIBUTE])
-        for trial in complete_trials(report.study)
-        if trial.user_attrs[ATTRIBUTE].get("slices")
+        (trial.number, record_of(trial)) for trial in complete_trials(report.study) if record_of(trial).get("slices")
     ]
     shown: dict[str, list[Picture]] = {}
     for _, row in report.selection.equal.iterrows():
