@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-import re
 import warnings
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -30,18 +29,6 @@ from nas_relucode.study.storage import (
 )
 from nas_relucode.toml_files import parse
 from nas_relucode.training.data import ImageData, load_data
-
-
-def study_name(study: str, name: str | None = None) -> str:
-    """The name of a study in its storage and of its folder: ``name``, else that of the built-in study or the file.
-
-    >>> study_name("mine/my.toml")
-    'my'
-    """
-    found = name or (Path(study).stem if study.endswith(".toml") else study)
-    if not re.fullmatch(r"[\w. -]+", found) or found.startswith("."):
-        raise InputError(f"study name {found!r} names no folder. Use letters, digits, '_', '-', '.' and blanks.")
-    return found
 
 
 def load_study_data(settings: DataSettings, data_root: str | Path = "data", download: bool = False) -> ImageData:
@@ -163,27 +150,14 @@ def objective_of(
         data,
         settings.search_space,
         objectives=list(settings.objectives),
-        backbone=settings.network.backbone,
-        width=settings.network.width,
-        weights=settings.network.weights,
-        frozen=settings.network.frozen,
-        decoder=settings.network.decoder,
+        network=settings.network,
+        codes=settings.codes,
         recipe=settings.training,
-        layers=settings.codes.layers,
-        preset=settings.codes.preset,
-        split=settings.codes.split,
-        while_training=settings.codes.while_training,
-        graph_theta=settings.codes.graph_theta,
-        distance_theta=settings.codes.distance_theta,
         seeds=settings.search.seeds,
         accuracy_floor=settings.accuracy_floor,
         device=device,
-        wanted_size=settings.codes.wanted_size,
-        geometry=settings.codes.geometry,
         folder=folder,
         artifacts=artifacts,
-        kept_epochs=settings.codes.kept_epochs,
-        slices=settings.codes.slices,
         on_epoch=on_epoch,
     )
 

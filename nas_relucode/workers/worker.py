@@ -24,7 +24,8 @@ from nas_relucode.study.runner import check_settings, load_study_data, objective
 from nas_relucode.study.search_space import Candidate
 from nas_relucode.study.settings import SAMPLERS, StudySettings
 from nas_relucode.study.storage import storage_errors
-from nas_relucode.workers.patience import PATIENCE, Patience, StorageLostError, is_lost, lost_errors, reason
+from nas_relucode.workers.defaults import PATIENCE
+from nas_relucode.workers.patience import Patience, StorageLostError, is_lost, lost_errors, reason
 from nas_relucode.workers.planning import open_planned
 from nas_relucode.workers.queue import Heartbeat, Queue
 from nas_relucode.workers.results import SavedResults, ended
