@@ -8,7 +8,7 @@ from collections.abc import Iterable
 MOST_NAMED = 12  # names that an error lists
 LISTS = {  # kind -> the command that lists what there is
     "built-in study": "nas-relucode list studies",
-    "built-in search space": "nas-relucode list spaces",
+    "search space": "nas-relucode list spaces",
     "study or search space": "nas-relucode list",
     "index": "nas-relucode list indices",
     "objective": "nas-relucode list indices",

@@ -14,6 +14,7 @@ from nas_relucode.ranking.choices import HOW, LEVEL, RULES, SCALES
 from nas_relucode.training.names import SOURCES
 from nas_relucode.workers.defaults import HEARTBEAT, PATIENCE
 
+SHELLS = ("bash", "zsh", "tcsh")
 TOPICS = ("studies", "spaces", "data", "backbones", "indices")  # of list
 MOST_AHEAD = 100  # places between which select's JSON says how often one stays ahead: their pairs grow quadratically
 
@@ -284,6 +285,15 @@ def _copy(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", help="a new file ending in .toml")
 
 
+def _completion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shell", choices=SHELLS, help=", ".join(SHELLS))
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = """\
+bash: eval "$(nas-relucode completion bash)" in ~/.bashrc
+zsh:  nas-relucode completion zsh > FOLDER/_nas-relucode, a FOLDER of $fpath
+tcsh: nas-relucode completion tcsh > FILE, and source FILE in ~/.tcshrc"""
+
+
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "run": ("run or resume a study, then write its report", _run),
     "figure": ("run the studies behind a figure of the paper, then draw it", _figure),
@@ -298,4 +308,5 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "complex": ("count the cells of a small network and the pairs that share a facet", _complex),
     "list": ("list studies, search spaces, data sets, backbones and indices", _list),
     "copy": ("copy a built-in study or search space, to change it", _copy),
+    "completion": ("print a script that completes commands and options in a shell", _completion),
 }

@@ -17,9 +17,9 @@ from nas_relucode.files import write_atomically
 from nas_relucode.geometry.bends import Bend
 from nas_relucode.geometry.crossing import nonzero_rows, states_behind, vanished
 from nas_relucode.geometry.facets import find_facets
-from nas_relucode.geometry.polygons import Sides, sides
+from nas_relucode.geometry.half_spaces import is_bounded
+from nas_relucode.geometry.polygons import Sides, find_sides
 from nas_relucode.geometry.program import Program
-from nas_relucode.geometry.solvers import is_bounded
 
 Decide = Callable[[int, Bend, Tensor, "Tensor | None"], Tensor]
 
@@ -216,7 +216,7 @@ class FacetSearch:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """The facets to be crossed: the place of their cell, the rows that vanish on them, a point, the ends."""
         if self.k == 2:
-            found = sides(g, s, used, self.tolerance)
+            found = find_sides(g, s, used, self.tolerance)
             owner, row, at = found.cell, found.row, points[found.cell] + found.point
             ends = self.ends_of(found, points)
             self.bounded += found.bounded.tolist()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_relucode.errors import InputError
-from nas_relucode.geometry import solvers
+from nas_relucode.geometry import half_spaces
 from nas_relucode.geometry.bends import Bend
 from nas_relucode.geometry.borders import margins
 from nas_relucode.geometry.crossing import ZERO, nonzero_rows, states_behind, vanished
@@ -137,7 +137,7 @@ class Polyhedron:
 
     @cached_property
     def _ball(self) -> tuple[np.ndarray, float]:
-        return solvers.chebyshev(*self._unit)
+        return half_spaces.chebyshev(*self._unit)
 
     @property
     def inradius(self) -> float:
@@ -155,7 +155,7 @@ class Polyhedron:
 
     @cached_property
     def bounded(self) -> bool:
-        return solvers.is_bounded(self._unit[0])
+        return half_spaces.is_bounded(self._unit[0])
 
     @cached_property
     def inside(self) -> np.ndarray:
@@ -197,15 +197,15 @@ class Polyhedron:
 
     def vertices(self) -> np.ndarray:
         """float64, (vertices, features); InputError in more than 8 dimensions."""
-        return solvers.vertices(*self._unit, self.inside)
+        return half_spaces.vertices(*self._unit, self.inside)
 
     def volume(self) -> float:
         """inf if unbounded; InputError in more than 8 dimensions."""
-        return solvers.volume(*self._unit, self.inside)
+        return half_spaces.volume(*self._unit, self.inside)
 
     def random_points(self, count: int, *, seed: int = 0) -> np.ndarray:
         """Points of the interior by hit-and-run: float64, (count, features)."""
-        return solvers.random_inside(*self._unit, self.inside, count, seed)
+        return half_spaces.random_inside(*self._unit, self.inside, count, seed)
 
     @cached_property
     def _nonzero(self) -> np.ndarray:

@@ -11,8 +11,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nas_relucode.study.objective import Objective
 from nas_relucode.study.record import ATTRIBUTE
-from nas_relucode.study.search_space import Candidate, SearchSpace
-from nas_relucode.study.settings import SearchSettings
+from nas_relucode.study.search_space import Candidate, SearchSettings, SearchSpace
 
 RETRIED = (RuntimeError, MemoryError)  # what a candidate may raise and be tried again
 MAX_RETRIES = 2  # of a candidate whose trial raised an error

@@ -16,8 +16,8 @@ from optuna.trial import FrozenTrial, TrialState
 from nas_relucode.errors import InputError
 from nas_relucode.study.objective import Objective
 from nas_relucode.study.plan import RETRIED, Plan
-from nas_relucode.study.search_space import SearchSpace
-from nas_relucode.study.settings import SAMPLERS, DataSettings, SearchSettings, StudySettings
+from nas_relucode.study.search_space import SAMPLERS, SearchSettings, SearchSpace
+from nas_relucode.study.settings import DataSettings, StudySettings
 from nas_relucode.study.storage import (
     default_storage,
     is_sqlite,

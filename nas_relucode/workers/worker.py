@@ -21,8 +21,8 @@ from nas_relucode.study.objective import Objective
 from nas_relucode.study.plan import RETRIED, Plan, set_failed
 from nas_relucode.study.record import ATTRIBUTE, Outcome
 from nas_relucode.study.runner import check_settings, load_study_data, objective_of, settings_of
-from nas_relucode.study.search_space import Candidate
-from nas_relucode.study.settings import SAMPLERS, StudySettings
+from nas_relucode.study.search_space import SAMPLERS, Candidate
+from nas_relucode.study.settings import StudySettings
 from nas_relucode.study.storage import storage_errors
 from nas_relucode.workers.defaults import PATIENCE
 from nas_relucode.workers.patience import Patience, StorageLostError, is_lost, lost_errors, reason

@@ -22,7 +22,7 @@ from nas_relucode.training.data import load_data
 from nas_relucode.training.networks import build_network
 
 # The others take longer and are computed by name.
-UNASKED = [name for name, index in INDICES.items() if not {"transitions", "geometry", "wanted_size"} & set(index.needs)]
+UNASKED = [name for name, index in INDICES.items() if not index.on_request]
 
 
 def test_score_is_that_of_the_library(images: str, module: Callable[[str], str], capsys: pytest.CaptureFixture[str]):

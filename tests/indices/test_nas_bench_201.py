@@ -9,7 +9,7 @@ from nas_bench_201 import build, pink_noise
 from scipy.stats import spearmanr
 
 from nas_relucode import capture
-from nas_relucode.indices.initialisation import distinct_codes, distinct_patterns, logdet_kernel
+from nas_relucode.indices.batch_scores import distinct_codes, distinct_patterns, logdet_kernel
 
 BATCH = 32
 
