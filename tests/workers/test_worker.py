@@ -67,7 +67,7 @@ def test_select_finds_the_predictions_that_a_worker_kept(tmp_path: Path, queue_u
     planned(tmp_path, queue_url)
     run(tmp_path, queue_url)
     chosen = select(study_in(queue_url), tolerance="mcnemar", store=file_store(tmp_path / "files"))
-    assert len(chosen.networks) >= 1
+    assert len(chosen.equal) >= 1
 
 
 def test_a_worker_ends_after_its_number_of_trials(tmp_path: Path, queue_url: str):
@@ -326,7 +326,7 @@ def test_the_result_of_a_worker_that_lost_its_database_is_handed_in_by_the_next(
     assert states(queue_url)[TrialState.COMPLETE] == 1
     assert not (tmp_path / "files" / "checkpoints").exists()
     chosen = select(study_in(queue_url), store=file_store(tmp_path / "files")) if meanwhile == "nothing" else None
-    assert chosen is None or len(chosen.networks) == 1
+    assert chosen is None or len(chosen.equal) == 1
 
 
 def test_a_result_that_cannot_be_told_for_a_full_disk_is_saved_and_handed_in_by_the_next(
