@@ -35,7 +35,7 @@ from nas_relucode.report.tables import (
     text_table,
 )
 from nas_relucode.report.write import write_report
-from nas_relucode.study.artifact_stores import artifact_store, store_of
+from nas_relucode.study.artifact_stores import artifact_store, study_store
 from nas_relucode.study.plan import Plan
 from nas_relucode.study.predictions import FOLDER, file_store
 from nas_relucode.study.runner import check_settings, study_name
@@ -190,7 +190,7 @@ def _run(options: argparse.Namespace) -> int:
         print(f"Autoencoders have no accuracy to be ranked by: their trials are in {redact(storage)}.")
     if settings.figure is not None:
         print(f"Its figure: nas-relucode figure {options.study}")
-    missing = Plan(study, settings.search, settings.search_space).missing()
+    missing = Plan(study, settings.search, settings.search_space).missing_candidates()
     if missing:
         print(f"nas-relucode: error: {len(missing)} candidates have no result; see the report.", file=sys.stderr)
     return 1 if missing else code
@@ -258,7 +258,7 @@ def _store(study: optuna.Study, options: argparse.Namespace) -> Any:
     if options.artifacts is not None:
         return artifact_store(options.artifacts, make=False)
     try:
-        planned = store_of(study, make=False)
+        planned = study_store(study, make=False)
     except InputError as error:  # whoever reads the results need not have the keys
         print(f"nas-relucode: warning: no predictions are compared: {error}", file=sys.stderr)
         return None

@@ -19,8 +19,8 @@ from nas_relucode.study.storage import default_storage, redact, sqlite_path, sto
 from nas_relucode.toml_files import builtin_files
 from nas_relucode.workers.database import check_queue
 from nas_relucode.workers.fleet import cpu_environments, gpu_environments, run_fleet
-from nas_relucode.workers.patience import PATIENCE, Patience, StorageLostError
 from nas_relucode.workers.planning import HEARTBEAT, plan_study
+from nas_relucode.workers.retrying import PATIENCE, StorageRetry, StorageUnavailableError
 from nas_relucode.workers.status import study_status
 from nas_relucode.workers.stopping import Stop
 from nas_relucode.workers.worker import DeviceLostError, work
@@ -69,7 +69,7 @@ def plan(options: argparse.Namespace) -> int:
             patience=options.patience,
             say=Progress(options).say,
         )
-    except StorageLostError as error:
+    except StorageUnavailableError as error:
         print(f"nas-relucode: error: {error}. The same command then goes on.", file=sys.stderr)
         return 1
     what = f"{added} trials enqueued" if added else "nothing to enqueue"
@@ -86,7 +86,7 @@ def worker(options: argparse.Namespace) -> int:
     stop, progress = Stop(), Progress(options)
     if options.gpus is not None or options.processes is not None:
         return _fleet(options, storage, stop, progress, limit)
-    waiting = Patience(options.patience, progress.say, stop)
+    waiting = StorageRetry(options.patience, progress.say, stop)
     try:
         with stop.on_signals(limit):
             done = work(
@@ -106,7 +106,7 @@ def worker(options: argparse.Namespace) -> int:
                 on_epoch=progress.epoch,
                 on_trial=progress.trial,
             )
-    except (StorageLostError, DeviceLostError) as error:
+    except (StorageUnavailableError, DeviceLostError) as error:
         print(f"nas-relucode: error: {error}. Start a worker again: it goes on.", file=sys.stderr)
         return 1
     progress.say(f"{done} trials brought to an end by this worker" + (f"; {stop.reason}" if stop.reason else ""))
