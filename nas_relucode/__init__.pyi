@@ -14,7 +14,7 @@ from . import workers as workers
 from .cells.code_spaces import CodeSpace as CodeSpace
 from .cells.code_spaces import code_space as code_space
 from .cells.embedding import embed as embed
-from .cells.linkage import connectivity as connectivity
+from .cells.graph import connectivity as connectivity
 from .codes.bits import Codes as Codes
 from .codes.capturing import capture as capture
 from .errors import InputError as InputError
@@ -35,6 +35,8 @@ from .study.objective import Objective as Objective
 from .study.runner import run_study as run_study
 from .study.search_space import Candidate as Candidate
 from .study.search_space import SearchSpace as SearchSpace
+from .study.settings import CodeSettings as CodeSettings
+from .study.settings import NetworkSettings as NetworkSettings
 from .study.settings import load_settings as load_settings
 from .training.data import ImageData as ImageData
 from .training.data import Split as Split

@@ -40,7 +40,7 @@ def small():
     return {
         "data": rc.load_data("digits", classes=(0, 1), train_samples=100, test_samples=20, validation=0.3),
         "space": rc.SearchSpace(heads=("8", "4-4"), learning_rates=(0.1, 0.03)),
-        "backbone": "none",
+        "network": rc.NetworkSettings(backbone="none"),
         "recipe": rc.Recipe(epochs=1, batch_size=35),
         "device": "cpu",
     }

@@ -6,19 +6,20 @@ import hashlib
 import json
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nas_relucode.cells.hamming import comparable
+from nas_relucode.cells.hamming import check_comparable
 from nas_relucode.cells.occupied import Cells, CellTable, check_labels, find_cells
 from nas_relucode.codes.bits import Codes, Layer
-from nas_relucode.codes.capturing import CodeBatch, Reading, capture_batches
+from nas_relucode.codes.capturing import CodeBatch, capture_batches
+from nas_relucode.codes.reading import ReadingOptions, read_options
 from nas_relucode.errors import InputError, NonFiniteError
 from nas_relucode.files import write_atomically
 
@@ -97,7 +98,7 @@ class CodeSpace:
         >>> CodeSpace.of(pack([[0, 1], [1, 1]])).occupied_by(CodeSpace.of(pack([[1, 1]])))
         array([False,  True])
         """
-        words = np.concatenate([other.codes.words, comparable(other.codes, self.codes).words])
+        words = np.concatenate([other.codes.words, check_comparable(other.codes, self.codes).words])
         both = find_cells(Codes(words, self.codes.layers))  # those of other come first, and are distinct
         return both.cell_of[len(other.cells) :] < len(other.cells)
 
@@ -126,21 +127,15 @@ def code_space(
     network: nn.Module,
     data: Any,
     *,
-    layers: str | Sequence[str] = "all",
-    mode: str = "eval",
-    preset: str = "paper",
-    maps: str = "pixel",
-    also: Sequence[str] = (),
-    batch_size: int = 512,
-    forward: Callable[[nn.Module, Any], Any] | None = None,
     on_batch: Callable[[CodeBatch], object] | None = None,
+    **options: Unpack[ReadingOptions],
 ) -> CodeSpace:
-    """The code space of ``data`` under ``network``, taken batch by batch.
+    """The code space of ``data`` under ``network``, read batch by batch; the options are those of `Reading`.
 
     ``data`` is a tensor of inputs, a pair of inputs and labels, a DataLoader or an iterator of batches, of any length:
-    memory grows with the cells. ``on_batch`` is told each batch with its outputs: one pass serves codes and losses. The
-    other arguments are those of `capture`. Samples are counted by class where they come with labels, and as correct
-    where the network's outputs are rows of two and more class scores.
+    memory grows with the cells. ``on_batch`` is called with each batch and its outputs, so that one pass serves codes
+    and losses. Samples are counted by class if they come with labels, and as correct if the network's outputs are rows
+    of two or more class scores.
 
     >>> network = nn.Sequential(nn.Linear(1, 1, bias=False), nn.ReLU())
     >>> _ = nn.init.ones_(network[0].weight)
@@ -148,19 +143,16 @@ def code_space(
     >>> space.cells.sizes, space.class_counts.tolist()
     (array([1, 2]), [[1, 0], [1, 1]])
     """
-    chosen = (layers,) if isinstance(layers, str) else tuple(layers)
-    smooth = (also,) if isinstance(also, str) else tuple(also)
-    reading = Reading(layers=chosen, mode=mode, preset=preset, maps=maps, also=smooth)
+    reading, _ = read_options(options)
     counter: _Counter | None = None
-    for batch in capture_batches(network, data, reading=reading, batch_size=batch_size, forward=forward):
+    for batch in capture_batches(network, data, **options):
         counter = counter or _Counter(batch)
         counter.add(batch)
         if on_batch:
             on_batch(batch)
     if counter is None:
         raise InputError("there are no samples to take codes of. Give at least one.")
-    settings = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(reading).items()}
-    made = {"network": type(network).__name__, **settings, "dtype": counter.dtype, "torch": torch.__version__}
+    made = {"network": type(network).__name__, **reading.decisive, "dtype": counter.dtype, "torch": torch.__version__}
     return counter.space(made)
 
 

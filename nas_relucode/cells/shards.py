@@ -7,10 +7,10 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from nas_relucode.cells.code_spaces import (
 )
 from nas_relucode.cells.occupied import check_labels
 from nas_relucode.codes.batches import Slices, batches
-from nas_relucode.codes.capturing import Forward, Reading
+from nas_relucode.codes.reading import ReadingOptions, read_options
 from nas_relucode.codes.relus import unwrapped
 from nas_relucode.errors import InputError
 
@@ -215,14 +215,8 @@ def code_space_of_shards(
     shards: Any,
     *,
     folder: str | Path,
-    layers: str | Sequence[str] = "all",
-    mode: str = "eval",
-    preset: str = "paper",
-    maps: str = "pixel",
-    also: str | Sequence[str] = (),
-    batch_size: int = 512,
-    forward: Forward | None = None,
     on_shard: Callable[[int, CodeSpace], object] | None = None,
+    **options: Unpack[ReadingOptions],
 ) -> CodeSpace | None:
     """The code space of data in shards, its samples in the order of the shards; None in every process but the first.
 
@@ -239,13 +233,12 @@ def code_space_of_shards(
     the last is a whole number of batches, as `cut_into_shards` makes them; else the batches are others, and with them
     perhaps bits within rounding of 0. Memory grows with the occupied cells and holds a shard that is a file whole.
     ``on_shard`` is told the number and the code space of every shard that this process has recorded or found recorded.
-    The other arguments are those of `capture`.
+    The options are those of `Reading`.
 
     Raises InputError for shards in ``folder`` of other data, weights or settings (of ``forward`` nothing is known), and
     for processes that do not agree on them; ProcessesError where another process could not go on.
     """
-    reading = Reading(layers=layers, mode=mode, preset=preset, maps=maps, also=also)  # type: ignore[arg-type]
-    recorder = _Recorder(network, reading, batch_size, forward)
+    recorder = _Recorder(network, options)
     with _all_processes() as processes:
         prepared = processes.together(lambda: recorder.prepare(shards, Path(folder)))
         for number, settings in enumerate(prepared):
@@ -266,11 +259,10 @@ def code_space_of_shards(
 class _Recorder:
     """Records shards in a folder, and finds those that are recorded."""
 
-    def __init__(self, network: nn.Module, reading: Reading, batch_size: int, forward: Forward | None) -> None:
+    def __init__(self, network: nn.Module, options: ReadingOptions) -> None:
         self.network = unwrapped(network)
-        self.reading = asdict(reading)
-        self.batch_size = batch_size
-        self.forward = forward
+        self.options = options
+        self.reading, _ = read_options(options)
 
     def prepare(self, shards: Any, folder: Path) -> dict[str, Any]:
         """What all processes must have alike."""
@@ -284,26 +276,24 @@ class _Recorder:
         folder.mkdir(parents=True, exist_ok=True)
         self.settings = {
             "network": type(self.network).__name__,
-            **{name: list(value) if isinstance(value, tuple) else value for name, value in self.reading.items()},
+            **self.reading.decisive,
             "torch": torch.__version__,
-            "batch_size": self.batch_size,
+            "batch_size": self.reading.batch_size,
             "weights": _weights_digest(self.network),
         }
         return self.settings | {"shards": len(self.shards)}
 
     def record(self, number: int, on_shard: Callable[[int, CodeSpace], object] | None) -> str:
         """Sees to it that the code space of a shard lies in the folder, and returns the SHA-256 of the shard's data."""
-        file, batches = self._file(number), ShardBatches(self.shards[number], self.batch_size)
+        file, batches = self._file(number), ShardBatches(self.shards[number], self.reading.batch_size)
         try:
             if file.exists():
                 data = batches.read()
                 space = self.stored(number, data)
             else:
-                space = code_space(
-                    self.network, batches, **self.reading, batch_size=self.batch_size, forward=self.forward
-                )
+                space = code_space(self.network, batches, **self.options)
                 data = batches.digest()
-                shard = {"batch_size": self.batch_size, "weights": self.settings["weights"], "data": data}
+                shard = {"batch_size": self.settings["batch_size"], "weights": self.settings["weights"], "data": data}
                 save_code_space(replace(space, made={**space.made, "shard": shard}), file)
         except InputError as error:
             raise type(error)(f"shard {number}: {error}") from error

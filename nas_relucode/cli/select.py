@@ -11,7 +11,6 @@ from typing import Any
 import optuna
 
 from nas_relucode.errors import InputError
-from nas_relucode.plots.networks import network_label
 from nas_relucode.ranking.equality import RULES, Tolerance
 from nas_relucode.ranking.order import HOW, SCALES, Named
 from nas_relucode.ranking.paired_differences import LEVEL
@@ -126,7 +125,7 @@ def lines(selection: Selection) -> list[str]:
         follows = selection.ahead[i, i + 1] if i + 1 < len(selection.ahead) else math.nan
         rows.append(
             [
-                network_label(row),
+                row["network"],
                 f"{row['place']:.0f}",
                 str(row["seeds"]),
                 number(row["accuracy"], spread["accuracy"]),

@@ -1,9 +1,10 @@
 from .bits import Codes as Codes
 from .bits import Layer as Layer
 from .bits import pack as pack
-from .capturing import MAPS as MAPS
-from .capturing import MODES as MODES
 from .capturing import CodeBatch as CodeBatch
-from .capturing import Reading as Reading
 from .capturing import capture as capture
 from .capturing import capture_batches as capture_batches
+from .reading import MAPS as MAPS
+from .reading import MODES as MODES
+from .reading import Reading as Reading
+from .reading import ReadingOptions as ReadingOptions

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from torch import Tensor, nn
@@ -13,59 +13,10 @@ from torch import Tensor, nn
 from nas_relucode.codes.batches import Slices, batches, labels_of, moved, samples_of
 from nas_relucode.codes.bits import WORD, Codes, Layer
 from nas_relucode.codes.network_state import untouched
-from nas_relucode.codes.packing import PRESETS, Packer
+from nas_relucode.codes.packing import Packer
+from nas_relucode.codes.reading import Forward, Reading, ReadingOptions, read_options
 from nas_relucode.codes.relus import SMOOTH, Call, ReluCalls, unwrapped
-from nas_relucode.errors import InputError, NonFiniteError, unknown
-
-Forward = Callable[[nn.Module, Any], Any]
-
-MODES = ("eval", "train")
-MAPS = ("pixel", "channel", "pooled")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """How bits are read off a network; a str stands for a tuple of one.
-
-    ``layers`` are names, prefixes (``"classifier"`` means it and everything below it), globs (``"layer?.*"``), or
-
-    - ``"all"``;
-    - ``"fc"``: layers whose activation is a vector a sample;
-    - ``"head"``: the module called head; if there is none, the layers of ``"fc"`` behind the last other layer.
-
-    ``mode`` ``"eval"`` is for trained networks. ``"train"``, for scores at initialisation, lets normalisation use the
-    statistics of the batch, so that a sample's code depends on its batch; all else (dropout, stochastic depth,
-    auxiliary heads) stays in evaluation mode, and codes have no noise.
-
-    ``preset`` ``"paper"`` sets a bit where the activation is positive, ``"released_code"`` where it is at least 1, as
-    the code released with the paper does by rounding it down to a whole number.
-
-    ``maps`` says what a neuron of a convolution is, whose activation is (channels, height, width): ``"pixel"`` each of
-    its numbers, ``"channel"`` a channel, active if any of its pixels is, ``"pooled"`` any of 2 x 2 pixels (at the edge
-    of an odd size, fewer).
-
-    ``also`` names smooth activations, one or several of `relus.SMOOTH`, whose inputs are read the same
-    way. They have no linear cells: nothing that is said of cells holds for them, and their layers are labelled.
-    """
-
-    layers: tuple[str, ...] = ("all",)
-    mode: str = "eval"
-    preset: str = "paper"
-    maps: str = "pixel"
-    also: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        for field in ("layers", "also"):
-            value = getattr(self, field)
-            object.__setattr__(self, field, (value,) if isinstance(value, str) else tuple(value))
-        if not self.layers:
-            raise InputError("layers is empty. Name at least one, or all.")
-        for field, choices in {"mode": MODES, "preset": PRESETS, "maps": MAPS}.items():
-            if getattr(self, field) not in choices:
-                raise unknown(field, getattr(self, field), choices)
-        for name in self.also:
-            if name not in SMOOTH:
-                raise unknown("smooth activation", name, SMOOTH)
+from nas_relucode.errors import InputError, NonFiniteError
 
 
 @dataclass(frozen=True)
@@ -79,20 +30,14 @@ class CodeBatch:
     dtype: str  # in which the network computed: "float32" as a rule
 
 
-def capture_batches(
-    network: nn.Module,
-    data: Any,
-    *,
-    reading: Reading = Reading(),
-    batch_size: int = 512,
-    forward: Forward | None = None,
-) -> Iterator[CodeBatch]:
+def capture_batches(network: nn.Module, data: Any, **options: Unpack[ReadingOptions]) -> Iterator[CodeBatch]:
     """The codes of ``data``, one batch after the other; nothing is kept, so ``data`` may be of any length.
 
     ``data`` is a tensor or array of inputs, a pair (inputs, labels), a Split or a dict of tensors, cut into batches of
-    ``batch_size``; or a DataLoader or another iterable of batches, taken as they are. Of those, a batch is a tensor, a
-    pair of inputs and labels (one whole number a sample), or else a tuple for ``network(*batch)`` or a dict for
-    ``network(**batch)``. ``forward(network, batch)`` calls a network that wants it otherwise.
+    ``batch_size``; or a DataLoader or another iterable of batches, which are used as they are. Such a batch is a
+    tensor, a pair of inputs and labels (one whole number a sample), or else a tuple for ``network(*batch)`` or a dict
+    for ``network(**batch)``. The options are those of `Reading`; ``forward(network, batch)`` is for a network that is
+    called in another way.
 
     Seen is every ReLU of the forward pass, a module's or a function's, also when it is called several times; ReLU6,
     LeakyReLU, PReLU, ``clamp(min=0)`` and ``threshold(0, 0)`` are read the same way. Layers are named by the module
@@ -109,26 +54,14 @@ def capture_batches(
     Raises InputError if the network calls no ReLU, or for other samples other ReLUs, if no layer has a name asked for,
     or if there are no samples; NonFiniteError if an activation is not finite.
     """
-    if batch_size < 1:
-        raise InputError(f"batch size {batch_size} is not positive. Give a whole number of at least 1.")
-    return _code_batches(unwrapped(network), batches(data, batch_size), reading, forward)
+    reading, forward = read_options(options)
+    return _code_batches(unwrapped(network), batches(data, reading.batch_size), reading, forward)
 
 
-def capture(
-    network: nn.Module,
-    inputs: Any,
-    *,
-    layers: str | Sequence[str] = "all",
-    mode: str = "eval",
-    preset: str = "paper",
-    maps: str = "pixel",
-    also: str | Sequence[str] = (),
-    batch_size: int = 512,
-    forward: Forward | None = None,
-) -> Codes:
-    """The codes of ``inputs`` under ``network``: those of `capture_batches`, which see for data, networks and errors.
+def capture(network: nn.Module, inputs: Any, **options: Unpack[ReadingOptions]) -> Codes:
+    """The codes of ``inputs`` under ``network``, a row a sample. The options are those of `Reading`.
 
-    ``layers``, ``mode``, ``preset``, ``maps`` and ``also`` are those of `Reading`.
+    Data, networks and errors are those of `capture_batches`.
 
     >>> import torch
     >>> layer = nn.Linear(1, 2)
@@ -139,10 +72,10 @@ def capture(
            [1, 0],
            [1, 1]])
     """
-    reading = Reading(layers=layers, mode=mode, preset=preset, maps=maps, also=also)  # type: ignore[arg-type]
-    parts = batches(inputs, batch_size)
+    reading, _ = read_options(options)
+    parts = batches(inputs, reading.batch_size)
     taken: list[Codes] = []
-    for batch in capture_batches(network, parts, reading=reading, batch_size=batch_size, forward=forward):
+    for batch in capture_batches(network, parts, **options):
         if isinstance(parts, Slices):  # how many samples there are is known: they are not kept twice
             if not taken:
                 room = np.empty((parts.samples, batch.codes.words.shape[1]), np.uint64)

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from nas_relucode.codes.bits import Codes, pack
-from nas_relucode.codes.capturing import Forward, capture
+from nas_relucode.codes.capturing import capture
 from nas_relucode.codes.network_state import untouched
+from nas_relucode.codes.reading import Forward
 from nas_relucode.codes.relus import ReluCalls, unwrapped
 from nas_relucode.errors import InputError, NonFiniteError
 from nas_relucode.geometry.bends import Bend, bending_calls

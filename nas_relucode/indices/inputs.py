@@ -9,9 +9,8 @@ from functools import cached_property
 import numpy as np
 
 from nas_relucode.cells.code_spaces import CodeSpace
-from nas_relucode.cells.graph import AdjacencyGraph, adjacency_graph
-from nas_relucode.cells.hamming import bound, class_distance_sums, ones_by_class
-from nas_relucode.cells.linkage import Connectivity, connectivity
+from nas_relucode.cells.graph import AdjacencyGraph, Connectivity, adjacency_graph, connectivity
+from nas_relucode.cells.hamming import class_distance_sums, ones_by_class, whole_theta
 from nas_relucode.cells.occupied import Cells
 from nas_relucode.codes.bits import Codes
 from nas_relucode.errors import InputError
@@ -79,7 +78,7 @@ class Evidence:
         sizes = counts.sum(axis=0)
         within_pairs = (sizes * (sizes - 1) // 2).sum()
         between_pairs = self.samples * (self.samples - 1) // 2 - within_pairs
-        if bound(self.codes, self.distance_theta) == self.codes.neurons:
+        if whole_theta(self.codes, self.distance_theta) == self.codes.neurons:
             # Not truncated: neuron by neuron, the pairs that differ are those of a sample with and one without the bit.
             ones = self.ones.sum(axis=0)
             within = float((self.ones * (sizes[:, None] - self.ones)).sum())

@@ -11,7 +11,7 @@ import numpy as np
 from nas_relucode.cells import classes as knn
 from nas_relucode.cells import classes as separation
 from nas_relucode.cells.code_spaces import CodeSpace
-from nas_relucode.cells.hamming import bound
+from nas_relucode.cells.hamming import whole_theta
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.indices import geometric as geometric_indices
 from nas_relucode.indices import initialisation
@@ -275,7 +275,7 @@ def _share_of_cells(of: Evidence) -> tuple[float, float]:
 
 
 def _distance(of: Evidence) -> tuple[float, float]:
-    return 0.0, float(bound(of.codes, of.distance_theta))
+    return 0.0, float(whole_theta(of.codes, of.distance_theta))
 
 
 def _neurons(of: Evidence) -> tuple[float, float]:

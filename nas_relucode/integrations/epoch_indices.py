@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Unpack
 
 import pandas as pd
 from torch import nn
 
+from nas_relucode.codes.reading import ReadingOptions
 from nas_relucode.errors import InputError
 from nas_relucode.integrations.candidates import needed
 from nas_relucode.scoring.scores import score
 from nas_relucode.training.loop import Epoch
 
 
-@dataclass
 class EpochIndices:
-    """A callback that scores a network that is being trained, and keeps what it found.
+    """A callback that scores a network while it is trained, and keeps the results in ``points``.
 
-    It is the ``on_epoch`` of `train`, or is called in a loop of one's own, with the number of the epoch or with
-    nothing: then it counts, from 0, the network before the training. ``data`` are read anew each time, so they may be
-    all that `score` takes but an iterator: a tensor, a pair of inputs and labels, a Split, ImageData, a DataLoader
-    (which should not shuffle or augment, for curves to be of the same samples). The network is left as it was, also
+    It serves as the ``on_epoch`` of `train`, or is called in a loop of one's own, with the number of the epoch or
+    without: then it counts, from 0, the network before the training. ``data`` are read anew each time, so they may be
+    all that `score` accepts except an iterator: a tensor, a pair of inputs and labels, a Split, ImageData, a DataLoader
+    (which should not shuffle or augment, so that curves are of the same samples). The network is left as it was, as are
     its mode and torch's random state: a training takes the same course with and without.
 
-    ``every`` scores each so-many-th epoch, and 0. ``settings`` are further ones of `score`, e.g. ``split``.
+    ``network`` is None where a framework brings its own, as Lightning does. ``every`` scores each so-many-th epoch, and
+    epoch 0. ``indices``, ``split`` and ``held_out`` are those of `score`, the options those of `Reading`.
 
     >>> import torch
     >>> network = nn.Sequential(nn.Linear(1, 1, bias=False), nn.ReLU())
@@ -35,21 +36,26 @@ class EpochIndices:
     ({'cell_count': 2.0}, 5, 2)
     """
 
-    network: nn.Module | None  # None where a framework brings its own, as Lightning does
-    data: Any
-    indices: Iterable[str] | None = ("cell_count", "largest_component_share", "dead_neuron_fraction")
-    layers: str | Sequence[str] = "all"
-    every: int = 1
-    settings: dict[str, Any] = field(default_factory=dict)
-    points: list[dict[str, Any]] = field(default_factory=list, init=False)  # plain values for JSON, a point an epoch
-
-    def __post_init__(self) -> None:
-        if self.every < 1:
-            raise InputError(f"every {self.every!r} is below 1. Give 1 for each epoch, 2 for every other.")
-        if hasattr(self.data, "__next__"):
+    def __init__(
+        self,
+        network: nn.Module | None,
+        data: Any,
+        *,
+        indices: Iterable[str] | None = ("cell_count", "largest_component_share", "dead_neuron_fraction"),
+        every: int = 1,
+        split: str = "train",
+        held_out: Any = None,
+        **options: Unpack[ReadingOptions],
+    ) -> None:
+        if every < 1:
+            raise InputError(f"every {every!r} is below 1. Give 1 for each epoch, 2 for every other.")
+        if hasattr(data, "__next__"):
             raise InputError("data is an iterator, which is empty after the first epoch. Give tensors or a DataLoader.")
-        self.indices = [self.indices] if isinstance(self.indices, str) else self.indices and list(self.indices)
+        self.network, self.data, self.every = network, data, every
+        chosen = indices if indices is None or isinstance(indices, str) else list(indices)
+        self._score = partial(score, indices=chosen, split=split, held_out=held_out, **options)
         self._calls = 0
+        self.points: list[dict[str, Any]] = []  # plain values for JSON, a point an epoch
 
     def __call__(self, epoch: Epoch | int | None = None) -> dict[str, Any] | None:
         """The new point: epoch, loss (of `train`; else None) and what `Score.as_dict` gives; None between points."""
@@ -60,8 +66,7 @@ class EpochIndices:
         if number % self.every:
             return None
         loss = epoch.loss if isinstance(epoch, Epoch) and epoch.loss == epoch.loss else None
-        found = score(self.network, self.data, layers=self.layers, indices=self.indices, **self.settings)
-        self.points.append({"epoch": number, "loss": loss, **found.as_dict()})
+        self.points.append({"epoch": number, "loss": loss, **self._score(self.network, self.data).as_dict()})
         return self.points[-1]
 
     def frame(self) -> pd.DataFrame:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from nas_relucode.cells.code_spaces import code_space
+from nas_relucode.codes.reading import ReadingOptions
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.indices.inputs import Evidence
 from nas_relucode.indices.registry import INDICES
@@ -27,11 +28,7 @@ def measure(
     loss_fn: Any = None,
     *,
     index: str = "logdet_kernel",
-    layers: str | Sequence[str] = "all",
-    mode: str = "train",
-    preset: str = "paper",
-    maps: str = "pixel",
-    also: Sequence[str] = (),
+    **options: Unpack[ReadingOptions],
 ) -> float:
     """An index of the joint codes of one batch under ``net``, which is left as it was.
 
@@ -43,8 +40,8 @@ def measure(
     uses the statistics of the part, as it does there. ``loss_fn`` takes no part: no index has a loss.
 
     ``targets`` give an index classes where they are whole numbers, one a sample; others (soft labels, images) are not
-    looked at. ``layers``, ``mode``, ``preset``, ``maps`` and ``also`` are those of `capture`. The value is NaN where
-    the index is undefined, e.g. logdet_kernel where two samples have one code.
+    looked at. The options are those of `Reading`, with ``mode`` ``"train"`` by default. The value is NaN where the
+    index is undefined, e.g. logdet_kernel where two samples have one code.
 
     Raises InputError for an unknown index, one that a batch cannot give (see `MEASURES`), one that needs labels where
     there are none, and arguments of another kind than these. What the network itself raises passes through, so that a
@@ -58,9 +55,9 @@ def measure(
     if not isinstance(index, str) or index not in MEASURES:
         raise unknown("index of a batch", index, MEASURES)
     _check(net, inputs)
-    layers, also = _names("layers", layers), _names("also", also)
+    options = {"mode": "train", **options}
     parts = _parts(inputs, targets, _number_of_parts(split_data))
-    space = code_space(net, parts, layers=layers, mode=mode, preset=preset, maps=maps, also=also)
+    space = code_space(net, parts, **options)
     of = Evidence(space, sum(parameter.numel() for parameter in net.parameters()))
     missing = [need for need in INDICES[index].needs if getattr(of, need) is None]
     if missing:
@@ -94,13 +91,6 @@ def _number_of_parts(split_data: Any) -> int:
             "Give the number of parts, 1 for the batch as it is."
         )
     return parts
-
-
-def _names(argument: str, given: Any) -> tuple[str, ...]:
-    names = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Iterable) else (given,)
-    if not all(isinstance(name, str) for name in names):
-        raise InputError(f"{argument} is {given!r}. Give a name or a list of names.")
-    return names
 
 
 def _parts(inputs: Tensor, targets: Any, parts: int) -> Iterator[Any]:

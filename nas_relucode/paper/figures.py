@@ -20,7 +20,7 @@ from matplotlib.ticker import StrMethodFormatter
 from nas_relucode.errors import InputError
 from nas_relucode.files import write_atomically
 from nas_relucode.paper.claims import COUNTS, MEASURES, need
-from nas_relucode.plots.networks import GREY
+from nas_relucode.plots.pareto import GREY
 from nas_relucode.plots.style import COLOURS, MARKERS, WIDTH, class_mark, epoch_styles, joint_last, short
 from nas_relucode.texts import plain
 

@@ -8,8 +8,8 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from nas_relucode.plots.networks import COLOURS as FEW
-from nas_relucode.plots.networks import GREY
+from nas_relucode.plots.pareto import COLOURS as FEW
+from nas_relucode.plots.pareto import GREY
 
 COLOURS = [*FEW, "#999933", GREY, "#661100"]  # ten classes; colours repeat beyond, with other markers
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p"]

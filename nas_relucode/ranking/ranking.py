@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from nas_relucode.ranking.order import Named, check_order, costs, criteria, hype
 from nas_relucode.ranking.paired_differences import LEVEL
 from nas_relucode.ranking.trials import NETWORK, accuracies, check_layers, objectives_of, saturated
 from nas_relucode.ranking.trials import trials_frame as trials_frame
+from nas_relucode.study.record import network_label
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,18 @@ class Ranking:
     def equal(self) -> pd.DataFrame:
         """The networks that are equally accurate with the best, in their order by the indices."""
         return self.networks[self.networks["equal"]].sort_values("place", kind="stable")
+
+    @property
+    def shown_objective(self) -> str:
+        """What figures show against accuracy: the first other objective that has a value, else the parameters."""
+        defined = (name for name in self.objectives if name != "accuracy" and self.networks[name].notna().any())
+        return next(defined, "parameters")
+
+    @property
+    def chosen(self) -> list[str]:
+        """The names of the equally accurate networks, in their order, and then of the others on the front."""
+        on_front = self.front["network"]
+        return [*self.equal["network"], *on_front[~self.front["equal"]]]
 
     @property
     def compared(self) -> pd.Series:
@@ -85,10 +99,11 @@ def rank(
     A network is feasible if it reaches the study's accuracy floor and none of its seeds was pruned: because it
     diverged, or because an objective is undefined for it.
 
-    Columns of ``networks``: head, learning_rate, seeds, means of the numeric columns of `trials_frame`, ``trial`` (the
-    number of the first), ``pruned`` (seeds), ``feasible``, ``front``, ``equal`` (booleans), ``place`` (1 for
-    the first of the equally accurate ones, NaN for the others) and ``rank`` (the same, but shared by those that only
-    the trials' numbers tell apart). Columns of ``comparison``: difference, low, high, p and paired (see
+    Columns of ``networks``: network (its name), head, learning_rate, seeds, means of the numeric columns of
+    `trials_frame`, ``trial`` (the number of the first), ``pruned`` (seeds), ``feasible``, ``front``, ``equal``
+    (booleans), ``place`` (1 for the first of the equally accurate ones, NaN for the others), ``rank`` (the same, but
+    shared by those that only the trials' numbers tell apart) and ``mark`` (in figures and tables).
+    Columns of ``comparison``: difference, low, high, p and paired (see
     `equality.Equality`), ``key`` (what ``how`` orders by) and ``contribution`` (to the hypervolume); NaN
     where there is nothing to tell.
     """
@@ -129,6 +144,7 @@ def rank(
 
     order = networks.sort_values(["place", "accuracy"], ascending=[True, False], kind="stable").index
     networks, spread, comparison = (part.loc[order].reset_index(drop=True) for part in (networks, spread, comparison))
+    networks["mark"] = pd.Series(_marks(networks), dtype=object)
     threshold = equality.threshold if equality else math.nan
     return Ranking(objectives, networks, spread, threshold, silent, wanted, comparison, by_seed, volume)
 
@@ -143,6 +159,7 @@ def _averaged(every_trial: pd.DataFrame, study: str) -> tuple[pd.DataFrame, pd.D
     groups = by_seed.drop(columns="seed").groupby(NETWORK)
     networks, spread = groups.agg(_mean).reset_index(), groups.agg(_deviation).reset_index()
     networks.insert(2, "seeds", groups.size().to_numpy())
+    networks.insert(0, "network", pd.Series(map(network_label, networks[NETWORK].to_dict("records")), dtype=object))
     networks["trial"] = trials.groupby(NETWORK)["number"].min().to_numpy()
     pruned = every_trial[every_trial["pruned"]].groupby(NETWORK)["seed"].nunique()
     networks["pruned"] = pruned.reindex(pd.MultiIndex.from_frame(networks[NETWORK]), fill_value=0).to_numpy()
@@ -168,6 +185,13 @@ def _front(networks: pd.DataFrame, objectives: dict[str, str]) -> np.ndarray:
     if front.any():
         front[front] = moocore.is_nondominated(points[front], keep_weakly=True)
     return front
+
+
+def _marks(networks: pd.DataFrame) -> list[str]:
+    """How figures and tables mark each network: its place, or a letter where it is on the front and less accurate."""
+    letters = itertools.chain("abcdefghijklmnopqrstuvwxyz", itertools.repeat(" "))
+    rows = networks[["place", "equal", "front"]].itertuples(index=False)
+    return [f"{row.place:.0f}" if row.equal else next(letters) if row.front else "" for row in rows]
 
 
 def _comparison(networks: pd.DataFrame, compared: pd.Index, equality: Equality | None) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.ranking.seed_variance import Accuracies
 from nas_relucode.study.predictions import Predictions, read_predictions
-from nas_relucode.study.record import ATTRIBUTE
+from nas_relucode.study.record import ATTRIBUTE, complete_trials
 
 NETWORK = ["head", "learning_rate"]  # what the trials of one network, trained with several seeds, have in common
 NEEDED = ("objectives", "candidate", "accuracy", "parameters", "validation_samples", "joint")  # to be ranked
@@ -56,12 +56,6 @@ def trials_frame(study: optuna.Study, *, also: Iterable[str] = ()) -> pd.DataFra
         rows.append(row)
     with pd.option_context("mode.string_storage", "python"):  # Arrow's, where it is there, takes no lone surrogate
         return pd.DataFrame(rows).astype({"seed": "Int64", "retry_of": "Int64"})
-
-
-def complete_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """The complete trials that carry our attribute, by their numbers."""
-    trials = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-    return [trial for trial in trials if ATTRIBUTE in trial.user_attrs]
 
 
 def objectives_of(study: optuna.Study) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 
 from nas_relucode.errors import InputError
-from nas_relucode.plots.networks import pareto_plotly
+from nas_relucode.plots.pareto import pareto_plotly
 from nas_relucode.ranking.ranking import rank
 from nas_relucode.report.tables import markdown, markdown_table, networks_table, nobody_feasible
 
@@ -39,7 +39,8 @@ def show_in_dashboard(study: optuna.Study) -> str:
         )
     note = _put(dashboard.get_note(study), f"{START}\n\n## Equally accurate networks\n\n{found}\n\n{END}")
     dashboard.save_note(study, note)
-    dashboard.save_plotly_graph_object(study, pareto_plotly(ranking), graph_object_id=FIGURE)
+    figure = pareto_plotly(ranking.networks, ranking.spread, x=ranking.shown_objective, threshold=ranking.threshold)
+    dashboard.save_plotly_graph_object(study, figure, graph_object_id=FIGURE)
     return note
 
 

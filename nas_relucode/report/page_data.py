@@ -12,22 +12,23 @@ import numpy as np
 import optuna
 import pandas as pd
 
+from nas_relucode.cells.graph import connectivity
 from nas_relucode.errors import InputError
 from nas_relucode.indices.registry import INDICES
-from nas_relucode.paper.clustering import clustering_frame
-from nas_relucode.paper.frames import kept_spaces
-from nas_relucode.plots.networks import chosen_labels, curves, network_label, x_objective
 from nas_relucode.ranking.ranking import Ranking, rank
 from nas_relucode.ranking.selection import select, without_predictions
-from nas_relucode.ranking.trials import NETWORK, complete_trials, saturated
+from nas_relucode.ranking.trials import NETWORK, saturated
 from nas_relucode.report.correlations import Correlations, spearman
 from nas_relucode.report.tables import index_columns, paired_test
 from nas_relucode.report.training_again import study_argument, train_command
+from nas_relucode.study.curves import kept_spaces, network_curves
 from nas_relucode.study.predictions import FOLDER, file_store
-from nas_relucode.study.record import ATTRIBUTE
+from nas_relucode.study.record import ATTRIBUTE, complete_trials
+from nas_relucode.study.search_space import Candidate
 
 MOST_POINTS = 60_000  # of the curves in the page
 MOST_PROFILES = 5  # connectivity is computed for so many of the kept code spaces
+MOST_THETAS = 60  # of a profile
 MOST_RESAMPLED = 60  # networks whose order is drawn again
 ACCURACIES = ("accuracy", "test_accuracy", "train_accuracy", "validation_loss")
 
@@ -97,7 +98,7 @@ def page_data(report: Report) -> dict[str, Any]:
     ends = saturated(report.study)
     names = list(zip(*(networks[name] for name in NETWORK), strict=True))
     return {
-        "label": [network_label(row) for _, row in networks.iterrows()],
+        "label": networks["network"].tolist(),
         **{name: networks[name].tolist() for name in ("head", "learning_rate", "seeds", "trial", "front")},
         "mean": {name: _plain(networks[name]) for name in columns},
         "spread": {name: _plain(ranking.spread[name]) for name in columns},
@@ -106,7 +107,7 @@ def page_data(report: Report) -> dict[str, Any]:
         "objectives": ranking.objectives,
         "by": ranking.by,
         "directions": {name: _direction(name, ranking) for name in columns},
-        "x": x_objective(ranking),
+        "x": ranking.shown_objective,
         "rules": _rules(report),
         "ahead": [_finite(report.ahead.get(row, math.nan)) for row in networks.index],
         "correlations": {
@@ -144,9 +145,9 @@ def _rules(report: Report) -> list[dict[str, Any]]:
 def _curves(report: Report) -> dict[str, Any]:
     """Row -> layer -> epochs, cells and cells with a correct sample, seeds averaged; the chosen networks first."""
     networks = report.ranking.networks
-    chosen = chosen_labels(report.ranking)
-    labels = {network_label(row): int(i) for i, row in networks.iterrows()}
-    points = curves(report.study, [*chosen, *(label for label in labels if label not in chosen)])
+    chosen = report.ranking.chosen
+    labels = {name: int(row) for row, name in networks["network"].items()}
+    points = network_curves(report.study, [*chosen, *(label for label in labels if label not in chosen)])
     if points.empty:
         return {}
     for name in ("cell_count", "correct_cell_count"):
@@ -171,21 +172,23 @@ def _profiles(report: Report) -> dict[str, Any]:
         return {}
     found: dict[str, Any] = {}
     networks = report.ranking.networks
-    labels = {network_label(row): int(i) for i, row in networks.iterrows()}
-    for label in chosen_labels(report.ranking)[:MOST_PROFILES]:
+    labels = {name: int(row) for row, name in networks["network"].items()}
+    for label in report.ranking.chosen[:MOST_PROFILES]:
         own = [space for space in kept if space.label == label]
         if not own:
             continue
         last = max(own, key=lambda space: (space.epoch, -space.seed))
-        frame = clustering_frame(last.load(), most=60)
-        frame = frame[frame["layer"] == "joint"]
+        space = last.load()
+        profile = connectivity(space.codes)
+        count = len(profile.thetas)
+        steps = np.unique(np.linspace(0, count - 1, min(count, MOST_THETAS)).round().astype(int))
         found[str(labels[label])] = {
             "epoch": last.epoch,
             "seed": last.seed,
-            "neurons": int(frame["neurons"].iloc[0]),
-            "theta": frame["theta"].astype(int).tolist(),
-            "components": frame["components"].astype(int).tolist(),
-            "share": frame["largest_component_share"].round(5).tolist(),
+            "neurons": space.neurons,
+            "theta": profile.thetas[steps].tolist(),
+            "components": profile.component_counts[steps].tolist(),
+            "share": (profile.largest_components[steps] / len(space.cells)).round(5).tolist(),
         }
     return found
 
@@ -201,7 +204,7 @@ def _commands(study: optuna.Study, folder: Path, ranking: Ranking) -> dict[int, 
     found = {}
     for row, name in enumerate(zip(*(ranking.networks[n] for n in NETWORK), strict=True)):
         head, rate = str(name[0]), float(name[1])
-        found[row] = [train_command(argument, head, rate, int(seed), device) for seed in seeds[name]]
+        found[row] = [train_command(argument, Candidate(head, rate, int(seed)), device) for seed in seeds[name]]
     return found
 
 

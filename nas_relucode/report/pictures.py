@@ -7,10 +7,8 @@ import html
 from dataclasses import dataclass
 from pathlib import Path
 
-from nas_relucode.plots.networks import network_label
-from nas_relucode.ranking.trials import complete_trials
 from nas_relucode.report.page_data import Report
-from nas_relucode.study.record import ATTRIBUTE
+from nas_relucode.study.record import ATTRIBUTE, complete_trials
 
 MOST_SLICES = 3  # networks whose slices are shown
 
@@ -42,7 +40,7 @@ def slices(report: Report) -> list[Picture]:
         for trial, values in drawn:
             if any(values["candidate"][key] != row[key] for key in ("head", "learning_rate")):
                 continue
-            whose = f"{network_label(row)}, seed {values['candidate'].get('seed', 0)}, trial {trial}"
+            whose = f"{row['network']}, seed {values['candidate'].get('seed', 0)}, trial {trial}"
             files = [report.folder / "slices" / Path(name).name for name in values["slices"]]
             pictures = [
                 Picture(file, f"The cells of {whose}, {_where(file)}", f"{whose}: {_where(file)}")

@@ -11,7 +11,6 @@ from typing import Any
 import optuna
 
 from nas_relucode.indices.registry import INDICES
-from nas_relucode.plots.networks import chosen_labels, curves, network_label
 from nas_relucode.ranking.order import QUANTITIES
 from nas_relucode.ranking.trials import trials_frame
 from nas_relucode.report.page_data import Report, shown_columns
@@ -26,6 +25,7 @@ from nas_relucode.report.tables import (
     paired_test,
     retries,
 )
+from nas_relucode.study.curves import network_curves
 from nas_relucode.study.record import ATTRIBUTE
 
 MEANINGS = {
@@ -72,10 +72,10 @@ def _equal(report: Report) -> Section:
         f"an accuracy of {ranking.threshold:.4f}, the best one's less one standard error (seeds and validation sample)"
     )
     if compared == 1:
-        text = f"{network_label(ranking.equal.iloc[0])} is the only feasible network: there is nothing to choose."
+        text = f"{ranking.equal['network'].iloc[0]} is the only feasible network: there is nothing to choose."
     elif equal == 1:
         text = (
-            f"By the one-standard-error rule {network_label(ranking.equal.iloc[0])} alone of {compared} feasible "
+            f"By the one-standard-error rule {ranking.equal['network'].iloc[0]} alone of {compared} feasible "
             f"networks reaches {reached}: there is no order to be found."
         )
     else:
@@ -172,7 +172,7 @@ def _networks(report: Report) -> Section:
 
 
 def _last_epoch(report: Report) -> list[Section]:
-    points = curves(report.study, chosen_labels(report.ranking))
+    points = network_curves(report.study, report.ranking.chosen)
     if points.empty:
         return []
     layers = list(dict.fromkeys(points["layer"]))

@@ -8,8 +8,8 @@ import re
 import pandas as pd
 
 from nas_relucode.indices.registry import INDICES
-from nas_relucode.plots.networks import marks, network_label
 from nas_relucode.ranking.ranking import Ranking
+from nas_relucode.study.record import network_label
 from nas_relucode.texts import plain
 
 Table = tuple[list[str], list[list[str]]]  # headings, rows
@@ -25,7 +25,6 @@ def networks_table(ranking: Ranking, networks: pd.DataFrame, *, every_index: boo
     Indices that are constant or undefined over the networks are left out: they say nothing here. The mark is that of
     the figures, or why a network can't be chosen.
     """
-    mark = marks(ranking)
     indices = [name for name in index_columns(networks) if every_index or name in ranking.objectives]
     indices = [name for name in indices if not is_constant(networks[name]) and networks[name].notna().any()]
     headings = ["network", "mark", "seeds", "accuracy", "test accuracy", *indices, "parameters", "seconds"]
@@ -34,8 +33,8 @@ def networks_table(ranking: Ranking, networks: pd.DataFrame, *, every_index: boo
         spread = ranking.spread.loc[i]
         rows.append(
             [
-                network_label(row),
-                mark[i] or ("" if row["feasible"] else "pruned" if row["pruned"] else "infeasible"),
+                row["network"],
+                row["mark"] or ("" if row["feasible"] else "pruned" if row["pruned"] else "infeasible"),
                 str(row["seeds"]),
                 number(row["accuracy"], spread["accuracy"]),
                 number(row["test_accuracy"], spread["test_accuracy"]),

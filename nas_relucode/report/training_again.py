@@ -15,6 +15,7 @@ import optuna
 
 from nas_relucode.errors import InputError
 from nas_relucode.study.runner import check_settings
+from nas_relucode.study.search_space import Candidate
 from nas_relucode.study.settings import StudySettings, load_settings
 from nas_relucode.toml_files import builtin_files, parse
 from nas_relucode.training.data import SOURCES
@@ -72,17 +73,15 @@ def _holds(file: Path, study: optuna.Study) -> bool:
     return True
 
 
-def train_command(study: str, head: str, learning_rate: float, seed: int, device: str | None = None) -> str:
+def train_command(study: str, candidate: Candidate, device: str | None = None) -> str:
     """The command that trains a candidate again, on ``device`` if that is known.
 
-    >>> train_command("digits", "8-4", 0.01, 2)
+    >>> train_command("digits", Candidate("8-4", 0.01, seed=2))
     'nas-relucode train digits --head 8-4 --learning-rate 0.01 --seed 2 --weights 8-4_0.01_seed_2.pt'
     """
-    rate = repr(float(learning_rate))
-    file = f"{head}_{rate}_seed_{seed}.pt"
-    words = ["nas-relucode", "train", study, "--head", head, "--learning-rate", rate, "--seed", str(seed)]
+    words = ["nas-relucode", "train", study, *candidate.options]
     words += [] if device is None else ["--device", device]
-    return shlex.join([*words, "--weights", file])
+    return shlex.join([*words, "--weights", f"{candidate.name}.pt"])
 
 
 def to_toml(table: dict[str, Any]) -> str:

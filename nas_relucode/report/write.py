@@ -13,7 +13,7 @@ import optuna
 import pandas as pd
 
 from nas_relucode.files import write_atomically
-from nas_relucode.plots.networks import save_pareto
+from nas_relucode.plots.pareto import save_pareto
 from nas_relucode.ranking.trials import trials_frame
 from nas_relucode.report.page import page
 from nas_relucode.report.page_data import Report, read
@@ -41,8 +41,8 @@ def write_report(
     writers: dict[str, Callable[[Path], object]] = {
         "report.html": lambda path: path.write_text(page(report), "utf-8"),
         "report.md": lambda path: path.write_text(_markdown(report), "utf-8"),
-        "pareto.png": lambda path: save_pareto(report.ranking, path),
-        "pareto.svg": lambda path: save_pareto(report.ranking, path),
+        "pareto.png": lambda path: _save_pareto(report, path),
+        "pareto.svg": lambda path: _save_pareto(report, path),
         "pareto.json": lambda path: path.write_text(json.dumps(_json(report), indent=2), "utf-8"),
         "trials.csv": lambda path: trials.to_csv(path, index=False),
     }
@@ -51,6 +51,11 @@ def write_report(
     if settings is not None and may_be_written(study, file):
         writers[file.name] = lambda path: path.write_text(settings, "utf-8")
     return {name: write_atomically(folder / name, write) for name, write in writers.items()}
+
+
+def _save_pareto(report: Report, path: Path) -> None:
+    ranking = report.ranking
+    save_pareto(path, ranking.networks, ranking.spread, x=ranking.shown_objective, threshold=ranking.threshold)
 
 
 def _markdown(report: Report) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from nas_relucode.cells.code_spaces import CodeSpace, code_space
 from nas_relucode.codes.bits import Codes
 from nas_relucode.codes.capturing import CodeBatch, capture
+from nas_relucode.codes.reading import Reading
 from nas_relucode.errors import InputError
 from nas_relucode.indices.inputs import Evidence
 from nas_relucode.indices.registry import compute_indices
@@ -35,8 +35,7 @@ class CodeCurve:
     network: nn.Module
     data: ImageData
     loss: str = "cross_entropy"
-    layers: str | Sequence[str] = "head"
-    preset: str = "paper"
+    reading: Reading = field(default_factory=lambda: Reading(layers=("head",)))
     split: str = "train"
     while_training: bool = False
     points: list[dict[str, Any]] = field(default_factory=list, init=False)  # plain values, a point an epoch
@@ -49,7 +48,7 @@ class CodeCurve:
     def on_batch(self, rows: Tensor) -> None:
         """For `train`: takes the codes of the rows of a training batch before its step."""
         split = self.data.train
-        codes = capture(self.network, split.inputs[rows], layers=self.layers, preset=self.preset)
+        codes = capture(self.network, split.inputs[rows], **self.reading.options)
         labels = rows.cpu().numpy() if split.labels is None else split.labels[rows].cpu().numpy()
         self._batches.append((codes, labels))
 
@@ -97,7 +96,7 @@ class CodeCurve:
             losses.append(float(loss) * len(wanted[rows]))
 
         told = add if self.split == "validation" else None
-        space = code_space(self.network, inputs, layers=self.layers, preset=self.preset, on_batch=told)
+        space = code_space(self.network, inputs, **self.reading.options, on_batch=told)
         return replace(space, correct_counts=None) if self.while_training else space
 
 

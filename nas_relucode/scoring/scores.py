@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nas_relucode.cells.code_spaces import CodeSpace, code_space
+from nas_relucode.cells.code_spaces import code_space
+from nas_relucode.codes.reading import ReadingOptions, read_options
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.geometry.sample_geometry import Geometry, read_geometry
 from nas_relucode.geometry.segments import segment_transitions
@@ -53,7 +54,6 @@ def score(
     network: nn.Module,
     data: Any,
     *,
-    layers: str | Sequence[str] = "all",
     indices: Iterable[str] | None = None,
     split: str = "train",
     held_out: str | Split | tuple[Any, Any] | Tensor | None = None,
@@ -63,17 +63,12 @@ def score(
     wanted_size: tuple[float, float] | None = None,
     graph_theta: int = 1,
     distance_theta: int | None = None,
-    mode: str = "eval",
-    preset: str = "paper",
-    maps: str = "pixel",
-    also: Sequence[str] = (),
-    batch_size: int = 512,
-    forward: Callable[[nn.Module, Any], Any] | None = None,
+    **options: Unpack[ReadingOptions],
 ) -> Score:
     """Accuracy and code-space indices of ``network`` on one split of ``data``, or on given inputs and labels.
 
-    ``network`` is any module with ReLUs; it runs on its own device and is left as it was (see `capture`, also for
-    ``layers``, ``mode``, ``preset``, ``maps``, ``also`` and ``forward``). ``data`` is ImageData, a Split, a tensor, a
+    ``network`` is any module with ReLUs; it runs on its own device and is left as it was. The options are those of
+    `Reading`. ``data`` is ImageData, a Split, a tensor, a
     pair of inputs and labels, a DataLoader or an iterator of batches. A row of two or more outputs is taken for class
     scores. ``indices`` are names in `INDICES` (None: all that the data allow). ``held_out`` are other samples, or a
     split's name; None takes ImageData's validation split beside its train split. ``segments`` is the number of pairs of
@@ -88,35 +83,23 @@ def score(
     >>> result.samples, result.joint, result.layers
     (5, {'cell_count': 1.0}, {'2': {'cell_count': 1.0}})
     """
+    reading, forward = read_options(options)
     names = None if indices is None else [indices] if isinstance(indices, str) else list(indices)
     for name in names or []:
         if name not in INDICES:
             raise unknown("index", name, INDICES)
     sample, others, split = _samples(data, split, held_out)
 
-    def space_of(inputs: Any) -> CodeSpace:
-        return code_space(
-            network,
-            inputs,
-            layers=layers,
-            mode=mode,
-            preset=preset,
-            maps=maps,
-            also=also,
-            batch_size=batch_size,
-            forward=forward,
-        )
-
     def wanted(need: str) -> bool:
         return names is None or any(need in INDICES[name].needs for name in names)
 
-    space = space_of(sample)
-    held = space_of(others) if others is not None and wanted("held_out") else None
+    space = code_space(network, sample, **options)
+    held = code_space(network, others, **options) if others is not None and wanted("held_out") else None
     transitions = None
     if segments or (names is not None and wanted("transitions")):
         inputs, labels = _pair(sample)
         transitions = segment_transitions(
-            network, inputs, labels, segments=segments or SEGMENTS, layers=layers, forward=forward
+            network, inputs, labels, segments=segments or SEGMENTS, layers=reading.layers, forward=forward
         )
     shapes = None
     if geometry or (names is not None and wanted("geometry")):

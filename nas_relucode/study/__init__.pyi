@@ -6,5 +6,7 @@ from .runner import study_name as study_name
 from .search_space import Candidate as Candidate
 from .search_space import SearchSpace as SearchSpace
 from .search_space import load_search_space as load_search_space
+from .settings import CodeSettings as CodeSettings
+from .settings import NetworkSettings as NetworkSettings
 from .settings import StudySettings as StudySettings
 from .settings import load_settings as load_settings

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
-from optuna.trial import BaseTrial
+from optuna.trial import BaseTrial, FrozenTrial, TrialState
 
 from nas_relucode.study.predictions import Predictions, upload_predictions
 from nas_relucode.study.search_space import Candidate
@@ -38,3 +38,18 @@ def write_outcome(trial: BaseTrial, outcome: Outcome, store: Any) -> tuple[float
     for name, value in outcome.constraints.items():
         trial.set_constraint(name, value)
     return optuna.TrialPruned(found["pruned"]) if outcome.values is None else outcome.values
+
+
+def complete_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """The complete trials that carry our attribute, by their numbers."""
+    trials = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+    return [trial for trial in trials if ATTRIBUTE in trial.user_attrs]
+
+
+def network_label(row: Any) -> str:
+    """How a network is called in tables and figures: its head and its learning rate.
+
+    >>> network_label({"head": "8-4", "learning_rate": 0.01})
+    '8-4 @ 0.01'
+    """
+    return Candidate(row["head"], row["learning_rate"]).label

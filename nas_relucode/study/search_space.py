@@ -28,6 +28,33 @@ class Candidate:
         """As the parameters of an Optuna trial."""
         return {"head": self.head, "learning_rate": self.learning_rate, "seed": self.seed}
 
+    @property
+    def name(self) -> str:
+        """What the candidate's files are called, without their endings.
+
+        >>> Candidate("32-16", 0.01, seed=3).name
+        '32-16_0.01_seed_3'
+        """
+        return f"{self.head}_{float(self.learning_rate)!r}_seed_{self.seed}"
+
+    @property
+    def options(self) -> list[str]:
+        """The candidate as options of the command line.
+
+        >>> " ".join(Candidate("32-16", 0.01, seed=3).options)
+        '--head 32-16 --learning-rate 0.01 --seed 3'
+        """
+        return ["--head", self.head, "--learning-rate", repr(float(self.learning_rate)), "--seed", str(self.seed)]
+
+    @property
+    def label(self) -> str:
+        """The candidate in tables and figures, where the seeds of a network stand in one row.
+
+        >>> Candidate("32-16", 0.01, seed=3).label
+        '32-16 @ 0.01'
+        """
+        return f"{self.head} @ {self.learning_rate:g}"
+
 
 @dataclass(frozen=True)
 class Interval:

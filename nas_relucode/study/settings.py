@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,16 @@ from typing import Any
 import optuna
 
 from nas_relucode.cells.embedding import POINTS, PRESETS, check_layout
+from nas_relucode.codes.reading import Reading
 from nas_relucode.errors import InputError, unknown
-from nas_relucode.study.checks import check_accuracy_floor, check_kept_epochs, check_network, check_objectives
+from nas_relucode.indices.registry import INDICES
 from nas_relucode.study.search_space import SearchSpace, load_search_space
 from nas_relucode.toml_files import parse, read_toml
 from nas_relucode.training.data import SOURCES
-from nas_relucode.training.networks import check_seed
+from nas_relucode.training.networks import check_seed, parse_head
 from nas_relucode.training.recipe import Recipe
 
+QUALITIES = ("accuracy", "validation_loss")  # objectives that are not indices
 EXPECTATIONS = ("falls", "rises")  # of separability with depth
 
 SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
@@ -31,7 +33,7 @@ SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """The arguments of `load_data`, but for the machine's own: data_root and download."""
+    """The arguments of `load_data`, except data_root and download, which belong to the machine."""
 
     source: str
     classes: tuple[int | str, ...] | None = None
@@ -45,13 +47,19 @@ class DataSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSettings:
-    """A classifier behind a backbone, or with ``decoder`` an autoencoder."""
+    """A classifier behind a backbone, or with ``decoder`` an autoencoder; the head is what is searched."""
 
     backbone: str = "vgg16"
     width: float = 1.0
-    weights: str = "random"  # of the backbone, or "imagenet": torchvision's
-    frozen: bool = False  # the backbone is not trained; it runs once, and its features are kept
+    weights: str = "random"  # of the backbone; "imagenet" for torchvision's
+    frozen: bool = False  # the backbone is not trained: it runs once, and its features are kept
     decoder: str | None = None  # layer widths between the head and the reconstruction, e.g. "128-256"
+
+    def __post_init__(self) -> None:
+        if self.decoder is not None:
+            parse_head(self.decoder)
+            if self.frozen or self.weights != "random":
+                raise InputError("an autoencoder has no backbone. Leave out frozen and weights.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,17 +85,28 @@ class SearchSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CodeSettings:
+class CodeSettings(Reading):
+    """How a study reads codes (`Reading`), of which samples and when, and what it computes from them."""
+
     layers: tuple[str, ...] = ("head",)
-    preset: str = "paper"  # or "released_code": a bit where the activation is at least 1
     split: str = "train"  # or "validation"
-    while_training: bool = False  # the curve's codes are taken from moving weights, as the released code does
-    kept_epochs: tuple[int, ...] = ()  # the code spaces after these epochs are kept on disk, 0 is before the training
-    graph_theta: int = 1
-    distance_theta: int | None = None
+    while_training: bool = False  # the curve's codes are read while the weights move, as the released code does
+    kept_epochs: tuple[int, ...] = ()  # the code spaces after these epochs are kept on disk; 0 is before the training
+    graph_theta: int = 1  # cells up to this distance apart are joined in the graph
+    distance_theta: int | None = None  # distances are truncated here; None: not at all
     wanted_size: tuple[float, ...] | None = None  # mu and sigma of regularised_patterns, in thousands of parameters
-    geometry: bool = False  # the indices of the cells as polyhedra as well, also where they are no objectives
+    geometry: bool = False  # the indices of the cells as polyhedra too, also where they are not objectives
     slices: bool = False  # pictures of the cells around and between samples, of each candidate's first seed
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "kept_epochs", tuple(self.kept_epochs))
+        for name in ("graph_theta", "distance_theta"):
+            theta = getattr(self, name)
+            if theta is not None and theta < 0:
+                raise InputError(f"{name} {theta} is negative. Give a whole number of at least 0.")
+        if self.wanted_size is not None and len(self.wanted_size) != 2:
+            raise InputError(f"wanted_size has {len(self.wanted_size)} numbers. Give two, mu and sigma.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,20 +171,14 @@ class StudySettings:
     accuracy_floor: float | None = None  # networks below it are infeasible
 
     def __post_init__(self) -> None:
-        check_objectives(self.objectives)
+        check_fit(self.objectives, self.network, self.codes, self.training, self.accuracy_floor)
         for name, direction in self.objectives.items():
             if direction not in ("maximize", "minimize"):
                 raise unknown(f"direction of {name}", direction, ["maximize", "minimize"])
-        check_accuracy_floor(self.accuracy_floor)
-        network = self.network
-        check_network(
-            network.decoder, network.frozen, network.weights, self.training, self.objectives, self.accuracy_floor
-        )
-        check_kept_epochs(self.codes.kept_epochs, self.training.epochs)
         if self.figure is not None:
             self.figure.check_epochs(self.codes.kept_epochs)
         if self.search.together > 1 and self.codes.while_training:
-            raise InputError("codes of moving weights are taken of one candidate at a time. Set together to 1.")
+            raise InputError("with while_training, codes are read from one candidate at a time. Set together to 1.")
 
     @property
     def search_space(self) -> SearchSpace:
@@ -177,6 +190,55 @@ class StudySettings:
         search = dataclasses.replace(self.search, space=self.search_space)
         table: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(dataclasses.replace(self, search=search))))
         return table
+
+
+def check_fit(
+    objectives: Iterable[str],
+    network: NetworkSettings,
+    codes: CodeSettings,
+    recipe: Recipe,
+    accuracy_floor: float | None,
+) -> None:
+    """Raises InputError unless these parts of a study fit together, before anything is trained."""
+    names = list(objectives)
+    check_objectives(names)
+    if codes.wanted_size is None and "regularised_patterns" in names:
+        raise InputError("regularised_patterns needs wanted_size: mu and sigma, in thousands of parameters.")
+    if accuracy_floor is not None and not 0 <= accuracy_floor <= 1:
+        raise InputError(f"accuracy_floor {accuracy_floor!r} is out of range. Give a number from 0 to 1.")
+    for epoch in codes.kept_epochs:
+        if not 0 <= epoch <= recipe.epochs:
+            raise InputError(
+                f"epoch {epoch} is not trained: there are {recipe.epochs}. Give epochs from 0 to {recipe.epochs}."
+            )
+    if network.decoder is None:
+        if recipe.loss != "cross_entropy":
+            raise InputError(f"the loss {recipe.loss} is for autoencoders. Name a decoder, e.g. 128-256.")
+    else:
+        _check_autoencoder(names, recipe, accuracy_floor)
+
+
+def check_objectives(names: Sequence[str]) -> None:
+    """Raises InputError unless each name is a quality, an index, or an index of a layer: ``layer:index``."""
+    if not names:
+        raise InputError("objectives is empty. Name at least one, e.g. accuracy.")
+    for name in names:
+        layer, colon, index = name.rpartition(":")
+        of_a_layer = bool(layer) and index in INDICES and not INDICES[index].joint
+        if name not in QUALITIES and (index not in INDICES or (colon and not of_a_layer)):
+            raise unknown("objective", name, [*QUALITIES, *INDICES, "LAYER:INDEX"])
+    if len(set(names)) != len(names):
+        raise InputError(f"objectives {names} name one twice. Name each once.")
+
+
+def _check_autoencoder(objectives: list[str], recipe: Recipe, accuracy_floor: float | None) -> None:
+    if recipe.loss == "cross_entropy":
+        raise InputError("an autoencoder is trained by the loss sigmoid or mse, not by cross_entropy. Set one.")
+    for name in objectives:
+        if name.rpartition(":")[2] in ("accuracy", "correct_cell_count"):
+            raise InputError(f"an autoencoder has no {name}. Choose other objectives, e.g. validation_loss.")
+    if accuracy_floor is not None:
+        raise InputError("an autoencoder has no accuracy. Leave out accuracy_floor.")
 
 
 def load_settings(name: str) -> StudySettings:

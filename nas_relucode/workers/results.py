@@ -58,7 +58,7 @@ class SavedResults:
         self._path(candidate).unlink(missing_ok=True)
 
     def _path(self, candidate: Candidate) -> Path:
-        return self.folder / f"{self.study}_{candidate.head}_{candidate.learning_rate!r}_seed_{candidate.seed}.json"
+        return self.folder / f"{self.study}_{candidate.name}.json"
 
     def _read(self, path: Path) -> tuple[int, Outcome] | None:
         """The trial's number and its outcome; None if the file is of other settings or another study, or is gone."""

@@ -18,6 +18,7 @@ from nas_relucode.study.objective import Objective
 from nas_relucode.study.predictions import FILE, file_store, read_predictions
 from nas_relucode.study.record import ATTRIBUTE
 from nas_relucode.study.search_space import SearchSpace
+from nas_relucode.study.settings import NetworkSettings
 from nas_relucode.training.data import load_data
 from nas_relucode.training.recipe import Recipe
 
@@ -98,7 +99,7 @@ def test_what_cannot_be_selected_is_refused(ran, capsys, arguments, message):
 def test_a_trial_of_an_objective_keeps_the_predictions_that_made_its_accuracy(tmp_path):
     data = load_data("digits", classes=[0, 1, 2], train_samples=60, test_samples=20, validation=0.3)
     space = SearchSpace(heads=("4",), learning_rates=(0.1,))
-    chosen = {"backbone": "none", "recipe": Recipe(epochs=1), "device": "cpu"}
+    chosen = {"network": NetworkSettings(backbone="none"), "recipe": Recipe(epochs=1), "device": "cpu"}
     objective = Objective(data, space, folder=tmp_path, **chosen)
     study = optuna.create_study(directions=["maximize", "minimize"])
     study.optimize(objective, n_trials=1)

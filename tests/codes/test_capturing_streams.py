@@ -167,12 +167,12 @@ def test_between_two_batches_and_afterwards_nothing_is_changed():
     plain = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.ReLU(inplace=True)).train()
     for network, mode in itertools.product((Restless().train(), Restless().eval(), plain), ("eval", "train")):
         before = fingerprint(network)
-        for _ in capture_batches(network, torch.rand(9, 1, 8, 8), batch_size=3, reading=Reading(mode=mode)):
+        for _ in capture_batches(network, torch.rand(9, 1, 8, 8), batch_size=3, mode=mode):
             assert fingerprint(network)[:-1] == before[:-1]
             assert _get_current_dispatch_mode() is None
             assert torch.is_grad_enabled()
         before = fingerprint(network)
-        batches = capture_batches(network, torch.zeros(9, 1, 8, 8), batch_size=3, reading=Reading(mode=mode))
+        batches = capture_batches(network, torch.zeros(9, 1, 8, 8), batch_size=3, mode=mode)
         next(batches)
         assert fingerprint(network) == before  # also if nobody asks for the others
         batches.close()
@@ -315,7 +315,7 @@ def test_codes_on_a_gpu_are_those_of_the_cpu(options):
     network = build_network("64-32", (1, 8, 8), 10, backbone="small_conv").double()
     images = torch.rand(300, 1, 8, 8, dtype=torch.float64)
     codes = capture(network, images, batch_size=128, **options)
-    on_gpu = list(capture_batches(network.cuda(), images, batch_size=128, reading=Reading(**options)))
+    on_gpu = list(capture_batches(network.cuda(), images, batch_size=128, **options))
     assert np.array_equal(np.concatenate([batch.codes.words for batch in on_gpu]), codes.words)
     assert on_gpu[0].codes.layers == codes.layers
     assert on_gpu[0].outputs.device.type == "cpu"

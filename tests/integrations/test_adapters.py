@@ -16,6 +16,7 @@ from nas_relucode.integrations.syne_tune import syne_tune_report, syne_tune_spac
 from nas_relucode.study.objective import Objective
 from nas_relucode.study.record import ATTRIBUTE
 from nas_relucode.study.search_space import Interval, SearchSpace
+from nas_relucode.study.settings import NetworkSettings
 from nas_relucode.training.data import load_data
 from nas_relucode.training.recipe import Recipe
 
@@ -29,7 +30,7 @@ def data():
 
 
 def objective(data, space=SPACE, **settings):
-    fixed = {"backbone": "none", "recipe": Recipe(epochs=3, batch_size=35), "device": "cpu"}
+    fixed = {"network": NetworkSettings(backbone="none"), "recipe": Recipe(epochs=3, batch_size=35), "device": "cpu"}
     return Objective(data, space, **(fixed | settings))
 
 

@@ -11,6 +11,7 @@ from nas_relucode.integrations.ax import ax_data, ax_goal, ax_parameters, comple
 from nas_relucode.integrations.candidates import run_candidate
 from nas_relucode.study.objective import Objective
 from nas_relucode.study.search_space import Interval, SearchSpace
+from nas_relucode.study.settings import NetworkSettings
 from nas_relucode.training.data import load_data
 from nas_relucode.training.recipe import Recipe
 
@@ -25,7 +26,12 @@ def data():
 
 
 def objective(data, space=SPACE, **settings):
-    fixed = {"backbone": "none", "recipe": Recipe(epochs=1, batch_size=35), "device": "cpu", "objectives": NAMES}
+    fixed = {
+        "network": NetworkSettings(backbone="none"),
+        "recipe": Recipe(epochs=1, batch_size=35),
+        "device": "cpu",
+        "objectives": NAMES,
+    }
     return Objective(data, space, **(fixed | settings))
 
 

@@ -26,7 +26,13 @@ SPACE = rc.SearchSpace(heads=("8", "4-4"), learning_rates=(0.1, 1e30))
 
 def make():
     data = rc.load_data("digits", classes=(0, 1), train_samples=100, test_samples=20, validation=0.3)
-    return rc.Objective(data, SPACE, backbone="none", recipe=rc.Recipe(epochs=3, batch_size=35), device="cpu")
+    return rc.Objective(
+        data,
+        SPACE,
+        network=rc.NetworkSettings(backbone="none"),
+        recipe=rc.Recipe(epochs=3, batch_size=35),
+        device="cpu",
+    )
 
 
 ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)

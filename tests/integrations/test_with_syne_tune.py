@@ -10,6 +10,7 @@ from nas_relucode.integrations.candidates import run_candidate
 from nas_relucode.integrations.syne_tune import syne_tune_costs, syne_tune_report, syne_tune_space
 from nas_relucode.study.objective import Objective
 from nas_relucode.study.search_space import Interval, SearchSpace
+from nas_relucode.study.settings import NetworkSettings
 from nas_relucode.training.data import load_data
 from nas_relucode.training.recipe import Recipe
 
@@ -23,7 +24,8 @@ def data():
 
 
 def objective(data, space=SPACE, **settings):
-    return Objective(data, space, backbone="none", recipe=Recipe(epochs=3, batch_size=35), device="cpu", **settings)
+    network, recipe = NetworkSettings(backbone="none"), Recipe(epochs=3, batch_size=35)
+    return Objective(data, space, network=network, recipe=recipe, device="cpu", **settings)
 
 
 class Told:

@@ -16,7 +16,8 @@ from nas_relucode.cells.classes import knn_accuracy
 from nas_relucode.cells.code_spaces import CodeSpace
 from nas_relucode.paper import figure_study as module
 from nas_relucode.paper.figure_study import draw_figure
-from nas_relucode.paper.frames import curves_frame, kept_spaces, read_numbers
+from nas_relucode.paper.frames import read_numbers
+from nas_relucode.study.curves import curves_frame, kept_spaces
 from nas_relucode.study.record import ATTRIBUTE
 from nas_relucode.study.runner import load_study_data
 from nas_relucode.study.settings import (
@@ -188,7 +189,7 @@ def test_an_embedding_is_made_again_for_other_settings(drawn: tuple[optuna.Study
     of = kept_spaces(study, folder)[1]
     space = of.load()
     few, many = (module._embedded(of, space, "head.1", FigureSettings(neighbours=count), folder) for count in (3, 30))
-    assert (few.made["neighbours"], many.made["neighbours"]) == (3, 30)
+    assert (few.settings["neighbours"], many.settings["neighbours"]) == (3, 30)
     assert not np.array_equal(few.points, many.points)
 
 

@@ -12,13 +12,13 @@ from small_studies import run, settings_in
 
 from nas_relucode.cli.main import main
 from nas_relucode.paper.clustering import clustering_frame
-from nas_relucode.paper.frames import kept_spaces
 from nas_relucode.ranking.ranking import rank
 from nas_relucode.ranking.selection import select
 from nas_relucode.report.page_data import page_data, read
 from nas_relucode.report.pictures import embeddings
 from nas_relucode.report.sections import remarks
 from nas_relucode.report.write import write_report
+from nas_relucode.study.curves import kept_spaces
 from nas_relucode.study.predictions import FOLDER, file_store
 from nas_relucode.study.settings import CodeSettings
 

@@ -15,10 +15,10 @@ from small_studies import run, settings_in
 from test_sections import edge_studies
 
 from nas_relucode.indices.registry import INDICES
-from nas_relucode.plots.networks import network_label
 from nas_relucode.ranking.ranking import rank
 from nas_relucode.report.write import write_report
 from nas_relucode.study.predictions import file_store
+from nas_relucode.study.record import network_label
 
 pytestmark = pytest.mark.slow  # a browser takes seconds to start
 THREE = {**OBJECTIVES, "largest_component_share": "maximize"}

@@ -10,7 +10,6 @@ from hand_made import Memory, hand_made, study_of, without_result
 from optuna.trial import TrialState
 from reports_read_back import parse_markdown, tables, texts_of
 
-from nas_relucode.plots.networks import x_objective
 from nas_relucode.ranking.ranking import rank
 from nas_relucode.report.tables import paired_test
 from nas_relucode.report.write import write_report
@@ -97,7 +96,7 @@ def test_where_an_objective_is_undefined_nobody_is_on_the_front_and_the_figure_h
         assert "No network is on the front, because none has all of them." in text
         assert "No index tells them apart" in text or "These take no part" in text
         assert "can't be compared" not in text
-    assert x_objective(rank(study)) == "parameters"
+    assert rank(study).shown_objective == "parameters"
 
 
 def test_an_index_that_is_undefined_on_the_front_is_named_and_has_no_row(tmp_path: Path):

@@ -24,6 +24,7 @@ from nas_relucode.report.training_again import (
 )
 from nas_relucode.report.write import write_report
 from nas_relucode.study.record import ATTRIBUTE
+from nas_relucode.study.search_space import Candidate
 from nas_relucode.study.settings import DataSettings, load_settings
 from nas_relucode.toml_files import builtin_files
 
@@ -85,7 +86,7 @@ def report_text(study: optuna.Study, folder: Path) -> str:
 
 
 def test_a_blank_in_a_name_is_quoted():
-    line = train_command("my runs/study.toml", "8", 1e-05, 0)
+    line = train_command("my runs/study.toml", Candidate("8", 1e-05, 0))
     assert shlex.split(line)[2] == "my runs/study.toml"
     assert "--learning-rate 1e-05" in line
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_relucode import ImageData, InputError, build_network, load_data, train
+from nas_relucode.codes import Reading
 from nas_relucode.scoring.code_curves import CodeCurve
 from nas_relucode.training import build_autoencoder
 from nas_relucode.training.loop import Epoch, evaluate
@@ -66,7 +67,7 @@ def test_a_point_counts_the_codes_of_the_weights_at_rest(data: ImageData):
 @pytest.mark.parametrize("preset", ["paper", "released_code"])
 def test_codes_taken_while_training_are_those_before_each_step(data: ImageData, preset: str):
     network = build_autoencoder(data.image_shape, head="16-8")
-    curve = CodeCurve(network, data, loss="sigmoid", preset=preset, while_training=True)
+    curve = CodeCurve(network, data, loss="sigmoid", reading=Reading(layers="head", preset=preset), while_training=True)
     batches: list[list[np.ndarray]] = []
     counted: list[list[int]] = []
 

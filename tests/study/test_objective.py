@@ -26,6 +26,7 @@ from nas_relucode import (
 )
 from nas_relucode.study.record import ATTRIBUTE
 from nas_relucode.study.search_space import Interval
+from nas_relucode.study.settings import CodeSettings, NetworkSettings
 from nas_relucode.training import Network
 from nas_relucode.training.loop import accuracy
 
@@ -42,7 +43,9 @@ def data() -> ImageData:
 
 
 def make(data: ImageData, space: SearchSpace = SPACE, **settings: Any) -> Objective:
-    return Objective(data, space, **({"backbone": "none", "recipe": RECIPE, "device": "cpu"} | settings))
+    return Objective(
+        data, space, **({"network": NetworkSettings(backbone="none"), "recipe": RECIPE, "device": "cpu"} | settings)
+    )
 
 
 def fixed(head: str = "8", learning_rate: float = 0.1, **params: Any) -> FixedTrial:
@@ -101,7 +104,7 @@ def test_codes_are_those_of_the_training_samples(data: ImageData):
 
 def test_the_thresholds_asked_for_are_those_of_the_indices(data: ImageData):
     trial = fixed()
-    make(data, graph_theta=2, distance_theta=3)(trial)
+    make(data, codes=CodeSettings(graph_theta=2, distance_theta=3))(trial)
     expected = score(retrained(data, "8", 0.1), data, layers="head", graph_theta=2, distance_theta=3)
     assert trial.user_attrs[ATTRIBUTE]["joint"] == expected.as_dict()["joint"]
 
@@ -156,7 +159,7 @@ def test_the_callback_is_told_the_trial_the_epoch_and_the_point_found(data: Imag
 def test_the_test_split_never_influences_the_values(data: ImageData):
     other = dataclasses.replace(data, test=Split(torch.rand(7, 1, 8, 8), torch.zeros(7, dtype=torch.int64)))
     one, two = fixed(), fixed()
-    asked = {"objectives": ["accuracy", *DEFINED], "wanted_size": (1.0, 10.0)}
+    asked = {"objectives": ["accuracy", *DEFINED], "codes": CodeSettings(wanted_size=(1.0, 10.0))}
     assert make(data, **asked)(one) == make(other, **asked)(two)
     found, found_of_other = one.user_attrs[ATTRIBUTE], two.user_attrs[ATTRIBUTE]
     for changes in ("test_accuracy", "seconds"):
@@ -314,7 +317,12 @@ def test_an_interval_of_learning_rates_is_sampled(data: ImageData):
 
 def test_layers_of_the_backbone_may_be_chosen(data: ImageData):
     trial = fixed("4-4")
-    make(data, backbone="small_conv", layers=["backbone", "head.1"], objectives=["backbone.1:cell_count"])(trial)
+    make(
+        data,
+        network=NetworkSettings(backbone="small_conv"),
+        codes=CodeSettings(layers=("backbone", "head.1")),
+        objectives=["backbone.1:cell_count"],
+    )(trial)
     assert set(trial.user_attrs[ATTRIBUTE]["layers"]) == {"backbone.1", "backbone.3", "head.1"}
 
 
@@ -336,7 +344,7 @@ def test_an_index_that_no_layer_has_is_refused(data: ImageData):
 
 def test_layers_that_match_nothing_are_refused(data: ImageData):
     with pytest.raises(InputError, match=r"tail.*head\.1"):
-        make(data, layers="tail")
+        make(data, codes=CodeSettings(layers=("tail",)))
 
 
 def test_an_empty_validation_split_is_refused(data: ImageData):
@@ -346,7 +354,7 @@ def test_an_empty_validation_split_is_refused(data: ImageData):
 
 def test_an_image_too_small_for_the_backbone_is_refused_at_once(data: ImageData):
     with pytest.raises(InputError, match="8x8"):
-        make(data, backbone="vgg16")
+        make(data, network=NetworkSettings(backbone="vgg16"))
 
 
 def test_an_unknown_device_is_refused(data: ImageData):
@@ -360,14 +368,14 @@ def test_a_study_needs_at_least_one_objective(data: ImageData):
 
 
 def test_values_are_finite_floats_for_every_objective_there_is(data: ImageData):
-    values = make(data, objectives=["accuracy", *DEFINED], wanted_size=(1.0, 10.0))(fixed("4-4"))
+    values = make(data, objectives=["accuracy", *DEFINED], codes=CodeSettings(wanted_size=(1.0, 10.0)))(fixed("4-4"))
     assert len(values) == 1 + len(DEFINED)
     assert all(math.isfinite(value) for value in values)
 
 
 def test_slices_are_drawn_for_the_first_seed_and_what_cannot_be_drawn_is_left_out(data: ImageData, tmp_path: Any):
     space = SearchSpace(heads=("8", "1"), learning_rates=(0.1,))
-    objective = make(data, space, slices=True, folder=tmp_path, seeds=[3, 4], geometry=True)
+    objective = make(data, space, codes=CodeSettings(slices=True, geometry=True), folder=tmp_path, seeds=[3, 4])
     study = run_once(objective, "8", seed=3)
     found = study.trials[0].user_attrs[ATTRIBUTE]
     assert found["slices"] == ["trial_0.png", "trial_0_near.png"]
@@ -381,7 +389,7 @@ def test_slices_are_drawn_for_the_first_seed_and_what_cannot_be_drawn_is_left_ou
 
 def test_the_report_shows_the_slices_that_were_drawn(data: ImageData, tmp_path: Any):
     space = SearchSpace(heads=("8",), learning_rates=(0.1,))
-    study = run_once(make(data, space, slices=True, folder=tmp_path), "8")
+    study = run_once(make(data, space, codes=CodeSettings(slices=True), folder=tmp_path), "8")
     write_report(study, tmp_path)
     page = (tmp_path / "report.html").read_text("utf-8")
     assert page.count('<img alt="The cells of') == 2

@@ -1,5 +1,6 @@
 """What an objective writes and reads: checkpoints to go on from, code spaces, features of a frozen backbone."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from nas_relucode import (
 )
 from nas_relucode.cells import load_code_space
 from nas_relucode.study.record import ATTRIBUTE
+from nas_relucode.study.settings import CodeSettings, NetworkSettings
 from nas_relucode.training.checkpoints import save_checkpoint
 from nas_relucode.training.frozen import frozen_features
 from nas_relucode.training.loop import accuracy
@@ -28,6 +30,7 @@ from nas_relucode.training.networks import build_backbone
 
 SPACE = SearchSpace(heads=("8-4",), learning_rates=(0.1,))
 RECIPE = Recipe(epochs=4, batch_size=32, momentum=0.9)
+NETWORK, CODES = ({field.name for field in fields(kind)} for kind in (NetworkSettings, CodeSettings))
 REBUILD = Recipe(epochs=3, batch_size=32, loss="sigmoid")
 
 
@@ -37,7 +40,11 @@ def data() -> ImageData:
 
 
 def make(data: ImageData, **settings: Any) -> Objective:
-    return Objective(data, SPACE, **({"backbone": "none", "recipe": RECIPE, "device": "cpu"} | settings))
+    """An objective whose settings of the network and of the codes are given by their own names."""
+    network = {name: settings.pop(name) for name in NETWORK if name in settings}
+    codes = {name: settings.pop(name) for name in CODES if name in settings}
+    parts = {"network": NetworkSettings(**({"backbone": "none"} | network)), "codes": CodeSettings(**codes)}
+    return Objective(data, SPACE, **({"recipe": RECIPE, "device": "cpu"} | parts | settings))
 
 
 def found_by(objective: Objective) -> dict[str, Any]:
@@ -184,8 +191,8 @@ def test_what_does_not_fit_together_is_refused_before_the_first_trial(data: Imag
 
 
 def test_a_trial_that_diverges_leaves_no_checkpoint(data: ImageData, tmp_path: Path):
-    space = SearchSpace(heads=("8",), learning_rates=(1e22,))
-    objective = Objective(data, space, backbone="none", recipe=RECIPE, device="cpu", folder=tmp_path)
+    space, network = SearchSpace(heads=("8",), learning_rates=(1e22,)), NetworkSettings(backbone="none")
+    objective = Objective(data, space, network=network, recipe=RECIPE, device="cpu", folder=tmp_path)
     with pytest.raises(optuna.TrialPruned):
         objective(FixedTrial({"head": "8", "learning_rate": 1e22}))
     assert not (tmp_path / "checkpoints").exists()

@@ -17,7 +17,7 @@ from nas_relucode.study.objective import Objective
 from nas_relucode.study.record import ATTRIBUTE
 from nas_relucode.study.runner import load_study_data, run_study
 from nas_relucode.study.search_space import load_search_space
-from nas_relucode.study.settings import CodeSettings, StudySettings
+from nas_relucode.study.settings import CodeSettings, NetworkSettings, StudySettings
 from nas_relucode.training.recipe import Recipe
 
 INTERVAL = "{low = 0.01, high = 0.1}"
@@ -39,7 +39,7 @@ def test_the_values_are_those_of_the_objective_alone(tmp_path: Path, url: str):
         load_study_data(settings.data),
         load_search_space(settings.search.space),
         objectives=["cell_count", "accuracy"],
-        backbone="none",
+        network=NetworkSettings(backbone="none"),
         recipe=settings.training,
         device="cpu",
     )

@@ -184,7 +184,7 @@ def test_another_artifact_store_is_refused_once_a_trial_has_started(tmp_path: Pa
 
 def test_settings_that_cannot_be_planned_are_refused_with_the_remedy(tmp_path: Path, queue_url: str, url: str):
     settings = settings_in(tmp_path)
-    with pytest.raises(InputError, match="one process.*run"):
+    with pytest.raises(InputError, match=r"one process.*run"):
         plan_study("own", settings, storage=url)
     for heartbeat in (0, 10**11):
         with pytest.raises(InputError, match=f"heartbeat is {heartbeat} .* from 1 to 86400"):

@@ -16,6 +16,8 @@ from nas_relucode.study.search_space import Interval
 
 __all__ = ["Problem"]
 
+SMALL = rc.NetworkSettings(backbone="small_conv")
+
 
 class Problem(optunahub.benchmarks.BaseProblem):
     """Heads and learning rates, trained; several objectives of each.
@@ -34,7 +36,7 @@ class Problem(optunahub.benchmarks.BaseProblem):
         *,
         objectives: Sequence[str] = ("accuracy", "cell_count"),
         directions: Sequence[str] | None = None,
-        backbone: str = "small_conv",
+        network: rc.NetworkSettings = SMALL,
         recipe: rc.Recipe | None = None,
         **settings: Any,
     ) -> None:
@@ -42,7 +44,7 @@ class Problem(optunahub.benchmarks.BaseProblem):
             rc.load_data(data, validation=0.25) if isinstance(data, str) else data,
             rc.study.load_search_space(space) if isinstance(space, str) else space,
             objectives=objectives,
-            backbone=backbone,
+            network=network,
             recipe=recipe or rc.Recipe(epochs=5, batch_size=32, momentum=0.9),
             **settings,
         )

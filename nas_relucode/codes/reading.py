@@ -1,0 +1,108 @@
+"""How codes are read off a network: the options that every function shares which reads codes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, TypedDict
+
+from torch import nn
+
+from nas_relucode.codes.packing import PRESETS
+from nas_relucode.codes.relus import SMOOTH
+from nas_relucode.errors import InputError, unknown
+
+Forward = Callable[[nn.Module, Any], Any]  # network, batch -> output
+
+MODES = ("eval", "train")
+MAPS = ("pixel", "channel", "pooled")
+
+
+class ReadingOptions(TypedDict, total=False):
+    """The keyword arguments of `capture`, `code_space`, `score` and all others that read codes; see `Reading`."""
+
+    layers: str | Sequence[str]
+    mode: str
+    preset: str
+    maps: str
+    also: str | Sequence[str]
+    batch_size: int
+    forward: Forward | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How codes are read off a network. A single name for ``layers`` or ``also`` stands for a tuple of one.
+
+    ``layers``: names, prefixes (``"classifier"`` means it and everything below it), globs (``"layer?.*"``), or
+
+    - ``"all"``;
+    - ``"fc"``: layers whose activation is a vector a sample;
+    - ``"head"``: the module called head; if there is none, the ``"fc"`` layers after the last other layer.
+
+    ``mode``: ``"eval"`` for trained networks. ``"train"``, for scores at initialisation, lets normalisation layers use
+    the statistics of the batch, so that a sample's code depends on its batch; dropout, stochastic depth and auxiliary
+    heads stay in evaluation mode, so that codes have no noise.
+
+    ``preset``: ``"paper"`` sets a bit where the activation is positive, ``"released_code"`` where it is at least 1, as
+    the code released with the paper does by rounding it down to a whole number.
+
+    ``maps``: what a neuron of a convolution is, whose activation is (channels, height, width): ``"pixel"`` each of its
+    numbers, ``"channel"`` a channel, active if any of its pixels is, ``"pooled"`` any of 2 x 2 pixels (fewer at the
+    edge of an odd size).
+
+    ``also``: smooth activations to read as well, by the sign of their inputs: names from `relus.SMOOTH`. They have no
+    linear cells, so nothing that is said of cells holds for their layers, which are labelled.
+
+    ``batch_size``: samples in one forward pass, where the data are not batches already.
+
+    ``forward``, an option of the functions alone: ``forward(network, batch)`` is called instead of ``network(batch)``.
+
+    Raises InputError for values other than these. An unknown option is a TypeError, as in any call.
+    """
+
+    layers: tuple[str, ...] = ("all",)
+    mode: str = "eval"
+    preset: str = "paper"
+    maps: str = "pixel"
+    also: tuple[str, ...] = ()
+    batch_size: int = 512
+
+    def __post_init__(self) -> None:
+        for name in ("layers", "also"):
+            object.__setattr__(self, name, _names(name, getattr(self, name)))
+        if not self.layers:
+            raise InputError("layers is empty. Name at least one, or all.")
+        for name, choices in {"mode": MODES, "preset": PRESETS, "maps": MAPS}.items():
+            if getattr(self, name) not in choices:
+                raise unknown(name, getattr(self, name), choices)
+        for activation in self.also:
+            if activation not in SMOOTH:
+                raise unknown("smooth activation", activation, SMOOTH)
+        if self.batch_size < 1:
+            raise InputError(f"batch size {self.batch_size} is not positive. Give a whole number of at least 1.")
+
+    @property
+    def options(self) -> ReadingOptions:
+        """The same as keyword arguments: ``capture(network, inputs, **reading.options)``."""
+        return {field.name: getattr(self, field.name) for field in fields(Reading)}  # type: ignore[return-value]
+
+    @property
+    def decisive(self) -> dict[str, Any]:
+        """What decides the codes, as values for JSON: all but the batch size."""
+        values = {name: asdict(self)[name] for name in self.options if name != "batch_size"}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def read_options(options: ReadingOptions) -> tuple[Reading, Forward | None]:
+    """The keyword arguments of a function that reads codes, checked."""
+    values: dict[str, Any] = dict(options)
+    forward = values.pop("forward", None)
+    return Reading(**values), forward
+
+
+def _names(option: str, names: Any) -> tuple[str, ...]:
+    found = (names,) if isinstance(names, str) or not hasattr(names, "__iter__") else tuple(names)
+    if not all(isinstance(name, str) for name in found):
+        raise InputError(f"{option} is {names!r}. Give a name or a list of names.")
+    return found
