@@ -35,7 +35,7 @@ def read_toml(folder: str, name: str) -> dict[str, Any]:
     else:
         files = builtin_files(folder)
         if name not in files:
-            kind = {"studies": "study", "search_spaces": "search space"}[folder]
+            kind = {"studies": "built-in study", "search_spaces": "search space"}[folder]
             raise InputError(f"{unknown(kind, name, files)} A file of your own ends in .toml.")
         text = files[name]
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 import zipfile
 from pathlib import Path
@@ -20,22 +19,6 @@ from nas_relucode.geometry.complexes import Complex, complex_of
 from nas_relucode.training.named_networks import network_by_name
 
 LARGEST = 1e100  # a weight whose square still is a number
-
-
-def add_arguments(command: argparse.ArgumentParser) -> None:
-    # argparse takes -1e-3 for an option otherwise
-    command._negative_number_matcher = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
-    command.add_argument(
-        "model",
-        metavar="MODEL",
-        help="package.module:factory, or an .npz file with W0, b0, W1, b1, ...: hidden layers, then the output",
-    )
-    command.add_argument("--weights", metavar="FILE", help="state dict saved by torch.save, for a factory's network")
-    command.add_argument("--shape", nargs="+", type=int, metavar="N", help="of an input (features of the first Linear)")
-    command.add_argument("--box", nargs=2, type=float, metavar=("LOW", "HIGH"), help="cells in low < x < high only")
-    command.add_argument("--max-cells", type=int, default=1_000_000, metavar="N", help="end beyond so many (1,000,000)")
-    command.add_argument("--state", metavar="FILE", help="an .npz file to go on from, and to write where it stands to")
-    command.add_argument("-f", "--format", choices=["table", "json"], default="table")
 
 
 def run(options: argparse.Namespace) -> int:

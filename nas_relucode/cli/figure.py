@@ -11,24 +11,11 @@ from nas_relucode.cli.progress import run_shown
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.paper.figure_study import draw_figure
 from nas_relucode.study.plan import Plan
-from nas_relucode.study.runner import study_name
 from nas_relucode.study.settings import StudySettings, load_settings
-from nas_relucode.study.storage import default_storage
+from nas_relucode.study.storage import default_storage, study_name
 from nas_relucode.toml_files import builtin_files
 
 RELEASED = "_released"  # ends the name of a study that is run in the released code's way
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the command, but for those that `run` has too."""
-    parser.add_argument("figure", help="1 to 6, or a study with a [figure]: a built-in one or a .toml file")
-    parser.add_argument("--small", action="store_true", help="the reduced size, for two cores")
-    parser.add_argument(
-        "--released-code",
-        action="store_true",
-        help="as the code released with the paper: activations >= 1, codes while the weights move, its UMAP",
-    )
-    parser.add_argument("--epochs", type=int, nargs="+", metavar="EPOCH", help="rows of a grid (those of the study)")
 
 
 def run(options: argparse.Namespace) -> int:

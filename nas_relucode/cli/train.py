@@ -15,18 +15,9 @@ from nas_relucode.study.runner import build_objective, load_study_data
 from nas_relucode.study.search_space import Candidate, Interval
 from nas_relucode.study.settings import StudySettings, load_settings
 from nas_relucode.training.loop import accuracy, evaluate
-from nas_relucode.training.networks import check_seed, parse_head
+from nas_relucode.training.names import check_seed, parse_head
 
 MOST_NAMED = 12  # values of the search space in a note
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the command, but for those that `run` has too."""
-    parser.add_argument("study", help="a built-in study (see list) or a .toml file")
-    parser.add_argument("--head", required=True, metavar="WIDTHS", help="layer widths, e.g. 256-128-128")
-    parser.add_argument("--learning-rate", required=True, type=float, metavar="RATE")
-    parser.add_argument("--seed", type=int, default=0, help="of the weights and the order of the samples (0)")
-    parser.add_argument("--weights", required=True, metavar="FILE", help="a new file for the state dict, ending in .pt")
 
 
 def run(options: argparse.Namespace) -> int:

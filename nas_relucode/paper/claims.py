@@ -9,7 +9,8 @@ import pandas as pd
 
 from nas_relucode.errors import InputError
 from nas_relucode.plots.style import COUNTS, check_columns
-from nas_relucode.ranking.paired_differences import LEVEL, Difference, holm, paired
+from nas_relucode.ranking.choices import LEVEL
+from nas_relucode.ranking.paired_differences import Difference, holm, paired
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,8 @@ from nas_relucode.study.settings import QUALITIES, CodeSettings, NetworkSettings
 from nas_relucode.training.data import ImageData
 from nas_relucode.training.frozen import frozen_features
 from nas_relucode.training.loop import Epoch, accuracy, evaluate, pick_device, train
-from nas_relucode.training.networks import Network, build_autoencoder, build_backbone, build_network, parse_head
+from nas_relucode.training.names import parse_head
+from nas_relucode.training.networks import Network, build_autoencoder, build_backbone, build_network
 from nas_relucode.training.recipe import Recipe
 from nas_relucode.training.together import train_together
 

@@ -9,8 +9,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nas_relucode.study.record import ATTRIBUTE
-from nas_relucode.study.search_space import Candidate, SearchSpace
-from nas_relucode.study.settings import SearchSettings
+from nas_relucode.study.search_space import Candidate, SearchSettings, SearchSpace
 
 RETRIED = (RuntimeError, MemoryError)  # errors of a training after which its candidate is tried again
 MAX_RETRIES = 2  # of a candidate whose training raised such an error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,20 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from nas_relucode.errors import InputError
+
+
+def study_name(study: str, name: str | None = None) -> str:
+    """The name of a study in its storage and of its folder: ``name``, else that of the built-in study or the file.
+
+    >>> study_name("mine/my.toml")
+    'my'
+    """
+    chosen = name or (Path(study).stem if study.endswith(".toml") else study)
+    if not re.fullmatch(r"[\w. -]+", chosen) or chosen.startswith("."):
+        raise InputError(
+            f"study name {chosen!r} cannot name a folder. Use letters, digits, '_', '-', '.' and spaces; no '.' first."
+        )
+    return chosen
 
 
 def default_storage(name: str) -> str:

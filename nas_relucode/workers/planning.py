@@ -17,12 +17,10 @@ from nas_relucode.study.runner import check_countable, create_or_resume, load_st
 from nas_relucode.study.settings import StudySettings
 from nas_relucode.study.storage import redact, storage_errors
 from nas_relucode.workers.database import ENGINE, briefly_opened, check_queue, creation_lock, has_tables, open_queue
+from nas_relucode.workers.defaults import BEAT, HEARTBEAT, LONGEST_HEARTBEAT, PATIENCE
 from nas_relucode.workers.queue import Queue
-from nas_relucode.workers.retrying import PATIENCE, StorageRetry
+from nas_relucode.workers.retrying import StorageRetry
 from nas_relucode.workers.stopping import Stop
-
-HEARTBEAT, LONGEST_HEARTBEAT = 60, 86_400  # seconds
-BEAT = "heartbeat"  # the study's attribute from which every worker takes its heartbeat
 
 
 def plan_study(

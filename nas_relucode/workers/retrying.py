@@ -16,7 +16,6 @@ from nas_relucode.study.artifact_stores import StoreUnavailableError
 from nas_relucode.workers.stopping import Stop
 
 T = TypeVar("T")
-PATIENCE = 600.0  # seconds: how long to retry by default
 SHORTEST, LONGEST = 0.5, 30.0  # seconds between two attempts
 
 

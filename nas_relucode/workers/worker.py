@@ -21,14 +21,14 @@ from nas_relucode.study.objective import Objective
 from nas_relucode.study.plan import RETRIED, Plan, set_failed
 from nas_relucode.study.record import ATTRIBUTE, Outcome
 from nas_relucode.study.runner import build_objective, check_settings, load_study_data, stored_settings
-from nas_relucode.study.search_space import Candidate
-from nas_relucode.study.settings import SAMPLERS, StudySettings
+from nas_relucode.study.search_space import SAMPLERS, Candidate
+from nas_relucode.study.settings import StudySettings
 from nas_relucode.study.storage import storage_errors
+from nas_relucode.workers.defaults import PATIENCE
 from nas_relucode.workers.planning import open_planned
 from nas_relucode.workers.queue import Heartbeat, Queue, finished_trial
 from nas_relucode.workers.results import SavedResults
 from nas_relucode.workers.retrying import (
-    PATIENCE,
     StorageRetry,
     StorageUnavailableError,
     is_unavailable,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
 
 from nas_relucode.errors import InputError
-from nas_relucode.ranking.order import HOW
+from nas_relucode.ranking.choices import HOW
 from nas_relucode.ranking.ranking import rank, trials_frame
 from nas_relucode.ranking.trials import NEEDED
 from nas_relucode.study.objective import Objective

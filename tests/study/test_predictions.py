@@ -90,6 +90,7 @@ def test_values_that_are_not_class_numbers_are_refused(classes, labels):
 def test_an_artifact_belongs_to_its_trial_and_has_a_file_name(tmp_path):
     storage, store = optuna.storages.InMemoryStorage(), FileSystemArtifactStore(tmp_path)
     study = optuna.create_study(storage=storage)
+    study = optuna.create_study(storage=storage)
     trial, predictions = study.ask(), Predictions.from_classes([0, 1, 2], [0, 1, 1])
     artifact = upload_predictions(predictions, trial, store)
     study.tell(trial, 0.0)
