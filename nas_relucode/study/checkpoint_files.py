@@ -35,7 +35,7 @@ class CheckpointFiles:
         path = self._path(name)
         fetched = not path.exists() and self._fetch(path, _key(name, made))
         try:
-            return load_checkpoint(path, made=made)
+            return load_checkpoint(path, settings=made)
         except InputError:
             if not fetched:  # a copy that a dying worker cut short is no one's work: train anew
                 raise
@@ -48,7 +48,7 @@ class CheckpointFiles:
         for tries_left in reversed(range(TRIES)):
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                save_checkpoint(path, state, made=made, found=found)
+                save_checkpoint(path, state, settings=made, results=found)
                 break
             except (FileNotFoundError, FileExistsError):  # another worker found the folder empty, and removed it
                 if not tries_left:
