@@ -20,7 +20,8 @@ from fleets import NAME
 from measure import Bench, Claim
 
 import nas_relucode as rc
-from nas_relucode.workers.planning import HEARTBEAT, open_planned, plan_study
+from nas_relucode.workers.defaults import HEARTBEAT
+from nas_relucode.workers.planning import open_planned, plan_study
 from nas_relucode.workers.queue import Queue
 from nas_relucode.workers.worker import LONGEST_IDLE
 

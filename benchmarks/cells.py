@@ -1,4 +1,4 @@
-"""Distinct codes with the cell of each sample and the sizes, exactly: ours against the ways of np.unique."""
+"""Distinct codes with the cell of each sample and the sizes, exactly: ours against np.unique in four ways."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def main() -> None:
         "words": unique(words, axis=0),
         "void": unique(rows),
     }
-    bench.race(ours, {name: Way(run, lambda found: in_order(found[1], found[2])) for name, run in peers.items()})
+    bench.race(ours, {name: Way(run, lambda result: in_order(result[1], result[2])) for name, run in peers.items()})
     bench.finish()
 
 

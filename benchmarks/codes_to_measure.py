@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import nas_relucode as rc
 from nas_relucode.codes.bits import Codes, Layer
-from nas_relucode.training.networks import parse_head
+from nas_relucode.training.names import parse_head
 
 HERE = Path(__file__).parent
 DATA_ROOT = HERE.parent.parent / "shared" / "data"

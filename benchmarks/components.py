@@ -36,10 +36,10 @@ def main() -> None:
         matrix = coo_array((np.ones(len(edges), np.int8), (edges.first, edges.second)), shape=(n, n))
         return connected_components(matrix, directed=False)[1]
 
-    ours = Way(lambda: rc.cells.AdjacencyGraph(n, 1, edges).component_of, lambda found: in_order(found))
+    ours = Way(lambda: rc.cells.AdjacencyGraph(n, 1, edges).component_of, in_order)
     peers = {
-        "networkx": Way(lambda: list(nx.connected_components(graph(n, ends))), lambda found: by_sets(n, found)),
-        "built": Way(lambda: list(nx.connected_components(built)), lambda found: by_sets(n, found)),
+        "networkx": Way(lambda: list(nx.connected_components(graph(n, ends))), lambda sets: by_sets(n, sets)),
+        "built": Way(lambda: list(nx.connected_components(built)), lambda sets: by_sets(n, sets)),
         "scipy": Way(by_scipy, in_order),
     }
     bench.race(ours, peers)
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def some_pairs(cells: int, bench: measure.Bench) -> rc.cells.Pairs:
-    """Two pairs a cell, at random from those within the least theta that gives so many."""
+    """Twice as many pairs as cells, drawn from those within the smallest theta that has so many."""
     codes = distinct_cells(cells, "64-64", bench.data_root)
     for theta in itertools.count(1):
         pairs = rc.cells.pairs_within(codes, theta)
@@ -57,10 +57,10 @@ def some_pairs(cells: int, bench: measure.Bench) -> rc.cells.Pairs:
 
 
 def graph(cells: int, ends: np.ndarray) -> nx.Graph:
-    found = nx.Graph()
-    found.add_nodes_from(range(cells))
-    found.add_edges_from(ends.tolist())
-    return found
+    nodes_and_edges = nx.Graph()
+    nodes_and_edges.add_nodes_from(range(cells))
+    nodes_and_edges.add_edges_from(ends.tolist())
+    return nodes_and_edges
 
 
 def by_sets(cells: int, components: list[set[int]]) -> tuple[np.ndarray]:
@@ -71,7 +71,7 @@ def by_sets(cells: int, components: list[set[int]]) -> tuple[np.ndarray]:
 
 
 def in_order(component_of: Any) -> tuple[np.ndarray]:
-    """The components named by their first cells."""
+    """Each cell's component, named by its first cell."""
     _, first, component_of = np.unique(component_of, return_index=True, return_inverse=True)
     return (first[component_of],)
 

@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 from codes_to_measure import distinct_cells
 from measure import Alone, Claim
 
-from nas_relucode.training.networks import parse_head
+from nas_relucode.training.names import parse_head
 
 WORKS = {"cells": "distinct cells", "pairs": "pairs at distance 1", "tree": "spanning tree"}
 CLAIMS = {

@@ -1,4 +1,4 @@
-"""UMAP of 60,000 images' codes: time and memory, and the search for the nearest codes against its peers'."""
+"""UMAP of the codes of 60,000 images: time and memory, and the search for the nearest codes against its peers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from codes_to_measure import as_codes, source, trained
 from measure import Claim, Way, processor_seconds
 
 import nas_relucode as rc
-from nas_relucode.cells.embedding import embed, nearest
+from nas_relucode.cells.embedding import embed
+from nas_relucode.cells.neighbours import nearest
 from nas_relucode.codes.bits import Codes
 
 HEAD = "512-256-128"
@@ -41,19 +42,17 @@ def main() -> None:
     bench = measure.bench(__file__, __doc__, CLAIMS)
     codes = images(bench.cells("time"), bench.data_root)
     threads = os.cpu_count() or 1
-    found = alone(codes, threads)
-    parts = f"{threads} threads; the neighbours {found['neighbours']:.0f} s of it; 1 run"
-    bench.row("time", found["seconds"], 240, parts, lambda seconds: f"{seconds:,.0f} s")
-    bench.row("memory", found["peak"], 2**32, "with Python, torch, numba and umap", measure.mebibytes)
+    usage = alone(codes, threads)
+    note = f"{threads} threads; the neighbours {usage['neighbours']:.0f} s of it; 1 run"
+    bench.row("time", usage["seconds"], 240, note, lambda seconds: f"{seconds:,.0f} s")
+    bench.row("memory", usage["peak"], 2**32, "with Python, torch, numba and umap", measure.mebibytes)
     ours = Way(lambda: nearest(codes, NEIGHBOURS - 1), lambda result: (result.distances,))
     seconds = statistics.median(processor_seconds(ours.run) for _ in range(3))
-    by_umap(codes[:500])  # compiled
+    by_umap(codes[:500])  # so that it is compiled
     rows: list[np.ndarray] = []
-    taken = processor_seconds(lambda: rows.append(by_umap(codes)))
-    found_of_ours = recall(codes, rows[0], nearest(codes, NEIGHBOURS - 1).distances[:, -1])
-    bench.row(
-        "umap", seconds, taken, f"NN-descent, of whose neighbours {found_of_ours:.1%} are among the nearest; 1 run"
-    )
+    umap_seconds = processor_seconds(lambda: rows.append(by_umap(codes)))
+    share = recall(codes, rows[0], nearest(codes, NEIGHBOURS - 1).distances[:, -1])
+    bench.row("umap", seconds, umap_seconds, f"NN-descent, of whose neighbours {share:.1%} are the nearest; 1 run")
     by_faiss(bench, codes, ours)
     bench.finish()
 
@@ -65,7 +64,7 @@ def images(count: int, root: Path) -> Codes:
 
 
 def alone(codes: Codes, threads: int) -> dict[str, float]:
-    """What one embedding takes in a process of its own, the first of its life: what it has to compile counts."""
+    """Seconds and peak memory of the first embedding of a new process, including what it has to compile."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "words.npy"
         np.save(path, codes.words)
@@ -77,16 +76,16 @@ def alone(codes: Codes, threads: int) -> dict[str, float]:
 def embedded(path: str, threads: str) -> None:
     space = rc.CodeSpace.of(as_codes(np.load(path), HEAD))
     start = time.perf_counter()
-    found = embed(space, neighbours=NEIGHBOURS, threads=int(threads))
+    embedding = embed(space, neighbours=NEIGHBOURS, threads=int(threads))
     seconds = time.perf_counter() - start
-    assert np.isfinite(found.points).all()
+    assert np.isfinite(embedding.points).all()
     start = time.perf_counter()
     nearest(space.codes, NEIGHBOURS - 1, threads=int(threads))
     print(json.dumps({"seconds": seconds, "neighbours": time.perf_counter() - start, "peak": peak()}))
 
 
 def by_umap(codes: Codes) -> np.ndarray:
-    """The nearest codes of each as umap-learn finds them by itself: int, (codes, neighbours), itself first."""
+    """The nearest codes of each code by umap-learn's own search: int, (codes, neighbours), the code itself first."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ImportWarning)
         from umap.umap_ import nearest_neighbors
@@ -96,7 +95,7 @@ def by_umap(codes: Codes) -> np.ndarray:
 
 
 def recall(codes: Codes, rows: np.ndarray, farthest: np.ndarray) -> float:
-    """The fraction of the neighbours found that are no farther than the last of the exact ones."""
+    """The fraction of the neighbours in ``rows`` that are no farther away than the last of the exact ones."""
     near = 0
     for start in range(0, codes.samples, 1_000):
         part = rows[start : start + 1_000]
@@ -107,7 +106,7 @@ def recall(codes: Codes, rows: np.ndarray, farthest: np.ndarray) -> float:
 
 
 def by_faiss(bench: measure.Bench, codes: Codes, ours: Way) -> None:
-    """A row where FAISS is installed. A code is the first of its own neighbours, at distance 0."""
+    """Adds a row if FAISS is installed, which takes each code for its own first neighbour, at distance 0."""
     try:
         import faiss
     except ImportError:

@@ -24,8 +24,8 @@ from sqlalchemy.pool import NullPool
 import nas_relucode as rc
 from nas_relucode.study.record import Outcome
 from nas_relucode.study.runner import objective_of, settings_of
-from nas_relucode.study.search_space import Candidate
-from nas_relucode.study.settings import DataSettings, NetworkSettings, SearchSettings, StudySettings
+from nas_relucode.study.search_space import Candidate, SearchSettings
+from nas_relucode.study.settings import DataSettings, NetworkSettings, StudySettings
 from nas_relucode.workers.patience import Patience
 from nas_relucode.workers.planning import open_planned
 from nas_relucode.workers.results import SavedResults

@@ -29,12 +29,12 @@ def main() -> None:
     n = len(rows)
 
     def hammings() -> np.ndarray:
-        found = np.empty((n, n), np.int32)
-        faiss.hammings(faiss.swig_ptr(rows), faiss.swig_ptr(rows), n, n, rows.shape[1], faiss.swig_ptr(found))
-        return np.minimum(found, THETA, out=found)
+        matrix = np.empty((n, n), np.int32)
+        faiss.hammings(faiss.swig_ptr(rows), faiss.swig_ptr(rows), n, n, rows.shape[1], faiss.swig_ptr(matrix))
+        return np.minimum(matrix, THETA, out=matrix)
 
     ours = Way(lambda: rc.cells.distance_matrix(codes, theta=THETA), as_matrix)
-    # The squared Euclidean distance of 0 and 1 is the Hamming distance, and scipy's fastest for it.
+    # scipy's fastest Hamming distance is the squared Euclidean distance of zeros and ones.
     peers = {
         "cdist": Way(lambda: np.minimum(cdist(bits, bits, "sqeuclidean"), THETA), as_matrix, "sqeuclidean"),
         "hammings": Way(hammings, as_matrix),

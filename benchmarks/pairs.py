@@ -1,4 +1,4 @@
-"""All pairs of cells within theta, exactly: ours against FAISS, scipy and scikit-learn, and against mere sorting."""
+"""All pairs of cells within theta, exactly: ours against FAISS, scipy, scikit-learn, and the cost of sorting alone."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ def flat(codes: Codes, theta: int) -> Way:
 def best_hash(codes: Codes) -> Way:
     def with_bits(bits: int) -> Way:
         def index() -> faiss.IndexBinary:
-            found = faiss.IndexBinaryHash(codes.neurons, bits)
-            found.nflip = 1  # without it, pairs that differ in the hash are missed
-            return found
+            hash_index = faiss.IndexBinaryHash(codes.neurons, bits)
+            hash_index.nflip = 1  # without it, pairs that differ in the hash are missed
+            return hash_index
 
         return faiss_way(codes, 1, index, f"b = {bits}")
 
@@ -80,7 +80,7 @@ def best_hash(codes: Codes) -> Way:
 
 
 def best_multihash(codes: Codes) -> Way:
-    """Two codes one bit apart are equal in one of two hashes of different bits: exact without flips."""
+    """Two codes one bit apart agree on one of two hashes of different bits: exact without flips."""
 
     def with_bits(bits: int) -> Way:
         return faiss_way(codes, 1, lambda: faiss.IndexBinaryMultiHash(codes.neurons, 2, bits), f"b = {bits}")
@@ -92,9 +92,9 @@ def faiss_way(codes: Codes, theta: int, index: Callable[[], faiss.IndexBinary], 
     rows = codes.words.view(np.uint8)
 
     def run() -> Any:
-        found = index()
-        found.add(rows)
-        return found.range_search(rows, theta + 1)  # strictly below
+        filled = index()
+        filled.add(rows)
+        return filled.range_search(rows, theta + 1)  # strictly below
 
     def answer(result: Any) -> tuple[np.ndarray, ...]:
         limits, distance, second = result
@@ -105,14 +105,14 @@ def faiss_way(codes: Codes, theta: int, index: Callable[[], faiss.IndexBinary], 
 
 
 def distances(codes: Codes) -> Way:
-    """The squared Euclidean distance of 0 and 1 is the Hamming distance, and scipy's fastest for it."""
+    """scipy's fastest Hamming distance is the squared Euclidean distance of zeros and ones."""
     bits = codes.bits().astype(np.float64)
     row, column = np.triu_indices(len(bits), 1)
 
     def run() -> Any:
-        found = pdist(bits, "sqeuclidean")
-        near = np.flatnonzero(found <= 1)
-        return near, found[near]
+        condensed = pdist(bits, "sqeuclidean")
+        near = np.flatnonzero(condensed <= 1)
+        return near, condensed[near]
 
     return Way(run, lambda result: in_order(row[result[0]], column[result[0]], result[1]), "sqeuclidean")
 
@@ -125,9 +125,9 @@ def best_ball_tree(codes: Codes) -> Way:
             tree = BallTree(bits, leaf_size=size, metric="hamming")
             return tree.query_radius(bits, 1.5 / codes.neurons)
 
-        def answer(found: Any) -> tuple[np.ndarray, ...]:
-            first = np.repeat(np.arange(len(bits)), [len(row) for row in found])
-            second = np.concatenate(list(found))
+        def answer(neighbours: Any) -> tuple[np.ndarray, ...]:
+            first = np.repeat(np.arange(len(bits)), [len(row) for row in neighbours])
+            second = np.concatenate(list(neighbours))
             return in_order(first, second, (codes.words[first] != codes.words[second]).any(axis=1))
 
         return Way(run, answer, f"leaf_size = {size}")
@@ -136,7 +136,7 @@ def best_ball_tree(codes: Codes) -> Way:
 
 
 def sort_and_gather(codes: Codes) -> Way:
-    """What a way that sorts can't do without: an order of one 64-bit key a row, and the rows in that order."""
+    """The least that a method by sorting has to do: sort one 64-bit key a row, and put the rows into that order."""
     rng = np.random.default_rng(0)
     odd = rng.integers(0, 2**63, codes.words.shape[1], dtype=np.uint64) * np.uint64(2) + np.uint64(1)
     keys = (codes.words * odd).sum(axis=1, dtype=np.uint64)
@@ -146,12 +146,12 @@ def sort_and_gather(codes: Codes) -> Way:
 
 
 def nothing(result: Any) -> tuple[np.ndarray, ...]:
-    """A limit has no result to compare."""
+    """A lower limit has no result to compare."""
     return ()
 
 
 def in_order(first: np.ndarray, second: np.ndarray, distance: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Each pair once, ordered as ours, from a list that may hold it both ways and each row with itself."""
+    """Each pair once, ordered as ours, from a list that may hold both (i, j) and (j, i), and (i, i)."""
     once = first < second
     first, second, distance = first[once], second[once], distance[once]
     order = np.lexsort((second, first))

@@ -35,17 +35,17 @@ def main() -> None:
     few = distinct_cells(bench.cells("scipy"), HEAD, root)
     bench.race(ours(few), {"scipy": by_scipy(few)})
     many = distinct_cells(bench.cells("prim"), HEAD, root)
-    bench.race(ours(many), {"prim": Way(lambda: prim(many.words), lambda found: (np.sort(found[2]),))})
+    bench.race(ours(many), {"prim": Way(lambda: prim(many.words), lambda edges: (np.sort(edges[2]),))})
     cells = bench.cells("memory")
-    (found,) = measure.alone(["tree"], cells, cells, HEAD, root)
-    whole = f"above the start; {measure.mebibytes(found.peak_bytes)} with Python, torch and numba"
-    bench.row("memory", found.added_bytes, 2**30, whole, measure.mebibytes)
+    (usage,) = measure.alone(["tree"], cells, cells, HEAD, root)
+    note = f"above the start; {measure.mebibytes(usage.peak_bytes)} with Python, torch and numba"
+    bench.row("memory", usage.added_bytes, 2**30, note, measure.mebibytes)
     cells = bench.cells("large")
-    distinct_cells(cells, HEAD, root)  # made by one thread, so that they are the same on every machine
+    distinct_cells(cells, HEAD, root)  # trained by one thread, so that they are the same on every machine
     threads = os.cpu_count() or 1
-    (found,) = measure.alone(["tree"], cells, cells, HEAD, root, threads=threads)
-    peak = f"{threads} threads; peak {measure.mebibytes(found.peak_bytes)}; 1 run"
-    bench.row("large", found.seconds, 60, peak)
+    (usage,) = measure.alone(["tree"], cells, cells, HEAD, root, threads=threads)
+    note = f"{threads} threads; peak {measure.mebibytes(usage.peak_bytes)}; 1 run"
+    bench.row("large", usage.seconds, 60, note)
     bench.finish()
 
 
@@ -54,14 +54,14 @@ def ours(codes: Codes) -> Way:
 
 
 def checked(codes: Codes, tree: Any) -> tuple[np.ndarray]:
-    """The distances of the edges, once they are seen to be true: those of every minimum spanning tree."""
+    """The sorted distances of the edges, checked: all minimum spanning trees have the same ones."""
     apart = np.bitwise_count(codes.words[tree.first] ^ codes.words[tree.second]).sum(axis=1)
     assert np.array_equal(apart, tree.distance)
     return (np.sort(tree.distance),)
 
 
 def by_scipy(codes: Codes) -> Way:
-    """The fastest that scipy has: the squared Euclidean distance of 0 and 1, and half of the matrix."""
+    """scipy's fastest way: the squared Euclidean distance of zeros and ones, and half of the matrix."""
     bits = codes.bits().astype(np.float64)
     n = len(bits)
     starts = np.concatenate([[0], np.cumsum(np.arange(n - 1, -1, -1))])
@@ -76,7 +76,7 @@ def by_scipy(codes: Codes) -> Way:
 
 @njit(cache=True)
 def popcount(x):
-    """The bits set in a word; LLVM knows this sum as one instruction."""
+    """The number of bits set in a word; LLVM turns this sum into one instruction."""
     x = x - ((x >> np.uint64(1)) & np.uint64(0x5555555555555555))
     x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
     x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
@@ -85,7 +85,7 @@ def popcount(x):
 
 @njit(cache=True)
 def prim(rows):
-    """Prim's algorithm as one writes it with care: the rows outside the tree stay side by side; loops without branches.
+    """Prim's algorithm written with care: the rows outside the tree are kept contiguous, and loops have no branches.
 
     First end, second end and distance of each edge: int64, (3, rows - 1).
     """

@@ -14,7 +14,7 @@ from . import workers as workers
 from .cells.code_spaces import CodeSpace as CodeSpace
 from .cells.code_spaces import code_space as code_space
 from .cells.embedding import embed as embed
-from .cells.linkage import connectivity as connectivity
+from .cells.graph import connectivity as connectivity
 from .codes.bits import Codes as Codes
 from .codes.capturing import capture as capture
 from .errors import InputError as InputError

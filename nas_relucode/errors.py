@@ -1,6 +1,18 @@
 """The one exception for input that cannot be used; the command line answers it with exit code 2."""
 
+from __future__ import annotations
+
+import difflib
 from collections.abc import Iterable
+
+MOST_NAMED = 12  # names that an error lists
+LISTS = {  # kind -> the command that lists what there is
+    "built-in study": "nas-relucode list studies",
+    "search space": "nas-relucode list spaces",
+    "study or search space": "nas-relucode list",
+    "index": "nas-relucode list indices",
+    "objective": "nas-relucode list indices",
+}
 
 
 class InputError(ValueError):
@@ -16,9 +28,25 @@ class SolverError(RuntimeError):
 
 
 def unknown(kind: str, name: str, names: Iterable[str]) -> InputError:
-    """The error for a name that is not among the known ones.
+    """The error for a name that is not among ``names``: the known ones where they are few, and the closest one.
 
     >>> print(unknown("backbone", "vgg", ["none", "vgg16"]))
-    unknown backbone 'vgg'. Known: none, vgg16.
+    unknown backbone 'vgg'. Known: none, vgg16. Did you mean 'vgg16'?
     """
-    return InputError(f"unknown {kind} {name!r}. Known: {', '.join(names)}.")
+    known = list(names)
+    if len(known) <= MOST_NAMED:
+        listed = f"Known: {', '.join(known)}."
+    else:
+        how = f"`{LISTS[kind]}` shows all" if kind in LISTS else f"{len(known)} in all"
+        listed = f"Known: {', '.join(known[:3])}, ... ({how})."
+    return InputError(f"unknown {kind} {name!r}. {listed}{suggestion(name, known)}")
+
+
+def suggestion(name: str, names: Iterable[str]) -> str:
+    """A question with the closest of ``names``, after a space; empty if none is close.
+
+    >>> suggestion("cel_count", ["cell_count", "edge_count"]), suggestion("walk", ["run", "plan"])
+    (" Did you mean 'cell_count'?", '')
+    """
+    close = difflib.get_close_matches(str(name), list(names), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""

@@ -8,7 +8,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_relucode.study.runner import run_study
-from nas_relucode.study.settings import DataSettings, NetworkSettings, SearchSettings, StudySettings
+from nas_relucode.study.search_space import SearchSettings
+from nas_relucode.study.settings import DataSettings, NetworkSettings, StudySettings
 from nas_relucode.training.loop import Recipe
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nas_relucode.errors import InputError
@@ -100,7 +100,6 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=100)
 @given(
     st.sampled_from(
         [*[(None, f.name) for f in fields(StudySettings)], ("training", "epochs"), ("training", "momentum")]
@@ -157,10 +156,11 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
         read_toml("studies", str(folder))
 
 
-@pytest.mark.parametrize(("folder", "kind"), [("studies", "study"), ("search_spaces", "search space")])
-def test_an_unknown_name_is_answered_with_the_known_ones(folder, kind):
-    names = ", ".join(sorted(path.stem for path in (CHECKOUT / folder).glob("*.toml")))
-    with pytest.raises(InputError, match=rf"unknown {kind} 'digit'. Known: {names}. A file of your own ends in .toml"):
+@pytest.mark.parametrize(
+    ("folder", "remedy"), [("studies", "nas-relucode list studies"), ("search_spaces", "digits, mnist_small, table1")]
+)
+def test_an_unknown_name_is_answered_with_the_known_ones_or_how_to_list_them_and_the_closest(folder, remedy):
+    with pytest.raises(InputError, match=rf"'digit'.*{remedy}.*'digits'.*\.toml"):
         read_toml(folder, "digit")
 
 

@@ -7,12 +7,12 @@ from .code_spaces import save_code_space as save_code_space
 from .embedding import Embedding as Embedding
 from .embedding import embed as embed
 from .graph import AdjacencyGraph as AdjacencyGraph
+from .graph import Connectivity as Connectivity
 from .graph import adjacency_graph as adjacency_graph
+from .graph import connectivity as connectivity
 from .hamming import distance_blocks as distance_blocks
 from .hamming import distance_histogram as distance_histogram
 from .hamming import distance_matrix as distance_matrix
-from .linkage import Connectivity as Connectivity
-from .linkage import connectivity as connectivity
 from .neighbours import Pairs as Pairs
 from .neighbours import pairs_within as pairs_within
 from .occupied import Cells as Cells

@@ -1,4 +1,4 @@
-"""The vote of the nearest neighbours in the code space: how far codes alone tell the classes apart."""
+"""How well codes alone separate the classes: the vote of the nearest neighbours, and the silhouette of the classes."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ import numpy as np
 import torch
 
 from nas_relucode.cells.code_spaces import CodeSpace
-from nas_relucode.cells.hamming import ones_by_class
+from nas_relucode.cells.hamming import as_columns, ones_by_class
 from nas_relucode.codes.bits import Codes
-from nas_relucode.codes.words import BLOCK, compiled, distances_to
+from nas_relucode.codes.words import BLOCK, GLANCE, any_below, compiled, distances_to
 from nas_relucode.errors import InputError
+
+BLOCK_BITS = 2**22  # bits that are unpacked at once
 
 
 def knn_accuracy(cells: Codes, class_counts: np.ndarray, *, k: int = 5, threads: int | None = None) -> float:
-    """The fraction of the samples that the vote of their ``k`` nearest other samples gives their label.
+    """The fraction of the samples whose label wins the vote of their ``k`` nearest other samples.
 
-    Neighbours are samples at the smallest Hamming distances; all at the distance of the k-th vote, so that no order
-    matters, and a tied vote counts in parts. ``cells`` are distinct codes and ``class_counts`` (cells, classes) the
-    samples of each class in each. NaN for a single sample. Time grows with the square of the cells.
+    The nearest are those at the smallest Hamming distances. All samples at the distance of the k-th one vote, so that
+    the order of samples does not matter; a label that ties with t - 1 others counts 1 / t. ``cells`` are distinct codes
+    and ``class_counts`` (cells, classes) the samples of each class in each. NaN for a single sample. Time grows with
+    the square of the cells.
 
     >>> from nas_relucode.codes import pack
     >>> knn_accuracy(pack([[0, 0, 0], [0, 0, 1], [1, 1, 1]]), np.array([[2, 0], [0, 1], [0, 2]]), k=1)
@@ -31,53 +34,48 @@ def knn_accuracy(cells: Codes, class_counts: np.ndarray, *, k: int = 5, threads:
     samples = int(class_counts.sum())
     if samples < 2:
         return float("nan")
-    rows = np.ascontiguousarray(cells.words)
-    columns = np.ascontiguousarray(rows.T)
+    rows, columns = np.ascontiguousarray(cells.words), as_columns(cells)
     sizes = class_counts.sum(axis=1)
     parts = np.array_split(np.arange(len(rows)), max(1, len(rows) // 256))
 
-    def right(queries: np.ndarray) -> float:
+    def correct_votes(queries: np.ndarray) -> float:
         return float(_votes(rows, columns, queries, sizes, class_counts, cells.neurons, min(k, samples - 1)))
 
     with ThreadPoolExecutor(threads or torch.get_num_threads()) as pool:
-        return sum(pool.map(right, parts)) / samples
+        return sum(pool.map(correct_votes, parts)) / samples
 
 
 @compiled
 def _votes(rows, columns, queries, sizes, class_counts, neurons, k):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """How many samples of the cells ``queries`` are voted right."""
+    """How many samples of the cells ``queries`` get their label by vote; a tie counts in parts."""
     n, classes = class_counts.shape
-    out = np.empty(n, np.uint64)
-    at = np.zeros(neurons + 1, np.int64)  # samples at each distance up to ``far``
+    distances = np.empty(n, np.uint64)
+    samples_at = np.zeros(neurons + 1, np.int64)  # samples at each distance up to ``limit``
     votes = np.empty(classes, np.int64)
-    right = 0.0
+    correct = 0.0
     for query in queries:
         for start in range(0, n, BLOCK):
             stop = min(n, start + BLOCK)
-            distances_to(rows[query], columns, start, stop, out[start:stop])
-        at[:] = 0
-        far, within = neurons, -1  # at least k other samples lie within ``far``, and ``within`` is how many
-        for start in range(0, n, 32):
-            stop = min(n, start + 32)
-            near = np.int64(0)
-            for j in range(start, stop):
-                near += np.int64(out[j] <= np.uint64(far))
+            distances_to(rows[query], columns, start, stop, distances[start:stop])
+        samples_at[:] = 0
+        limit, within = neurons, -1  # other samples within ``limit`` bits, which are at least k in the end
+        for start in range(0, n, GLANCE):
+            stop = min(n, start + GLANCE)
+            near = any_below(distances, start, stop, np.uint64(limit + 1))
             for j in range(start if near else stop, stop):
-                d = np.int64(out[j])
-                if d <= far:
-                    at[d] += sizes[j]
+                d = np.int64(distances[j])
+                if d <= limit:
+                    samples_at[d] += sizes[j]
                     within += sizes[j]
-                    while within - at[far] >= k:
-                        within -= at[far]
-                        far -= 1
+                    while within - samples_at[limit] >= k:
+                        within -= samples_at[limit]
+                        limit -= 1
         votes[:] = 0
-        for start in range(0, n, 32):
-            stop = min(n, start + 32)
-            near = np.int64(0)
-            for j in range(start, stop):
-                near += np.int64(out[j] <= np.uint64(far))
+        for start in range(0, n, GLANCE):
+            stop = min(n, start + GLANCE)
+            near = any_below(distances, start, stop, np.uint64(limit + 1))
             for j in range(start if near else stop, stop):
-                if np.int64(out[j]) <= far:
+                if np.int64(distances[j]) <= limit:
                     for c in range(classes):
                         votes[c] += class_counts[j, c]
         for label in range(classes):
@@ -89,20 +87,18 @@ def _votes(rows, columns, queries, sizes, class_counts, neurons, k):  # type: ig
             for c in range(classes):
                 tied += np.int64(votes[c] == most)
             if votes[label] == most:
-                right += count / tied
+                correct += count / tied
             votes[label] += 1
-    return right
-
-
-BLOCK_BITS = 2**22  # unpacked at once
+    return correct
 
 
 def class_silhouette(cells: Codes, class_counts: np.ndarray) -> float:
     """The mean silhouette of the classes over the samples under the Hamming distance, exactly, in linear time.
 
-    Of a sample it is (b - a) / max(a, b): a its mean distance to the others of its class, b that to the nearest other
-    class; 0 where it is alone in its class, or both are 0. ``cells`` are distinct codes and ``class_counts`` (cells,
-    classes) the samples of each class in each. Between -1 and 1; NaN where all samples are of one class.
+    A sample's silhouette is (b - a) / max(a, b), with a the mean distance to the other samples of its class and b the
+    mean distance to the samples of the nearest other class; 0 if it is the only one of its class, or both are 0.
+    ``cells`` are distinct codes and ``class_counts`` (cells, classes) the samples of each class in each. Between -1 and
+    1; NaN if all samples are of one class.
     Source: Rousseeuw, "Silhouettes", Journal of Computational and Applied Mathematics 20, 1987.
 
     >>> from nas_relucode.codes import pack
@@ -113,14 +109,15 @@ def class_silhouette(cells: Codes, class_counts: np.ndarray) -> float:
     sizes = counts.sum(axis=0)
     if len(sizes) < 2:
         return math.nan
-    # A code is as far from a class, in all, as the class has ones; each bit of its own turns ones into zeros.
+    # The distances of the zero code to a class sum up to the ones of the class. Each bit that is set in a code adds
+    # the samples that have a 0 there and subtracts those that have a 1.
     ones = ones_by_class(cells, counts)
-    turned = (sizes[:, None] - 2 * ones).T.astype(np.float64)
+    changes = (sizes[:, None] - 2 * ones).T.astype(np.float64)
     rows = max(1, BLOCK_BITS // max(1, cells.neurons))
     total = 0.0
     for start in range(0, cells.samples, rows):
         part = slice(start, start + rows)
-        sums = ones.sum(axis=1) + cells[part].bits().astype(np.float64) @ turned
+        sums = ones.sum(axis=1) + cells[part].bits().astype(np.float64) @ changes
         row, own = np.nonzero((counts[part] > 0) & (sizes > 1))
         within = sums[row, own] / (sizes[own] - 1)
         means = (sums / sizes)[row]
@@ -133,7 +130,7 @@ def class_silhouette(cells: Codes, class_counts: np.ndarray) -> float:
 
 
 def separability(space: CodeSpace, *, k: int = 5, threads: int | None = None) -> dict[str, dict[str, float]]:
-    """`knn_accuracy` (of ``k`` neighbours) and `class_silhouette` of all layers jointly ("joint") and of each layer.
+    """`knn_accuracy` (of ``k`` neighbours) and `class_silhouette` of all layers together ("joint") and of each layer.
 
     Raises InputError without labels.
 
@@ -142,13 +139,13 @@ def separability(space: CodeSpace, *, k: int = 5, threads: int | None = None) ->
     {'knn_accuracy': 1.0, 'class_silhouette': 1.0}
     """
     if space.class_counts is None:
-        raise InputError("separability needs labels, which the code space has none of. Give them with the inputs.")
+        raise InputError("separability needs labels, but the code space has none. Give them with the inputs.")
     spaces = {"joint": space} | {layer.name: space.layer(layer.name) for layer in space.codes.layers}
-    found = {}
-    for name, one in spaces.items():
-        assert one.class_counts is not None
-        found[name] = {
-            "knn_accuracy": knn_accuracy(one.codes, one.class_counts, k=k, threads=threads),
-            "class_silhouette": class_silhouette(one.codes, one.class_counts),
+    values = {}
+    for name, subspace in spaces.items():
+        assert subspace.class_counts is not None
+        values[name] = {
+            "knn_accuracy": knn_accuracy(subspace.codes, subspace.class_counts, k=k, threads=threads),
+            "class_silhouette": class_silhouette(subspace.codes, subspace.class_counts),
         }
-    return found
+    return values

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nas_relucode.cells.hamming import comparable
+from nas_relucode.cells.hamming import check_comparable
 from nas_relucode.cells.occupied import Cells, CellTable, check_labels, find_cells
 from nas_relucode.codes.bits import Codes, Layer
 from nas_relucode.codes.capturing import CodeBatch, capture_batches
@@ -98,7 +98,7 @@ class CodeSpace:
         >>> CodeSpace.of(pack([[0, 1], [1, 1]])).occupied_by(CodeSpace.of(pack([[1, 1]])))
         array([False,  True])
         """
-        words = np.concatenate([other.codes.words, comparable(other.codes, self.codes).words])
+        words = np.concatenate([other.codes.words, check_comparable(other.codes, self.codes).words])
         both = find_cells(Codes(words, self.codes.layers))  # those of other come first, and are distinct
         return both.cell_of[len(other.cells) :] < len(other.cells)
 

@@ -1,16 +1,31 @@
-"""All pairs of codes within theta bits of each other, exactly: found in buckets of equal parts, or one by one."""
+"""Exact neighbours of codes under the Hamming distance: all pairs within theta bits, and the k nearest of each code."""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
-from nas_relucode.cells.hamming import bound
+from nas_relucode.cells.hamming import SHARING, as_columns, whole_theta
 from nas_relucode.codes.bits import WORD, Codes
-from nas_relucode.codes.words import ALL, BLOCK, compiled, distances_to, popcount, row_hash
+from nas_relucode.codes.words import (
+    ALL,
+    BLOCK,
+    GLANCE,
+    any_below,
+    compiled,
+    distances_to,
+    doubled,
+    popcount,
+    row_hash,
+)
+from nas_relucode.errors import InputError
 
-BUCKET_COST = 4  # a comparison in a bucket takes about as long as 4 of a sweep over all pairs
+BUCKET_COST = 4  # a comparison within a bucket takes about as long as 4 comparisons in a sweep over all pairs
+FIRST_ROOM = 1024  # pairs for which there is room at first
+ITSELF = np.uint64(0xFFFFFFFFFFFFFFFF)  # above every distance: a row is not its own neighbour
 
 
 @dataclass(frozen=True)
@@ -24,73 +39,71 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.first)
 
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{count} at {distance}" for distance, count in enumerate(np.bincount(self.distance)[:9]))
+        return f"Pairs: {len(self)}; by distance (up to 8): {counts or 'none'}"
+
 
 def pairs_within(codes: Codes, theta: float) -> Pairs:
     """All pairs of different rows at a Hamming distance of at most ``theta``, exactly.
 
-    Split into theta + 1 parts, two codes within theta are equal in one of them: for each part the rows are put into
-    buckets of equal parts, and compared within a bucket. Time then grows with the rows and the pairs found. Where the
-    buckets would be long (many rows of few neurons, or theta near the typical distance), all pairs are compared.
-    Memory grows with the rows and the pairs found.
-    Rows with equal codes are pairs at distance 0: join distinct codes (`find_cells`) to get edges.
+    If codes are split into theta + 1 parts, two codes within theta bits agree on at least one part. For each part the
+    rows are put into buckets of rows that agree on it, and compared within their bucket: time then grows with the rows
+    and the pairs. Where buckets would be long (many rows of few neurons, or theta near the typical distance), all pairs
+    are compared. Memory grows with the rows and the pairs. Rows with equal codes are pairs at distance 0: pass distinct
+    codes (`find_cells`) to get the edges of a graph.
 
     >>> from nas_relucode.codes import pack
     >>> pairs = pairs_within(pack([[0, 0, 0], [0, 0, 1], [1, 1, 1]]), theta=2)
     >>> pairs.first, pairs.second, pairs.distance
     (array([0, 1]), array([1, 2]), array([1, 2]))
     """
-    most = bound(codes, theta)
+    limit = whole_theta(codes, theta)
     rows = np.ascontiguousarray(codes.words)
     samples = len(rows)
-    found, pairs = -1, np.empty((3, 0), np.int64)
-    if most < WORD:
-        found, pairs = _in_buckets(rows, most, _masks(rows.shape[1], most + 1), samples**2 // 2 // BUCKET_COST)
-    if found < 0:
-        found, pairs = _one_by_one(rows, np.ascontiguousarray(rows.T), most)
-    return Pairs(*_in_order(samples, pairs[:, :found]))
+    count, pairs = -1, np.empty((3, 0), np.int64)
+    if limit < WORD:
+        count, pairs = _in_buckets(rows, limit, _masks(rows.shape[1], limit + 1), samples**2 // 2 // BUCKET_COST)
+    if count < 0:
+        count, pairs = _one_by_one(rows, as_columns(codes), limit)
+    return Pairs(*_in_order(samples, pairs[:, :count]))
 
 
 def _masks(words: int, parts: int) -> np.ndarray:
-    """Which bits of a word belong to each part: uint64, (parts,); ALL where a part is made of whole words."""
+    """The bits of a word that belong to each part: uint64, (parts,); ALL where a part consists of whole words."""
     if parts <= words:
         return np.full(parts, ALL, np.uint64)
     return np.array([sum(1 << bit for bit in range(part, WORD, parts)) for part in range(parts)], np.uint64)
 
 
 @compiled
-def _wider(pairs):  # type: ignore[no-untyped-def]  # pragma: no cover
-    wider = np.empty((3, 2 * pairs.shape[1]), np.int64)
-    wider[:, : pairs.shape[1]] = pairs
-    return wider
-
-
-@compiled
 def _in_buckets(rows, theta, masks, most_comparisons):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """The pairs within theta, each from the first part in which it is equal; -1 if that takes too many comparisons.
+    """The number of pairs within theta and the pairs (3, room): first, second, distance; -1 for too many comparisons.
 
-    Each row is compared with the row before it in its bucket, then with the one before that, and so on: all rows take
-    a step at once. Loops without branches keep what they need and count on; a processor guesses none of these wrong.
+    Each row is compared with the row before it in its bucket, then with the one before that, and so on; all rows take
+    a step at once. A pair counts for the first part on which its rows agree. The loops write every candidate and only
+    advance the counter for those to keep, because a processor would mispredict a branch.
     """
     n, words = rows.shape
     parts = masks.shape[0]
-    whole = parts <= words  # part p is then words p, p + parts, ...; else it is some bits of every word
+    whole = parts <= words  # part p consists of the words p, p + parts, ...; else of some bits of every word
     step = parts if whole else 1
     slots = 1
     while slots < 4 * n:
         slots *= 2
-    last, before = np.empty(slots, np.int32), np.empty(n, np.int32)  # the last row of a bucket, the row before a row
-    row, other, near = np.empty(n, np.int32), np.empty(n, np.int32), np.empty(BLOCK, np.int64)
-    distances = np.empty(BLOCK, np.uint64)
-    pairs, found, comparisons = np.empty((3, 1024), np.int64), 0, 0
+    last, previous = np.empty(slots, np.int32), np.empty(n, np.int32)  # a bucket's last row, the row before each row
+    row, partner = np.empty(n, np.int32), np.empty(n, np.int32)  # rows that go on, and whom they are compared with
+    near, distances = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.uint64)  # pairs within theta, packed into a word
+    pairs, found, comparisons = np.empty((3, FIRST_ROOM), np.int64), 0, 0
     for part in range(parts):
         last[:] = -1
         open_rows = 0
         for i in range(n):
             slot = np.int64(row_hash(rows, i, part if whole else 0, step, masks[part]) >> np.uint64(8)) & (slots - 1)
-            before[i] = last[slot]
+            previous[i] = last[slot]
             last[slot] = i
-            row[open_rows], other[open_rows] = i, before[i]
-            open_rows += 1 if before[i] >= 0 else 0
+            row[open_rows], partner[open_rows] = i, previous[i]
+            open_rows += 1 if previous[i] >= 0 else 0
         while open_rows > 0:
             comparisons += open_rows
             if comparisons > most_comparisons + n:
@@ -99,26 +112,26 @@ def _in_buckets(rows, theta, masks, most_comparisons):  # type: ignore[no-untype
             for start in range(0, open_rows, BLOCK):
                 count = 0
                 for k in range(start, min(start + BLOCK, open_rows)):
-                    i, j = row[k], other[k]
+                    i, j = row[k], partner[k]
                     d = np.uint64(0)
                     for word in range(words):
                         d += popcount(rows[i, word] ^ rows[j, word])
                     near[count], distances[count] = (np.int64(i) << 32) | np.int64(j), d
                     count += 1 if d <= np.uint64(theta) else 0
-                    row[still_open], other[still_open] = i, before[j]
-                    still_open += 1 if before[j] >= 0 else 0
+                    row[still_open], partner[still_open] = i, previous[j]
+                    still_open += 1 if previous[j] >= 0 else 0
                 for k in range(count):
                     i, j = near[k] >> 32, near[k] & 0xFFFFFFFF
-                    first, differ = -1, np.uint64(1)
-                    while differ != np.uint64(0) and first < part:
-                        first, differ = first + 1, np.uint64(0)
-                        word = first if whole else 0
+                    first_equal, differ = -1, np.uint64(1)  # the first part on which the rows agree
+                    while differ != np.uint64(0) and first_equal < part:
+                        first_equal, differ = first_equal + 1, np.uint64(0)
+                        word = first_equal if whole else 0
                         while word < words:
-                            differ |= (rows[i, word] ^ rows[j, word]) & masks[first]
+                            differ |= (rows[i, word] ^ rows[j, word]) & masks[first_equal]
                             word += step
-                    if first == part and differ == np.uint64(0):
+                    if first_equal == part and differ == np.uint64(0):
                         if found == pairs.shape[1]:
-                            pairs = _wider(pairs)
+                            pairs = doubled(pairs)
                         pairs[0, found], pairs[1, found], pairs[2, found] = j, i, distances[k]
                         found += 1
             open_rows = still_open
@@ -127,30 +140,30 @@ def _in_buckets(rows, theta, masks, most_comparisons):  # type: ignore[no-untype
 
 @compiled
 def _one_by_one(rows, columns, theta):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """As `_in_buckets`, by comparing all pairs."""
     n = rows.shape[0]
-    out = np.empty(BLOCK, np.uint64)
-    pairs, found = np.empty((3, 1024), np.int64), 0
+    distances = np.empty(BLOCK, np.uint64)
+    above = np.uint64(theta) + np.uint64(1)
+    pairs, found = np.empty((3, FIRST_ROOM), np.int64), 0
     for start in range(0, n, BLOCK):
         stop = min(n, start + BLOCK)
         for i in range(stop):
-            distances_to(rows[i], columns, start, stop, out)
-            for begin in range(start, stop, 32):  # most of these hold no pair, and are left after one look
-                end = min(begin + 32, stop)
-                near = np.int64(0)
-                for k in range(begin - start, end - start):
-                    near += np.int64(out[k] <= np.uint64(theta))
+            distances_to(rows[i], columns, start, stop, distances)
+            for begin in range(start, stop, GLANCE):
+                end = min(begin + GLANCE, stop)
+                near = any_below(distances, begin - start, end - start, above)
                 for k in range(max(begin, i + 1) if near else end, end):
-                    if out[k - start] <= np.uint64(theta):
+                    if distances[k - start] < above:
                         if found == pairs.shape[1]:
-                            pairs = _wider(pairs)
-                        pairs[0, found], pairs[1, found], pairs[2, found] = i, k, out[k - start]
+                            pairs = doubled(pairs)
+                        pairs[0, found], pairs[1, found], pairs[2, found] = i, k, distances[k - start]
                         found += 1
     return found, pairs
 
 
 @compiled
 def _in_order(rows, pairs):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """The pairs ordered by their first row and then their second: sorted by counting, the second row first."""
+    """The pairs sorted by their first and then their second row: two counting sorts, by the second row first."""
     m = pairs.shape[1]
     order = np.arange(m)
     for end in (1, 0):
@@ -165,3 +178,72 @@ def _in_order(rows, pairs):  # type: ignore[no-untyped-def]  # pragma: no cover
             starts[pairs[end, k]] += 1
         order = moved
     return pairs[0][order], pairs[1][order], pairs[2][order]
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The nearest other rows of each row of some codes, ordered by distance and then by row."""
+
+    rows: np.ndarray  # int64, (samples, k)
+    distances: np.ndarray  # int64, (samples, k): Hamming distances, not truncated
+
+    def __repr__(self) -> str:
+        return f"Nearest: {self.rows.shape[1]} neighbours of each of {len(self.rows)} codes"
+
+
+def nearest(codes: Codes, k: int, *, threads: int | None = None) -> Nearest:
+    """The ``k`` nearest other rows of each row, exactly; among rows at the same distance those that come first.
+
+    Rows with equal codes are neighbours at distance 0. Time grows with the square of the rows, memory with rows x k.
+    ``threads`` (None: torch's number) do not change the result. Raises InputError unless there are more than k rows.
+
+    >>> from nas_relucode.codes import pack
+    >>> neighbours = nearest(pack([[0, 0, 0], [0, 0, 1], [1, 1, 1]]), 2)
+    >>> neighbours.rows.tolist(), neighbours.distances.tolist()
+    ([[1, 2], [0, 2], [1, 0]], [[1, 3], [1, 2], [2, 3]])
+    """
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k < codes.samples:
+        raise InputError(
+            f"k {k!r} neighbours were asked for among {codes.samples} codes. "
+            "Give a whole number of at least 1 and below the number of codes."
+        )
+    rows, columns = np.ascontiguousarray(codes.words), as_columns(codes)
+    keys = np.empty((len(rows), int(k)), np.uint64)
+    threads = threads or torch.get_num_threads()
+    starts = np.linspace(0, len(rows), min(len(rows), 8 * threads) + 1).astype(int)
+
+    def search(start: int, stop: int) -> None:
+        _search(rows, columns, start, stop, keys)
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(search, starts[:-1], starts[1:]))
+    return Nearest((keys & np.uint64(0xFFFFFFFF)).astype(np.int64), (keys >> np.uint64(32)).astype(np.int64))
+
+
+@compiled
+def _search(rows, columns, begin, end, keys):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Fills keys[begin:end] with the k least keys of each row, ascending: distance << 32 | number of the other row."""
+    n, k = rows.shape[0], keys.shape[1]
+    distances = np.empty(BLOCK, np.uint64)
+    keys[begin:end] = ITSELF
+    for top in range(begin, end, SHARING):
+        for start in range(0, n, BLOCK):
+            stop = min(n, start + BLOCK)
+            for i in range(top, min(end, top + SHARING)):
+                distances_to(rows[i], columns, start, stop, distances)
+                if start <= i < stop:
+                    distances[i - start] = ITSELF
+                best = keys[i]
+                limit = best[k - 1] >> np.uint64(32)  # a later row at this distance does not replace an earlier one
+                for first in range(0, stop - start, GLANCE):
+                    last = min(first + GLANCE, stop - start)
+                    near = any_below(distances, first, last, limit)
+                    for j in range(first if near else last, last):
+                        if distances[j] < limit:
+                            key = (distances[j] << np.uint64(32)) | np.uint64(start + j)
+                            place = k - 1
+                            while place > 0 and best[place - 1] > key:
+                                best[place] = best[place - 1]
+                                place -= 1
+                            best[place] = key
+                            limit = best[k - 1] >> np.uint64(32)

@@ -11,13 +11,13 @@ from nas_relucode.codes.words import ALL, compiled, row_hash
 from nas_relucode.errors import InputError
 
 MOST_CLASSES = 100_000  # samples are counted in a table of cells x classes
-EMPTY = np.uint64(0)  # a slot of a hash table without a cell; numba compares words with words alone
+EMPTY = np.uint64(0)  # a slot of a hash table without a cell; of type uint64, as numba compares words only with words
 HIGH, LOW = np.uint64(0xFFFFFFFF00000000), np.uint64(0x00000000FFFFFFFF)
 
 
 @dataclass(frozen=True)
 class Cells:
-    """The distinct codes of a sample, in the order in which its samples first meet them."""
+    """The distinct codes of a sample, in the order of their first samples."""
 
     codes: Codes  # one row a cell
     sizes: np.ndarray  # int64, (cells,): samples in each cell
@@ -26,6 +26,9 @@ class Cells:
 
     def __len__(self) -> int:
         return len(self.sizes)
+
+    def __repr__(self) -> str:
+        return f"Cells: {len(self)} cells of {len(self.cell_of)} samples, {self.codes.neurons} neurons"
 
     def class_counts(self, labels: np.ndarray, classes: int | None = None) -> np.ndarray:
         """Samples of each class in each cell: int64, (cells, classes).
@@ -38,7 +41,9 @@ class Cells:
         """
         labels = np.asarray(labels)
         if labels.shape != self.cell_of.shape:
-            raise InputError(f"{labels.shape} labels were given for {len(self.cell_of)} samples. Give one a sample.")
+            raise InputError(
+                f"labels have shape {labels.shape}, but there are {len(self.cell_of)} samples. Give one label a sample."
+            )
         labels = check_labels(labels)
         classes = int(labels.max(initial=-1)) + 1 if classes is None else classes
         if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
@@ -48,7 +53,7 @@ class Cells:
 
 
 def check_labels(labels: np.ndarray) -> np.ndarray:
-    """The labels as int64, if they are whole numbers from 0 to a class that a table of all classes has room for."""
+    """The labels as int64. Raises InputError unless they are whole numbers below MOST_CLASSES."""
     if labels.dtype.kind not in "iub":
         raise InputError(f"labels are {labels.dtype}. Give whole numbers from 0, one a sample.")
     if len(labels) and int(labels.max()) >= MOST_CLASSES:
@@ -59,7 +64,7 @@ def check_labels(labels: np.ndarray) -> np.ndarray:
 def find_cells(codes: Codes) -> Cells:
     """The occupied cells of a sample: its distinct codes, exactly.
 
-    Codes are found by a hash of theirs and then compared whole, so that a collision costs time and nothing else.
+    Codes with equal hashes are compared bit by bit, so that a collision of hashes costs time only.
 
     >>> from nas_relucode.codes import pack
     >>> cells = find_cells(pack([[0, 1], [1, 1], [0, 1]]))
@@ -74,31 +79,31 @@ def find_cells(codes: Codes) -> Cells:
 
 
 class CellTable:
-    """The cells of samples that come a batch at a time; its memory grows with the cells, not with the samples."""
+    """The cells of samples that come in batches; its memory grows with the cells, not with the samples."""
 
     def __init__(self, layers: tuple[Layer, ...]) -> None:
         self.layers = layers
-        self.count = 0  # cells so far
-        self.samples = 0
+        self.count = 0  # cells so far; the rows of the following arrays beyond it are free
+        self.samples = 0  # samples so far
         self.words = np.empty((0, layers[-1].stop if layers else 0), np.uint64)
         self.sizes = np.empty(0, np.int64)
         self.first = np.empty(0, np.int64)
         self._table = _slots(0)
 
     def add(self, words: np.ndarray) -> np.ndarray:
-        """Takes packed codes (samples, words) and returns the cell of each: int64, (samples,)."""
-        most = self.count + len(words)
-        if most >= 2**32 - 1:
-            raise InputError(f"there may be {most} cells, but one code space holds at most {2**32 - 2}. Use shards.")
-        if 2 * most > len(self._table):
-            self._table = _filled(_slots(most), self.words, self.count)
-        if most > len(self.words):
-            room = most if self.count == 0 else max(most, self.count + self.count // 2)
+        """The cell of each of a batch of packed codes (samples, words): int64, (samples,)."""
+        needed = self.count + len(words)  # if every sample is in a cell of its own
+        if needed >= 2**32 - 1:
+            raise InputError(f"there may be {needed} cells, but one code space holds at most {2**32 - 2}. Use shards.")
+        if 2 * needed > len(self._table):
+            self._table = _filled(_slots(needed), self.words, self.count)
+        if needed > len(self.words):
+            room = needed if self.count == 0 else max(needed, self.count + self.count // 2)
             for name in ("words", "sizes", "first"):
-                old = getattr(self, name)
-                wider = np.empty((room, *old.shape[1:]), old.dtype)
-                wider[: self.count] = old[: self.count]
-                setattr(self, name, wider)
+                array = getattr(self, name)
+                larger = np.empty((room, *array.shape[1:]), array.dtype)
+                larger[: self.count] = array[: self.count]
+                setattr(self, name, larger)
         cell_of = np.empty(len(words), np.int64)
         rows = np.ascontiguousarray(words)
         self.count = _insert(
@@ -108,19 +113,19 @@ class CellTable:
         return cell_of
 
     def cells(self, cell_of: np.ndarray) -> Cells:
-        """The cells of all samples taken; ``cell_of`` is what `add` returned for them, joined."""
-        kept = slice(self.count) if 2 * self.count >= len(self.words) else np.arange(self.count)  # a view or a copy
+        """The cells of all samples so far; ``cell_of`` (samples,) joins what `add` returned for their batches."""
+        kept = slice(self.count) if 2 * self.count >= len(self.words) else np.arange(self.count)  # a view, or a copy
         return Cells(Codes(self.words[kept], self.layers), self.sizes[kept], self.first[kept], cell_of)
 
 
 def _slots(cells: int) -> np.ndarray:
-    """An empty hash table for so many cells. A slot will hold a cell's number + 1 and half of its hash."""
+    """An empty hash table for ``cells`` cells: uint64, (slots,); a slot in use holds half a hash and a cell + 1."""
     return np.zeros(1 << max(2 * cells - 1, 1).bit_length(), np.uint64)
 
 
 @compiled
 def _filled(slots, words, count):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """The table of cells that are known to be distinct."""
+    """The table ``slots``, filled with the first ``count`` rows of ``words``, which are distinct."""
     last = slots.shape[0] - 1
     for cell in range(count):
         tag = row_hash(words, cell, 0, 1, ALL)
@@ -132,8 +137,11 @@ def _filled(slots, words, count):  # type: ignore[no-untyped-def]  # pragma: no 
 
 
 @compiled
-def _insert(rows, slots, words, first, sizes, count, samples, keep, cell_of):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Finds or makes the cell of each row. With ``keep`` new codes are copied to words; else words are the rows."""
+def _insert(rows, slots, words, first, sizes, count, samples, keep, cell_of):  # type: ignore  # pragma: no cover
+    """Writes the cell of each row to ``cell_of``, adding cells where needed, and returns the number of cells.
+
+    With ``keep`` new codes are copied to ``words``; without it ``words`` are ``rows``, and nothing is copied.
+    """
     last = slots.shape[0] - 1
     places = np.arange(words.shape[0]) if keep else first  # words[places[cell]] is the code of a cell
     for i in range(rows.shape[0]):

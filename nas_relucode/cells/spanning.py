@@ -1,4 +1,4 @@
-"""The minimum spanning tree of codes under the Hamming distance, exactly: the graph of the cells for every theta."""
+"""The exact minimum spanning tree of codes under the Hamming distance, from which the graph at every theta follows."""
 
 from __future__ import annotations
 
@@ -8,35 +8,41 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from nas_relucode.cells.hamming import as_columns
 from nas_relucode.codes.bits import Codes
-from nas_relucode.codes.words import BLOCK, compiled, distances_to, inlined, popcount
+from nas_relucode.codes.words import BLOCK, compiled, distances_to, doubled, inlined, popcount
 
 GROUP = 64  # rows around one centre, which are compared with another row at once
-FEW = 8192  # rows for which Prim's algorithm is as fast
-ROUND = 16  # groups that are compared with all before them, by any number of threads, before the tree grows
-NEIGHBOURS = 4  # groups near a row in which it looks for its first edges
+FEW = 8192  # up to so many rows Prim's algorithm is as fast as groups
+ROUND = 16  # groups that are compared with all groups before them, on any number of threads, before the tree is updated
+NEIGHBOURS = 4  # nearest groups in which each row looks for its first edges
+FIRST_ROOM = 1024  # edges for which there is room at first
 
 
 @dataclass(frozen=True)
 class SpanningTree:
-    """Edges of a minimum spanning tree, ordered by distance. Its distances are those of every such tree."""
+    """Edges of a minimum spanning tree, ordered by distance. All such trees have the same distances."""
 
-    first: np.ndarray  # int64, (rows - 1,)
+    first: np.ndarray  # int64, (rows - 1,): the smaller of the two rows
     second: np.ndarray  # int64, (rows - 1,)
-    distance: np.ndarray  # int64, (rows - 1,)
+    distance: np.ndarray  # int64, (rows - 1,): Hamming distances, ascending
 
     def __len__(self) -> int:
         return len(self.distance)
+
+    def __repr__(self) -> str:
+        lengths = f", {self.distance[0]} to {self.distance[-1]} bits long" if len(self) else ""
+        return f"SpanningTree: {len(self)} edges{lengths}"
 
 
 def spanning_tree(codes: Codes, *, threads: int | None = None) -> SpanningTree:
     """A minimum spanning tree of the rows under the Hamming distance, exactly, in memory that grows with the rows.
 
-    A pair of rows is looked at only if its distance can be below the largest edge between them in the best tree so
-    far (an edge that is not is in no better tree). Rows lie in groups around centres: the triangle inequality leaves
-    out most pairs of groups, and where the tree's edges are far below the typical distance most of the rest.
-    Time grows with the square of the rows, at a small fraction of a nanosecond a pair for trained networks.
-    ``threads`` (None: torch's) do not change the tree.
+    A pair of rows is compared only if its distance can be below the largest edge on the path between them in the best
+    tree so far; otherwise it is in no better tree. Rows lie in groups around centres: the triangle inequality rules out
+    most pairs of groups, and most other pairs where the tree's edges are far below the typical distance. Time grows
+    with the square of the rows, by a small fraction of a nanosecond a pair for trained networks. ``threads`` (None:
+    torch's number) do not change the tree.
 
     >>> from nas_relucode.codes import pack
     >>> tree = spanning_tree(pack([[0, 0, 0, 0], [0, 0, 0, 1], [1, 1, 1, 1]]))
@@ -45,16 +51,16 @@ def spanning_tree(codes: Codes, *, threads: int | None = None) -> SpanningTree:
     """
     rows = np.ascontiguousarray(codes.words)
     if len(rows) <= FEW:
-        return _tree(_prim(rows, np.ascontiguousarray(rows.T)))
+        return _sorted_tree(_prim(rows, as_columns(codes)))
     order, groups = _grouped(rows)
     rows = np.ascontiguousarray(rows[order])
     edges = _grow(rows, groups, threads or torch.get_num_threads())
     edges[1:] = order[edges[1:]]
-    return _tree(edges)
+    return _sorted_tree(edges)
 
 
-def _tree(edges: np.ndarray) -> SpanningTree:
-    """From int64 (3, edges): distances and both ends."""
+def _sorted_tree(edges: np.ndarray) -> SpanningTree:
+    """The tree of ``edges``, int64, (3, edges): distances and both ends."""
     distance, ends = edges[0], np.sort(edges[1:], axis=0)
     order = np.lexsort((ends[1], ends[0], distance))
     return SpanningTree(ends[0, order], ends[1, order], distance[order])
@@ -62,31 +68,32 @@ def _tree(edges: np.ndarray) -> SpanningTree:
 
 @dataclass(frozen=True)
 class _Groups:
-    """Neighbouring rows, start <= row < stop, all within the radius of a code, the centre."""
+    """Groups of consecutive rows, start <= row < stop, all within the radius of a code, the centre."""
 
     start: np.ndarray  # int64, (groups,)
-    stop: np.ndarray
+    stop: np.ndarray  # int64, (groups,)
     centre: np.ndarray  # uint64, (groups, words)
-    radius: np.ndarray
+    radius: np.ndarray  # int64, (groups,)
 
 
 def _grouped(rows: np.ndarray) -> tuple[np.ndarray, _Groups]:
-    """An order of the rows, and groups of it: rows with the same nearest centre, near ones first, GROUP at a time.
+    """An order of the rows, (rows,), and its groups: rows with the same nearest centre, the nearest first, GROUP each.
 
-    Centres begin as rows and become the majority of each bit, once among their rows and once in each group.
+    The centres are first drawn from the rows, and then twice the majority of each bit: of the rows nearest to a centre,
+    and of a group.
     """
     columns = np.ascontiguousarray(rows.T)
     centres = rows[np.sort(np.random.default_rng(0).choice(len(rows), len(rows) // GROUP, replace=False))]
-    for last in (False, True):
+    for last_pass in (False, True):
         radius, centre = _nearest(centres, columns)
         order = np.lexsort((radius, centre))
-        begins = np.flatnonzero(np.diff(centre[order], prepend=-1))
-        if last:  # cut what is larger than a group
-            within = np.arange(len(rows)) - np.repeat(begins, np.diff(np.append(begins, len(rows))))
-            begins = np.flatnonzero(within % GROUP == 0)
-        ends = np.append(begins[1:], len(rows))
-        centres = _majorities(rows, order, begins, ends)
-    return order, _Groups(begins, ends, centres, _radii(rows, order, begins, ends, centres))
+        starts = np.flatnonzero(np.diff(centre[order], prepend=-1))
+        if last_pass:  # cut into pieces of at most GROUP rows
+            within = np.arange(len(rows)) - np.repeat(starts, np.diff(np.append(starts, len(rows))))
+            starts = np.flatnonzero(within % GROUP == 0)
+        stops = np.append(starts[1:], len(rows))
+        centres = _majorities(rows, order, starts, stops)
+    return order, _Groups(starts, stops, centres, _radii(rows, order, starts, stops, centres))
 
 
 def _grow(rows: np.ndarray, groups: _Groups, threads: int) -> np.ndarray:
@@ -94,44 +101,44 @@ def _grow(rows: np.ndarray, groups: _Groups, threads: int) -> np.ndarray:
     n = len(rows)
     sizes = groups.stop - groups.start
     group = np.repeat(np.arange(len(sizes)), sizes)
-    tiles = np.zeros((len(sizes), rows.shape[1], GROUP), np.uint64)  # a word of all rows of a group lies side by side
+    tiles = np.zeros((len(sizes), rows.shape[1], GROUP), np.uint64)  # the same word of all rows of a group together
     tiles[group, :, np.arange(n) - groups.start[group]] = rows
     heads = np.ascontiguousarray(rows[groups.start])
     tree = _prim(heads, np.ascontiguousarray(heads.T))
     tree[1:] = groups.start[tree[1:]]
-    centres = np.ascontiguousarray(groups.centre.T)
-    near = _near_rows(rows, tiles, groups.start, groups.stop, groups.centre, centres, NEIGHBOURS)
-    tree, forest = _kruskal(n, np.hstack([tree, near]))
+    centre_columns = np.ascontiguousarray(groups.centre.T)
+    first_edges = _near_rows(rows, tiles, groups.start, groups.stop, groups.centre, centre_columns, NEIGHBOURS)
+    tree, forest = _kruskal(n, np.hstack([tree, first_edges]))
 
     def compare(task: tuple[int, int]) -> tuple[np.ndarray, int]:
-        bounds = (groups.start, groups.stop, groups.centre, centres, groups.radius)
-        return _compare(rows, tiles, *bounds, *forest, *task, 2 * n)
+        group_arrays = (groups.start, groups.stop, groups.centre, centre_columns, groups.radius)
+        return _compare(rows, tiles, *group_arrays, *forest, *task, 2 * n)
 
-    tasks = [(group, 0) for group in range(len(groups.start))]
-    found: list[np.ndarray] = []
+    tasks = [(number, 0) for number in range(len(groups.start))]  # a group, and the first it is compared with
+    candidates: list[np.ndarray] = []
     with ThreadPoolExecutor(threads) as pool:
         while tasks:
-            now, tasks = tasks[:ROUND], tasks[ROUND:]
-            results = list(pool.map(compare, now))
-            found += [edges for edges, _ in results]
-            rest = [(task[0], next_) for task, (_, next_) in zip(now, results, strict=True) if next_ <= task[0]]
-            tasks = rest + tasks
-            if rest or not tasks or sum(edges.shape[1] for edges in found) > n // 2:
-                tree, forest = _kruskal(n, np.hstack([tree, *found]))
-                found = []
+            batch, tasks = tasks[:ROUND], tasks[ROUND:]
+            results = list(pool.map(compare, batch))
+            candidates += [edges for edges, _ in results]
+            unfinished = [(task[0], stop) for task, (_, stop) in zip(batch, results, strict=True) if stop <= task[0]]
+            tasks = unfinished + tasks
+            if unfinished or not tasks or sum(edges.shape[1] for edges in candidates) > n // 2:
+                tree, forest = _kruskal(n, np.hstack([tree, *candidates]))
+                candidates = []
     return tree
 
 
 def _kruskal(n: int, edges: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """The edges of a minimum spanning tree of n rows; and its forest: parents, links and heights of the rows."""
-    small = np.uint16 if edges[0].max() < 2**16 else np.int64  # numpy sorts 16 bits by counting
-    chosen, parent, link = _join(n, edges, np.argsort(edges[0].astype(small), kind="stable"))
+    """The ``edges`` (3, edges) that make a minimum spanning tree of n rows; and all rows' parents, links, heights."""
+    dtype = np.uint16 if edges[0].max() < 2**16 else np.int64  # numpy sorts 16 bits by counting
+    chosen, parent, link = _join(n, edges, np.argsort(edges[0].astype(dtype), kind="stable"))
     return edges[:, chosen], (parent, link, _heights(parent, link))
 
 
 @compiled
 def _nearest(centres, columns):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """The distance to the nearest centre and its number, for each column."""
+    """The distance to the nearest centre, and its number, for each column: int64, (columns,) each."""
     n = columns.shape[1]
     best = np.empty(n, np.uint64)
     out = np.empty(BLOCK, np.uint64)
@@ -167,6 +174,7 @@ def _majorities(rows, order, starts, stops):  # type: ignore[no-untyped-def]  # 
 
 @compiled
 def _radii(rows, order, starts, stops, centres):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """The largest distance from a group's centre to its rows: int64, (groups,)."""
     radii = np.zeros(starts.shape[0], np.int64)
     for group in range(starts.shape[0]):
         for k in range(starts[group], stops[group]):
@@ -179,21 +187,24 @@ def _radii(rows, order, starts, stops, centres):  # type: ignore[no-untyped-def]
 
 @compiled
 def _prim(rows, columns):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Prim's algorithm: int64, (3, rows - 1), distances and both ends. A key is a distance and the row it is to."""
+    """Prim's algorithm: int64, (3, rows - 1), distances and both ends.
+
+    The key of a row that is not in the tree is its distance to the tree << 32 | the nearest row of the tree.
+    """
     n = rows.shape[0]
     edges = np.empty((3, max(0, n - 1)), np.int64)
     keys = np.full(n, 0x7FFFFFFFFFFFFFFF, np.uint64)
-    inside = np.zeros(n, np.uint64)  # the top bit is set once a row is in the tree: its key is then never the least
+    in_tree = np.zeros(n, np.uint64)  # the top bit, once a row is in the tree: its key is then never the least
     out = np.empty(BLOCK, np.uint64)
     row = np.int64(0)
     for k in range(n - 1):
-        inside[row] = np.uint64(0x8000000000000000)
+        in_tree[row] = np.uint64(0x8000000000000000)
         keys[row] |= np.uint64(0x8000000000000000)
         least = np.uint64(0xFFFFFFFFFFFFFFFF)
         for start in range(0, n, BLOCK):
             stop = min(n, start + BLOCK)
             distances_to(rows[row], columns, start, stop, out)
-            key, used = keys[start:stop], inside[start:stop]
+            key, used = keys[start:stop], in_tree[start:stop]
             for j in range(stop - start):
                 key[j] = min(key[j], (out[j] << np.uint64(32)) | np.uint64(row) | used[j])
                 least = min(least, (key[j] & np.uint64(0xFFFFFFFF00000000)) | np.uint64(start + j))
@@ -206,9 +217,10 @@ def _prim(rows, columns):  # type: ignore[no-untyped-def]  # pragma: no cover
 
 @compiled
 def _join(n, edges, order):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Kruskal's algorithm by union of trees of rows, the smaller below the larger, without shortening any path.
+    """Kruskal's algorithm by union by size, without path compression: the numbers of the tree's edges, and the forest.
 
-    Of each row: its parent, and the distance at which it was linked to it; links grow along every path to the root.
+    Of each row the forest holds the parent, and the length of the edge that linked them: these links grow along every
+    path to the root.
     """
     parent, size = np.arange(n), np.ones(n, np.int64)
     link = np.full(n, 0x7FFFFFFFFFFFFFFF, np.int64)
@@ -234,7 +246,7 @@ def _join(n, edges, order):  # type: ignore[no-untyped-def]  # pragma: no cover
 
 @inlined
 def _largest_edge(a, b, parent, link):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """The largest edge on the tree's path between two rows: where their paths to the root meet."""
+    """The largest edge on the tree's path between rows a and b: the last link before their paths to the root meet."""
     largest = np.int64(0)
     while a != b:
         if link[a] <= link[b]:
@@ -246,7 +258,7 @@ def _largest_edge(a, b, parent, link):  # type: ignore[no-untyped-def]  # pragma
 
 @compiled
 def _heights(parent, link):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """The largest edge between each row and the root: no pair has a larger edge between it than its higher row."""
+    """The largest edge between each row and the root: the larger of two rows' heights bounds the edges between them."""
     n = parent.shape[0]
     root = 0
     while parent[root] != root:
@@ -259,7 +271,7 @@ def _heights(parent, link):  # type: ignore[no-untyped-def]  # pragma: no cover
 
 @compiled
 def _to_tile(rows, i, tiles, group, out):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """out = the Hamming distances of rows[i] to the rows of a group; behind its last row they mean nothing."""
+    """Writes the distances of rows[i] to the rows of a group to ``out``; beyond its last row they mean nothing."""
     words, size = tiles.shape[1], tiles.shape[2]
     for j in range(size):
         out[j] = 0
@@ -279,13 +291,13 @@ def _to_tile(rows, i, tiles, group, out):  # type: ignore[no-untyped-def]  # pra
 
 
 @compiled
-def _near_rows(rows, tiles, starts, stops, centres, centre_columns, neighbours):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Edges from each row to the first of its group, and to the nearest row of its own and of each near group."""
+def _near_rows(rows, tiles, starts, stops, centres, centre_columns, neighbours):  # type: ignore  # pragma: no cover
+    """Edges from each row to the first row of its group, and to the nearest row of its own and of each near group."""
     groups = starts.shape[0]
     edges, found = np.empty((3, rows.shape[0] * (neighbours + 2)), np.int64), 0
     out, to_centres = np.empty(tiles.shape[2], np.uint64), np.empty(groups, np.uint64)
     for b in range(groups):
-        for i in range(starts[b] + 1, stops[b]):  # these edges, and those among the first rows, span all rows
+        for i in range(starts[b] + 1, stops[b]):  # with the tree of the first rows, these edges span all rows
             _to_tile(rows, i, tiles, b, out)
             edges[0, found], edges[1, found], edges[2, found] = np.int64(out[0]), i, starts[b]
             found += 1
@@ -308,15 +320,16 @@ def _near_rows(rows, tiles, starts, stops, centres, centre_columns, neighbours):
 
 
 @compiled
-def _compare(  # type: ignore[no-untyped-def]  # pragma: no cover
+def _compare(  # type: ignore  # pragma: no cover
     rows, tiles, starts, stops, centres, centre_columns, radius, parent, link, heights, b, first, enough
 ):
-    """The pairs of group b with the groups first..b that are shorter than the largest edge between them in the tree.
+    """The pairs of rows of group b and groups first..b that are shorter than the largest edge between them in the tree.
 
-    Returns them, and the group to go on with. A pair is looked at only if the triangle inequality over the centre of
-    b lets its distance be below the height of one of its rows, which bounds the edges between them.
+    Returns them, and the group to go on with once there are ``enough``. A pair is compared only if the triangle
+    inequality through the centre of b allows a distance below the height of one of the two rows, as the larger height
+    bounds the edges between them.
     """
-    edges, found = np.empty((3, 1024), np.int64), 0
+    edges, found = np.empty((3, FIRST_ROOM), np.int64), 0
     out, to_centres = np.empty(tiles.shape[2], np.uint64), np.empty(b + 1, np.uint64)
     to_centre = np.empty(tiles.shape[2], np.uint64)
     start, stop = starts[b], stops[b]
@@ -344,9 +357,7 @@ def _compare(  # type: ignore[no-untyped-def]  # pragma: no cover
                 d = np.int64(out[j])
                 if out[j] < max(height, high[j]) and d < _largest_edge(i, start + j, parent, link):
                     if found == edges.shape[1]:
-                        wider = np.empty((3, 2 * found), np.int64)
-                        wider[:, :found] = edges
-                        edges = wider
+                        edges = doubled(edges)
                     edges[0, found], edges[1, found], edges[2, found] = d, i, start + j
                     found += 1
     return edges[:, :found].copy(), b + 1

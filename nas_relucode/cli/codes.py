@@ -15,37 +15,15 @@ import torch
 from nas_relucode.cells.code_spaces import CodeSpace, save_code_space
 from nas_relucode.cells.shards import ProcessesError, code_space_of_shards, cut_into_shards, holds_shards
 from nas_relucode.cli.score import (
-    add_capture_arguments,
-    add_image_arguments,
-    add_network_arguments,
-    capture_options,
     images,
+    reading_options,
 )
 from nas_relucode.errors import InputError
-from nas_relucode.training.data import SOURCES
 from nas_relucode.training.loop import pick_device
 from nas_relucode.training.named_networks import network_by_name
-from nas_relucode.training.networks import check_seed
+from nas_relucode.training.names import check_seed
 
 SHARD = 10_000  # samples in a shard of a data set, about; whatever the number of processes, so that any may go on
-
-
-def add_arguments(command: argparse.ArgumentParser) -> None:
-    add_network_arguments(command)
-    command.add_argument("--seed", type=int, default=0, help="of random weights (0)")
-    command.add_argument("--outputs", type=int, metavar="N", help="of torchvision's network (the classes, else 1000)")
-    command.add_argument(
-        "--data",
-        required=True,
-        help=f"a folder of .npz shards with inputs and labels, or as of score: {', '.join(SOURCES)}, an .npz file, ...",
-    )
-    command.add_argument("--output", required=True, metavar="FILE", help="the code space, an .npz file")
-    command.add_argument("--folder", metavar="DIR", help="each shard's code space, to go on with (beside --output)")
-    command.add_argument("--shards", type=int, metavar="N", help="of a data set (one for 10,000 samples)")
-    command.add_argument("--split", help="of a data set: train, test or all (train)")
-    add_image_arguments(command)
-    add_capture_arguments(command)
-    command.add_argument("-f", "--format", choices=["table", "json"], default="table")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -70,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
             shards,
             folder=options.folder or output.with_suffix(".shards"),
             on_shard=told,
-            **capture_options(options),
+            **reading_options(options),
         )
     except (InputError, OSError, ProcessesError):
         raise

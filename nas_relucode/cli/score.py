@@ -7,42 +7,16 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+from dataclasses import fields
 
+from nas_relucode.codes.reading import Reading, ReadingOptions
 from nas_relucode.errors import InputError
+from nas_relucode.indices.registry import configured
 from nas_relucode.report.tables import Table, number, text_table
 from nas_relucode.scoring.scores import Score, score
-from nas_relucode.training.data import SOURCES, ImageData, load_data
+from nas_relucode.training.data import ImageData, load_data
 from nas_relucode.training.loop import pick_device
 from nas_relucode.training.named_networks import network_by_name
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the command, but for those of the data."""
-    add_network_arguments(parser)
-    parser.add_argument("--data", required=True, help=f"{', '.join(SOURCES)}, an .npz file or a folder of images")
-    add_image_arguments(parser)
-    add_capture_arguments(parser)
-    parser.add_argument("--indices", nargs="+", help="names of indices (all)")
-    parser.add_argument("--module", help="whose inputs' space the indices of polyhedra are taken in (the network's)")
-    parser.add_argument("--wanted-size", nargs=2, type=float, metavar=("MU", "SIGMA"), help="of regularised_patterns")
-    parser.add_argument("--split", default="train", help="train, test or all (train)")
-    parser.add_argument("--graph-theta", type=int, default=1, help="cells are joined up to this distance (1)")
-    parser.add_argument("--distance-theta", type=int, help="distances are truncated here (never)")
-    parser.add_argument("-f", "--format", choices=["table", "json"], default="table")
-
-
-def add_network_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `network_by_name` wants to know."""
-    parser.add_argument("--model", required=True, metavar="MODEL", help="package.module:factory, or torchvision's name")
-    parser.add_argument("--weights", metavar="FILE", help="state dict saved by torch.save, or imagenet")
-
-
-def add_image_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `images` wants to know beside --data."""
-    parser.add_argument("--classes", nargs="+", metavar="CLASS", help="keep these classes, by name")
-    parser.add_argument("--image-size", type=int, metavar="PIXELS", help="make the images square")
-    parser.add_argument("--normalise", action="store_true", help="subtract the mean, divide by the deviation")
 
 
 def images(options: argparse.Namespace) -> ImageData:
@@ -57,19 +31,9 @@ def images(options: argparse.Namespace) -> ImageData:
     )
 
 
-def add_capture_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `capture` wants to know."""
-    parser.add_argument("--layers", nargs="+", default=["all"], help="names, prefixes or globs of layers (all)")
-    parser.add_argument("--mode", default="eval", help="eval, or train: batch statistics, for initialisation (eval)")
-    parser.add_argument("--preset", default="paper", help="paper, or released_code: bits of activations >= 1 (paper)")
-    parser.add_argument("--maps", default="pixel", help="bits of convolution maps: pixel, channel or pooled (pixel)")
-    parser.add_argument("--also", nargs="+", default=[], help="smooth activations to read at 0: gelu, silu, ...")
-    parser.add_argument("--batch-size", type=int, default=512, help="samples in one forward pass (512)")
-
-
-def capture_options(options: argparse.Namespace) -> dict[str, Any]:
-    """What was said of it, as keywords."""
-    return {name: getattr(options, name) for name in ("layers", "mode", "preset", "maps", "also", "batch_size")}
+def reading_options(options: argparse.Namespace) -> ReadingOptions:
+    """How codes are read, as keyword arguments."""
+    return Reading(**{field.name: getattr(options, field.name) for field in fields(Reading)}).options
 
 
 def run(options: argparse.Namespace) -> int:
@@ -83,14 +47,16 @@ def run(options: argparse.Namespace) -> int:
         result = score(
             network,
             data,
-            **capture_options(options),
-            indices=options.indices,
-            module=options.module,
-            wanted_size=options.wanted_size and tuple(options.wanted_size),
+            **reading_options(options),
+            indices=configured(
+                options.indices,
+                graph_theta=options.graph_theta,
+                distance_theta=options.distance_theta,
+                wanted_size=options.wanted_size and tuple(options.wanted_size),
+                module=options.module,
+            ),
             split=options.split,
             held_out="test" if options.split == "train" else None,
-            graph_theta=options.graph_theta,
-            distance_theta=options.distance_theta,
         )
     except InputError:
         raise

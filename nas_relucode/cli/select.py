@@ -8,52 +8,28 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import optuna
-
+from nas_relucode.cli.arguments import MOST_AHEAD
+from nas_relucode.cli.stored_studies import predictions_store, stored_study
 from nas_relucode.errors import InputError
-from nas_relucode.ranking.equality import RULES, Tolerance
-from nas_relucode.ranking.order import HOW, SCALES, Named
-from nas_relucode.ranking.paired_differences import LEVEL
+from nas_relucode.ranking.equality import Tolerance
+from nas_relucode.ranking.order import Named
 from nas_relucode.ranking.selection import Selection, select
 from nas_relucode.report.tables import number, paired_test, text_table
 
-MOST_AHEAD = 100  # places between which JSON says how often one stays ahead: the pairs grow with their square
-JSON = (
-    "json: a network a line, the first choice first; ahead[i][j] says how often place i + 1 stays ahead of place j + 1 "
-    f"when seeds are redrawn, for the first {MOST_AHEAD} places, ahead_of_next the same of neighbours, for all; "
-    "null: nothing to tell"
-)
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the command, but for those that `report` has too."""
-    parser.add_argument("study", help="the study's name or .toml file")
-    parser.add_argument("--tolerance", default="1se", help=f"{', '.join(RULES)}, or a difference of accuracies (1se)")
-    parser.add_argument("--level", type=float, default=LEVEL, help=f"of the tests and intervals ({LEVEL})")
-    parser.add_argument(
-        "--by",
-        nargs="+",
-        metavar="INDEX",
-        help="what orders them: INDEX, LAYER:INDEX, with :minimize or :maximize behind it (the study's objectives)",
-    )
-    parser.add_argument("--how", default="pareto", help=f"{', '.join(HOW)} (pareto)")
-    parser.add_argument("--weights", nargs="+", default=[], metavar="INDEX=WEIGHT", help="for --how weighted (1 each)")
-    parser.add_argument("--scale", default="ranks", help=f"what is weighted: {', '.join(SCALES)} (ranks)")
-    parser.add_argument("-f", "--format", choices=["table", "json"], default="table", help=f"table; {JSON}")
-
-
-def run(study: optuna.Study, options: argparse.Namespace, store: Any) -> int:
-    """Prints the selection. ``store`` is the artifact store with the predictions; None if there is none."""
-    selection = select(
-        study,
-        tolerance=read_tolerance(options.tolerance),
-        by=None if options.by is None else [read_name(name) for name in options.by],
-        how=options.how,
-        weights=read_weights(options.weights),
-        scale=options.scale,
-        level=options.level,
-        store=store,
-    )
+def run(options: argparse.Namespace) -> int:
+    """Prints the equally accurate networks of a stored study, the first choice first; the exit code."""
+    with stored_study(options) as (study, _):
+        selection = select(
+            study,
+            tolerance=read_tolerance(options.tolerance),
+            by=None if options.by is None else [read_name(name) for name in options.by],
+            how=options.how,
+            weights=read_weights(options.weights),
+            scale=options.scale,
+            level=options.level,
+            store=predictions_store(study, options),
+        )
     if options.format == "json":
         print(json_text(selection))
     else:

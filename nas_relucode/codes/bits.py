@@ -1,4 +1,4 @@
-"""Codes: one bit a ReLU neuron and input, 1 where the activation is positive (Definition 1, Equation 2)."""
+"""Codes: one bit for each ReLU neuron and input, 1 where the activation is positive (Definition 1, Equation 2)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from nas_relucode.errors import InputError, unknown
 
-WORD = 64
+WORD = 64  # bits
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,17 @@ class Layer:
 
 @dataclass(frozen=True)
 class Codes:
-    """The codes of a sample, bit-packed: each layer starts at a new word, the bits that fill its last word are 0.
+    """The bit-packed codes of a sample: each layer starts at a new word, and unused bits of its last word are 0.
 
-    Distances and equality of rows are therefore those of the codes, for one layer and for all layers jointly.
+    Distances between rows, and their equality, are therefore those of the codes, for one layer and for all together.
     """
 
     words: np.ndarray  # uint64, (samples, words)
     layers: tuple[Layer, ...]  # in the order of the forward pass
+
+    def __repr__(self) -> str:
+        layers = ", ".join(f"{layer.name} ({layer.neurons})" for layer in self.layers)
+        return f"Codes: {self.samples} samples, {self.neurons} neurons\n  layers: {layers}"
 
     @property
     def samples(self) -> int:
@@ -51,11 +55,11 @@ class Codes:
 
     @property
     def columns(self) -> np.ndarray:
-        """Which bits of a row are neurons, the others being filled with 0: int64, (neurons,)."""
+        """The positions of the neurons among the bits of a row: int64, (neurons,)."""
         return np.concatenate([np.arange(layer.neurons) + layer.start * WORD for layer in self.layers])
 
     def __getitem__(self, rows: Any) -> Codes:
-        """The codes of the chosen samples; ``rows`` is a slice, a mask or an array of sample numbers."""
+        """The codes of some samples; ``rows`` is a slice, a mask or an array of row numbers."""
         return replace(self, words=self.words[rows])
 
     def layer(self, name: str) -> Codes:
@@ -80,7 +84,7 @@ def pack(bits: Any, name: str = "layer") -> Codes:
     """Codes of one layer from a 0/1 matrix of shape (samples, neurons)."""
     array = np.asarray(bits, dtype=bool)
     if array.ndim != 2:
-        raise InputError(f"bits have the shape {array.shape}. Give a matrix of samples x neurons.")
+        raise InputError(f"bits have the shape {array.shape}. Give a matrix, (samples, neurons).")
     layer = Layer(name, (array.shape[1],), 0)
     words = np.zeros((len(array), layer.stop * WORD // 8), np.uint8)
     words[:, : -(-array.shape[1] // 8)] = np.packbits(array, axis=1, bitorder="little")

@@ -1,7 +1,7 @@
-"""Is a vector a sum of non-negative multiples of others? What is missing at the nearest such sum, by an active set.
+"""Projection onto a polyhedral cone: is a vector a sum of non-negative multiples of others, and what remains if not?
 
-Everything else about half-spaces comes from this: rows ``(weight, bias)`` span a cone, and Farkas' lemma says that a
-half-space holds on a polyhedron exactly if its row lies in the cone of the others' rows and (0, 1).
+By Farkas' lemma a half-space ``weight @ x + bias >= 0`` holds on a polyhedron that is not empty exactly
+if its row ``(weight, bias)`` lies in the cone of the polyhedron's rows and (0, 1).
 """
 
 from __future__ import annotations
@@ -11,117 +11,121 @@ from numba import njit
 
 from nas_relucode.codes.words import compiled
 
-ROUNDING = 1e-14  # of the lengths of two vectors: how far from zero their product may be by rounding
-DEPENDENT = 1e-11  # of its length: what is left of a vector beside those that it depends on
+ROUNDING = 1e-14  # of the lengths of two vectors: how far rounding may move their product from zero
+DEPENDENT = 1e-11  # of its length: below it, what a vector has outside the span of others counts as zero
 
-DONE, FAR, STUCK = 0, 1, 2  # how a search ends: at the nearest sum; when it is clear; by its limit of steps
-UNDECIDED, INSIDE, OUTSIDE = 0, 1, 2  # what it says of a vector and a cone
+DONE, FAR, STUCK = 0, 1, 2  # why a projection ended: at the nearest point; as the target is clearly outside; step limit
+UNDECIDED, INSIDE, OUTSIDE = 0, 1, 2  # where a vector lies, relative to a cone
 
 
-def missing(vectors: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, bool]:
-    """``target`` less the nearest sum of non-negative multiples of ``vectors`` (vectors, features): (features,).
+def cone_residual(vectors: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, bool]:
+    """``target`` minus the nearest point of the cone of ``vectors`` (vectors, features): float64, (features,).
 
-    And whether it was found; rounding may make the search go in circles in degenerate places. What is missing makes no
-    acute angle with any of the vectors, and is zero, up to rounding, if the target lies in their cone.
+    And whether that point was found: where vectors are degenerate, rounding may make the search go in circles. The
+    residual makes no acute angle with any of the vectors, and is zero, up to rounding, if the target is in the cone.
     """
     columns = np.ascontiguousarray(vectors.T, dtype=np.float64)
-    result, slopes = np.empty(len(columns)), np.empty(columns.shape[1])
+    residual, slopes = np.empty(len(columns)), np.empty(columns.shape[1])
     lengths = np.linalg.norm(columns, axis=0)
-    status = nearest(columns, lengths, np.ascontiguousarray(target, dtype=np.float64), -1, 0.0, 0.0, result, slopes)
-    return result, status == DONE
+    target = np.ascontiguousarray(target, dtype=np.float64)
+    status = _project(columns, lengths, target, -1, 0.0, 0.0, residual, slopes)
+    return residual, status == DONE
 
 
 @compiled
-def search_beside(columns, lengths, least, chosen, clear, tolerance, rests):  # type: ignore  # pragma: no cover
-    """Whether chosen columns lie in the cone of all others, within ``tolerance`` of their length: int64, (chosen,).
+def locate_columns(columns, lengths, least, chosen, clear, tolerance, residuals):  # type: ignore  # pragma: no cover
+    """Where the columns ``chosen`` lie, relative to the cone of all other columns: int64, (chosen,).
 
-    Into ``rests``, (columns, size), goes what an OUTSIDE one is missing, or a vector that is as good: its product with
-    the column is above those with all others by ``clear`` of what it is above the last one's.
+    INSIDE allows for a residual of ``tolerance`` times the column's length. For an OUTSIDE column, residuals[column] of
+    ``residuals`` (columns, size) becomes its residual or a vector that proves as much: its product with the column
+    exceeds those with all others, by at least ``clear`` times what it exceeds that with the last column.
     """
-    kinds = np.empty(len(chosen), np.int64)
+    places = np.empty(len(chosen), np.int64)
     slopes = np.empty(columns.shape[1])
     for number in range(len(chosen)):
         own = chosen[number]
-        rest = rests[own]
-        status = nearest(columns, lengths, columns[:, own].copy(), own, clear, least[own], rest, slopes)
+        residual = residuals[own]
+        status = _project(columns, lengths, columns[:, own].copy(), own, clear, least[own], residual, slopes)
         if status == STUCK:
-            kinds[number] = UNDECIDED
-        elif status == DONE and np.sqrt(_dot(rest, rest)) <= tolerance * lengths[own]:
-            kinds[number] = INSIDE
+            places[number] = UNDECIDED
+        elif status == DONE and np.sqrt(_dot(residual, residual)) <= tolerance * lengths[own]:
+            places[number] = INSIDE
         else:
-            kinds[number] = OUTSIDE
-    return kinds
+            places[number] = OUTSIDE
+    return places
 
 
 @compiled
-def nearest(columns, lengths, target, own, clear, least, rest, slopes):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Writes the rest of the target beside the nearest sum, and its products with all columns.
+def _project(columns, lengths, target, own, clear, least, residual, slopes):  # type: ignore  # pragma: no cover
+    """Writes the target's ``residual`` (size,) outside the cone of the columns, and its products with them, (columns,).
 
-    Lawson and Hanson's active set method, the chosen columns held as an orthonormal basis and a triangle. If ``own``
-    is a column, the target's, it takes no part, and the search ends as soon as the product with it is above every
-    other's by ``clear`` of what it is above the last column's, and by ``least`` of the rest's length.
+    Lawson and Hanson's active set method for non-negative least squares; the active columns are factored into an
+    orthonormal basis and a triangle. If ``own`` is the number of a column, it is left out, and the search ends as soon
+    as the residual's product with it exceeds those with all others by ``clear`` times what it exceeds that with the
+    last column, and by ``least`` times the residual's length.
     """
     size, count = columns.shape
     basis = np.empty((min(size, count), size))
     triangle = np.zeros((min(size, count), min(size, count)))
-    chosen = np.empty(min(size, count), np.int64)
-    taken = np.zeros(count, np.bool_)
-    factors, wanted, along = np.zeros(min(size, count)), np.zeros(min(size, count)), np.zeros(min(size, count))
-    barred = np.zeros(count, np.bool_)
+    active = np.empty(min(size, count), np.int64)
+    is_active = np.zeros(count, np.bool_)
+    # Of the active columns: the multiples so far, those of the unconstrained optimum, the target along the basis.
+    factors, optimum, along = np.zeros(min(size, count)), np.zeros(min(size, count)), np.zeros(min(size, count))
+    dependent = np.zeros(count, np.bool_)  # columns in the span of the active ones
     if own >= 0:
-        taken[own] = True
-    long = np.sqrt(_dot(target, target))
+        is_active[own] = True
+    target_length = np.sqrt(_dot(target, target))
     k = 0
-    rest[:] = target
+    residual[:] = target
     for _ in range(3 * (size + count)):
-        _products(columns, rest, slopes)
+        _products(columns, residual, slopes)
         if own >= 0:
             gap = np.inf
             for j in range(count):
                 if j != own:
                     gap = min(gap, slopes[own] - slopes[j])
-            if gap > max(clear * (slopes[own] - slopes[count - 1]), least * np.sqrt(_dot(rest, rest))):
+            if gap > max(clear * (slopes[own] - slopes[count - 1]), least * np.sqrt(_dot(residual, residual))):
                 return FAR
-        while True:  # the column towards which the rest points most, and which the basis can take
-            best, most = -1, ROUNDING * long
+        while True:  # activate the independent column that is most along the residual
+            best, most = -1, ROUNDING * target_length
             for j in range(count):
-                if not taken[j] and not barred[j] and slopes[j] > most * lengths[j]:
+                if not is_active[j] and not dependent[j] and slopes[j] > most * lengths[j]:
                     best, most = j, slopes[j] / lengths[j]
-            if best < 0 or k == len(chosen):
+            if best < 0 or k == len(active):
                 return DONE
             if _append(basis, triangle, k, columns[:, best].copy(), lengths[best]):
                 break
-            barred[best] = True
-        chosen[k], taken[best], factors[k] = best, True, 0.0
+            dependent[best] = True
+        active[k], is_active[best], factors[k] = best, True, 0.0
         along[k] = _dot(basis[k], target)
         k += 1
-        while True:  # the nearest sum of any multiples; where one is negative go as far as none is
+        while True:  # go towards the unconstrained optimum; where a multiple becomes 0 first, deactivate its column
             for i in range(k - 1, -1, -1):
                 total = along[i]
                 for j in range(i + 1, k):
-                    total -= triangle[i, j] * wanted[j]
-                wanted[i] = total / triangle[i, i]
-            share, out = 1.0, -1
+                    total -= triangle[i, j] * optimum[j]
+                optimum[i] = total / triangle[i, i]
+            share, leaving = 1.0, -1
             for i in range(k):
-                if wanted[i] <= 0:
-                    part = factors[i] / (factors[i] - wanted[i]) if factors[i] > 0 else 0.0
-                    if part < share or out < 0:
-                        share, out = part, i
-            if out < 0:
-                factors[:k] = wanted[:k]
+                if optimum[i] <= 0:
+                    part = factors[i] / (factors[i] - optimum[i]) if factors[i] > 0 else 0.0
+                    if part < share or leaving < 0:
+                        share, leaving = part, i
+            if leaving < 0:
+                factors[:k] = optimum[:k]
                 break
             for i in range(k):
-                factors[i] += share * (wanted[i] - factors[i])
-            taken[chosen[out]] = False
-            _remove(basis, triangle, chosen, factors, along, k, out)
+                factors[i] += share * (optimum[i] - factors[i])
+            is_active[active[leaving]] = False
+            _remove(basis, triangle, active, factors, along, k, leaving)
             k -= 1
             if k == 0:
                 break
-        rest[:] = target
-        for _ in range(2):
+        residual[:] = target
+        for _ in range(2):  # twice, against rounding
             for i in range(k):
-                _add(rest, -_dot(basis[i], rest), basis[i])
-        barred[:] = False
+                _add(residual, -_dot(basis[i], residual), basis[i])
+        dependent[:] = False
     return STUCK
 
 
@@ -135,22 +139,24 @@ def _dot(a, b):  # type: ignore[no-untyped-def]  # pragma: no cover
 
 @njit(nogil=True, fastmath={"contract"})
 def _add(a, factor, b):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """a += factor * b"""
     for i in range(len(a)):
         a[i] += factor * b[i]
 
 
 @njit(nogil=True)
-def _products(columns, vector, out):  # type: ignore[no-untyped-def]  # pragma: no cover
-    out[:] = 0
+def _products(columns, vector, products):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Writes vector @ columns."""
+    products[:] = 0
     for d in range(len(vector)):
-        _add(out, vector[d], columns[d])
+        _add(products, vector[d], columns[d])
 
 
 @njit(nogil=True)
 def _append(basis, triangle, k, column, length):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """The column's part beside the basis becomes its vector k; False if there is no such part."""
+    """Orthonormalises the column (it is overwritten) to basis vector k; False if it depends on the k before it."""
     triangle[:k, k] = 0
-    for _ in range(2):
+    for _ in range(2):  # twice, against rounding
         for i in range(k):
             part = _dot(basis[i], column)
             triangle[i, k] += part
@@ -164,12 +170,12 @@ def _append(basis, triangle, k, column, length):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def _remove(basis, triangle, chosen, factors, along, k, out):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Takes a column out of the triangle, and turns pairs of basis vectors until it is one again."""
-    for j in range(out, k - 1):
+def _remove(basis, triangle, active, factors, along, k, leaving):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Removes a column from the triangle, and makes it triangular again by Givens rotations of the basis."""
+    for j in range(leaving, k - 1):
         triangle[: j + 2, j] = triangle[: j + 2, j + 1]
-        chosen[j], factors[j] = chosen[j + 1], factors[j + 1]
-    for i in range(out, k - 1):
+        active[j], factors[j] = active[j + 1], factors[j + 1]
+    for i in range(leaving, k - 1):
         c, s = triangle[i, i], triangle[i + 1, i]
         r = np.hypot(c, s)
         c, s = c / r, s / r

@@ -16,10 +16,10 @@ from nas_relucode.codes.bits import pack
 from nas_relucode.codes.network_state import untouched
 from nas_relucode.errors import InputError
 from nas_relucode.geometry.borders import margins
+from nas_relucode.geometry.half_spaces import recession_direction
 from nas_relucode.geometry.phantoms import Audit, audit
 from nas_relucode.geometry.polyhedra import Polyhedron, polyhedron
 from nas_relucode.geometry.program import Program, read_program
-from nas_relucode.geometry.solvers import recession_direction
 
 SAMPLES = 1_000  # whose margins are taken, and whose predictions are compared
 CELLS = 20  # whose facets are counted, and whose rays are followed

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from nas_relucode.errors import InputError
-from nas_relucode.ranking.paired_differences import LEVEL, Difference, holm, paired
+from nas_relucode.ranking.choices import LEVEL
+from nas_relucode.ranking.paired_differences import Difference, holm, paired
 
 COUNTS = {"cell_count": "occupied cells", "correct_cell_count": "cells with a correctly classified sample"}
 MEASURES = {"knn_accuracy": "accuracy of the nearest neighbours' vote", "class_silhouette": "silhouette of the classes"}

@@ -11,8 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import StrMethodFormatter
 
 from nas_relucode.cells.code_spaces import CodeSpace
-from nas_relucode.cells.graph import root
-from nas_relucode.cells.linkage import connectivity
+from nas_relucode.cells.graph import connectivity, root
 from nas_relucode.codes.words import compiled
 from nas_relucode.errors import InputError
 from nas_relucode.paper.claims import need

@@ -135,8 +135,8 @@ def _panels(
             embedding = _embedded(of, space, layer, figure, folder)
             row = by_panel.loc[of.head, of.learning_rate, of.seed, of.epoch, name]
             cells = "1 cell" if row["cells"] == 1 else f"{row['cells']:.0f} cells"
-            if embedding.made["of"] > len(embedding):
-                cells += f" ({len(embedding)} of {embedding.made['of']} points shown)"
+            if embedding.settings["of"] > len(embedding):
+                cells += f" ({len(embedding)} of {embedding.settings['of']} points shown)"
             note = f"kNN {row['knn_accuracy']:.2f}, silhouette {row['class_silhouette']:.2f}, {cells}"
             column = f"{of.head}\n{name}" if several else f"{name} ({row['neurons']:.0f})"
             panels[of.epoch, column] = Panel(embedding.points, embedding.labels, embedding.sizes, note)
@@ -166,11 +166,11 @@ def _embedded(of: KeptSpace, space: CodeSpace, layer: str, figure: FigureSetting
         try:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 made = json.loads(str(file["made"]))
-                return Embedding(**{name: file[name] for name in names}, made=made)
+                return Embedding(**{name: file[name] for name in names}, settings=made)
         except Exception:  # cut short or altered: numpy and zipfile raise half a dozen kinds; it is made again
             path.unlink()
     found = embed(space, layer=layer, **settings)  # type: ignore[arg-type]
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {name: getattr(found, name) for name in names} | {"made": np.array(json.dumps(found.made))}
+    arrays = {name: getattr(found, name) for name in names} | {"made": np.array(json.dumps(found.settings))}
     write_atomically(path, lambda file: np.savez(file, **arrays))
     return found

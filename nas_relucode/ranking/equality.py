@@ -11,10 +11,10 @@ import numpy as np
 from scipy import stats
 
 from nas_relucode.errors import InputError
-from nas_relucode.ranking.paired_differences import LEVEL, holm
+from nas_relucode.ranking.choices import LEVEL, RULES
+from nas_relucode.ranking.paired_differences import holm
 from nas_relucode.ranking.seed_variance import Accuracies, SeedVariance, seed_variance
 
-RULES = ("1se", "mcnemar", "bootstrap")
 SAMPLE_BY_SAMPLE = ("mcnemar", "bootstrap")  # where there are predictions
 Tolerance = str | float  # one of RULES, or how much lower an accuracy may be
 RESAMPLES = 2000

@@ -12,9 +12,8 @@ from scipy import stats
 
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.indices.registry import INDICES
+from nas_relucode.ranking.choices import HOW, SCALES
 
-HOW = ("pareto", "lexicographic", "weighted")
-SCALES = ("ranks", "standardised")
 QUANTITIES = {  # what may decide beside indices
     "accuracy": "maximize",
     "validation_loss": "minimize",

@@ -10,8 +10,8 @@ import numpy as np
 from scipy import stats
 
 from nas_relucode.errors import InputError
+from nas_relucode.ranking.choices import LEVEL
 
-LEVEL = 0.05  # of every test; intervals are of 1 - LEVEL
 ROUNDING = 1e-12  # a spread this small beside the values is none
 
 

@@ -15,9 +15,9 @@ import pandas as pd
 
 from nas_relucode.errors import InputError
 from nas_relucode.indices.registry import INDICES
+from nas_relucode.ranking.choices import LEVEL
 from nas_relucode.ranking.equality import SAMPLE_BY_SAMPLE, Equality, Tolerance, check_tolerance, compare
 from nas_relucode.ranking.order import Named, check_order, costs, criteria, hypervolume, keys, places, silent_reasons
-from nas_relucode.ranking.paired_differences import LEVEL
 from nas_relucode.ranking.trials import NETWORK, accuracies, check_layers, objectives_of, saturated
 from nas_relucode.ranking.trials import trials_frame as trials_frame
 from nas_relucode.study.record import network_label

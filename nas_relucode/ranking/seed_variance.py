@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from nas_relucode.ranking.paired_differences import LEVEL
+from nas_relucode.ranking.choices import LEVEL
 
 
 @dataclass(frozen=True)

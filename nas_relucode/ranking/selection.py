@@ -12,9 +12,9 @@ import optuna
 import pandas as pd
 
 from nas_relucode.errors import InputError
+from nas_relucode.ranking.choices import LEVEL
 from nas_relucode.ranking.equality import SAMPLE_BY_SAMPLE, Tolerance
 from nas_relucode.ranking.order import Named, costs, stays_ahead
-from nas_relucode.ranking.paired_differences import LEVEL
 from nas_relucode.ranking.ranking import Ranking, rank
 from nas_relucode.ranking.trials import NETWORK, network_of
 from nas_relucode.study.record import complete_trials

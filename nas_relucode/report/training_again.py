@@ -18,7 +18,7 @@ from nas_relucode.study.runner import check_settings
 from nas_relucode.study.search_space import Candidate
 from nas_relucode.study.settings import StudySettings, load_settings
 from nas_relucode.toml_files import builtin_files, parse
-from nas_relucode.training.data import SOURCES
+from nas_relucode.training.names import SOURCES
 
 HEAD = "# The settings of study"  # so begins a file that may be written anew
 

@@ -2,7 +2,6 @@ from .objective import Objective as Objective
 from .predictions import Predictions as Predictions
 from .predictions import predict as predict
 from .runner import run_study as run_study
-from .runner import study_name as study_name
 from .search_space import Candidate as Candidate
 from .search_space import SearchSpace as SearchSpace
 from .search_space import load_search_space as load_search_space
@@ -10,3 +9,4 @@ from .settings import CodeSettings as CodeSettings
 from .settings import NetworkSettings as NetworkSettings
 from .settings import StudySettings as StudySettings
 from .settings import load_settings as load_settings
+from .storage import study_name as study_name

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-import re
 import warnings
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -17,8 +16,8 @@ from optuna.trial import FrozenTrial, TrialState
 from nas_relucode.errors import InputError
 from nas_relucode.study.objective import Objective
 from nas_relucode.study.plan import RETRIED, Plan
-from nas_relucode.study.search_space import SearchSpace
-from nas_relucode.study.settings import SAMPLERS, DataSettings, SearchSettings, StudySettings
+from nas_relucode.study.search_space import SAMPLERS, SearchSettings, SearchSpace
+from nas_relucode.study.settings import DataSettings, StudySettings
 from nas_relucode.study.storage import (
     default_storage,
     is_sqlite,
@@ -30,18 +29,6 @@ from nas_relucode.study.storage import (
 )
 from nas_relucode.toml_files import parse
 from nas_relucode.training.data import ImageData, load_data
-
-
-def study_name(study: str, name: str | None = None) -> str:
-    """The name of a study in its storage and of its folder: ``name``, else that of the built-in study or the file.
-
-    >>> study_name("mine/my.toml")
-    'my'
-    """
-    found = name or (Path(study).stem if study.endswith(".toml") else study)
-    if not re.fullmatch(r"[\w. -]+", found) or found.startswith("."):
-        raise InputError(f"study name {found!r} names no folder. Use letters, digits, '_', '-', '.' and blanks.")
-    return found
 
 
 def load_study_data(settings: DataSettings, data_root: str | Path = "data", download: bool = False) -> ImageData:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import BaseTrial
 
-from nas_relucode.errors import InputError
+from nas_relucode.errors import InputError, unknown
 from nas_relucode.toml_files import parse, read_toml
-from nas_relucode.training.networks import parse_head
+from nas_relucode.training.names import check_seed, parse_head
+
+SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
+    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
+    "nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed),
+    "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
+}
 
 
 @dataclass(frozen=True)
@@ -171,3 +179,25 @@ def load_search_space(name: str) -> SearchSpace:
     ('512', '256-256', '256-128-128')
     """
     return parse(SearchSpace, read_toml("search_spaces", name), f"search space {name}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSettings:
+    """Which candidates a study trains: all of a finite space, or as many as ``trials`` says, drawn by a sampler."""
+
+    space: str | SearchSpace  # a built-in name, a path ending in .toml, or a table with heads and learning_rates
+    seeds: tuple[int, ...] = (0,)
+    trials: int | None = None
+    sampler: str = "tpe"
+    together: int = 1  # so many candidates of one head are trained as one batched network, without checkpoints
+
+    def __post_init__(self) -> None:
+        if self.sampler not in SAMPLERS:
+            raise unknown("sampler", self.sampler, SAMPLERS)
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise InputError(f"seeds {list(self.seeds)} must be different whole numbers of at least 0.")
+        for seed in self.seeds:
+            check_seed(seed)
+        for name in ("trials", "together"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise InputError(f"{name} {getattr(self, name)} is too small. Give at least 1.")

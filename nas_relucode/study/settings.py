@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import optuna
 
 from nas_relucode.cells.embedding import POINTS, PRESETS, check_layout
 from nas_relucode.codes.reading import Reading
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.indices.registry import INDICES
-from nas_relucode.study.search_space import SearchSpace, load_search_space
+from nas_relucode.study.search_space import SearchSettings, SearchSpace, load_search_space
 from nas_relucode.toml_files import parse, read_toml
-from nas_relucode.training.data import SOURCES
-from nas_relucode.training.networks import check_seed, parse_head
+from nas_relucode.training.names import SOURCES, parse_head
 from nas_relucode.training.recipe import Recipe
 
 QUALITIES = ("accuracy", "validation_loss")  # objectives that are not indices
 EXPECTATIONS = ("falls", "rises")  # of separability with depth
-
-SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
-    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
-    "nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed),
-    "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,28 +51,6 @@ class NetworkSettings:
             parse_head(self.decoder)
             if self.frozen or self.weights != "random":
                 raise InputError("an autoencoder has no backbone. Leave out frozen and weights.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchSettings:
-    """A finite space is enumerated. With ``trials`` a sampler draws that many candidates instead."""
-
-    space: str | SearchSpace  # a built-in name, a path ending in .toml, or a table with heads and learning_rates
-    seeds: tuple[int, ...] = (0,)
-    trials: int | None = None
-    sampler: str = "tpe"
-    together: int = 1  # so many candidates of one head are trained as one batched network, without checkpoints
-
-    def __post_init__(self) -> None:
-        if self.sampler not in SAMPLERS:
-            raise unknown("sampler", self.sampler, SAMPLERS)
-        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
-            raise InputError(f"seeds {list(self.seeds)} must be different whole numbers of at least 0.")
-        for seed in self.seeds:
-            check_seed(seed)
-        for name in ("trials", "together"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise InputError(f"{name} {getattr(self, name)} is too small. Give at least 1.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nas_relucode.errors import InputError, unknown
+from nas_relucode.training.names import SOURCES
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def load_data(
 
 def _load(source: str, root: Path, download: bool, image_size: int | None) -> tuple[_Images, _Images]:
     if source in SOURCES:
-        return SOURCES[source](root, download)
+        return READERS[source](root, download)
     path = Path(source)
     if path.suffix == ".npz":
         return _npz(path)
@@ -204,7 +205,7 @@ def _cifar10_small(root: Path, download: bool) -> tuple[_Images, _Images]:
     return _hold_out(train, 0.2, seed=0)[1], _hold_out(test, 0.2, seed=0)[1]
 
 
-SOURCES: dict[str, Callable[[Path, bool], tuple[_Images, _Images]]] = {
+READERS: dict[str, Callable[[Path, bool], tuple[_Images, _Images]]] = {
     "digits": _digits,
     "mnist": _mnist,
     "cifar10": _cifar10,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -11,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from nas_relucode.errors import InputError, unknown
+from nas_relucode.training.names import BACKBONES, WEIGHTS, parse_head
 
-WEIGHTS = ("random", "imagenet")
-LARGEST_SEED = 2**62  # torch's generators take 64 bits
 ImageShape = tuple[int, int, int]  # channels, height, width
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -51,20 +49,6 @@ class Autoencoder(nn.Module):
         return output
 
 
-def parse_head(head: str) -> list[int]:
-    """Layer widths of a head.
-
-    >>> parse_head("256-128-128")
-    [256, 128, 128]
-    """
-    if not re.fullmatch(r"[1-9][0-9]{0,5}(-[1-9][0-9]{0,5})*", head):
-        raise InputError(
-            f"head {head!r} is not a list of layer widths. "
-            "Write widths joined by '-', each from 1 to 999999, e.g. '256-128-128'."
-        )
-    return [int(width) for width in head.split("-")]
-
-
 def build_network(
     head: str,
     image_shape: ImageShape,
@@ -98,7 +82,7 @@ def build_network(
         weights=weights,
     )
     with torch.random.fork_rng(devices=[]):  # new layers draw weights of their own, which initialise replaces
-        _, features = BACKBONES[backbone](image_shape, width)
+        _, features = LAYERS[backbone](image_shape, width)
         network = Network(nn.Sequential(*first, nn.Flatten()), nn.Sequential(*_dense(features, widths, classes)))
     if apart:
         initialise(network.head, seed)
@@ -132,7 +116,7 @@ def build_backbone(
             "Take vgg16 of width 1 on images of three channels, or random weights."
         )
     with torch.random.fork_rng(devices=[]):
-        layers = nn.Sequential(*BACKBONES[backbone](image_shape, width)[0])
+        layers = nn.Sequential(*LAYERS[backbone](image_shape, width)[0])
     if weights == "random":
         return initialise(layers, seed)
     layers.load_state_dict(_imagenet())
@@ -146,12 +130,6 @@ def build_autoencoder(
     with torch.random.fork_rng(devices=[]):
         network = Autoencoder(image_shape, head, decoder)
     return initialise(network, seed)
-
-
-def check_seed(seed: int) -> None:
-    """Raises InputError for a seed that torch's generators do not take."""
-    if not 0 <= seed < LARGEST_SEED:
-        raise InputError(f"seed {seed} is out of range. Give a whole number from 0 to {LARGEST_SEED - 1}.")
 
 
 def initialise(network: Module, seed: int = 0) -> Module:
@@ -229,7 +207,7 @@ def _channels(channels: int, width: float) -> int:
     return max(1, round(channels * width))
 
 
-BACKBONES: dict[str, Callable[[ImageShape, float], tuple[list[nn.Module], int]]] = {
+LAYERS: dict[str, Callable[[ImageShape, float], tuple[list[nn.Module], int]]] = {
     "none": _none,
     "small_conv": _small_conv,
     "vgg16": _vgg16,

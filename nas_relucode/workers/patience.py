@@ -16,7 +16,6 @@ from nas_relucode.study.artifact_stores import StoreAwayError
 from nas_relucode.workers.stopping import Stop
 
 T = TypeVar("T")
-PATIENCE = 600.0  # seconds that one waits for a database that is away
 SHORTEST, LONGEST = 0.5, 30.0  # seconds between two tries
 
 

@@ -17,12 +17,10 @@ from nas_relucode.study.runner import check_countable, create_or_resume, load_st
 from nas_relucode.study.settings import StudySettings
 from nas_relucode.study.storage import redact, storage_errors
 from nas_relucode.workers.database import ENGINE, check_queue, creating, has_tables, open_queue, opened
-from nas_relucode.workers.patience import PATIENCE, Patience
+from nas_relucode.workers.defaults import BEAT, HEARTBEAT, LONGEST_HEARTBEAT, PATIENCE
+from nas_relucode.workers.patience import Patience
 from nas_relucode.workers.queue import Queue
 from nas_relucode.workers.stopping import Stop
-
-HEARTBEAT, LONGEST_HEARTBEAT = 60, 86_400  # seconds
-BEAT = "heartbeat"  # the study's attribute that tells it to every worker
 
 
 def plan_study(

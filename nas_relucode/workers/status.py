@@ -14,7 +14,7 @@ from nas_relucode.study.plan import Plan
 from nas_relucode.study.runner import settings_of
 from nas_relucode.study.storage import open_storage
 from nas_relucode.workers.database import has_tables, is_queue, opened
-from nas_relucode.workers.planning import BEAT
+from nas_relucode.workers.defaults import BEAT
 from nas_relucode.workers.queue import Queue
 
 

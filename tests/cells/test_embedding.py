@@ -1,4 +1,4 @@
-"""Embeddings: their neighbours against all distances, the released code's rows against plain numpy, and every edge."""
+"""Embeddings: neighbours against all distances, the released code's rows against plain numpy, and extreme cases."""
 
 import json
 import warnings
@@ -20,17 +20,17 @@ from nas_relucode.cells.embedding import embed
 from nas_relucode.codes import pack
 from nas_relucode.codes.bits import Codes
 
-with warnings.catch_warnings():  # of what is not installed, and not needed
+with warnings.catch_warnings():  # about optional packages
     warnings.simplefilter("ignore", ImportWarning)
     import umap
 
 
 @pytest.fixture
-def handed(monkeypatch):
-    """What umap-learn was given: rows of features and settings. Nothing is laid out."""
-    given = []
-    monkeypatch.setattr(module, "_umap", lambda rows, **settings: given.append((rows, settings)) or rows[:, :2])
-    return given
+def umap_calls(monkeypatch):
+    """The arguments of each call of umap-learn, rows of features and settings; nothing is laid out."""
+    calls = []
+    monkeypatch.setattr(module, "_umap", lambda rows, **settings: calls.append((rows, settings)) or rows[:, :2])
+    return calls
 
 
 def grouped(n=300, neurons=60, classes=4, seed=0):
@@ -50,30 +50,30 @@ def between(bits):
     st.sampled_from(["cells", "samples"]),
 )
 def test_umap_is_given_the_exact_nearest_neighbours_of_each_point(bits, neighbours, points):
-    given = []
+    calls = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_umap", lambda rows, **settings: given.append(settings) or rows)
+        patch.setattr(module, "_umap", lambda rows, **settings: calls.append(settings) or rows)
         space = CodeSpace.of(pack(bits))
-        found = embed(space, points=points, neighbours=neighbours)
-    if not given:  # up to three points, or all of one code
-        assert len(found) <= 3 or len(space.cells) == 1
+        embedding = embed(space, points=points, neighbours=neighbours)
+    if not calls:  # up to three points, or all of one code
+        assert len(embedding) <= 3 or len(space.cells) == 1
         return
-    rows, distances, _ = given[0]["precomputed_knn"]
-    apart = between(space.codes.bits()[found.cells])
-    assert given[0]["n_neighbors"] == rows.shape[1] == min(neighbours, len(found) - 1)
-    assert np.array_equal(rows[:, 0], np.arange(len(found)))
+    rows, distances, _ = calls[0]["precomputed_knn"]
+    apart = between(space.codes.bits()[embedding.cells])
+    assert calls[0]["n_neighbors"] == rows.shape[1] == min(neighbours, len(embedding) - 1)
+    assert np.array_equal(rows[:, 0], np.arange(len(embedding)))
     assert all(len(set(row)) == len(row) for row in rows.tolist())
     assert np.array_equal(distances, np.take_along_axis(apart, rows, axis=1))
     assert np.array_equal(distances, np.sort(apart, axis=1)[:, : rows.shape[1]])
 
 
 @pytest.mark.slow
-def test_umap_makes_of_them_the_graph_that_it_makes_of_the_matrix_of_distances(handed):
+def test_umap_makes_the_same_graph_as_from_the_matrix_of_distances(umap_calls):
     """Columns weigh 1, 2, 4, ... by repetition, so that all distances of a row differ."""
     rng = np.random.default_rng(0)
     bits = np.repeat(rng.permutation(2**8)[:80, None] >> np.arange(8) & 1, 2 ** np.arange(8), axis=1).astype(bool)
     embed(CodeSpace.of(pack(bits)), neighbours=10)
-    rows, settings = handed[0]
+    rows, settings = umap_calls[0]
     settings["n_epochs"] = 1
     with pytest.warns(UserWarning, match="transform"):
         ours = umap.UMAP(**settings).fit(rows).graph_
@@ -83,51 +83,51 @@ def test_umap_makes_of_them_the_graph_that_it_makes_of_the_matrix_of_distances(h
     assert abs(ours - peer).max() < 1e-6
 
 
-def test_umap_starts_from_the_principal_axes_of_the_bits(handed, monkeypatch):
+def test_umap_starts_from_the_principal_axes_of_the_bits(umap_calls, monkeypatch):
     space = CodeSpace.of(pack(grouped()[0]))
     axes = PCA(2).fit_transform(space.codes.bits())
     embed(space)
     monkeypatch.setattr(module, "LANDMARKS", 200)  # of 300: nearly so
     embed(space)
-    for (_, settings), least in zip(handed, (1 - 1e-6, 0.95), strict=True):
+    for (_, settings), least in zip(umap_calls, (1 - 1e-6, 0.95), strict=True):
         for ours, theirs in zip(settings["init"].T, axes.T, strict=True):
             assert abs(np.corrcoef(ours, theirs)[0, 1]) > least
 
 
 @pytest.mark.parametrize("points", ["cells", "samples"])
-def test_what_is_near_in_the_picture_is_near_in_the_code_space(points):
+def test_points_near_each_other_are_near_in_the_code_space(points):
     bits, labels = grouped()
     space = CodeSpace.of(pack(bits), labels)
-    found = embed(space, points=points)
-    assert found.points.shape == (len(found), 2)
-    assert found.points.dtype == np.float32
-    assert trustworthiness(between(space.codes.bits()[found.cells]), found.points, metric="precomputed") > 0.85
-    near = NearestNeighbors(n_neighbors=1).fit(found.points).kneighbors(return_distance=False)[:, 0]
-    assert np.mean(found.labels[near] == found.labels) > 0.99
+    embedding = embed(space, points=points)
+    assert embedding.points.shape == (len(embedding), 2)
+    assert embedding.points.dtype == np.float32
+    assert trustworthiness(between(space.codes.bits()[embedding.cells]), embedding.points, metric="precomputed") > 0.85
+    near = NearestNeighbors(n_neighbors=1).fit(embedding.points).kneighbors(return_distance=False)[:, 0]
+    assert np.mean(embedding.labels[near] == embedding.labels) > 0.99
 
 
 def test_a_cell_is_one_point_with_its_size_and_most_frequent_class():
     space = CodeSpace.of(pack([[0, 0], [0, 1], [0, 0], [0, 0], [1, 1]]), [2, 1, 0, 2, 0])
-    found = embed(space)
-    assert found.cells.tolist() == [0, 1, 2]
-    assert found.sizes.tolist() == [3, 1, 1]
-    assert found.labels.tolist() == [2, 1, 0]
+    embedding = embed(space)
+    assert embedding.cells.tolist() == [0, 1, 2]
+    assert embedding.sizes.tolist() == [3, 1, 1]
+    assert embedding.labels.tolist() == [2, 1, 0]
     assert embed(CodeSpace.of(space.codes)).labels is None
 
 
 def test_a_sample_is_one_point_with_its_class():
     space = CodeSpace.of(pack([[0, 0], [0, 1], [0, 0], [0, 0], [1, 1]]), [2, 1, 0, 2, 0])
-    found = embed(space, points="samples", epochs=2)
-    assert found.cells.tolist() == [0, 0, 0, 1, 2]
-    assert found.sizes.tolist() == [1] * 5
-    assert found.labels.tolist() == [0, 2, 2, 1, 0]
+    embedding = embed(space, points="samples", epochs=2)
+    assert embedding.cells.tolist() == [0, 0, 0, 1, 2]
+    assert embedding.sizes.tolist() == [1] * 5
+    assert embedding.labels.tolist() == [0, 2, 2, 1, 0]
     unlabelled = embed(CodeSpace(space.cells), points="samples", epochs=2)
     assert unlabelled.labels is None
-    assert np.array_equal(unlabelled.points, found.points)
+    assert np.array_equal(unlabelled.points, embedding.points)
 
 
 @pytest.mark.parametrize("preset", ["paper", "released_code"])
-def test_the_same_seed_gives_the_same_picture_for_any_number_of_threads(preset):
+def test_the_same_seed_gives_the_same_points_for_any_number_of_threads(preset):
     bits, labels = grouped(100)
     space = CodeSpace.of(pack(bits), labels)
     state, threads = np.random.get_state()[1].copy(), numba.get_num_threads()  # noqa: NPY002
@@ -138,60 +138,62 @@ def test_the_same_seed_gives_the_same_picture_for_any_number_of_threads(preset):
     assert not np.array_equal(embed(space, preset=preset, epochs=30, seed=4).points, first.points)
     drawn, other = (embed(space, preset=preset, epochs=30, seed=None) for _ in range(2))
     assert not np.array_equal(drawn.points, other.points)
-    assert np.array_equal(embed(space, preset=preset, epochs=30, seed=drawn.made["seed"]).points, drawn.points)
+    assert np.array_equal(embed(space, preset=preset, epochs=30, seed=drawn.settings["seed"]).points, drawn.points)
 
 
 @pytest.mark.parametrize("preset", ["paper", "released_code"])
 @pytest.mark.parametrize("cells", [1, 2, 3, 4, 5, 15, 16])
 @pytest.mark.parametrize("copies", [1, 2, 40])
-def test_few_points_and_many_of_one_code_have_a_picture(preset, cells, copies):
+def test_few_points_and_many_points_of_one_code_are_laid_out(preset, cells, copies):
     bits = np.repeat(np.tril(np.ones((cells, 20)), -1), copies, axis=0)
     space = CodeSpace.of(pack(bits), np.arange(len(bits)) % 2)
     for points in ("cells", "samples") if preset == "paper" else ("cells",):
-        found = embed(space, points=points, preset=preset, epochs=5)
-        assert np.isfinite(found.points).all()
+        embedding = embed(space, points=points, preset=preset, epochs=5)
+        assert np.isfinite(embedding.points).all()
         if cells == 1:
-            assert not found.points.any()
+            assert not embedding.points.any()
 
 
-def test_up_to_three_points_lie_as_far_apart_as_the_root_of_their_distance():
+def test_up_to_three_points_lie_the_root_of_their_distance_apart():
     bits = np.array([[0, 0, 0, 0], [0, 0, 1, 1], [1, 1, 1, 0]])
     for n in (1, 2, 3):
-        found = embed(CodeSpace.of(pack(bits[:n])))
-        squares = ((found.points[:, None] - found.points[None]) ** 2).sum(axis=2)
+        embedding = embed(CodeSpace.of(pack(bits[:n])))
+        squares = ((embedding.points[:, None] - embedding.points[None]) ** 2).sum(axis=2)
         assert squares == pytest.approx(between(bits[:n]), abs=1e-5)
-        assert found.made["init"] == "principal axes alone"
+        assert embedding.settings["init"] == "principal axes alone"
 
 
-def test_groups_that_no_neighbour_joins_have_a_picture_in_which_they_are_apart():
+def test_groups_without_common_neighbours_lie_apart():
     rng = np.random.default_rng(0)
     bits = np.repeat([[0] * 60, [1] * 60], 30, axis=0) ^ (rng.random((60, 60)) < 0.05)
-    found = embed(CodeSpace.of(pack(bits), np.arange(60) // 30), points="samples", neighbours=5)
-    one, two = (found.points[found.labels == label] for label in (0, 1))
+    embedding = embed(CodeSpace.of(pack(bits), np.arange(60) // 30), points="samples", neighbours=5)
+    one, two = (embedding.points[embedding.labels == label] for label in (0, 1))
     assert NearestNeighbors(n_neighbors=1).fit(one).kneighbors(two)[0].min() > 1
 
 
-def test_samples_of_one_cell_are_a_heap_and_no_string():
+def test_samples_of_one_cell_lie_together_rather_than_on_a_string():
     bits = np.repeat([[0, 0, 0, 0], [0, 1, 1, 1], [1, 1, 1, 1]], [500, 20, 60], axis=0)
-    found = embed(CodeSpace.of(pack(bits)), points="samples")
-    assert found.points[found.cells == 0].std(axis=0).max() < 3
+    embedding = embed(CodeSpace.of(pack(bits)), points="samples")
+    assert embedding.points[embedding.cells == 0].std(axis=0).max() < 3
 
 
 @pytest.mark.parametrize("preset", ["paper", "released_code"])
-def test_the_settings_are_plain_values_for_json(preset):
+def test_settings_are_plain_values_for_json(preset):
     bits, labels = grouped(40)
-    found = embed(CodeSpace.of(pack(bits), labels), preset=preset, neighbours=np.int64(9), seed=np.uint32(7), epochs=2)
-    assert json.loads(json.dumps(found.made)) == found.made
-    assert (found.made["preset"], found.made["seed"], found.made["epochs"]) == (preset, 7, 2)
+    embedding = embed(
+        CodeSpace.of(pack(bits), labels), preset=preset, neighbours=np.int64(9), seed=np.uint32(7), epochs=2
+    )
+    assert json.loads(json.dumps(embedding.settings)) == embedding.settings
+    assert (embedding.settings["preset"], embedding.settings["seed"], embedding.settings["epochs"]) == (preset, 7, 2)
 
 
-def test_most_takes_a_seeded_sample_and_says_so():
+def test_most_draws_a_seeded_sample_of_the_points():
     bits, labels = grouped(200)
     space = CodeSpace.of(pack(bits), labels)
     for preset in ("paper", "released_code"):
         whole, some = (embed(space, preset=preset, epochs=2, most=most) for most in (None, 50))
         again, other = (embed(space, preset=preset, epochs=2, most=50, seed=seed) for seed in (0, 1))
-        assert (len(some), some.made["of"], some.made["most"]) == (50, len(whole), 50)
+        assert (len(some), some.settings["of"], some.settings["most"]) == (50, len(whole), 50)
         assert np.array_equal(some.cells, again.cells)
         assert not np.array_equal(some.cells, other.cells)
         assert len(set(some.cells)) == 50
@@ -204,19 +206,19 @@ def test_one_layer_is_embedded_as_its_own_code_space():
     one, two = pack(first, "one"), pack(second, "two")
     both = Codes(np.hstack([one.words, two.words]), (*one.layers, replace(two.layers[0], start=1)))
     space = CodeSpace.of(both, labels)
-    found = embed(space, layer="two", epochs=5)
-    assert np.array_equal(found.points, embed(CodeSpace.of(two, labels), epochs=5).points)
-    assert found.made["layer"] == "two"
+    embedding = embed(space, layer="two", epochs=5)
+    assert np.array_equal(embedding.points, embed(CodeSpace.of(two, labels), epochs=5).points)
+    assert embedding.settings["layer"] == "two"
     joint = embed(space, epochs=5)
     together = CodeSpace.of(pack(np.hstack([first, second])), labels)
     assert np.array_equal(joint.points, embed(together, epochs=5).points)
 
 
-def test_the_released_preset_sees_the_rows_that_the_released_code_made(handed):
+def test_the_released_preset_embeds_the_rows_of_the_released_code(umap_calls):
     """Each class' distinct codes, sorted, class after class; a code that two classes have is two rows."""
     rng = np.random.default_rng(0)
     bits, labels = rng.random((120, 9)) < 0.3, rng.integers(0, 3, 120)
-    found = embed(CodeSpace.of(pack(bits), labels), preset="released_code", neighbours=9, min_dist=0.5)
+    embedding = embed(CodeSpace.of(pack(bits), labels), preset="released_code", neighbours=9, min_dist=0.5)
     rows, classes, sizes = [], [], []
     for label in range(3):
         codes, counts = np.unique(bits[labels == label], axis=0, return_counts=True)
@@ -225,37 +227,41 @@ def test_the_released_preset_sees_the_rows_that_the_released_code_made(handed):
         sizes += counts.tolist()
     rows = np.vstack(rows)
     assert len(rows) > len(np.unique(bits, axis=0))
-    features, settings = handed[0]
+    features, settings = umap_calls[0]
     assert np.array_equal(features, (between(rows) / 9).astype(np.float32))
-    assert found.labels.tolist() == classes
-    assert found.sizes.tolist() == sizes
+    assert embedding.labels.tolist() == classes
+    assert embedding.sizes.tolist() == sizes
     assert {name: settings[name] for name in ("n_neighbors", "min_dist", "init")} == {
         "n_neighbors": 2,
         "min_dist": 0.1,
         "init": "random",
     }
-    assert (found.made["neighbours"], found.made["min_dist"], found.made["init"]) == (2, 0.1, "random")
+    assert (embedding.settings["neighbours"], embedding.settings["min_dist"], embedding.settings["init"]) == (
+        2,
+        0.1,
+        "random",
+    )
 
 
 @pytest.mark.parametrize("neurons", [3, 8, 64, 65, 130])
-def test_its_codes_are_in_lexicographic_order_of_their_neurons(handed, neurons):
+def test_the_released_presets_codes_are_in_lexicographic_order(umap_calls, neurons):
     bits = np.random.default_rng(neurons).random((60, neurons)) < 0.5
     space = CodeSpace.of(pack(bits), np.zeros(60, int))
-    found = embed(space, preset="released_code")
-    assert np.array_equal(space.codes.bits()[found.cells], np.unique(bits, axis=0))
+    embedding = embed(space, preset="released_code")
+    assert np.array_equal(space.codes.bits()[embedding.cells], np.unique(bits, axis=0))
 
 
-def test_its_picture_is_umaps_of_these_rows():
+def test_the_released_presets_points_are_umaps_of_these_rows():
     bits, labels = grouped(60, neurons=12, classes=2)
-    found = embed(CodeSpace.of(pack(bits), labels), preset="released_code", seed=5, epochs=50)
+    embedding = embed(CodeSpace.of(pack(bits), labels), preset="released_code", seed=5, epochs=50)
     rows = np.vstack([np.unique(bits[labels == label], axis=0) for label in (0, 1)])
     peer = umap.UMAP(n_neighbors=2, min_dist=0.1, init="random", random_state=5, n_jobs=1, n_epochs=50)
-    assert np.array_equal(found.points, peer.fit_transform(between(rows) / 12))
+    assert np.array_equal(embedding.points, peer.fit_transform(between(rows) / 12))
 
 
-def test_what_cannot_be_embedded_is_said(monkeypatch):
+def test_settings_out_of_range_and_missing_data_are_errors(monkeypatch):
     space = CodeSpace.of(pack(np.eye(6)), np.arange(6) % 2)
-    for wrong, said in (
+    for wrong, message in (
         ({"layer": "head.7"}, "unknown layer 'head.7'. Known: layer"),
         ({"points": "codes"}, "unknown kind of points 'codes'. Known: cells, samples"),
         ({"preset": "text"}, "unknown preset 'text'. Known: paper, released_code"),
@@ -268,7 +274,7 @@ def test_what_cannot_be_embedded_is_said(monkeypatch):
         ({"epochs": 0}, "epochs 0"),
         ({"most": 0.5}, "most 0.5"),
     ):
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             embed(space, **wrong)
     for shape in ((0, 3), (3, 0)):
         with pytest.raises(InputError, match=f"there are {shape[0]} codes of {shape[1]} neurons"):

@@ -22,7 +22,7 @@ from deploy_files import (
     started,
 )
 
-from nas_relucode.cli.main import _parser
+from nas_relucode.cli.arguments import read
 
 SECRET = re.compile(r"PASSWORD|PASSWD|SECRET$|TOKEN$|ACCESS_KEY")
 
@@ -32,13 +32,13 @@ def test_every_command_in_them_is_understood():
     assert {line[0] for line in lines} == {"plan", "worker", "status", "report"}
     assert len(lines) >= 12
     for line in lines:
-        _parser().parse_args(line)  # ends with SystemExit at what it does not know
+        read(line)  # ends with SystemExit at what it does not know
 
 
 def test_what_follows_the_study_in_sbatch_is_understood_by_plan_and_worker():
     options = ["--data-root", "d", "--download", "--study-name", "n", "--output", "o", "--artifacts", "s3://b"]
     for command in ("plan", "worker"):
-        understood = _parser().parse_args([command, "digits", *options])
+        understood = read([command, "digits", *options])
         assert (understood.study_name, understood.artifacts, understood.download) == ("n", "s3://b", True)
 
 
@@ -47,7 +47,7 @@ def test_compose_names_the_storage_by_the_variable_that_is_read(name: str, monke
     environment = compose(POSTGRES_PASSWORD="x")[name]["environment"]
     for key in ("OPTUNA_STORAGE", "OMP_NUM_THREADS"):
         monkeypatch.setenv(key, environment.get(key, ""))
-    assert _parser().parse_args(["worker", "digits"]).storage == "postgresql+psycopg://relucode@postgres/relucode"
+    assert read(["worker", "digits"]).storage == "postgresql+psycopg://relucode@postgres/relucode"
 
 
 def test_no_file_holds_a_password():

@@ -6,31 +6,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial import HalfspaceIntersection
 
-from nas_relucode.geometry.polygons import sides
+from nas_relucode.geometry.polygons import find_sides
 
 
 def one_cell(gradients, slacks, used=None):
     used = np.ones(len(slacks), bool) if used is None else used
-    return sides(np.array([gradients], float), np.array([slacks], float), used[None], 1e-9)
+    return find_sides(np.array([gradients], float), np.array([slacks], float), used[None], 1e-9)
 
 
 @given(st.integers(3, 30), st.integers(0, 10**6))
 def test_sides_and_corners_are_scipys(rows, seed):
     rng = np.random.default_rng(seed)
     gradients, slacks = rng.standard_normal((rows, 2)), rng.uniform(0.1, 2, rows)
-    boxed = np.concatenate([gradients, np.eye(2), -np.eye(2)])  # so that scipy has a bounded one
+    boxed = np.concatenate([gradients, np.eye(2), -np.eye(2)])  # as scipy needs a bounded cell
     slacks = np.concatenate([slacks, np.full(4, 5.0)])
-    found = one_cell(boxed, slacks)
+    cell = one_cell(boxed, slacks)
     peer = HalfspaceIntersection(np.column_stack([-boxed, -slacks]), np.zeros(2))
-    assert found.bounded[0]
-    assert set(found.row) == set(peer.dual_vertices)
-    corners = {tuple(np.round(corner, 8) + 0.0) for corner in found.corner}
+    assert cell.bounded[0]
+    assert set(cell.row) == set(peer.dual_vertices)
+    corners = {tuple(np.round(corner, 8) + 0.0) for corner in cell.corner}
     assert corners == {tuple(np.round(corner, 8) + 0.0) for corner in peer.intersections}
-    for row, point in zip(found.row, found.point, strict=True):
+    for row, point in zip(cell.row, cell.point, strict=True):
         left = boxed @ point + slacks
         assert abs(left[row]) < 1e-9
         assert (np.delete(left, row) > 0).all()
-    x, y = found.corner.T
+    x, y = cell.corner.T
     assert x @ np.roll(y, -1) - y @ np.roll(x, -1) > 0  # counterclockwise
 
 
@@ -40,24 +40,24 @@ def test_a_strip_a_wedge_and_a_half_plane_are_unbounded():
         one_cell([[1, 0], [0, 1]], [1, 1]),
         one_cell([[1, 2]], [1]),
     )
-    assert [len(found.row) for found in (strip, wedge, half)] == [2, 2, 1]
-    assert not any(found.bounded[0] for found in (strip, wedge, half))
+    assert [len(cell.row) for cell in (strip, wedge, half)] == [2, 2, 1]
+    assert not any(cell.bounded[0] for cell in (strip, wedge, half))
     assert sorted(strip.point.tolist()) == [[-1, 0], [1, 0]]
     assert np.isnan(strip.corner).all()
     assert (~np.isnan(wedge.corner)).all(axis=1).sum() == 1
 
 
 def test_no_rows_make_no_sides():
-    found = one_cell([[1, 0], [0, 1]], [1, 1], np.zeros(2, bool))
-    assert len(found.row) == 0
-    assert not found.bounded[0]
+    cell = one_cell([[1, 0], [0, 1]], [1, 1], np.zeros(2, bool))
+    assert len(cell.row) == 0
+    assert not cell.bounded[0]
 
 
-def test_rows_that_are_one_make_one_side_and_what_touches_a_corner_none():
+def test_equal_rows_make_one_side_and_a_row_that_touches_a_corner_none():
     square = [[1, 0], [2, 0], [-1, 0], [0, 1], [0, -1], [1, 1]]
-    found = one_cell(square, [1, 2, 1, 1, 1, 2])  # the second is the first; the last touches the corner (-1, -1)
-    assert sorted(found.row) == [0, 2, 3, 4]
-    assert sorted(map(tuple, np.round(found.corner, 12))) == [(-1, -1), (-1, 1), (1, -1), (1, 1)]
+    cell = one_cell(square, [1, 2, 1, 1, 1, 2])  # the first two are equal; the last touches the corner (-1, -1)
+    assert sorted(cell.row) == [0, 2, 3, 4]
+    assert sorted(map(tuple, np.round(cell.corner, 12))) == [(-1, -1), (-1, 1), (1, -1), (1, 1)]
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1e12])

@@ -189,7 +189,7 @@ def test_an_embedding_is_made_again_for_other_settings(drawn: tuple[optuna.Study
     of = kept_spaces(study, folder)[1]
     space = of.load()
     few, many = (module._embedded(of, space, "head.1", FigureSettings(neighbours=count), folder) for count in (3, 30))
-    assert (few.made["neighbours"], many.made["neighbours"]) == (3, 30)
+    assert (few.settings["neighbours"], many.settings["neighbours"]) == (3, 30)
     assert not np.array_equal(few.points, many.points)
 
 

@@ -15,7 +15,7 @@ from small_studies import settings_in
 from sqlalchemy.pool import NullPool
 
 from nas_relucode.errors import InputError
-from nas_relucode.study.settings import SearchSettings
+from nas_relucode.study.search_space import SearchSettings
 from nas_relucode.training.loop import Recipe
 from nas_relucode.workers.database import creating
 from nas_relucode.workers.patience import StorageLostError

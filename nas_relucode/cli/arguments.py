@@ -1,0 +1,312 @@
+"""What the command line takes: every command with its options. Nothing heavy is imported: help is quick."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+import nas_relucode
+from nas_relucode.errors import suggestion
+from nas_relucode.ranking.choices import HOW, LEVEL, RULES, SCALES
+from nas_relucode.training.names import SOURCES
+from nas_relucode.workers.defaults import HEARTBEAT, PATIENCE
+
+SHELLS = ("bash", "zsh", "tcsh")
+TOPICS = ("studies", "spaces", "data", "backbones", "indices")  # of list
+MOST_AHEAD = 100  # places between which select's JSON says how often one stays ahead: their pairs grow quadratically
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that suggests the name that was meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """Prints usage and message to standard error and exits with 2."""
+        wrong = re.search(r"argument COMMAND: invalid choice: '([^']*)'", message)
+        if wrong:
+            message = f"unknown command {wrong[1]!r}.{suggestion(wrong[1], COMMANDS)} Known: {', '.join(COMMANDS)}."
+        super().error(message)
+
+
+def read(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of one command, whose name is ``command``; exits with 2 if they cannot be read."""
+    parser, commands = build_parser()
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        command = commands[options.command]
+        known = re.findall(r"--[\w-]+", command.format_help())
+        suggestions = "".join(suggestion(word.partition("=")[0], known) for word in unknown if word.startswith("--"))
+        command.error(f"unrecognized arguments: {' '.join(unknown)}.{suggestions} --help shows the options.")
+    return options
+
+
+def build_parser() -> tuple[Parser, dict[str, Parser]]:
+    """The parser of the whole command line, and those of its commands by name."""
+    parser = Parser(prog="nas-relucode", description=(nas_relucode.__doc__ or "").splitlines()[0])
+    parser.add_argument("--version", action="version", version=nas_relucode.__version__)
+    added = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    commands: dict[str, Parser] = {}
+    for name, (description, add_options) in COMMANDS.items():
+        commands[name] = added.add_parser(name, help=description, description=description)
+        add_options(commands[name])
+        _add_common(commands[name])
+    return parser, commands
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-v", "--verbose", action="store_true", help="show a line an epoch, and Optuna's log")
+    parser.add_argument("-q", "--quiet", action="store_true", help="show results only")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data-root", default="data", metavar="DIR", help="folder of torchvision's data sets (data)")
+    parser.add_argument(
+        "--download", action="store_true", help="let torchvision check its files and fetch those that are missing"
+    )
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (the fastest available)")
+
+
+def _add_storage(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--storage",
+        metavar="URL",
+        default=os.environ.get("OPTUNA_STORAGE"),
+        help="Optuna storage (OPTUNA_STORAGE, else the SQLite file runs/NAME/study.db)",
+    )
+    parser.add_argument("--storage-file", metavar="FILE", help="a file that holds the storage's URL and its password")
+    parser.add_argument(
+        "--artifacts",
+        metavar="STORE",
+        help="s3://BUCKET or a folder for predictions and checkpoints (the planned one, else --output)",
+    )
+    parser.add_argument("--study-name", metavar="NAME", help="the study's name in the storage (that of the file)")
+    parser.add_argument("--output", metavar="DIR", help="folder of the report (runs/NAME)")
+
+
+def _add_format(parser: argparse.ArgumentParser, more: str = "") -> None:
+    parser.add_argument(
+        "-f", "--format", choices=["table", "json"], default="table", help=f"format of the output (table){more}"
+    )
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study", help="a built-in study (see `nas-relucode list studies`) or a .toml file")
+
+
+def _run(parser: argparse.ArgumentParser) -> None:
+    _add_settings(parser)
+    _add_data(parser)
+    _add_storage(parser)
+
+
+def _figure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("figure", help="1 to 6, or a study with a [figure] section: a built-in one or a .toml file")
+    parser.add_argument("--small", action="store_true", help="the reduced size, for two cores")
+    parser.add_argument(
+        "--released-code",
+        action="store_true",
+        help="as in the code released with the paper: bits of activations >= 1, codes during training, its UMAP",
+    )
+    parser.add_argument("--epochs", type=int, nargs="+", metavar="EPOCH", help="rows of the grid (those of the study)")
+    _add_data(parser)
+    _add_storage(parser)
+
+
+def _train(parser: argparse.ArgumentParser) -> None:
+    _add_settings(parser)
+    parser.add_argument("--head", required=True, metavar="WIDTHS", help="layer widths, e.g. 256-128-128")
+    parser.add_argument("--learning-rate", required=True, type=float, metavar="RATE")
+    parser.add_argument("--seed", type=int, default=0, help="for the weights and the order of the samples (0)")
+    parser.add_argument("--weights", required=True, metavar="FILE", help="a new .pt file for the state dict")
+    _add_data(parser)
+
+
+def _plan(parser: argparse.ArgumentParser) -> None:
+    _add_settings(parser)
+    parser.add_argument(
+        "--heartbeat", type=int, metavar="SECONDS", help=f"interval of the workers' heartbeats ({HEARTBEAT})"
+    )
+    _add_patience(parser)
+    _add_data(parser)
+    _add_storage(parser)
+
+
+def _worker(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study", help="the study's name, or its .toml file, whose settings are then compared")
+    several = parser.add_mutually_exclusive_group()
+    several.add_argument("--gpus", metavar="LIST", help="start a process for each of these GPUs, e.g. 0,1")
+    several.add_argument("--processes", type=int, metavar="N", help="start N processes that share the cores")
+    parser.add_argument("--max-trials", type=int, metavar="N", help="end after N trials (in each process)")
+    parser.add_argument("--time-limit", metavar="TIME", help="end after SECONDS, MM:SS, HH:MM:SS or DAYS-HH:MM:SS")
+    parser.add_argument(
+        "--no-wait", action="store_true", help="end when no trial waits, even if other workers still run some"
+    )
+    _add_patience(parser)
+    _add_data(parser)
+    _add_storage(parser)
+
+
+def _add_patience(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=PATIENCE,
+        metavar="SECONDS",
+        help=f"how long to wait for a database that is away ({PATIENCE:.0f})",
+    )
+
+
+def _status(parser: argparse.ArgumentParser) -> None:
+    _add_study(parser)
+    _add_format(parser)
+    _add_storage(parser)
+
+
+def _report(parser: argparse.ArgumentParser) -> None:
+    _add_study(parser)
+    parser.add_argument(
+        "--dashboard", action="store_true", help="write the ranking and the front into the study for optuna-dashboard"
+    )
+    _add_storage(parser)
+
+
+def _add_study(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study", help="the study's name or .toml file")
+
+
+def _select(parser: argparse.ArgumentParser) -> None:
+    _add_study(parser)
+    parser.add_argument("--tolerance", default="1se", help=f"{', '.join(RULES)}, or a difference of accuracies (1se)")
+    parser.add_argument("--level", type=float, default=LEVEL, help=f"of the tests and intervals ({LEVEL})")
+    parser.add_argument(
+        "--by",
+        nargs="+",
+        metavar="INDEX",
+        help="order by INDEX or LAYER:INDEX, optionally with :minimize or :maximize (the study's objectives)",
+    )
+    parser.add_argument("--how", default="pareto", help=f"{', '.join(HOW)} (pareto)")
+    parser.add_argument("--weights", nargs="+", default=[], metavar="INDEX=WEIGHT", help="for --how weighted (1 each)")
+    parser.add_argument("--scale", default="ranks", help=f"what is weighted: {', '.join(SCALES)} (ranks)")
+    _add_format(
+        parser,
+        "; json has a network a line, the first choice first; ahead[i][j]: how often place i + 1 stays ahead of place "
+        f"j + 1 when seeds are redrawn, for the first {MOST_AHEAD} places; ahead_of_next: the same for each network "
+        "and the next; null: not available",
+    )
+    _add_storage(parser)
+
+
+def _score(parser: argparse.ArgumentParser) -> None:
+    _add_network(parser)
+    parser.add_argument("--data", required=True, help=f"{', '.join(SOURCES)}, an .npz file or a folder of images")
+    _add_images(parser)
+    _add_codes(parser)
+    parser.add_argument("--indices", nargs="+", metavar="INDEX", help="names (see `nas-relucode list indices`; all)")
+    parser.add_argument("--module", help="the module whose input space holds the polyhedra (the whole network)")
+    parser.add_argument("--wanted-size", nargs=2, type=float, metavar=("MU", "SIGMA"), help="for regularised_patterns")
+    parser.add_argument("--split", default="train", help="train, test or all (train)")
+    parser.add_argument("--graph-theta", type=int, default=1, help="the largest distance of two joined cells (1)")
+    parser.add_argument("--distance-theta", type=int, help="where distances are truncated (never)")
+    _add_format(parser)
+    _add_data(parser)
+
+
+def _codes(parser: argparse.ArgumentParser) -> None:
+    _add_network(parser)
+    parser.add_argument("--seed", type=int, default=0, help="for random weights (0)")
+    parser.add_argument(
+        "--outputs", type=int, metavar="N", help="outputs of torchvision's network (the data's classes, else 1000)"
+    )
+    parser.add_argument(
+        "--data",
+        required=True,
+        help=f"a folder of .npz shards with inputs and labels; or {', '.join(SOURCES)}, an .npz file, "
+        "a folder of images",
+    )
+    parser.add_argument("--output", required=True, metavar="FILE", help="an .npz file for the code space")
+    parser.add_argument(
+        "--folder", metavar="DIR", help="folder of the shards' code spaces, for resuming (beside --output)"
+    )
+    parser.add_argument("--shards", type=int, metavar="N", help="shards of a data set (one for 10,000 samples)")
+    parser.add_argument("--split", help="split of a data set: train, test or all (train)")
+    _add_images(parser)
+    _add_codes(parser)
+    _add_format(parser)
+    _add_data(parser)
+
+
+def _add_network(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, metavar="MODEL", help="package.module:factory, or torchvision's name")
+    parser.add_argument("--weights", metavar="FILE", help="a state dict saved by torch.save, or imagenet")
+
+
+def _add_images(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--classes", nargs="+", metavar="CLASS", help="names of the classes to keep (all)")
+    parser.add_argument("--image-size", type=int, metavar="PIXELS", help="make the images square, of this size")
+    parser.add_argument("--normalise", action="store_true", help="subtract the mean, divide by the standard deviation")
+
+
+def _add_codes(parser: argparse.ArgumentParser) -> None:
+    """How codes are read."""
+    parser.add_argument("--layers", nargs="+", default=["all"], help="names, prefixes or globs of layers (all)")
+    parser.add_argument("--mode", default="eval", help="eval, or train: batch statistics, for initialisation (eval)")
+    parser.add_argument("--preset", default="paper", help="paper, or released_code: bits of activations >= 1 (paper)")
+    parser.add_argument("--maps", default="pixel", help="bits of convolution maps: pixel, channel or pooled (pixel)")
+    parser.add_argument("--also", nargs="+", default=[], help="smooth activations to read at 0: gelu, silu, ...")
+    parser.add_argument("--batch-size", type=int, default=512, help="samples in one forward pass (512)")
+
+
+def _complex(parser: argparse.ArgumentParser) -> None:
+    # argparse takes -1e-3 for an option otherwise
+    parser._negative_number_matcher = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="package.module:factory, or an .npz file with W0, b0, W1, b1, ...: hidden layers, then the output",
+    )
+    parser.add_argument("--weights", metavar="FILE", help="a state dict saved by torch.save, for a factory's network")
+    parser.add_argument("--shape", nargs="+", type=int, metavar="N", help="of an input (features of the first Linear)")
+    parser.add_argument("--box", nargs=2, type=float, metavar=("LOW", "HIGH"), help="only cells in low < x < high")
+    parser.add_argument("--max-cells", type=int, default=1_000_000, metavar="N", help="stop after N cells (1,000,000)")
+    parser.add_argument("--state", metavar="FILE", help="an .npz file to resume from and to save progress in")
+    _add_format(parser)
+
+
+def _list(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("topic", nargs="?", choices=TOPICS, help=f"{', '.join(TOPICS)} (all of them)")
+    _add_format(parser)
+
+
+def _copy(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", help="a study or search space; search_spaces/NAME for a space of a study's name")
+    parser.add_argument("file", help="a new file ending in .toml")
+
+
+def _completion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shell", choices=SHELLS, help=", ".join(SHELLS))
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = """\
+bash: eval "$(nas-relucode completion bash)" in ~/.bashrc
+zsh:  nas-relucode completion zsh > FOLDER/_nas-relucode, a FOLDER of $fpath
+tcsh: nas-relucode completion tcsh > FILE, and source FILE in ~/.tcshrc"""
+
+
+COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "run": ("run or resume a study, then write its report", _run),
+    "figure": ("run the studies behind a figure of the paper, then draw it", _figure),
+    "train": ("train one candidate of a study as in its trial, and keep its weights", _train),
+    "plan": ("enqueue a study's candidates for workers", _plan),
+    "worker": ("work on a planned study until no trial is left", _worker),
+    "status": ("show how far a study has come and how long it will take", _status),
+    "report": ("write the report of a study as it is now", _report),
+    "select": ("rank the equally accurate networks of a study, the first choice first", _select),
+    "score": ("compute accuracy and code-space indices of any network", _score),
+    "codes": ("compute a network's code space over a data set, shard by shard", _codes),
+    "complex": ("count the cells of a small network and the pairs that share a facet", _complex),
+    "list": ("list studies, search spaces, data sets, backbones and indices", _list),
+    "copy": ("copy a built-in study or search space, to change it", _copy),
+    "completion": ("print a script that completes commands and options in a shell", _completion),
+}

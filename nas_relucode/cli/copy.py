@@ -1,0 +1,28 @@
+"""The command `copy`: a built-in study or search space as a file of the user's own."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from nas_relucode.errors import InputError, unknown
+from nas_relucode.files import write_atomically
+from nas_relucode.toml_files import builtin_files
+
+
+def run(options: argparse.Namespace) -> int:
+    """Copies a built-in study or search space to a new file; the exit code."""
+    studies = builtin_files("studies")
+    spaces = builtin_files("search_spaces")
+    files = studies | {f"search_spaces/{name}" if name in studies else name: spaces[name] for name in spaces}
+    if options.name not in files:
+        raise unknown("study or search space", options.name, files)
+    target = Path(options.file)
+    if target.suffix != ".toml":
+        raise InputError(f"{target} does not end in .toml. Give the copy a name that does, e.g. mine.toml.")
+    if target.exists():
+        raise InputError(f"{target} exists already. Name a new file.")
+    write_atomically(target, lambda path: path.write_text(files[options.name], "utf-8"))
+    use = f"Try `nas-relucode run {target}`." if options.name in studies else f'Name it in a study: space = "{target}".'
+    print(f"{target}: a copy of {options.name}. {use}")
+    return 0

@@ -1,0 +1,38 @@
+"""The command `plan`: the candidates of a study as waiting trials in PostgreSQL, for workers."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from nas_relucode.cli.progress import Progress
+from nas_relucode.cli.stored_studies import queue_address
+from nas_relucode.study.settings import load_settings
+from nas_relucode.study.storage import redact
+from nas_relucode.workers.patience import StorageLostError
+from nas_relucode.workers.planning import plan_study
+
+
+def run(options: argparse.Namespace) -> int:
+    """Creates the study in its storage and enqueues what it needs; the exit code."""
+    settings = load_settings(options.study)
+    name, storage = queue_address(options)
+    try:
+        study, added = plan_study(
+            name,
+            settings,
+            storage=storage,
+            data_root=options.data_root,
+            download=options.download,
+            heartbeat=options.heartbeat,
+            artifacts=options.artifacts,
+            patience=options.patience,
+            say=Progress(options).say,
+        )
+    except StorageLostError as error:
+        print(f"nas-relucode: error: {error}. The same command then resumes.", file=sys.stderr)
+        return 1
+    what = f"{added} trials enqueued" if added else "nothing to enqueue"
+    print(f"study {study.study_name} in {redact(storage)}: {what}.")
+    print(f"Start as many workers as you like: nas-relucode worker {options.study}")
+    return 0

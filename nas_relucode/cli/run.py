@@ -1,0 +1,45 @@
+"""The command `run`: a study, run or resumed in this process, and its report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from optuna.trial import TrialState
+
+from nas_relucode.cli.progress import run_shown
+from nas_relucode.cli.report import report_study
+from nas_relucode.cli.stored_studies import study_folder
+from nas_relucode.errors import InputError
+from nas_relucode.ranking.ranking import trials_frame
+from nas_relucode.report.tables import retries
+from nas_relucode.study.plan import Plan
+from nas_relucode.study.settings import load_settings
+from nas_relucode.study.storage import default_storage, redact, study_name
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs what is left of the study and reports it; the exit code."""
+    settings = load_settings(options.study)
+    name = study_name(options.study, options.study_name)
+    storage = options.storage or default_storage(name)
+    folder = study_folder(options, name)
+    for path in (folder, *folder.parents):  # refused now rather than after the training
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{path} is a file, so no report can be written to {folder}. Give another --output.")
+    study, _ = run_shown(name, settings, options, storage=storage, folder=folder)
+    if not study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]):
+        print("\n".join(retries(trials_frame(study))), file=sys.stderr)
+        print("nas-relucode: error: no trial was completed, so there is nothing to report.", file=sys.stderr)
+        return 1
+    code = 0
+    if settings.network.decoder is None:
+        code = report_study(study, options, storage)
+    else:
+        print(f"Autoencoders have no accuracy to rank by: their trials are in {redact(storage)}.")
+    if settings.figure is not None:
+        print(f"Its figure: nas-relucode figure {options.study}")
+    missing = Plan(study, settings.search, settings.search_space).missing()
+    if missing:
+        print(f"nas-relucode: error: {len(missing)} candidates have no result; see the report.", file=sys.stderr)
+    return 1 if missing else code

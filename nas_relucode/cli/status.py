@@ -1,0 +1,26 @@
+"""The command `status`: how far a study has come."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from nas_relucode.errors import InputError
+from nas_relucode.study.storage import default_storage, redact, sqlite_path, storage_errors, study_name
+from nas_relucode.workers.status import study_status
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prints how far a study has come; the exit code."""
+    name = study_name(options.study, options.study_name)
+    storage = options.storage or default_storage(name)
+    file = sqlite_path(storage)
+    if file and not file.is_file():
+        raise InputError(f"there is no {file}. Give the --storage that the study was planned or run with.")
+    with storage_errors(storage):
+        try:
+            status = study_status(name, storage)
+        except KeyError as error:
+            raise InputError(f"there is no study {name!r} in {redact(storage)}.") from error
+    print(json.dumps(status.as_dict(), indent=2) if options.format == "json" else "\n".join(status.lines()))
+    return 0

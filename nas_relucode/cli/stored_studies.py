@@ -1,0 +1,69 @@
+"""Where a command finds what a study has left behind: the study in its storage, its folder, its predictions."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from nas_relucode.errors import InputError, unknown
+from nas_relucode.study.artifact_stores import artifact_store, store_of
+from nas_relucode.study.predictions import FOLDER, file_store
+from nas_relucode.study.runner import check_settings
+from nas_relucode.study.settings import load_settings
+from nas_relucode.study.storage import default_storage, open_storage, sqlite_path, storage_errors, study_name
+
+
+@contextlib.contextmanager
+def stored_study(options: argparse.Namespace) -> Iterator[tuple[optuna.Study, str]]:
+    """The study that the options name, and the URL of its storage."""
+    name = study_name(options.study, options.study_name)
+    storage = options.storage or default_storage(name)
+    file = sqlite_path(storage)
+    if file and not file.is_file():
+        raise InputError(
+            f"there is no {file}. Run `nas-relucode run {options.study}` first, or give another --storage."
+        )
+    with storage_errors(storage):
+        engine = open_storage(storage)
+        names = optuna.get_all_study_names(engine)
+        if name not in names:
+            raise unknown("study", name, names)
+        study = optuna.load_study(study_name=name, storage=engine)
+        if options.study.endswith(".toml") and Path(options.study).is_file():
+            check_settings(study, load_settings(options.study))
+        yield study, storage
+
+
+def predictions_store(study: optuna.Study, options: argparse.Namespace) -> Any:
+    """The artifact store with the predictions: that of --artifacts, else the planned one, else the study's folder."""
+    if options.artifacts is not None:
+        return artifact_store(options.artifacts, make=False)
+    try:
+        planned = store_of(study, make=False)
+    except InputError as error:  # whoever reads the results need not have the keys
+        print(f"nas-relucode: warning: no predictions are compared: {error}", file=sys.stderr)
+        return None
+    folder = study_folder(options, study.study_name)
+    return planned or (file_store(folder) if (folder / FOLDER).is_dir() else None)
+
+
+def study_folder(options: argparse.Namespace, name: str) -> Path:
+    """The folder of the report and of the study's files."""
+    return Path(options.output or Path("runs", name))
+
+
+def queue_address(options: argparse.Namespace) -> tuple[str, str]:
+    """The study's name and the URL of the database that many workers share."""
+    name = study_name(options.study, options.study_name)
+    if not options.storage:
+        raise InputError(
+            "several processes need a PostgreSQL database. Set OPTUNA_STORAGE, or give --storage-file or --storage: "
+            "postgresql+psycopg://USER@HOST/DATABASE"
+        )
+    return name, options.storage

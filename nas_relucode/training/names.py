@@ -1,0 +1,41 @@
+"""What a training can be asked for, checked without torch: data sets and backbones by name, heads, seeds."""
+
+from __future__ import annotations
+
+import re
+
+from nas_relucode.errors import InputError
+
+SOURCES = {
+    "digits": "scikit-learn's 8x8 digits, embedded; nothing is downloaded",
+    "mnist": "torchvision's MNIST",
+    "cifar10": "torchvision's CIFAR-10",
+    "cifar10_small": "1,000 training and 200 test images of each class of CIFAR-10",
+}
+BACKBONES = {
+    "none": "the pixels themselves",
+    "small_conv": "two 3x3 convolutions of stride 2 with 8 and 16 channels",
+    "vgg16": "torchvision's VGG16 features (configuration D, no BatchNorm)",
+}
+WEIGHTS = ("random", "imagenet")
+LARGEST_SEED = 2**62  # torch's generators take 64 bits
+
+
+def parse_head(head: str) -> list[int]:
+    """Layer widths of a head.
+
+    >>> parse_head("256-128-128")
+    [256, 128, 128]
+    """
+    if not re.fullmatch(r"[1-9][0-9]{0,5}(-[1-9][0-9]{0,5})*", head):
+        raise InputError(
+            f"head {head!r} is not a list of layer widths. "
+            "Write widths joined by '-', each from 1 to 999999, e.g. '256-128-128'."
+        )
+    return [int(width) for width in head.split("-")]
+
+
+def check_seed(seed: int) -> None:
+    """Raises InputError for a seed that torch's generators do not take."""
+    if not 0 <= seed < LARGEST_SEED:
+        raise InputError(f"seed {seed} is out of range. Give a whole number from 0 to {LARGEST_SEED - 1}.")
