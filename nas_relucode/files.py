@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Writing files atomically: a file is complete or it does not exist."""
 
 from __future__ import annotations
 
@@ -11,34 +11,35 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
-    """``write`` fills a temporary file beside ``path``, which then takes its place; nothing is left if it raises.
+    """Calls ``write`` with a temporary file beside ``path``, then renames it to ``path``, which is returned.
 
-    What a process that was killed left behind of the same ``path`` is removed, if it ran on this machine.
+    If ``write`` raises, ``path`` is unchanged and the temporary file is removed. Temporary files that killed processes
+    of this machine left for the same ``path`` are removed, too. Raises OSError that names ``path``.
     """
-    before, after = f".{path.stem}-", f"-{platform.node()}{path.suffix}"
-    temporary = path.with_name(f"{before}{os.getpid()}{after}")
+    prefix, suffix = f".{path.stem}-", f"-{platform.node()}{path.suffix}"
+    temporary = path.with_name(f"{prefix}{os.getpid()}{suffix}")
     try:
-        for left in path.parent.glob(f"{glob.escape(before)}*{glob.escape(after)}"):
-            if _ended(left.name[len(before) : -len(after)]):
-                left.unlink(missing_ok=True)
+        for leftover in path.parent.glob(f"{glob.escape(prefix)}*{glob.escape(suffix)}"):
+            if _has_ended(leftover.name[len(prefix) : -len(suffix)]):
+                leftover.unlink(missing_ok=True)
         write(temporary)
         temporary.replace(path)
     except OSError as error:
         raise OSError(error.errno, f"{path} cannot be written ({error.strerror or error})") from error
     finally:
-        with contextlib.suppress(OSError):  # on a read-only disk there is nothing to remove
+        with contextlib.suppress(OSError):  # a read-only disk has no such file
             temporary.unlink()
     return path
 
 
-def _ended(process: str) -> bool:
-    """Whether no process has this number any more; False of what is no number, and where it cannot be asked."""
-    if os.name != "posix" or not process.isdecimal():  # on Windows os.kill ends a process whatever the signal
+def _has_ended(process: str) -> bool:
+    """Whether ``process`` is the number of no running process; False where that cannot be determined."""
+    if os.name != "posix" or not process.isdecimal():  # on Windows os.kill would end the process
         return False
     try:
         os.kill(int(process), 0)
     except ProcessLookupError:
         return True
-    except (OSError, OverflowError):  # another user's
+    except (OSError, OverflowError):  # it belongs to another user
         pass
     return False

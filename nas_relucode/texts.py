@@ -1,8 +1,8 @@
-"""Names of others' making, as a terminal, a table or a figure can show them."""
+"""Names that users chose, made safe for a terminal, a table or a figure."""
 
 
 def plain(text: str) -> str:
-    """The text on one line, without what would steer a terminal or could not stand in an XML file.
+    """The text on one line: characters that control a terminal or are illegal in XML become spaces.
 
     >>> plain("a\\nb\\x1b[31m")
     'a b [31m'

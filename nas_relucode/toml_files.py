@@ -1,4 +1,4 @@
-"""TOML files, built-in or the user's own, and their strict reading into dataclasses: an unknown key is an error."""
+"""Reads TOML files, built-in or the user's own, into dataclasses; an unknown key or a wrong type is an error."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ T = TypeVar("T")
 
 
 def builtin_files(folder: str) -> dict[str, str]:
-    """Name -> text of the TOML files of ``search_spaces`` or ``studies``, from the package or from its checkout."""
-    here = resources.files("nas_relucode") / "builtin" / folder
+    """The texts of the TOML files in ``search_spaces`` or ``studies`` by their names without .toml.
+
+    An installed package holds them; without an installation they are read from the checkout.
+    """
+    directory = resources.files("nas_relucode") / "builtin" / folder
     checkout = Path(__file__).parents[1]
-    if not here.is_dir() and (checkout / "pyproject.toml").is_file():
-        here = checkout / folder
-    files = sorted(file.name for file in here.iterdir() if file.name.endswith(".toml"))
-    return {name.removesuffix(".toml"): (here / name).read_text("utf-8") for name in files}
+    if not directory.is_dir() and (checkout / "pyproject.toml").is_file():
+        directory = checkout / folder
+    files = sorted(file.name for file in directory.iterdir() if file.name.endswith(".toml"))
+    return {name.removesuffix(".toml"): (directory / name).read_text("utf-8") for name in files}
 
 
 def read_toml(folder: str, name: str) -> dict[str, Any]:
-    """The table in a built-in file of ``folder`` (a bare name) or in the user's own (a path that ends in .toml)."""
+    """The table in a built-in file of ``folder`` (``name`` is bare) or in the user's own file (it ends in .toml)."""
     if name.endswith(".toml"):
         try:
             text = Path(name).read_text("utf-8")
@@ -44,8 +47,8 @@ def read_toml(folder: str, name: str) -> dict[str, Any]:
         raise InputError(f"{name} is not valid TOML: {error}.") from error
 
 
-def parse(kind: type[T], table: Any, where: str) -> T:
-    """``table`` as the dataclass ``kind``; ``where`` names it in errors.
+def parse(dataclass: type[T], table: Any, where: str) -> T:
+    """The instance of ``dataclass`` that ``table`` describes; ``where`` names the table in errors.
 
     >>> @dataclasses.dataclass
     ... class Size:
@@ -55,8 +58,8 @@ def parse(kind: type[T], table: Any, where: str) -> T:
     """
     if not isinstance(table, dict):
         raise InputError(f"{where} is {table!r}, but must be a table.")
-    hints = typing.get_type_hints(kind)
-    fields = dataclasses.fields(kind)  # type: ignore[arg-type]
+    hints = typing.get_type_hints(dataclass)
+    fields = dataclasses.fields(dataclass)  # type: ignore[arg-type]
     names = [field.name for field in fields]
     for key in table:
         if key not in names:
@@ -66,7 +69,7 @@ def parse(kind: type[T], table: Any, where: str) -> T:
         if required and field.name not in table:
             raise InputError(f"{where}: the key {field.name!r} is missing. Keys: {', '.join(names)}.")
     try:
-        return kind(**{key: _value(hints[key], value, f"{where}: {key}") for key, value in table.items()})
+        return dataclass(**{key: _value(hints[key], value, f"{where}: {key}") for key, value in table.items()})
     except InputError as error:
         if where in str(error):
             raise
@@ -74,7 +77,7 @@ def parse(kind: type[T], table: Any, where: str) -> T:
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:
-    """``value`` as the type that a field asks for; a union takes the first of its types that fits."""
+    """``value`` converted to the type of a field; for a union, to the first of its types that fits."""
     if dataclasses.is_dataclass(hint):
         return parse(hint, value, where)  # type: ignore[arg-type]
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
@@ -86,7 +89,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         if origin is tuple:
             return tuple(_value(arguments[0], item, f"{where}: item {i}") for i, item in enumerate(value, 1))
         return float(value) if hint is float else value
-    raise InputError(f"{where} is {value!r}, but must be {_say(hint)}.")
+    raise InputError(f"{where} is {value!r}, but must be {_in_words(hint)}.")
 
 
 def _fits(hint: Any, value: Any) -> bool:
@@ -104,13 +107,13 @@ def _fits(hint: Any, value: Any) -> bool:
     return isinstance(value, (int, float) if hint is float else hint)
 
 
-def _say(hint: Any) -> str:
+def _in_words(hint: Any) -> str:
     words = {float: "a number", int: "a whole number", str: "a string", bool: "true or false"}
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is tuple:
-        return f"a list, each item {_say(arguments[0])}"
+        return f"a list, each item {_in_words(arguments[0])}"
     if origin is dict:
         return "a table of strings"
     if origin in (types.UnionType, typing.Union):
-        return " or ".join(_say(option) for option in arguments if option is not type(None))
+        return " or ".join(_in_words(option) for option in arguments if option is not type(None))
     return words.get(hint, "a table")

@@ -15,8 +15,8 @@ import torch
 from nas_relucode.cells.code_spaces import CodeSpace, save_code_space
 from nas_relucode.cells.shards import ProcessesError, code_space_of_shards, cut_into_shards, holds_shards
 from nas_relucode.cli.score import (
-    capture_options,
     images,
+    reading_options,
 )
 from nas_relucode.errors import InputError
 from nas_relucode.training.loop import pick_device
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
             shards,
             folder=options.folder or output.with_suffix(".shards"),
             on_shard=told,
-            **capture_options(options),
+            **reading_options(options),
         )
     except (InputError, OSError, ProcessesError):
         raise

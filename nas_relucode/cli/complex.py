@@ -1,4 +1,4 @@
-"""`nas-relucode complex MODEL`: the whole complex of a small network, counted."""
+"""The command `complex`: the numbers of cells and faces of a small network."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ from nas_relucode.errors import InputError
 from nas_relucode.geometry.complexes import Complex, complex_of
 from nas_relucode.training.named_networks import network_by_name
 
-LARGEST = 1e100  # a weight whose square still is a number
+LARGEST = 1e100  # weight; its square must be finite
 
 
 def run(options: argparse.Namespace) -> int:
+    """Counts the complex of a network and prints it; the exit code."""
     network = from_npz(Path(options.model)) if options.model.endswith(".npz") else None
     if network is not None and options.weights:
         raise InputError(f"{options.model} holds its own weights. Leave out --weights.")
     network = network_by_name(options.model, options.weights) if network is None else network
     shape = options.shape or [_features(network, options.model)]
     if any(size < 1 for size in shape):
-        raise InputError(f"the shape {' '.join(map(str, shape))} holds no number. Give positive sizes.")
+        raise InputError(f"--shape {' '.join(map(str, shape))} has a size below 1. Give positive sizes.")
     with tqdm(unit="cell", file=sys.stderr, disable=options.quiet or not sys.stderr.isatty()) as bar:
 
         def progress(done: int, known: int) -> None:
@@ -36,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
             bar.n = done
             bar.refresh()
 
-        found = complex_of(
+        counted = complex_of(
             network,
             tuple(shape),
             box=options.box and tuple(options.box),
@@ -44,56 +45,58 @@ def run(options: argparse.Namespace) -> int:
             state=options.state,
             progress=progress,
         )
-    summary = found.summary()
+    summary = counted.summary()
     if options.format == "json":
         print(json.dumps(summary))
     else:
         width = max(map(len, summary))
         print("\n".join(f"{name.replace('_', ' '):{width}}  {count:,}" for name, count in summary.items()))
-    return 0 if found.complete else _beyond(found, options)
+    return 0 if counted.complete else _too_many(counted, options)
 
 
-def _beyond(found: Complex, options: argparse.Namespace) -> int:
-    kept = f"{options.state} goes on from there" if options.state else "with --state FILE the next call would go on"
+def _too_many(counted: Complex, options: argparse.Namespace) -> int:
+    """Says that there are more than --max-cells cells and how to continue; the exit code."""
+    resume = f"the same --state {options.state} resumes there" if options.state else "--state FILE lets a call resume"
     print(
         f"nas-relucode: error: there are more than {options.max_cells:,} cells: the counts are of the first "
-        f"{len(found):,}. Give a smaller --box or a larger --max-cells; {kept}.",
+        f"{len(counted):,}. Give a smaller --box or a larger --max-cells; {resume}.",
         file=sys.stderr,
     )
     return 2
 
 
 def _features(network: nn.Module, model: str) -> int:
+    """The number of features that the network's first layer, a Linear, takes."""
     first = next((module for module in network.modules() if isinstance(module, nn.Linear | nn.Conv2d)), None)
     if not isinstance(first, nn.Linear):
-        raise InputError(f"the shape of an input of {model} is not known. Give it with --shape, e.g. --shape 1 28 28.")
+        raise InputError(f"the input shape of {model} cannot be inferred. Give --shape, e.g. --shape 1 28 28.")
     return first.in_features
 
 
 def from_npz(path: Path) -> nn.Module:
-    """The float64 perceptron whose weights W0, b0, W1, b1, ... an .npz file holds; nothing in it is executed."""
+    """The float64 perceptron with the weights W0, b0, W1, b1, ... of an .npz file, which is read without pickle."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            found = {name: stored[name] for name in stored.files}
+            arrays = {name: stored[name] for name in stored.files}
     except FileNotFoundError as error:
         raise InputError(f"there is no {path}. Give an .npz file with W0, b0, W1, b1, ...") from error
     except (ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        raise InputError(f"{path} is no .npz file of arrays, or damaged. Write it with numpy.savez.") from error
+        raise InputError(f"{path} is damaged or not an .npz file of arrays. Write it with numpy.savez.") from error
     layers: list[nn.Module] = []
-    count = sum(f"W{number}" in found for number in range(len(found)))
+    count = sum(f"W{number}" in arrays for number in range(len(arrays)))
     features: Any = None
     for number in range(count):
-        nothing = np.empty(0)
-        weight, bias = found.get(f"W{number}", nothing), found.get(f"b{number}", nothing)
-        right = (
+        missing = np.empty(0)
+        weight, bias = arrays.get(f"W{number}", missing), arrays.get(f"b{number}", missing)
+        fits = (
             all(part.dtype.kind in "fiu" for part in (weight, bias))
             and weight.ndim == 2
             and min(weight.shape) > 0
             and bias.shape == weight.shape[:1]
             and (features is None or weight.shape[1] == features)
         )
-        if not right:
-            shapes = ", ".join(f"{name} {array.shape}" for name, array in found.items())
+        if not fits:
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
             raise InputError(
                 f"{path}: W{number} must be (outputs, {features or 'features'}) and b{number} (outputs,), numbers. "
                 f"It holds {shapes}."
@@ -105,5 +108,5 @@ def from_npz(path: Path) -> nn.Module:
         layer.load_state_dict({"weight": torch.as_tensor(weight), "bias": torch.as_tensor(bias)})
         layers += [layer, nn.ReLU()]
     if count < 2:
-        raise InputError(f"{path} holds {', '.join(found) or 'nothing'}. Give at least W0, b0, W1, b1.")
+        raise InputError(f"{path} holds {', '.join(arrays) or 'nothing'}. Give at least W0, b0, W1, b1.")
     return nn.Sequential(*layers[:-1])

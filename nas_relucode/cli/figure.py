@@ -1,4 +1,4 @@
-"""The command `figure`: the studies behind a figure of the paper, run or resumed, then drawn."""
+"""The command `figure`: runs or resumes the studies behind a figure of the paper, then draws it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from nas_relucode.study.settings import StudySettings, load_settings
 from nas_relucode.study.storage import default_storage, study_name
 from nas_relucode.toml_files import builtin_files
 
-RELEASED = "_released"  # ends the name of a study that is run in the released code's way
+RELEASED = "_released"  # suffix of the name of a study that is run as in the released code
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs and draws each study of the figure; each draws its own files."""
+    """Runs each study of the figure and draws its files; the exit code."""
     studies = figure_studies(options.figure, options.small)
     if len(studies) > 1 and options.study_name:
         raise InputError(f"figure {options.figure} is drawn from {', '.join(studies)}. Leave out --study-name.")
@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def figure_studies(figure: str, small: bool) -> list[str]:
-    """The studies that a figure of the paper is drawn from; a study's own name stands for itself.
+    """The studies from which a figure of the paper is drawn; the name of a study stands for itself.
 
     >>> figure_studies("4", small=True)
     ['figure4a_small', 'figure4b_small']
@@ -39,12 +39,12 @@ def figure_studies(figure: str, small: bool) -> list[str]:
         if small:
             raise InputError(f"{figure} is a study of one size. Leave out --small, or give the number of a figure.")
         return [figure]
-    end = "_small" if small else ""
-    found = [name for name in builtin_files("studies") if re.fullmatch(f"figure{figure}[a-z]?{end}", name)]
-    if not found:
+    suffix = "_small" if small else ""
+    studies = [name for name in builtin_files("studies") if re.fullmatch(f"figure{figure}[a-z]?{suffix}", name)]
+    if not studies:
         known = {re.sub(r"\D", "", name) for name in builtin_files("studies") if name.startswith("figure")}
         raise unknown("figure", figure, sorted(known))
-    return found
+    return studies
 
 
 def _draw(name: str, options: argparse.Namespace) -> int:
@@ -73,6 +73,6 @@ def _draw(name: str, options: argparse.Namespace) -> int:
 
 
 def _as_released(settings: StudySettings) -> StudySettings:
-    """Codes as the code released with the paper takes them."""
+    """The settings with codes read as in the code released with the paper."""
     codes = dataclasses.replace(settings.codes, preset="released_code", while_training=True)
     return dataclasses.replace(settings, codes=codes)

@@ -1,4 +1,4 @@
-"""How far a study has come: bars for trials and epochs on a terminal, plain lines elsewhere, nothing if quiet."""
+"""Progress of a study: bars for trials and epochs on a terminal, lines elsewhere, nothing with --quiet."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nas_relucode.training.loop import Epoch
 def run_shown(
     name: str, settings: StudySettings, options: argparse.Namespace, *, storage: str, folder: Path
 ) -> tuple[optuna.Study, Progress]:
-    """Runs what is left of a study as the command line's options say, and shows how far it has come."""
+    """Runs what is left of a study as the options say, and shows the progress."""
     progress = Progress(options)
     study = run_study(
         name,
@@ -43,7 +43,7 @@ def run_shown(
 
 
 class Progress:
-    """Bars for trials and epochs on a terminal, plain lines elsewhere, nothing if quiet."""
+    """Shows bars for trials and epochs on a terminal, lines elsewhere, nothing with --quiet."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.quiet, self.verbose = options.quiet, options.verbose
@@ -51,6 +51,7 @@ class Progress:
         self.epochs: tqdm[Any] | None = None  # of the running trial's epochs
 
     def start(self, study: optuna.Study, size: int) -> None:
+        """Shows how many of the study's ``size`` trials are done."""
         done = len(study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED]))
         if not self.quiet and sys.stderr.isatty():
             self.bar = tqdm(total=size, initial=done, desc=study.study_name, unit="trial", file=sys.stderr)
@@ -60,27 +61,29 @@ class Progress:
             self.say(f"study {study.study_name}: {done} of {size} trials are done")
 
     def epoch(self, number: int, epoch: Epoch, point: dict[str, Any]) -> None:
+        """Shows an epoch of trial ``number``; ``point`` is that of the trial's curve."""
         quality = "validation_loss" if point["accuracy"] is None else "accuracy"
         value = math.nan if point[quality] is None else point[quality]
-        told = f"{quality.replace('_', ' ')} {value:.4f}, {point['joint']['cell_count']:.0f} cells"
+        summary = f"{quality.replace('_', ' ')} {value:.4f}, {point['joint']['cell_count']:.0f} cells"
         if self.epochs is not None:
             self.epochs.set_description(f"trial {number}")
-            self.epochs.set_postfix_str(told, refresh=False)
+            self.epochs.set_postfix_str(summary, refresh=False)
             self.epochs.n = epoch.number
             self.epochs.refresh()
         if self.verbose:
-            self.say(f"trial {number}, epoch {epoch.number}: {told}")
+            self.say(f"trial {number}, epoch {epoch.number}: {summary}")
 
     def trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        what = f"trial {trial.number}: " + ", ".join(f"{k} {v}" for k, v in trial.params.items())
-        found = trial.user_attrs.get(ATTRIBUTE, {})
+        """Shows the result of a finished trial, or the reason why it has none."""
+        name = f"trial {trial.number}: " + ", ".join(f"{k} {v}" for k, v in trial.params.items())
+        record = trial.user_attrs.get(ATTRIBUTE, {})
         if trial.state == TrialState.COMPLETE:
-            values = ", ".join(f"{k} {v:.4g}" for k, v in zip(found["objectives"], trial.values, strict=True))
-            self.say(f"{what}: {values} ({found['seconds']:.1f} s)")
+            values = ", ".join(f"{k} {v:.4g}" for k, v in zip(record["objectives"], trial.values, strict=True))
+            self.say(f"{name}: {values} ({record['seconds']:.1f} s)")
         else:
-            reasons = [found[key] for key in ("pruned", "failed", "interrupted") if key in found]
-            reason = reasons[0] if reasons else "a candidate that was complete already"
-            self.say(f"{what}: {trial.state.name.lower()}, {reason}")
+            reasons = [record[key] for key in ("pruned", "failed", "interrupted") if key in record]
+            reason = reasons[0] if reasons else "another trial had completed the candidate already"
+            self.say(f"{name}: {trial.state.name.lower()}, {reason}")
         if self.bar is not None and trial.state != TrialState.FAIL:
             self.bar.update()
 
@@ -90,10 +93,11 @@ class Progress:
                 bar.close()
 
     def say(self, line: str) -> None:
+        """Shows a line on standard error."""
         if self.bar is not None:
             self.bar.write(line, file=sys.stderr)
         elif not self.quiet:
             try:
                 print(line, file=sys.stderr, flush=True)
-            except BrokenPipeError:  # nobody listens any more: no reason to end a study
+            except BrokenPipeError:  # nobody reads the lines any more, which is no reason to end a study
                 self.quiet, sys.stderr = True, open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+from dataclasses import fields
 
+from nas_relucode.codes.reading import Reading, ReadingOptions
 from nas_relucode.errors import InputError
+from nas_relucode.indices.registry import configured
 from nas_relucode.report.tables import Table, number, text_table
 from nas_relucode.scoring.scores import Score, score
 from nas_relucode.training.data import ImageData, load_data
@@ -29,9 +31,9 @@ def images(options: argparse.Namespace) -> ImageData:
     )
 
 
-def capture_options(options: argparse.Namespace) -> dict[str, Any]:
-    """What was said of it, as keywords."""
-    return {name: getattr(options, name) for name in ("layers", "mode", "preset", "maps", "also", "batch_size")}
+def reading_options(options: argparse.Namespace) -> ReadingOptions:
+    """How codes are read, as keyword arguments."""
+    return Reading(**{field.name: getattr(options, field.name) for field in fields(Reading)}).options
 
 
 def run(options: argparse.Namespace) -> int:
@@ -45,14 +47,16 @@ def run(options: argparse.Namespace) -> int:
         result = score(
             network,
             data,
-            **capture_options(options),
-            indices=options.indices,
-            module=options.module,
-            wanted_size=options.wanted_size and tuple(options.wanted_size),
+            **reading_options(options),
+            indices=configured(
+                options.indices,
+                graph_theta=options.graph_theta,
+                distance_theta=options.distance_theta,
+                wanted_size=options.wanted_size and tuple(options.wanted_size),
+                module=options.module,
+            ),
             split=options.split,
             held_out="test" if options.split == "train" else None,
-            graph_theta=options.graph_theta,
-            distance_theta=options.distance_theta,
         )
     except InputError:
         raise

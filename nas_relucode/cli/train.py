@@ -1,4 +1,4 @@
-"""The command `train`: one candidate of a study trained as in its trial, its weights kept."""
+"""The command `train`: trains one candidate of a study as in its trial and keeps its weights."""
 
 from __future__ import annotations
 
@@ -17,58 +17,58 @@ from nas_relucode.study.settings import StudySettings, load_settings
 from nas_relucode.training.loop import accuracy, evaluate
 from nas_relucode.training.names import check_seed, parse_head
 
-MOST_NAMED = 12  # values of the search space in a note
+MOST_NAMED = 12  # values of the search space that a note lists
 
 
 def run(options: argparse.Namespace) -> int:
-    """Trains the candidate and writes its state dict."""
+    """Trains the candidate, writes its state dict and prints its loss and accuracy; the exit code."""
     file = Path(options.weights)
     if file.suffix != ".pt":
-        raise InputError(f"{file} does not end in .pt. Name the file of the weights so.")
+        raise InputError(f"{file} does not end in .pt. Give --weights a name that does, e.g. weights.pt.")
     if file.exists():
         raise InputError(f"{file} exists already. Name a new file.")
     if not file.parent.is_dir():
-        raise InputError(f"there is no folder {file.parent}. Make it, or name another file.")
+        raise InputError(f"there is no folder {file.parent}. Create it, or name another file.")
     check_seed(options.seed)
     parse_head(options.head)
     settings = load_settings(options.study)
     candidate = Candidate(options.head, options.learning_rate, options.seed)
     notes = "; ".join(outside(candidate, settings))
     if notes:
-        print(f"nas-relucode: note: {notes}. It is trained as such.", file=sys.stderr)
+        print(f"nas-relucode: note: {notes}. The candidate is trained all the same.", file=sys.stderr)
     data = load_study_data(settings.data, options.data_root, options.download)
     objective = objective_of(settings, data, device=options.device, folder=file.parent)
     network = objective.trained(candidate)
     weights = {name: value.detach().cpu() for name, value in network.state_dict().items()}
     write_atomically(file, lambda path: torch.save(weights, path))
-    held, loss = data.validation.to(objective.device), settings.training.loss
-    found = {"validation loss": evaluate(network, held, loss=loss).loss}
+    validation, loss = data.validation.to(objective.device), settings.training.loss
+    values = {"validation loss": evaluate(network, validation, loss=loss).loss}
     if settings.network.decoder is None:
-        found = {"validation accuracy": accuracy(network, held), **found}
+        values = {"validation accuracy": accuracy(network, validation), **values}
         if len(data.test):
-            found["test accuracy"] = accuracy(network, data.test.to(objective.device))
-    print(", ".join(f"{name} {value:.4f}" for name, value in found.items()))
+            values["test accuracy"] = accuracy(network, data.test.to(objective.device))
+    print(", ".join(f"{name} {value:.4f}" for name, value in values.items()))
     print(f"Weights: {file}")
     return 0
 
 
 def outside(candidate: Candidate, settings: StudySettings) -> list[str]:
-    """What of the candidate the study doesn't search, a clause each."""
-    space, found = settings.search_space, []
+    """A clause for each of the candidate's parameters that the study does not search."""
+    space, clauses = settings.search_space, []
     if candidate.head not in space.head_list:
-        found.append(f"head {candidate.head} is not in the study's search space ({_named(space.head_list)})")
+        clauses.append(f"head {candidate.head} is not in the study's search space ({_listed(space.head_list)})")
     rates = space.learning_rates
     if isinstance(rates, Interval):
-        known, said = rates.low <= candidate.learning_rate <= rates.high, f"{rates.low:g} to {rates.high:g}"
+        searched, text = rates.low <= candidate.learning_rate <= rates.high, f"{rates.low:g} to {rates.high:g}"
     else:
-        known, said = candidate.learning_rate in rates, _named(rates)
-    if not known:
-        found.append(f"learning rate {candidate.learning_rate!r} is not in the study's search space ({said})")
+        searched, text = candidate.learning_rate in rates, _listed(rates)
+    if not searched:
+        clauses.append(f"learning rate {candidate.learning_rate!r} is not in the study's search space ({text})")
     if candidate.seed not in settings.search.seeds:
-        found.append(f"seed {candidate.seed} is not among the study's seeds ({_named(settings.search.seeds)})")
-    return found
+        clauses.append(f"seed {candidate.seed} is not among the study's seeds ({_listed(settings.search.seeds)})")
+    return clauses
 
 
-def _named(values: Sequence[object]) -> str:
+def _listed(values: Sequence[object]) -> str:
     more = len(values) - MOST_NAMED
     return ", ".join(map(str, values[:MOST_NAMED])) + (f" and {more} more" if more > 0 else "")

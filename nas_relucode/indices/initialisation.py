@@ -1,166 +1,81 @@
-"""Scores at initialisation as functions of the codes of one batch: NASWOT, SWAP and TE-NAS (not in the paper)."""
+"""Indices of networks at initialisation: the scores of NASWOT and SWAP (not in the paper)."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
+from nas_relucode.indices.index import Index, known
 
-from nas_relucode.cells.hamming import distance_matrix
-from nas_relucode.cells.occupied import find_cells
-from nas_relucode.codes.bits import Codes
-from nas_relucode.codes.words import compiled
-from nas_relucode.errors import InputError
+if TYPE_CHECKING:
+    from nas_relucode.indices.inputs import IndexInputs
+
+KERNEL_SAMPLES = 128  # of NASWOT's kernel, as published
+PATTERN_SAMPLES = 16  # of SWAP's patterns, as published
 
 
-def logdet_kernel(codes: Codes) -> float:
-    """log |det K| with K_ij = neurons - d_H(i, j), the bits on which two samples agree: NASWOT's score.
+class LogdetKernel(Index):
+    """NASWOT: log |det K|, K = neurons - d_H, of the first 128 samples; NaN where two of their codes are equal.
 
-    Between 0 and samples * ln(neurons): K is a Gram matrix of whole numbers with the number of neurons on its
-    diagonal, so its determinant is a whole number, and by Hadamard at most neurons ** samples. NaN where K is
-    singular, as with two equal codes, or more samples than neurons + 1. The time grows with samples ** 2 * neurons.
-
-    Source: Mellor, Turner, Storkey, Crowley, "Neural Architecture Search without Training", ICML 2021: train mode, one
-    batch of 128 images, all ReLUs.
-
-    >>> from nas_relucode.codes import pack
-    >>> round(math.exp(logdet_kernel(pack([[0, 0, 0], [0, 0, 1]]))), 9)  # 3 * 3 - 2 * 2
-    5.0
-    >>> logdet_kernel(pack([[0, 0, 1], [0, 0, 1]]))
-    nan
+    Published for networks at initialisation in train mode (Mellor et al., "Neural Architecture Search without
+    Training", ICML 2021).
     """
-    _check(codes)
-    kernel = (codes.neurons - distance_matrix(codes)).astype(np.float64)
-    sign, value = np.linalg.slogdet(kernel)
-    singular = sign <= 0 or np.linalg.matrix_rank(kernel, hermitian=True) < len(kernel)
-    return math.nan if singular else max(0.0, float(value))
+
+    direction = "maximize"
+
+    def compute(self, inputs: IndexInputs) -> float:
+        from nas_relucode.indices.batch_scores import logdet_kernel
+
+        return logdet_kernel(inputs.space.sample_codes(KERNEL_SAMPLES))
+
+    def range(self, inputs: IndexInputs) -> tuple[float, float]:
+        return 0.0, min(KERNEL_SAMPLES, inputs.samples) * math.log(inputs.codes.neurons)
 
 
-def distinct_patterns(codes: Codes) -> float:
-    """Distinct columns of the samples x neurons bit matrix, sample-wise activation patterns: SWAP's score.
+class DistinctPatterns(Index):
+    """SWAP: distinct columns of the samples x neurons bit matrix of the first 16 samples.
 
-    Between 1 and min(neurons, 2 ** samples). Unlike the number of distinct codes it does not end at the number of
-    samples: 16 samples tell up to 65,536 neurons apart.
-
-    Source: Peng, Song, Fayek, Ciesielski, Chang, "SWAP-NAS: Sample-Wise Activation Patterns for Ultra-fast NAS", ICLR
-    2024: one batch of 16 images, the ReLUs of convolution maps, mean over 32 initialisations.
-
-    >>> from nas_relucode.codes import pack
-    >>> distinct_patterns(pack([[0, 0, 1, 1], [0, 0, 1, 0]]))
-    3.0
+    Published for networks at initialisation (Peng et al., "SWAP-NAS", ICLR 2024). TE-NAS' number of distinct codes
+    (Chen et al., ICLR 2021) is cell_count of a batch.
     """
-    _check(codes)
-    starts = np.array([layer.start for layer in codes.layers])
-    neurons = np.array([layer.neurons for layer in codes.layers])
-    return float(_count_distinct(_columns(codes.words, starts, neurons)))
+
+    direction = "maximize"
+
+    def compute(self, inputs: IndexInputs) -> float:
+        from nas_relucode.indices.batch_scores import distinct_patterns
+
+        return distinct_patterns(inputs.space.sample_codes(PATTERN_SAMPLES))
+
+    def range(self, inputs: IndexInputs) -> tuple[float, float]:
+        return 1.0, float(min(inputs.codes.neurons, 2 ** min(PATTERN_SAMPLES, inputs.samples)))
 
 
-def regularised_patterns(codes: Codes, parameters: int, *, mu: float, sigma: float) -> float:
-    """`distinct_patterns` * exp(-(p - mu)^2 / sigma), p the network's parameters in thousands: regularised SWAP.
+@dataclass(frozen=True)
+class RegularisedPatterns(Index):
+    """Regularised SWAP: distinct_patterns * exp(-(p - mu)^2 / sigma), p the parameters in thousands.
 
-    Between 0 and `distinct_patterns`, which it equals at p = mu. ``mu``, in thousands of parameters, is the size of
-    network that is asked for; ``sigma``, in their square (it is not squared here), how far from it a network may be:
-    where (p - mu)^2 / sigma exceeds 745, the score is 0 in float64 and ranks no networks.
-
-    Source: as `distinct_patterns`; the unit of a thousand parameters is that of the authors' code.
-
-    >>> from nas_relucode.codes import pack
-    >>> codes = pack([[0, 0, 1, 1], [0, 0, 1, 0]])
-    >>> regularised_patterns(codes, 40_000, mu=40, sigma=40)
-    3.0
-    >>> regularised_patterns(codes, 42_000, mu=40, sigma=4) == 3 * math.exp(-1)
-    True
+    ``mu`` is the size of network that is wanted, ``sigma`` how far from it one may be: see `regularised_patterns`
+    (Peng et al., "SWAP-NAS", ICLR 2024).
     """
-    if parameters < 0:
-        raise InputError(f"there are {parameters} parameters. Give the number that the network has.")
-    if not (math.isfinite(mu) and 0 < sigma < math.inf):
-        raise InputError(
-            f"mu {mu} and sigma {sigma} make no bell curve. Give the wanted size in thousands of parameters, and a "
-            "positive width in its square."
-        )
-    return distinct_patterns(codes) * math.exp(-((parameters / 1000 - mu) ** 2) / sigma)
 
+    mu: float | None = None
+    sigma: float | None = None
 
-def distinct_codes(codes: Codes) -> float:
-    """Distinct codes of the batch: TE-NAS' count of linear regions.
+    direction = "maximize"
+    needs = ("parameters",)
+    joint = True
+    on_request = True
 
-    Between 1 and min(samples, 2 ** neurons). A batch of images hardly ever has two equal codes under a network of
-    some width, so the score is the number of samples for nearly all networks, and tells none apart.
+    def missing(self, inputs: IndexInputs) -> list[str]:
+        size = "the wanted_size: mu and sigma, in thousands of parameters"
+        return super().missing(inputs) + ([size] if self.mu is None or self.sigma is None else [])
 
-    Source: Chen, Gong, Wang, "Neural Architecture Search on ImageNet in Four GPU Hours: A Theoretically Inspired
-    Perspective", ICLR 2021.
+    def compute(self, inputs: IndexInputs) -> float:
+        from nas_relucode.indices.batch_scores import regularised_patterns
 
-    >>> from nas_relucode.codes import pack
-    >>> distinct_codes(pack([[0, 1], [1, 1], [0, 1]]))
-    2.0
-    """
-    _check(codes)
-    return float(len(find_cells(codes)))
+        codes = inputs.space.sample_codes(PATTERN_SAMPLES)
+        return regularised_patterns(codes, known(inputs.parameters), mu=known(self.mu), sigma=known(self.sigma))
 
-
-def _check(codes: Codes) -> None:
-    if codes.samples == 0 or codes.neurons == 0:
-        raise InputError(
-            f"there are {codes.samples} codes of {codes.neurons} neurons. Give the codes of one batch, of at least one."
-        )
-
-
-@compiled
-def _columns(words, starts, neurons):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """The bit matrix transposed, without the bits that fill a layer's last word: uint64, (neurons, samples / 64)."""
-    groups = (len(words) + 63) // 64
-    columns = np.empty((neurons.sum(), groups), np.uint64)
-    block = np.empty(64, np.uint64)  # 64 samples x 64 neurons
-    done = 0
-    for layer in range(len(starts)):
-        for word in range((neurons[layer] + 63) // 64):
-            used = min(64, neurons[layer] - 64 * word)
-            for group in range(groups):
-                rows = min(64, len(words) - 64 * group)
-                for i in range(rows):
-                    block[i] = words[64 * group + i, starts[layer] + word]
-                block[rows:] = 0
-                # Swap the two off-diagonal quarters, then those of each quarter, down to single bits.
-                size, mask = 32, np.uint64(0xFFFFFFFF)
-                while size > 0:
-                    shift = np.uint64(size)
-                    for i in range(64):
-                        if i & size == 0:
-                            swap = ((block[i] >> shift) ^ block[i + size]) & mask
-                            block[i] ^= swap << shift
-                            block[i + size] ^= swap
-                    size >>= 1
-                    mask ^= mask << np.uint64(size)
-                for k in range(used):
-                    columns[done + k, group] = block[k]
-            done += used
-    return columns
-
-
-@compiled
-def _count_distinct(rows):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """How many rows are distinct, by a table of the first row of each kind; rows are compared in full."""
-    bits = 4
-    while 1 << bits < 2 * len(rows):
-        bits += 1
-    table = np.full(1 << bits, -1, np.int64)
-    found = 0
-    for i in range(len(rows)):
-        mixed = np.uint64(0)
-        for word in range(rows.shape[1]):
-            mixed = (mixed ^ rows[i, word]) * np.uint64(0x9E3779B97F4A7C15)
-            mixed ^= mixed >> np.uint64(32)
-        place = np.int64(mixed & np.uint64((1 << bits) - 1))
-        while table[place] >= 0:
-            other, same = table[place], True
-            for word in range(rows.shape[1]):
-                if rows[other, word] != rows[i, word]:
-                    same = False
-                    break
-            if same:
-                break
-            place = (place + 1) & ((1 << bits) - 1)
-        if table[place] < 0:
-            table[place] = i
-            found += 1
-    return found
+    def range(self, inputs: IndexInputs) -> tuple[float, float]:
+        return 0.0, DistinctPatterns().range(inputs)[1]

@@ -1,34 +1,75 @@
-"""What an index reads: the code space of a sample and what else is known, computed once and shared by the indices."""
+"""What an index reads: the code space of a sample and what else is known, computed once for all indices."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
+from torch import Tensor, nn
 
 from nas_relucode.cells.code_spaces import CodeSpace
 from nas_relucode.cells.graph import AdjacencyGraph, Connectivity, adjacency_graph, connectivity
 from nas_relucode.cells.hamming import class_distance_sums, ones_by_class, whole_theta
 from nas_relucode.cells.occupied import Cells
 from nas_relucode.codes.bits import Codes
+from nas_relucode.codes.reading import Forward
 from nas_relucode.errors import InputError
-from nas_relucode.geometry.sample_geometry import Geometry
+from nas_relucode.geometry.sample_geometry import Geometry, read_geometry
+from nas_relucode.geometry.segments import segment_transitions
+
+Value = TypeVar("Value")
 
 
-@dataclass(frozen=True)
-class Evidence:
+class _Once:
+    """Computes a value when it is first asked for, and keeps it."""
+
+    _kept: dict[Any, Any]
+
+    def _once(self, key: Any, compute: Callable[[], Value]) -> Value:
+        if key not in self._kept:
+            self._kept[key] = compute()
+        value: Value = self._kept[key]
+        return value
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkSample(_Once):
+    """The network and the samples themselves, for indices that need more than codes."""
+
+    network: nn.Module
+    inputs: Tensor  # (samples, ...)
+    labels: Tensor | None  # whole numbers, (samples,)
+    layers: tuple[str, ...] = ("all",)  # whose cell borders are counted
+    forward: Forward | None = None
+    _kept: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def geometry(self, module: str | None = None) -> Geometry:
+        """The cells as polyhedra, in the space of the network's inputs or of those of its ``module``."""
+        return self._once(
+            ("geometry", module), lambda: read_geometry(self.network, self.inputs, self.labels, module=module)
+        )
+
+    def transitions(self, segments: int) -> np.ndarray:
+        """Cell borders between two samples of one class: int64, (segments,)."""
+        if self.labels is None:
+            raise InputError("segment_transitions joins samples of one class. Give inputs with their labels.")
+        return segment_transitions(
+            self.network, self.inputs, self.labels, segments=segments, layers=self.layers, forward=self.forward
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class IndexInputs(_Once):
     """What an index reads: the code space of a sample, of one layer or joint, and what else is known."""
 
     space: CodeSpace
     parameters: int | None = None  # of the whole network
-    graph_theta: int = 1  # cells are joined up to this distance
-    distance_theta: int | None = None  # distances are truncated here; None stands for infinity
     held_out: CodeSpace | None = None  # of other samples under the same network
-    transitions: np.ndarray | None = None  # int64, (segments,): cells crossed between two samples of one class
-    geometry: Geometry | None = None  # the cells of the sample as polyhedra
-    wanted_size: tuple[float, float] | None = None  # mu and sigma of regularised SWAP, in thousands of parameters
+    network_sample: NetworkSample | None = None
+    _kept: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.space.samples == 0 or self.space.neurons == 0:
@@ -49,13 +90,10 @@ class Evidence:
     def samples(self) -> int:
         return self.space.samples
 
-    @cached_property
-    def graph(self) -> AdjacencyGraph:
-        return adjacency_graph(self.cells, theta=self.graph_theta)
-
-    @cached_property
-    def connectivity(self) -> Connectivity:
-        return connectivity(self.codes)
+    @property
+    def most_cells(self) -> int:
+        """The number of cells that the sample could occupy at most."""
+        return min(self.samples, 2 ** min(self.codes.neurons, 62))
 
     @property
     def class_counts(self) -> np.ndarray | None:
@@ -65,50 +103,39 @@ class Evidence:
     def correct_counts(self) -> np.ndarray | None:
         return self.space.correct_counts
 
-    @cached_property
+    def graph(self, theta: int = 1) -> AdjacencyGraph:
+        """The graph of the occupied cells, joined up to this distance (Definition 2)."""
+        return self._once(("graph", theta), lambda: adjacency_graph(self.cells, theta=theta))
+
+    @property
+    def connectivity(self) -> Connectivity:
+        """The graph's components for every theta at once."""
+        return self._once("connectivity", lambda: connectivity(self.codes))
+
+    @property
     def ones(self) -> np.ndarray:
         """Samples of each class with each bit set: int64, (classes, neurons). Without labels all are of one class."""
         counts = self.cells.sizes[:, None] if self.class_counts is None else self.class_counts
-        return ones_by_class(self.codes, counts)
+        return self._once("ones", lambda: ones_by_class(self.codes, counts))
 
-    @cached_property
-    def class_distances(self) -> tuple[float, float]:
+    def class_distances(self, theta: int | None = None) -> tuple[float, float]:
         """Mean truncated distance of two samples of one class, and of two classes; NaN where there is no such pair."""
-        counts = known(self.class_counts)
+        return self._once(("class_distances", theta), lambda: self._class_distances(theta))
+
+    def _class_distances(self, theta: int | None) -> tuple[float, float]:
+        counts = self.class_counts
+        assert counts is not None, "an index that needs class_counts says so in its `needs`"
         sizes = counts.sum(axis=0)
         within_pairs = (sizes * (sizes - 1) // 2).sum()
         between_pairs = self.samples * (self.samples - 1) // 2 - within_pairs
-        if whole_theta(self.codes, self.distance_theta) == self.codes.neurons:
+        if theta is None or whole_theta(self.codes, theta) == self.codes.neurons:
             # Not truncated: neuron by neuron, the pairs that differ are those of a sample with and one without the bit.
             ones = self.ones.sum(axis=0)
             within = float((self.ones * (sizes[:, None] - self.ones)).sum())
             between = float((ones * (self.samples - ones)).sum()) - within
         else:
-            assert self.distance_theta is not None
-            within, between = class_distance_sums(self.codes, counts, self.distance_theta)
+            within, between = class_distance_sums(self.codes, counts, theta)
         return (
             float(within / within_pairs) if within_pairs else math.nan,
             float(between / between_pairs) if between_pairs else math.nan,
         )
-
-    @property
-    def most_cells(self) -> int:
-        """The number of cells that the sample could occupy at most."""
-        return min(self.samples, 2 ** min(self.codes.neurons, 62))
-
-
-NEEDS = {
-    "class_counts": "labels",
-    "correct_counts": "labels and class scores",
-    "parameters": "the network's parameters",
-    "held_out": "held-out samples",
-    "transitions": "segments",
-    "geometry": "the cells as polyhedra",
-    "wanted_size": "wanted_size (mu and sigma, in thousands of parameters)",
-}
-
-
-def known(counts: np.ndarray | None) -> np.ndarray:
-    """What `choose` has made sure of."""
-    assert counts is not None
-    return counts

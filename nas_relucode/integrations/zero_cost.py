@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from nas_relucode.cells.code_spaces import code_space
 from nas_relucode.codes.reading import ReadingOptions
 from nas_relucode.errors import InputError, unknown
-from nas_relucode.indices.inputs import Evidence
+from nas_relucode.indices.inputs import IndexInputs
 from nas_relucode.indices.registry import INDICES
 
 OF_A_BATCH = {"class_counts", "correct_counts", "parameters"}  # what one labelled batch can give an index
@@ -58,18 +58,19 @@ def measure(
     options = {"mode": "train", **options}
     parts = _parts(inputs, targets, _number_of_parts(split_data))
     space = code_space(net, parts, **options)
-    of = Evidence(space, sum(parameter.numel() for parameter in net.parameters()))
-    missing = [need for need in INDICES[index].needs if getattr(of, need) is None]
-    if missing:
+    batch = IndexInputs(space, sum(parameter.numel() for parameter in net.parameters()))
+    if INDICES[index].missing(batch):
         raise InputError(
             f"index {index!r} needs targets that are whole numbers, one a sample, and rows of two and more class "
             f"scores where it tells who is correct. Targets are {_described(targets)}."
         )
-    return INDICES[index].compute(of)
+    return INDICES[index].compute(batch)
 
 
 MEASURES: dict[str, Callable[..., float]] = {
-    name: partial(measure, index=name) for name, of in INDICES.items() if set(of.needs) <= OF_A_BATCH
+    name: partial(measure, index=name)
+    for name, index in INDICES.items()
+    if not index.on_request and set(index.needs) <= OF_A_BATCH
 }  # one function an index that a batch can give, to register under its name
 
 

@@ -14,7 +14,6 @@ from nas_relucode.codes.bits import Codes
 from nas_relucode.codes.capturing import CodeBatch, capture
 from nas_relucode.codes.reading import Reading
 from nas_relucode.errors import InputError
-from nas_relucode.indices.inputs import Evidence
 from nas_relucode.indices.registry import compute_indices
 from nas_relucode.training.data import ImageData
 from nas_relucode.training.loop import Epoch, Evaluation, evaluate
@@ -102,7 +101,7 @@ class CodeCurve:
 
 def _indices(space: CodeSpace) -> dict[str, float | None]:
     names = [name for name in INDICES_OF_A_CURVE if name != "correct_cell_count" or space.correct_counts is not None]
-    values = compute_indices(Evidence(space), names)
+    values = compute_indices(space, names)
     return {name: _plain(values[name]) if name in values else None for name in INDICES_OF_A_CURVE}
 
 

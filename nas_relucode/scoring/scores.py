@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Unpack
 
@@ -13,14 +12,11 @@ from torch import Tensor, nn
 
 from nas_relucode.cells.code_spaces import code_space
 from nas_relucode.codes.reading import ReadingOptions, read_options
-from nas_relucode.errors import InputError, unknown
-from nas_relucode.geometry.sample_geometry import Geometry, read_geometry
-from nas_relucode.geometry.segments import segment_transitions
-from nas_relucode.indices.inputs import Evidence
-from nas_relucode.indices.registry import INDICES, compute_indices, saturated_indices
+from nas_relucode.errors import InputError
+from nas_relucode.indices.index import Index
+from nas_relucode.indices.inputs import IndexInputs, NetworkSample
+from nas_relucode.indices.registry import Indices, choose, named, saturated_indices
 from nas_relucode.training.data import ImageData, Split
-
-SEGMENTS = 100  # for the index segment_transitions, where it is named
 
 
 @dataclass(frozen=True)
@@ -54,89 +50,73 @@ def score(
     network: nn.Module,
     data: Any,
     *,
-    indices: Iterable[str] | None = None,
+    indices: Indices = None,
     split: str = "train",
     held_out: str | Split | tuple[Any, Any] | Tensor | None = None,
-    segments: int = 0,
-    geometry: bool = False,
-    module: str | None = None,
-    wanted_size: tuple[float, float] | None = None,
-    graph_theta: int = 1,
-    distance_theta: int | None = None,
     **options: Unpack[ReadingOptions],
 ) -> Score:
     """Accuracy and code-space indices of ``network`` on one split of ``data``, or on given inputs and labels.
 
-    ``network`` is any module with ReLUs; it runs on its own device and is left as it was. The options are those of
-    `Reading`. ``data`` is ImageData, a Split, a tensor, a
-    pair of inputs and labels, a DataLoader or an iterator of batches. A row of two or more outputs is taken for class
-    scores. ``indices`` are names in `INDICES` (None: all that the data allow). ``held_out`` are other samples, or a
-    split's name; None takes ImageData's validation split beside its train split. ``segments`` is the number of pairs of
-    samples for segment_transitions, which takes long on deep networks: 0 leaves it out unless it is named. So does
-    ``geometry`` with the indices of the cells as polyhedra, which are those of all ReLUs of the network, or of its
-    ``module``, in the space of that module's inputs: a head's behind a convolutional network, say.
-    ``wanted_size`` is mu and sigma of regularised_patterns, in thousands of parameters. Cells are joined up to
-    ``graph_theta`` bits, distances are truncated at ``distance_theta`` (None: never).
+    ``network`` is any module with ReLUs; it runs on its own device and is left as it was. ``data`` is ImageData, a
+    Split, a tensor, a pair of inputs and labels, a DataLoader or an iterator of batches. A row of two or more outputs
+    is taken for class scores. The options are those of `Reading`.
+
+    ``indices`` are names of `INDICES`, or indices with settings, such as ``EdgeCount(theta=3)``; ``"all"``, or None,
+    stands for every index that the data allow, except those that are computed on request (the cells as polyhedra, and
+    segment_transitions). A result has the plain name of its index; if several of one name are asked for, they have
+    their settings beside it: ``edge_count[theta=3]``. An index with settings takes the place of the one that ``"all"``
+    would add.
+
+    ``held_out`` are other samples, or a split's name; None takes ImageData's validation split beside its train split.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
     >>> result = score(network, torch.zeros(5, 1, 2, 2), indices=["cell_count"])
     >>> result.samples, result.joint, result.layers
     (5, {'cell_count': 1.0}, {'2': {'cell_count': 1.0}})
     """
-    reading, forward = read_options(options)
-    names = None if indices is None else [indices] if isinstance(indices, str) else list(indices)
-    for name in names or []:
-        if name not in INDICES:
-            raise unknown("index", name, INDICES)
+    indices = indices if indices is None or isinstance(indices, str | Index) else list(indices)
+    asked = named(indices)[0].values()  # a wrong name is an error before the network runs
     sample, others, split = _samples(data, split, held_out)
-
-    def wanted(need: str) -> bool:
-        return names is None or any(need in INDICES[name].needs for name in names)
-
     space = code_space(network, sample, **options)
-    held = code_space(network, others, **options) if others is not None and wanted("held_out") else None
-    transitions = None
-    if segments or (names is not None and wanted("transitions")):
-        inputs, labels = _pair(sample)
-        transitions = segment_transitions(
-            network, inputs, labels, segments=segments or SEGMENTS, layers=reading.layers, forward=forward
-        )
-    shapes = None
-    if geometry or (names is not None and wanted("geometry")):
-        shapes = _geometry(network, sample, module)
-    elif module is not None:
-        of_polyhedra = ", ".join(name for name, index in INDICES.items() if "geometry" in index.needs)
-        raise InputError(f"module {module!r} is for indices of polyhedra: name some of them too, of {of_polyhedra}.")
+    held = None
+    if others is not None and any("held_out" in index.needs for index in asked):
+        held = code_space(network, others, **options)
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    evidence = {
-        "joint": Evidence(space, parameters, graph_theta, distance_theta, held, transitions, shapes, wanted_size)
+    inputs = {"joint": IndexInputs(space, parameters, held, _network_sample(network, sample, options))}
+    if not all(index.joint for index in asked):
+        inputs |= _layer_inputs(inputs["joint"])
+    chosen = {where: choose(indices, part, joint=where == "joint") for where, part in inputs.items()}
+    values = {
+        where: {name: index.compute(inputs[where]) for name, index in part.items()} for where, part in chosen.items()
     }
-    of_layers = None if names is None else [name for name in names if not INDICES[name].joint]
-    if of_layers != []:  # what is the network's stands with the joint indices
-        evidence |= _of_layers(evidence["joint"])
-    found = {where: compute_indices(of, names if where == "joint" else of_layers) for where, of in evidence.items()}
     return Score(
         accuracy=None if space.correct_counts is None else float(space.correct_counts.sum()) / space.samples,
         split=split,
         samples=space.samples,
-        joint=found["joint"],
-        layers={layer.name: found.get(layer.name, {}) for layer in space.codes.layers},
+        joint=values["joint"],
+        layers={layer.name: values.get(layer.name, {}) for layer in space.codes.layers},
         saturated={layer.name: [] for layer in space.codes.layers}
-        | {where: saturated_indices(of, found[where]) for where, of in evidence.items()},
+        | {where: saturated_indices(inputs[where], part, chosen[where]) for where, part in values.items()},
     )
 
 
-def _of_layers(joint: Evidence) -> dict[str, Evidence]:
-    """The evidence of each layer that has neurons."""
-    found = {}
+def _layer_inputs(joint: IndexInputs) -> dict[str, IndexInputs]:
+    """What the indices of each layer read; a layer without neurons has none."""
+    inputs = {}
     for layer in joint.codes.layers:
         if layer.name == "joint":
             raise InputError("a module is called joint, as the codes of all layers are here. Give it another name.")
         if layer.neurons:
             held = None if joint.held_out is None else joint.held_out.layer(layer.name)
-            space = joint.space.layer(layer.name)
-            found[layer.name] = Evidence(space, None, joint.graph_theta, joint.distance_theta, held)
-    return found
+            inputs[layer.name] = IndexInputs(joint.space.layer(layer.name), held_out=held)
+    return inputs
+
+
+def _network_sample(network: nn.Module, sample: Any, options: ReadingOptions) -> NetworkSample | None:
+    if not isinstance(sample, Split):
+        return None
+    reading, forward = read_options(options)
+    return NetworkSample(network, sample.inputs, sample.labels, reading.layers, forward)
 
 
 def _samples(data: Any, split: str, held_out: Any) -> tuple[Any, Any, str]:
@@ -166,17 +146,3 @@ def _checked(data: Any) -> Any:
             kind = str(labels.dtype).removeprefix("torch.")
             raise InputError(f"labels are {kind}, some not whole numbers from 0. Give a class for each sample.")
     return data
-
-
-def _geometry(network: nn.Module, sample: Any, module: str | None) -> Geometry:
-    if isinstance(sample, Split):
-        return read_geometry(network, sample.inputs, sample.labels, module=module)
-    if isinstance(sample, Tensor):
-        return read_geometry(network, sample, module=module)
-    raise InputError("indices of the cells as polyhedra need inputs that can be read twice. Give tensors.")
-
-
-def _pair(sample: Any) -> tuple[Tensor, Tensor]:
-    if not isinstance(sample, Split) or sample.labels is None:
-        raise InputError("segment_transitions joins samples of one class. Give inputs with their labels, as tensors.")
-    return sample.inputs, sample.labels

@@ -19,10 +19,12 @@ from nas_relucode.cells.code_spaces import save_code_space
 from nas_relucode.codes.capturing import capture
 from nas_relucode.codes.reading import Reading
 from nas_relucode.errors import InputError, NonFiniteError, unknown
-from nas_relucode.indices.registry import INDICES
+from nas_relucode.indices.geometric import GeometricIndex
+from nas_relucode.indices.index import Index
+from nas_relucode.indices.registry import INDICES, configured
 from nas_relucode.plots.slices import draw_slices
 from nas_relucode.scoring.code_curves import CodeCurve
-from nas_relucode.scoring.scores import SEGMENTS, score
+from nas_relucode.scoring.scores import score
 from nas_relucode.study.checkpoint_files import CheckpointFiles, digest
 from nas_relucode.study.predictions import file_store, predict
 from nas_relucode.study.record import Outcome, write_outcome
@@ -300,21 +302,7 @@ class Objective:
 
     def _found(self, network: nn.Module) -> dict[str, Any]:
         """What there is to say of a trained network: its losses and accuracies, and every index."""
-        geometry = self.codes.geometry or any(
-            "geometry" in INDICES[name].needs for name in self.objectives if name in INDICES
-        )
-        result = score(
-            network,
-            self.data,
-            split=self.codes.split,
-            segments=SEGMENTS if "segment_transitions" in self.objectives else 0,
-            module=self.module if geometry else None,
-            wanted_size=self.codes.wanted_size,  # type: ignore[arg-type]
-            geometry=geometry,
-            graph_theta=self.codes.graph_theta,
-            distance_theta=self.codes.distance_theta,
-            **self.codes.options,
-        )
+        result = score(network, self.data, indices=self._indices(), split=self.codes.split, **self.codes.options)
         validation = evaluate(network, self.data.validation, loss=self.recipe.loss)
         found = result.as_dict() | {"accuracy": validation.accuracy, "validation_loss": validation.loss}
         if self.network.decoder is not None:
@@ -322,6 +310,22 @@ class Objective:
         found["train_accuracy"] = result.accuracy if self.codes.split == "train" else accuracy(network, self.data.train)
         found["test_accuracy"] = accuracy(network, self.data.test) if len(self.data.test) else None
         return found
+
+    def _indices(self) -> list[str | Index]:
+        """All that the data allow, and those that are objectives, with the settings of the codes."""
+        codes = self.codes
+        on_request = [name for name in self.objectives if name in INDICES and INDICES[name].on_request]
+        geometry = codes.geometry or any(isinstance(INDICES[name], GeometricIndex) for name in on_request)
+        indices = configured(
+            graph_theta=codes.graph_theta,
+            distance_theta=codes.distance_theta,
+            wanted_size=codes.wanted_size,
+            geometry=geometry,
+            module=self.module if geometry else None,
+            labels=self.data.train.labels is not None,
+        )
+        listed = {index.name for index in indices if isinstance(index, Index)}
+        return [*indices, *(name for name in on_request if name not in listed)]
 
     def _slices(self, network: nn.Module, name: str) -> list[str]:
         assert self.folder is not None

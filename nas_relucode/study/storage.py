@@ -1,4 +1,4 @@
-"""Optuna's storage as a study needs it: opened, locked where it takes one process, named without its password."""
+"""Optuna's storage of a study: its address, opened and locked, and named in messages without its password."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def redact(url: str) -> str:
         parsed = make_url(url)
     except (SQLAlchemyError, ValueError):
         return "(not a URL)"
-    if _is_torn(url, parsed):
+    if _splits_password(url, parsed):
         return f"{parsed.drivername}://***"
     shown = parsed.set(query={}).render_as_string(hide_password=True)
     return shown + ("?***" if parsed.query else "")  # a driver may take a password there, under any name
@@ -62,23 +62,23 @@ def has_password(url: str) -> bool:
 
 
 def check_url(url: str) -> URL:
-    """The parts of a storage URL. Raises InputError for what is none, and repeats nothing of it."""
+    """The parts of a storage URL. Raises InputError if it cannot be parsed, without repeating any of it."""
     try:
         parsed = make_url(url)
-    except (SQLAlchemyError, ValueError):  # they may quote a part of the password
+    except (SQLAlchemyError, ValueError):  # their messages may quote a part of the password
         parsed = None
     if parsed is None:
         example = default_storage("digits")
-        raise InputError(f"the storage given is not a URL that can be read. Write it like {example}.")
-    if _is_torn(url, parsed):
+        raise InputError(f"the storage given is not a valid URL. Write it like {example}.")
+    if _splits_password(url, parsed):
         raise InputError(
             "the password in the storage's URL ends too early. Write its @, / and ? as %40, %2F and %3F there."
         )
     return parsed
 
 
-def _is_torn(url: str, parsed: URL) -> bool:
-    """Whether a password holds an @ or a ?, so that a part of it is taken for another, which errors would show."""
+def _splits_password(url: str, parsed: URL) -> bool:
+    """Whether an unescaped @ or ? in the password moved its rest into another part, which messages would show."""
     before = url.rpartition("@")[0]
     return parsed.password is not None and ("@" in before or "?" in before)
 
@@ -92,7 +92,7 @@ def no_driver(url: str, error: ImportError) -> InputError:
 
 @contextmanager
 def storage_errors(url: str) -> Iterator[None]:
-    """Turns what a storage raises inside into an InputError that names it without its password."""
+    """Turns errors of the storage in the block into InputError, which names it without its password."""
     check_url(url)
     try:
         yield
@@ -101,14 +101,14 @@ def storage_errors(url: str) -> Iterator[None]:
         reason = str(getattr(cause, "orig", None) or cause).splitlines()[0]
         raise InputError(
             f"the storage {redact(url)} cannot be used ({reason}). "
-            "Check that it is reachable, writable, not full and not locked; the same command then goes on."
+            "Check that it is reachable, writable, not full and not locked; the same command then resumes."
         ) from error
 
 
 def open_storage(url: str) -> optuna.storages.RDBStorage:
-    """Optuna's storage at ``url``; a missing folder of an SQLite file is made. A server's connections end after use.
+    """Optuna's storage at ``url``. An SQLite file's folder is created; a server's connections end after use.
 
-    Raises InputError for a server without Optuna's tables: `plan_study` makes them, one process at a time.
+    Raises InputError for a server without Optuna's tables: only `plan_study` creates them, one process at a time.
     """
     with storage_errors(url):
         path = sqlite_path(url)
@@ -126,13 +126,13 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
 
 
 def has_all_tables(bind: sqlalchemy.Engine | sqlalchemy.Connection) -> bool:
-    """Whether Optuna has made all its tables in a database: this one is the last, and whole or not there."""
+    """Whether Optuna has created all its tables in a database: the one looked up is created last, in one step."""
     return sqlalchemy.inspect(bind).has_table("alembic_version")
 
 
 @contextmanager
 def only_process(url: str) -> Iterator[None]:
-    """Holds the lock beside an SQLite file: one process at a time runs a study there. Memory and servers need none."""
+    """Holds the lock beside an SQLite file, where one process at a time may run a study; others have no lock."""
     path = sqlite_path(url)
     if path is None:
         yield
@@ -142,7 +142,7 @@ def only_process(url: str) -> Iterator[None]:
         lock.acquire(blocking=False)
     except filelock.Timeout as error:
         raise InputError(
-            f"another process is running a study in {path}. SQLite takes one: wait for it, or give another --storage."
+            f"another process is running a study in {path}, and SQLite allows one. Wait, or give another --storage."
         ) from error
     try:
         yield

@@ -8,13 +8,11 @@ from math import comb
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from perceptrons import degenerate, oracle
 from rational_complex import code_of, exact_values, rational_complex
 from scipy.optimize import linprog
-
-fewer = settings(max_examples=50)
 
 
 def networks(*features, **sizes):
@@ -123,14 +121,12 @@ def test_half_spaces_and_slabs_have_no_corners():
     assert (reference.bounded, reference.corners) == (set(), set())
 
 
-@fewer
 @given(networks(2))
 def test_cells_in_a_square_obey_eulers_formula(weights):
     reference = rational_complex(weights, (-2, 2))
     assert len(reference.corners) - (len(reference.neighbours) + reference.walls) + len(reference.codes) == 1
 
 
-@fewer
 @given(networks(1, 2, 3, most=3))
 def test_the_complex_is_connected_and_each_facet_belongs_to_two_cells(weights):
     reference = rational_complex(weights)
@@ -142,7 +138,6 @@ def test_the_complex_is_connected_and_each_facet_belongs_to_two_cells(weights):
     assert len(set(pieces.values())) == 1
 
 
-@fewer
 @given(networks(1, 2, 3, most=3), st.randoms(use_true_random=False))
 def test_every_point_off_the_borders_lies_in_a_cell(weights, random):
     reference = rational_complex(weights)
@@ -153,7 +148,6 @@ def test_every_point_off_the_borders_lies_in_a_cell(weights, random):
         assert 0 in values or code_of(values) in reference.codes
 
 
-@fewer
 @given(networks(1, most=2))
 def test_the_cells_of_a_line_are_those_of_brute_force(weights):
     """Brute force: the zeros of every neuron under every code, and the codes halfway between these zeros."""
@@ -179,7 +173,6 @@ def test_the_cells_of_a_line_are_those_of_brute_force(weights):
     assert reference.bounded == set(line[1:-1])
 
 
-@fewer
 @given(networks(2, 3, most=3), st.randoms(use_true_random=False))
 def test_consecutive_cells_on_a_line_through_space_are_neighbours(weights, random):
     """A line in general direction leaves a cell through a facet, not through a smaller face."""
@@ -232,7 +225,6 @@ def share_a_facet(one, other):
     return False
 
 
-@settings(max_examples=15)
 @given(networks(2, 3, most=2, layers=(1, 2)))
 def test_linear_programmes_find_the_same_cells_and_neighbours(weights):
     """The numbers are small, so that the room in a cell is far above rounding."""

@@ -1,6 +1,7 @@
 """What is measured of a sample's cells as polyhedra: by hand, by autograd and by brute force; and the indices of it."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,9 +22,10 @@ from nas_relucode import (
     score,
 )
 from nas_relucode.geometry.sample_geometry import confidence_growth, read_geometry
-from nas_relucode.indices.inputs import Evidence
+from nas_relucode.indices import FacetCount, IndexInputs, UnboundedFraction
+from nas_relucode.indices.geometric import GeometricIndex
 
-GEOMETRIC = [name for name, index in INDICES.items() if "geometry" in index.needs]
+GEOMETRIC = [name for name, index in INDICES.items() if isinstance(index, GeometricIndex)]
 
 
 def quadrants():
@@ -35,7 +37,7 @@ def quadrants():
 
 def test_margins_are_split_by_correctness():
     points = torch.tensor([[1.0, 3.0], [-2.0, 5.0], [4.0, -7.0], [-8.0, -9.0]], dtype=torch.float64)
-    found = score(quadrants(), Split(points, torch.tensor([0, 1, 0, 2])), geometry=True).joint
+    found = score(quadrants(), Split(points, torch.tensor([0, 1, 0, 2])), indices=GEOMETRIC).joint
     assert found["margin_mean_correct"] == pytest.approx((1 + 4) / 2)  # the nearer axis
     assert found["margin_mean_wrong"] == pytest.approx((2 + 8) / 2)
     assert found["margin_50_wrong"] == pytest.approx(5.0)
@@ -100,7 +102,7 @@ def test_one_predicted_class_has_no_other():
 def test_geometric_indices_are_computed_only_where_they_are_named():
     data = Split(torch.randn(40, 2, dtype=torch.float64), torch.arange(40) % 3)
     assert not set(GEOMETRIC) & set(score(quadrants(), data).joint)
-    assert set(score(quadrants(), data, geometry=True).joint) >= set(GEOMETRIC)
+    assert set(score(quadrants(), data, indices=["all", *GEOMETRIC]).joint) > set(GEOMETRIC)
     assert set(score(quadrants(), data, indices=GEOMETRIC).joint) == set(GEOMETRIC)
 
 
@@ -110,9 +112,9 @@ def test_geometric_indices_are_floats_in_their_range():
     geometry = read_geometry(network, torch.randn(200, 1, 1, 3), np.arange(200) % 3)
 
     space = code_space(network, (torch.randn(200, 1, 1, 3), torch.arange(200) % 3))
-    evidence = Evidence(space, geometry=geometry)
-    for name, value in compute_indices(evidence, GEOMETRIC).items():
-        low, high = INDICES[name].range(evidence)
+    inputs = IndexInputs(space, network_sample=SimpleNamespace(geometry=lambda module: geometry))
+    for name, value in compute_indices(inputs, GEOMETRIC).items():
+        low, high = INDICES[name].range(inputs)
         assert type(value) is float
         assert math.isnan(value) or low <= value <= high
 
@@ -123,7 +125,7 @@ def test_a_head_is_measured_in_the_space_of_its_inputs():
     data = torch.randn(30, 1, 4, 4)
     with pytest.raises(InputError, match="gelu"):
         score(network, data, indices=["facet_count"], layers="3")
-    found = score(network, data, indices=["facet_count", "unbounded_fraction"], layers="3", module="3")
+    found = score(network, data, indices=[FacetCount(module="3"), UnboundedFraction(module="3")], layers="3")
     assert found.joint["unbounded_fraction"] == 1.0  # 5 neurons, 8 features
     assert found.joint["facet_count"] == 5.0
 
@@ -136,7 +138,7 @@ def test_an_iterator_cannot_be_read_twice():
 def test_without_class_scores_no_sample_is_right_or_wrong():
     network = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 1))
     data = Split(torch.randn(40, 4), torch.arange(40) % 2)
-    found = score(network, data, geometry=True).joint
+    found = score(network, data, indices=GEOMETRIC).joint
     undefined = [name for name in GEOMETRIC if name.startswith("margin")] + [
         "other_class_distance",
         "confidence_growth",

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from types import SimpleNamespace
 
 import hypothesis.extra.numpy as arrays
 import numpy as np
@@ -14,8 +15,16 @@ from sklearn.metrics import silhouette_score
 from nas_relucode import INDICES, CodeSpace, InputError, compute_indices
 from nas_relucode.cells import distance_matrix
 from nas_relucode.codes import pack
-from nas_relucode.indices import Evidence
-from nas_relucode.indices.registry import saturated_indices
+from nas_relucode.indices import (
+    EdgeCount,
+    Index,
+    IndexInputs,
+    RegularisedPatterns,
+    SegmentTransitions,
+    WithinClassDistance,
+)
+from nas_relucode.indices.geometric import GeometricIndex
+from nas_relucode.indices.registry import choose, configured, saturated_indices
 
 BITS = arrays.arrays(bool, st.tuples(st.integers(1, 20), st.sampled_from([1, 3, 8, 65])))
 
@@ -29,17 +38,17 @@ def spaces(draw):
     return bits, labels, correct, theta
 
 
-def evidence(bits, labels, correct, theta):
-    """Everything that an index can need; the held-out samples are the first half of the samples and new codes."""
+def inputs(bits, labels, correct):
+    """Everything that an index can need except polyhedra; held out are half of the samples and a new code."""
     held_out = CodeSpace.of(pack(np.vstack([bits[: len(bits) // 2], ~bits[:1]])))
-    return Evidence(
-        CodeSpace.of(pack(bits), labels, correct),
-        parameters=7,
-        distance_theta=theta,
-        held_out=held_out,
-        transitions=np.array([2, 5]),
-        wanted_size=(0.005, 0.001),
-    )
+    network = SimpleNamespace(transitions=lambda segments: np.array([2, 5]))
+    space = CodeSpace.of(pack(bits), labels, correct)
+    return IndexInputs(space, parameters=7, held_out=held_out, network_sample=network)
+
+
+def every_index(theta):
+    """All indices except those of polyhedra, with distances truncated at theta."""
+    return [*configured(distance_theta=theta, wanted_size=(0.005, 0.001)), "segment_transitions"]
 
 
 OF_THE_FIRST = ("new_cell_fraction", "distinct_patterns", "regularised_patterns")  # samples
@@ -92,17 +101,17 @@ def by_hand(bits, labels, correct, theta):
 @given(spaces())
 def test_indices_are_their_formulas(case):
     expected = by_hand(*case)
-    found = compute_indices(evidence(*case), expected)
-    assert found == pytest.approx(expected, nan_ok=True)
+    found = compute_indices(inputs(*case[:3]), every_index(case[3]))
+    assert {name: found[name] for name in expected} == pytest.approx(expected, nan_ok=True)
 
 
 @given(spaces())
 def test_every_index_is_a_float_in_its_range(case):
-    space = evidence(*case)
-    values = compute_indices(space)
-    assert list(values) == [name for name, index in INDICES.items() if "geometry" not in index.needs]
-    for name, value in values.items():
-        low, high = INDICES[name].range(space)
+    read = inputs(*case[:3])
+    chosen = choose(every_index(case[3]), read)
+    assert list(chosen) == [name for name, index in INDICES.items() if not isinstance(index, GeometricIndex)]
+    for name, value in compute_indices(read, chosen.values()).items():
+        low, high = chosen[name].range(read)
         assert type(value) is float
         assert math.isnan(value) or low - 1e-9 <= value <= high + 1e-9
 
@@ -112,9 +121,11 @@ def test_indices_do_not_depend_on_the_order_of_the_samples(case, random):
     bits, labels, correct, theta = case
     order = list(range(len(bits)))
     random.shuffle(order)
-    names = [name for name in compute_indices(evidence(*case)) if name not in OF_THE_FIRST]
-    values = compute_indices(evidence(bits, labels, correct, theta), names)
-    shuffled = compute_indices(evidence(bits[order], labels[order], correct[order], theta), names)
+    indices = [
+        index for index in choose(every_index(theta), inputs(*case[:3])).values() if index.name not in OF_THE_FIRST
+    ]
+    values = compute_indices(inputs(bits, labels, correct), indices)
+    shuffled = compute_indices(inputs(bits[order], labels[order], correct[order]), indices)
     assert shuffled == pytest.approx(values, nan_ok=True)
 
 
@@ -155,7 +166,7 @@ def test_graph_indices_of_a_path_and_a_point():
         "largest_component_share": 3 / 4,
         "isolated_cell_fraction": 1 / 4,
     }
-    joined = compute_indices(Evidence(CodeSpace.of(pack(bits)), graph_theta=4), names)
+    joined = compute_indices(CodeSpace.of(pack(bits)), configured(names, graph_theta=4))
     assert joined == {
         "edge_count": 4,
         "component_count": 1,
@@ -188,10 +199,66 @@ def test_samples_labels_and_correctness_must_fit():
             CodeSpace.of(codes, **wrong)
     assert compute_indices(CodeSpace.of(codes, correct=[0, 0, 1]), ["correct_cell_count"]) == {"correct_cell_count": 1}
     with pytest.raises(InputError, match="0 codes of 3 neurons"):
-        Evidence(CodeSpace.of(pack(np.empty((0, 3)))))
+        IndexInputs(CodeSpace.of(pack(np.empty((0, 3)))))
 
 
 def test_every_index_says_what_it_means():
     for index in INDICES.values():
         assert index.meaning.endswith((".", ";"))
         assert index.direction in (None, "minimize", "maximize")
+
+
+def test_an_index_with_settings_stands_under_its_name_and_beside_others_with_its_settings():
+    """000 - 001 - 011 is a path; 111111 is apart."""
+    space = CodeSpace.of(pack([[0, 0, 0, 0, 0, 0], [0, 0, 1, 0, 0, 0], [0, 1, 1, 0, 0, 0], [1, 1, 1, 1, 1, 1]]))
+    assert compute_indices(space, EdgeCount(theta=4)) == {"edge_count": 4}
+    assert compute_indices(space, ["edge_count", EdgeCount(theta=2), EdgeCount(theta=4), EdgeCount()]) == {
+        "edge_count": 2,
+        "edge_count[theta=2]": 3,
+        "edge_count[theta=4]": 4,
+    }
+    everything = compute_indices(space)
+    replaced = compute_indices(space, ["all", EdgeCount(theta=4)])
+    assert list(replaced) == list(everything)
+    assert replaced == pytest.approx(everything | {"edge_count": 4}, nan_ok=True)
+
+
+def test_settings_that_make_no_sense_are_errors():
+    space = CodeSpace.of(pack(np.eye(3)), labels=[0, 1, 1])
+    for wrong in (EdgeCount, WithinClassDistance):
+        with pytest.raises(InputError, match="-1"):
+            wrong(theta=-1)
+    with pytest.raises(InputError, match="0 segments"):
+        SegmentTransitions(segments=0)
+    with pytest.raises(InputError, match="mu and sigma"):
+        compute_indices(IndexInputs(space, parameters=3), ["regularised_patterns"])
+    with pytest.raises(InputError, match="sigma 0"):
+        compute_indices(IndexInputs(space, parameters=3), RegularisedPatterns(mu=1, sigma=0))
+    with pytest.raises(InputError, match=r"module 'head' .* name some of them"):
+        configured(["cell_count"], module="head")
+
+
+class MeanCellSize(Index):
+    """Samples / occupied cells."""
+
+    direction = "maximize"
+
+    def compute(self, inputs):
+        return inputs.samples / len(inputs.cells)
+
+
+def test_an_index_of_ones_own_is_computed_beside_the_others(monkeypatch):
+    space = CodeSpace.of(pack([[0, 1], [0, 1], [1, 1]]))
+    assert compute_indices(space, ["cell_count", MeanCellSize()]) == {"cell_count": 2, "mean_cell_size": 1.5}
+    assert MeanCellSize().meaning == "Samples / occupied cells."
+    monkeypatch.setitem(INDICES, "mean_cell_size", MeanCellSize())
+    assert compute_indices(space)["mean_cell_size"] == 1.5
+
+
+def test_two_indices_of_one_name_are_an_error():
+    class CellCount(Index):
+        def compute(self, inputs):
+            return 0.0
+
+    with pytest.raises(InputError, match="'cell_count'"):
+        compute_indices(CodeSpace.of(pack(np.eye(3))), ["cell_count", CellCount()])

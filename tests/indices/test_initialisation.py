@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nas_relucode import InputError
 from nas_relucode.codes import pack
 from nas_relucode.codes.bits import Codes, Layer
-from nas_relucode.indices.initialisation import distinct_codes, distinct_patterns, logdet_kernel, regularised_patterns
+from nas_relucode.indices.batch_scores import distinct_codes, distinct_patterns, logdet_kernel, regularised_patterns
 
 WIDTHS = st.sampled_from([1, 2, 5, 63, 64, 65, 200])
 BITS = arrays.arrays(bool, st.tuples(st.integers(1, 9), WIDTHS))

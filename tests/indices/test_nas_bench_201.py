@@ -1,6 +1,7 @@
 """Scores at initialisation against published ones of NAS-Bench-201 networks, which were built and scored by others."""
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,14 +10,14 @@ from nas_bench_201 import build, pink_noise
 from scipy.stats import spearmanr
 
 from nas_relucode import capture
-from nas_relucode.indices.initialisation import distinct_codes, distinct_patterns, logdet_kernel
+from nas_relucode.indices.batch_scores import distinct_codes, distinct_patterns, logdet_kernel
 
 BATCH = 32
 
 
 @pytest.fixture(scope="module")
-def published(data_root):
-    with (data_root / "nb201_cifar10_scores.csv").open(newline="") as file:
+def published():
+    with (Path(__file__).parents[1] / "data" / "nas_bench_201.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
 

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from nas_relucode import InputError, Split, build_network, load_data, score
+from nas_relucode.indices import RegularisedPatterns, SegmentTransitions
 from nas_relucode.training import build_autoencoder
 
 
@@ -162,7 +163,7 @@ def test_held_out_samples_tell_how_much_of_the_code_space_the_sample_has_seen(di
 def test_transitions_are_counted_where_they_are_asked_for(digits):
     network = build_network("8", digits.image_shape, 10, backbone="none")
     assert "segment_transitions" not in score(network, digits).joint
-    found = score(network, digits, segments=20)
+    found = score(network, digits, indices=["all", SegmentTransitions(segments=20)])
     assert found.joint["segment_transitions"] > 0
     assert "segment_transitions" not in found.layers["head.1"]
     assert score(network, digits, indices=["segment_transitions"]).joint.keys() == {"segment_transitions"}
@@ -217,7 +218,7 @@ def test_regularised_patterns_are_scored_for_a_wanted_size():
     images = torch.randn(20, 1, 2, 2)
     patterns = score(network, images).joint["distinct_patterns"]
     assert "regularised_patterns" not in score(network, images).joint
-    found = score(network, images, wanted_size=(0.023, 1.0)).joint
+    found = score(network, images, indices=RegularisedPatterns(mu=0.023, sigma=1.0)).joint
     assert found["regularised_patterns"] == patterns
     with pytest.raises(InputError, match="wanted_size"):
         score(network, images, indices=["regularised_patterns"])

@@ -24,6 +24,7 @@ from nas_relucode import (
     train,
     write_report,
 )
+from nas_relucode.indices.registry import configured
 from nas_relucode.study.record import ATTRIBUTE
 from nas_relucode.study.search_space import Interval
 from nas_relucode.study.settings import CodeSettings, NetworkSettings
@@ -105,7 +106,9 @@ def test_codes_are_those_of_the_training_samples(data: ImageData):
 def test_the_thresholds_asked_for_are_those_of_the_indices(data: ImageData):
     trial = fixed()
     make(data, codes=CodeSettings(graph_theta=2, distance_theta=3))(trial)
-    expected = score(retrained(data, "8", 0.1), data, layers="head", graph_theta=2, distance_theta=3)
+    expected = score(
+        retrained(data, "8", 0.1), data, layers="head", indices=configured(graph_theta=2, distance_theta=3)
+    )
     assert trial.user_attrs[ATTRIBUTE]["joint"] == expected.as_dict()["joint"]
 
 
@@ -119,8 +122,8 @@ def test_the_attribute_is_json_and_complete(data: ImageData):
     assert found["validation_samples"] == len(data.validation) == 50
     assert found["device"] == "cpu"
     assert found["seconds"] >= 0
-    by_name = {name for name, index in INDICES.items() if {"transitions", "geometry", "wanted_size"} & set(index.needs)}
-    assert set(found["joint"]) == set(INDICES) - by_name  # which are computed for who asks for them
+    on_request = {name for name, index in INDICES.items() if index.on_request}
+    assert set(found["joint"]) == set(INDICES) - on_request
     assert set(found["layers"]) == {"head.1", "head.3"}
     of_layers = {name for name, index in INDICES.items() if not index.joint}
     assert all(set(layer) == of_layers for layer in found["layers"].values())
