@@ -10,7 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nas_relucode.study.objective import Objective
-from nas_relucode.study.record import ATTRIBUTE
+from nas_relucode.study.record import record_of, write_failed
 from nas_relucode.study.search_space import Candidate, SearchSettings, SearchSpace
 
 RETRIED = (RuntimeError, MemoryError)  # what a candidate may raise and be tried again
@@ -92,7 +92,7 @@ class Plan:
             try:
                 return objective(trial)
             except RETRIED as error:
-                set_failed(trial, error)
+                write_failed(trial, error)
                 raise
 
         return call
@@ -117,7 +117,7 @@ class Plan:
                         self.study.tell(trial, outcome)
             except RETRIED as error:
                 for trial in group:
-                    set_failed(trial, error)
+                    write_failed(trial, error)
                     self.study.tell(trial, state=TrialState.FAIL)
         for trial in trials if on_trial else []:
             on_trial(self.study, self.study.trials[trial.number])  # type: ignore[misc]
@@ -158,7 +158,7 @@ class Plan:
             drawn[Candidate(candidate.head, candidate.learning_rate, self.seeds[0])] = None
             if trial.state == TrialState.FAIL:
                 failed[candidate] = trial.number
-                found = trial.user_attrs.get(ATTRIBUTE, {})
+                found = record_of(trial)
                 raised[candidate] += "failed" in found
                 lost[candidate] += "failed" not in found and "interrupted" not in found
             else:
@@ -179,9 +179,3 @@ class Plan:
         if "head" not in trial.params or "learning_rate" not in trial.params:
             return None
         return Candidate(trial.params["head"], trial.params["learning_rate"], trial.params.get("seed", self.seeds[0]))
-
-
-def set_failed(trial: optuna.Trial, error: BaseException) -> None:
-    """Keeps the reason of a failure with its trial, as text that any file takes: a path need not be UTF-8."""
-    reason = f"{type(error).__name__}: {error}"[:1000].encode("utf-8", "backslashreplace").decode()
-    trial.set_user_attr(ATTRIBUTE, {"failed": reason})

@@ -18,8 +18,8 @@ from nas_relucode.errors import InputError
 from nas_relucode.study.artifact_stores import StoreAwayError, store_of
 from nas_relucode.study.checkpoint_files import digest
 from nas_relucode.study.objective import Objective
-from nas_relucode.study.plan import RETRIED, Plan, set_failed
-from nas_relucode.study.record import ATTRIBUTE, Outcome
+from nas_relucode.study.plan import RETRIED, Plan
+from nas_relucode.study.record import Outcome, write_failed, write_interrupted
 from nas_relucode.study.runner import check_settings, load_study_data, objective_of, settings_of
 from nas_relucode.study.search_space import SAMPLERS, Candidate
 from nas_relucode.study.settings import StudySettings
@@ -214,7 +214,7 @@ class Worker:
         """Fails a trial that was stopped, in a way that makes its candidate wait again."""
 
         def fail() -> None:
-            trial.set_user_attr(ATTRIBUTE, {"interrupted": reason})
+            write_interrupted(trial, reason)
             self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
         self._quietly(fail)
@@ -222,7 +222,7 @@ class Worker:
 
     def _fail(self, trial: optuna.Trial, error: Exception) -> None:
         def fail() -> None:
-            set_failed(trial, error)
+            write_failed(trial, error)
             self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
         self._quietly(fail)
