@@ -106,7 +106,7 @@ def test_who_repeats_a_plan_waits_for_nobody_unless_a_trial_has_failed(
 def test_a_plan_waits_for_its_database(tmp_path: Path, queue_url: str, postgres: Server):
     settings, told = settings_in(tmp_path), []
     postgres.stop()
-    back = threading.Timer(2.0, postgres.start)
+    back = threading.Timer(0.5, postgres.start)
     back.start()
     try:
         with pytest.raises(StorageLostError, match="away for 0 s"):

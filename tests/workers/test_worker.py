@@ -208,34 +208,42 @@ def test_workers_wait_for_the_trial_of_a_worker_that_may_die(tmp_path: Path, que
     planned(tmp_path, queue_url)
     dead = study_in(queue_url).ask()  # it runs, and sends no heartbeat
     database = queue_url.rpartition("/")[2]
-    postgres.sql(database, f"INSERT INTO trial_heartbeats (trial_id, heartbeat) VALUES ({dead._trial_id}, now())")
+    beat = "INSERT INTO trial_heartbeats (trial_id, heartbeat) VALUES ({}, now() + interval '1 h')"
+    postgres.sql(database, beat.format(dead._trial_id))
     assert run(tmp_path, queue_url, wait=False) == 1
     assert states(queue_url) == {TrialState.COMPLETE: 1, TrialState.RUNNING: 1}
+    silence = "UPDATE trial_heartbeats SET heartbeat = now() - interval '1 h'"
+    later = threading.Timer(0.5, postgres.sql, (database, silence))
+    later.start()
     assert run(tmp_path, queue_url) == 1
+    later.join()
     assert states(queue_url) == {TrialState.COMPLETE: 2, TrialState.FAIL: 1}
 
 
 class Holding:
-    """Another process that has locked a row in a transaction, and lets it go some seconds later."""
+    """Another process that has locked a row in a transaction, until it is told to let it go."""
 
     def __init__(self, url: str, statement: str) -> None:
         self.engine = sqlalchemy.create_engine(url, poolclass=NullPool)
         self.statement = statement
 
-    def start(self, seconds: float) -> None:
+    def start(self) -> None:
         self.connection = self.engine.connect()
         self.connection.execute(sqlalchemy.text(self.statement))
-        self.timer = threading.Timer(seconds, self.connection.close)
-        self.timer.start()
+
+    def let_go(self) -> None:
+        self.connection.close()
 
 
 def test_a_trial_that_another_is_just_taking_is_waited_for_since_it_may_die(tmp_path: Path, queue_url: str):
     planned(tmp_path, queue_url, heads=("8",))
     taking = Holding(queue_url, TAKE.text.replace(":study", "1"))
-    taking.start(1.5)
+    taking.start()
     assert run(tmp_path, queue_url, wait=False) == 0
+    later = threading.Timer(0.5, taking.let_go)
+    later.start()
     assert run(tmp_path, queue_url) == 1
-    taking.timer.join()
+    later.join()
     assert states(queue_url) == {TrialState.COMPLETE: 1}
 
 
@@ -250,17 +258,19 @@ def test_a_worker_whose_trial_is_locked_asks_again_and_can_be_stopped(
 
     def epoch(number: int, epoch: Any, point: dict[str, Any]) -> None:
         if epoch.number == 1:
-            frozen.start(5.0)
-            if stopped:
-                threading.Timer(1.0, stop.ask, ("SIGTERM",)).start()
+            frozen.start()
+
+    def say(line: str) -> None:
+        told.append(line)
+        if "the storage is locked" in line:
+            stop.ask("SIGTERM") if stopped else frozen.let_go()
 
     if stopped:
         with pytest.raises(StorageLostError, match="lock timeout"):
-            run(tmp_path, queue_url, on_epoch=epoch, stop=stop, say=told.append)
-        assert frozen.timer.is_alive()  # it did not wait for the other
+            run(tmp_path, queue_url, on_epoch=epoch, stop=stop, say=say)  # it does not wait for the other
+        frozen.let_go()
     else:
-        assert run(tmp_path, queue_url, on_epoch=epoch, say=told.append) == 1
-    frozen.timer.join()
+        assert run(tmp_path, queue_url, on_epoch=epoch, say=say) == 1
     assert any("the storage is locked" in line for line in told)
     assert run(tmp_path, queue_url) == stopped  # its result was saved
 
@@ -288,7 +298,7 @@ def test_an_idle_worker_looks_less_and_less_often_but_once_a_heartbeat_or_a_minu
 
 def test_a_worker_waits_for_a_database_that_comes_back(tmp_path: Path, queue_url: str, postgres: Server):
     planned(tmp_path, queue_url)
-    outage = Outage(postgres, 0, 3.0)
+    outage = Outage(postgres, 0, 1.0)
     told: list[str] = []
     assert run(tmp_path, queue_url, on_epoch=outage.epoch, say=told.append) == 2
     outage.timer.join()
@@ -306,7 +316,7 @@ def test_the_result_of_a_worker_that_lost_its_database_is_handed_in_by_the_next(
     told: list[str] = []
     try:
         with pytest.raises(StorageLostError, match="away for"):
-            run(tmp_path, queue_url, on_epoch=outage.epoch, patience=1.0, say=told.append)
+            run(tmp_path, queue_url, on_epoch=outage.epoch, patience=0.3, say=told.append)
     finally:
         postgres.start()
     (file,) = (tmp_path / "files" / "results").iterdir()
