@@ -10,9 +10,8 @@ import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from nas_relucode.study.objective import objective_value
 from nas_relucode.study.predictions import Predictions, to_bytes
-from nas_relucode.study.record import ATTRIBUTE
+from nas_relucode.study.record import ATTRIBUTE, objective_value
 
 OBJECTIVES = {"accuracy": "maximize", "cell_count": "minimize"}
 LABELS = np.arange(400) % 4
@@ -116,7 +115,7 @@ class Memory(dict[str, bytes]):
         classes = labels.copy()
         classes[wrong] = (classes[wrong] + 1) % 4
         artifact = f"{head}-{seed}-{len(self)}"
-        self[artifact] = to_bytes(Predictions.of(classes, labels))
+        self[artifact] = to_bytes(Predictions.from_classes(classes, labels))
         accuracy = float((classes == labels).mean())
         values = {"samples": len(labels), "predictions": artifact} | values
         return hand_made(head, seed=seed, accuracy=accuracy, **values)

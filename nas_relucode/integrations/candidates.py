@@ -14,7 +14,7 @@ import optuna
 from nas_relucode.errors import InputError, NonFiniteError, unknown
 from nas_relucode.indices.registry import INDICES
 from nas_relucode.study.objective import Objective
-from nas_relucode.study.record import ATTRIBUTE
+from nas_relucode.study.record import record_of
 from nas_relucode.study.search_space import Interval, SearchSpace
 from nas_relucode.study.settings import QUALITIES
 
@@ -70,7 +70,7 @@ def run_candidate(
         told(trial)
     except optuna.TrialPruned as pruned:
         raise NonFiniteError(f"{dict(params)}: {pruned}") from pruned
-    found = trial.user_attrs[ATTRIBUTE]
+    found = record_of(trial)
     result = flat(found["curve"][-1]) | flat(found, OF_A_TRIAL)
     if report is not None:
         report(result)
