@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.ranking.seed_variance import Accuracies
-from nas_relucode.study.predictions import Predictions, find_predictions
+from nas_relucode.study.predictions import Predictions, read_predictions
 from nas_relucode.study.record import ATTRIBUTE, complete_trials
 
 NETWORK = ["head", "learning_rate"]  # what the trials of one network, trained with several seeds, have in common
@@ -131,7 +131,7 @@ def accuracies(
         if network_of(trial) in kept:
             artifact = found.get("predictions") if store is not None else None
             where = f"trial {trial.number} of study {study.study_name!r}"
-            predictions = find_predictions(artifact, store, where) if artifact else None
+            predictions = read_predictions(artifact, store, where) if artifact else None
             kept[network_of(trial)].setdefault(found["candidate"]["seed"], []).append(predictions)
     rows = {network: part.sort_values("seed") for network, part in by_seed.groupby(NETWORK)}
     return [_accuracies(rows[network], kept[network]) for network in networks]

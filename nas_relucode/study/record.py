@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 from optuna.trial import BaseTrial, FrozenTrial, TrialState
 
-from nas_relucode.study.predictions import Predictions, keep_predictions
+from nas_relucode.study.predictions import Predictions, upload_predictions
 from nas_relucode.study.search_space import Candidate
 
 ATTRIBUTE = "relucode"  # the one user attribute that holds everything found in a trial
@@ -33,7 +33,7 @@ def write_outcome(trial: BaseTrial, outcome: Outcome, store: Any) -> tuple[float
     """
     found = dict(outcome.found)
     if outcome.predictions is not None and store is not None and isinstance(trial, optuna.Trial):
-        found["predictions"] = keep_predictions(outcome.predictions, trial, store)
+        found["predictions"] = upload_predictions(outcome.predictions, trial, store)
     trial.set_user_attr(ATTRIBUTE, found)
     for name, value in outcome.constraints.items():
         trial.set_constraint(name, value)
