@@ -10,19 +10,17 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import optuna
 from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 from optuna.artifacts.exceptions import ArtifactNotFound
+from torch import nn, no_grad
 
+from nas_relucode.codes.network_state import untouched
 from nas_relucode.errors import InputError
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from nas_relucode.training.data import Split
+from nas_relucode.training.data import Split
 
 VERSION = 1
 FILE = "predictions.npz"  # the artifact's name in Optuna's dashboard
@@ -68,10 +66,6 @@ def predict(network: nn.Module, data: Split, *, batch_size: int = 512) -> Predic
     """The predictions of ``network`` in evaluation mode; its state is restored. Raises InputError without labels."""
     if data.labels is None:
         raise InputError("the split has no labels to compare predictions with. Give a split with labels.")
-    from torch import no_grad  # torch is not imported above: `status` reads records without it
-
-    from nas_relucode.codes.network_state import untouched
-
     with untouched(network), no_grad():
         classes = [network(inputs).argmax(dim=1).cpu().numpy() for inputs in data.inputs.split(batch_size)]
     return Predictions.from_classes(np.concatenate(classes), data.labels.cpu().numpy())

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.trial import BaseTrial, FrozenTrial, TrialState
 
-from nas_relucode.study.predictions import Predictions, upload_predictions
 from nas_relucode.study.search_space import Candidate
+
+if TYPE_CHECKING:
+    from nas_relucode.study.predictions import Predictions
 
 ATTRIBUTE = "relucode"  # the one user attribute that holds everything found in a trial
 
@@ -33,6 +35,8 @@ def write_outcome(trial: BaseTrial, outcome: Outcome, store: Any) -> tuple[float
     """
     found = dict(outcome.found)
     if outcome.predictions is not None and store is not None and isinstance(trial, optuna.Trial):
+        from nas_relucode.study.predictions import upload_predictions  # imports torch, which `status` can do without
+
         found["predictions"] = upload_predictions(outcome.predictions, trial, store)
     trial.set_user_attr(ATTRIBUTE, found)
     for name, value in outcome.constraints.items():

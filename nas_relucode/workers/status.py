@@ -15,7 +15,6 @@ from nas_relucode.study.search_space import stored_search
 from nas_relucode.study.storage import open_storage
 from nas_relucode.workers.database import briefly_opened, has_tables, is_queue
 from nas_relucode.workers.defaults import BEAT
-from nas_relucode.workers.queue import Queue
 
 
 @dataclass(frozen=True)
@@ -68,6 +67,8 @@ def study_status(name: str, storage: str) -> Status:
             raise KeyError(name)
         with briefly_opened(storage) as engine:
             heartbeat = optuna.load_study(study_name=name, storage=engine).user_attrs.get(BEAT)
+        from nas_relucode.workers.queue import Queue  # takes a tenth of a second to import
+
         with briefly_opened(storage, heartbeat) as engine:
             study = optuna.load_study(study_name=name, storage=engine)
             return status_of(study, silent=len(Queue(study, engine).stale_trial_ids()) if heartbeat else 0)
