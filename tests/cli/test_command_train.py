@@ -1,4 +1,4 @@
-"""nas-relucode train: the network that comes out is the one whose numbers the study's trial holds."""
+"""nas-relucode train: the trained network has the numbers that the study's trial recorded."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def test_a_trial_is_trained_again_to_the_same_numbers(here: Path, backbone: str,
     )  # the backbone ran in batches of another size
 
 
-def test_what_cannot_be_written_or_trained_is_refused(here: Path, capsys: pytest.CaptureFixture[str]):
+def test_bad_input_is_refused(here: Path, capsys: pytest.CaptureFixture[str]):
     Path("there.pt").write_text("mine")
     assert "exists already" in refused(capsys, *TRAIN, "--weights", "there.pt")
     assert Path("there.pt").read_text() == "mine"
