@@ -1,19 +1,22 @@
 VENV ?= .venv
 RUN = $(VENV)/bin
 
-.PHONY: demo test check bench
+.PHONY: demo lint test check bench
 
 demo: $(VENV)/.installed  ## train the candidates of studies/digits.toml, print the Pareto front, write runs/digits/report.html
 	$(RUN)/nas-relucode run digits
 
-test: $(VENV)/.installed  ## lint, types, and the tests that a push must pass
+test: lint  ## lint, types, and the tests that a push must pass, each property with few examples
+	$(RUN)/pytest -n 3 --dist worksteal
+
+lint: $(VENV)/.installed
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
-	$(RUN)/pytest -n 2 --dist worksteal
 
-check: test  ## also the slow tests
-	$(RUN)/pytest -m slow
+check: lint  ## lint, types, and all tests, each property with many examples
+	$(RUN)/pytest -n 3 --dist worksteal --hypothesis-profile check
+	$(RUN)/pytest -m slow --hypothesis-profile check
 
 bench: $(VENV)/.installed  ## every claim of speed against its peers, and the curve of docs/performance.md
 	$(RUN)/pip install --quiet -e '.[bench]'

@@ -59,7 +59,7 @@ class Sleeping:
         candidate = self.space.suggest(trial, self.seeds)
         time.sleep(self.next)
         self.next = self.seconds
-        return Outcome(candidate, STORED["found"], STORED["values"])
+        return Outcome(candidate, STORED["record"], STORED["values"])
 
     def forget(self, candidate: Candidate) -> None:
         """There is no checkpoint."""
@@ -87,7 +87,7 @@ def learn(settings: StudySettings) -> None:
     """Trains one candidate, so that what the others store has the size of the real thing."""
     trial = FixedTrial({"head": "64-32-16", "learning_rate": RATE, "seed": 0})
     outcome = build_objective(settings, rc.load_data("digits", validation=0.25), device="cpu").outcome(trial)
-    STORED.update(found=outcome.found, values=outcome.values)
+    STORED.update(record=outcome.record, values=outcome.values)
 
 
 def our_worker(url: str, seconds: float, most: int | None = None) -> Callable[[threading.Barrier], list[float]]:

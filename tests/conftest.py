@@ -1,4 +1,7 @@
-"""What the tests share: one thread, hypothesis' profile, a machine as new, and the fixtures of several files."""
+"""Shared by all tests: one thread, hypothesis' profiles, a clean environment, and the fixtures of several files.
+
+pytest imports this file in every process, also in those that run no test: what takes long is imported in the fixtures.
+"""
 
 import itertools
 import os
@@ -7,33 +10,55 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import optuna
 import private_postgres
 import pytest
-import torch
-from command_line import write_study
 from hypothesis import settings
 
 # Two suites on two cores wait for each other's threads; the networks here are too small to gain from more than one.
-os.environ["OMP_NUM_THREADS"] = "1"  # also for the processes that tests start
-torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # torch is not imported yet; also for the processes that tests start
 
-# The first call of a compiled function takes longer than hypothesis' usual 200 ms.
-settings.register_profile("nas_relucode", deadline=None)
-settings.load_profile("nas_relucode")
+# How many examples test a property: few on a push, many in `make check` (--hypothesis-profile check). No deadline:
+# the first call of a compiled function takes longer than hypothesis' usual 200 ms.
+settings.register_profile("push", max_examples=20, deadline=None)
+settings.register_profile("check", max_examples=200, deadline=None)
+settings.load_profile("push")
 
+DATA = Path(__file__).parent / "data"
+# UMAP compiles for seconds in each process that uses it. These tests come first, so that one process runs them all:
+# pytest-xdist deals them out in one piece, and takes from a busy process only what it would run last.
+UMAP = ("test_embedding.py", "test_figure_study.py", "test_command_figure.py", "test_readme.py")
 numbers = itertools.count()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in UMAP)
 
 
 @pytest.fixture(autouse=True, scope="module")
 def machine() -> Iterator[None]:
-    """No storage in the environment, as on a new machine; Optuna's log is silent, whatever the tests before set."""
+    """No storage in the environment, as on a new machine; Optuna's log is silent, whatever earlier tests set."""
+    import optuna
+
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("OPTUNA_STORAGE", raising=False)
         yield
     optuna.logging.set_verbosity(verbosity)
+
+
+@pytest.fixture(scope="session")
+def mnist_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with the 300 training and 100 test images of tests/data/mnist.npz as torchvision's IDX files."""
+    root = tmp_path_factory.mktemp("mnist")
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    with np.load(DATA / "mnist.npz") as stored:
+        for part, file in (("train", "train"), ("test", "t10k")):
+            for name, array in (("images-idx3", stored[f"x_{part}"]), ("labels-idx1", stored[f"y_{part}"])):
+                sizes = np.array([0x800 + array.ndim, *array.shape], dtype=">i4")  # 8: unsigned bytes
+                (raw / f"{file}-{name}-ubyte").write_bytes(sizes.tobytes() + array.tobytes())
+    return root
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +94,7 @@ def url(tmp_path: Path) -> str:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MB: a study finds room there, its report.html does not."""
+    """A file system of 1 MB: large enough for a study, too small for its report.html."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = subprocess.run(
@@ -86,6 +111,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with a small study of one's own."""
+    from command_line import write_study
+
     monkeypatch.chdir(tmp_path)
     write_study(tmp_path)
     return tmp_path

@@ -10,9 +10,8 @@ import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from nas_relucode.study.objective import objective_value
 from nas_relucode.study.predictions import Predictions, to_bytes
-from nas_relucode.study.record import ATTRIBUTE
+from nas_relucode.study.record import ATTRIBUTE, objective_value
 
 OBJECTIVES = {"accuracy": "maximize", "cell_count": "minimize"}
 LABELS = np.arange(400) % 4

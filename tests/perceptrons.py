@@ -1,15 +1,14 @@
-"""Perceptrons with given weights, as float64 networks; those of the oracles, and degenerate ones drawn at random."""
+"""Perceptrons with given weights, as float64 networks: the oracles of tests/data, and degenerate drawn ones."""
 
 import json
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import strategies as st
 from torch import nn
 
-ORACLES = Path(__file__).parents[2] / "shared" / "data" / "oracles"
+ORACLES = Path(__file__).parent / "data" / "oracles"
 
 
 def perceptron(weights):
@@ -23,9 +22,7 @@ def perceptron(weights):
 
 
 def oracle(name):
-    """The weights of an oracle, and what is known of it."""
-    if not ORACLES.is_dir():
-        pytest.skip(f"there is no {ORACLES}")
+    """The weights of an oracle (``A``, ``C``, ``P`` or ``U``), and what is exactly true of its cells."""
     with np.load(ORACLES / f"{name}.npz") as stored:
         count = sum(key.startswith("W") for key in stored.files)
         weights = [(stored[f"W{k}"].astype(float), stored[f"b{k}"].astype(float)) for k in range(count)]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nas_relucode.errors import InputError
@@ -100,7 +100,6 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=100)
 @given(
     st.sampled_from(
         [*[(None, f.name) for f in fields(StudySettings)], ("training", "epochs"), ("training", "momentum")]

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from tqdm import tqdm
 
 from nas_relucode.study.artifact_stores import artifact_store
-from nas_relucode.study.record import ATTRIBUTE
+from nas_relucode.study.record import record_of
 from nas_relucode.study.runner import run_study
 from nas_relucode.study.settings import StudySettings
 from nas_relucode.training.loop import Epoch
@@ -76,7 +76,7 @@ class Progress:
     def trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Shows the result of a finished trial, or the reason why it has none."""
         name = f"trial {trial.number}: " + ", ".join(f"{k} {v}" for k, v in trial.params.items())
-        record = trial.user_attrs.get(ATTRIBUTE, {})
+        record = record_of(trial)
         if trial.state == TrialState.COMPLETE:
             values = ", ".join(f"{k} {v:.4g}" for k, v in zip(record["objectives"], trial.values, strict=True))
             self.say(f"{name}: {values} ({record['seconds']:.1f} s)")

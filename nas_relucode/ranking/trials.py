@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.ranking.seed_variance import Accuracies
 from nas_relucode.study.predictions import Predictions, read_predictions
-from nas_relucode.study.record import ATTRIBUTE, complete_trials
+from nas_relucode.study.record import ATTRIBUTE, complete_trials, record_of
 
 NETWORK = ["head", "learning_rate"]  # what the trials of one network, trained with several seeds, have in common
 NEEDED = ("objectives", "candidate", "accuracy", "parameters", "validation_samples", "joint")  # to be ranked
@@ -77,7 +77,7 @@ def objectives_of(study: optuna.Study) -> dict[str, str]:
             + " Train its candidates first."
         )
     _check(complete[0], study.study_name)
-    names = complete[0].user_attrs[ATTRIBUTE]["objectives"]
+    names = record_of(complete[0])["objectives"]
     directions = [direction.name.lower() for direction in study.directions]
     if len(names) != len(directions):
         raise InputError(
@@ -89,7 +89,7 @@ def objectives_of(study: optuna.Study) -> dict[str, str]:
 
 def check_layers(study: optuna.Study, names: Iterable[str]) -> None:
     """Raises InputError if one of these names is the index of a layer, ``layer:index``, that no complete trial has."""
-    known = {layer for trial in complete_trials(study) for layer in trial.user_attrs[ATTRIBUTE].get("layers", {})}
+    known = {layer for trial in complete_trials(study) for layer in record_of(trial).get("layers", {})}
     for layer in (name.rpartition(":")[0] for name in names):
         if layer and layer not in known:
             raise unknown("layer", layer, sorted(known) or ["none, the trials hold no layer's indices"])
@@ -102,7 +102,7 @@ def saturated(study: optuna.Study) -> dict[str, set[tuple[str, float]]]:
     for trial in complete_trials(study):
         network = network_of(trial)
         trials[network] += 1
-        for layer, names in trial.user_attrs[ATTRIBUTE].get("saturated", {}).items():
+        for layer, names in record_of(trial).get("saturated", {}).items():
             at_an_end.update((name if layer == "joint" else f"{layer}:{name}", network) for name in set(names))
     networks: dict[str, set[tuple[str, float]]] = {}
     for (name, network), count in at_an_end.items():
@@ -113,7 +113,7 @@ def saturated(study: optuna.Study) -> dict[str, set[tuple[str, float]]]:
 
 def network_of(trial: FrozenTrial) -> tuple[str, float]:
     """The head and the learning rate of a complete trial."""
-    candidate = trial.user_attrs[ATTRIBUTE]["candidate"]
+    candidate = record_of(trial)["candidate"]
     return candidate["head"], candidate["learning_rate"]
 
 
@@ -127,7 +127,7 @@ def accuracies(
     """
     kept: dict[tuple[str, float], dict[int, list[Predictions | None]]] = {network: {} for network in networks}
     for trial in complete_trials(study):
-        found = trial.user_attrs[ATTRIBUTE]
+        found = record_of(trial)
         if network_of(trial) in kept:
             artifact = found.get("predictions") if store is not None else None
             where = f"trial {trial.number} of study {study.study_name!r}"
@@ -163,7 +163,7 @@ def _told(trial: FrozenTrial) -> dict[str, Any]:
 
 
 def _check(trial: FrozenTrial, study: str) -> None:
-    found = trial.user_attrs[ATTRIBUTE]
+    found = record_of(trial)
     what = f"trial {trial.number} of study {study!r} is complete, but its attribute {ATTRIBUTE!r}"
     if not isinstance(found, dict):
         raise InputError(f"{what} is no table of values. It needs {', '.join(NEEDED)}, as nas_relucode.Objective does.")

@@ -23,7 +23,7 @@ from nas_relucode.report.tables import index_columns, paired_test
 from nas_relucode.report.training_again import study_argument, train_command
 from nas_relucode.study.curves import kept_spaces, network_curves
 from nas_relucode.study.predictions import FOLDER, file_store
-from nas_relucode.study.record import ATTRIBUTE, complete_trials
+from nas_relucode.study.record import complete_trials, record_of
 from nas_relucode.study.search_space import Candidate
 
 MOST_POINTS = 60_000  # of the curves in the page
@@ -67,7 +67,7 @@ def read(study: optuna.Study, folder: Path, storage: str, artifacts: Any = None)
         except InputError as error:  # a lost or damaged file
             notes.append(f"There is no McNemar's test: {error}")
     if tested and tested.comparison["paired"].sum() < 2:
-        if any(trial.user_attrs[ATTRIBUTE].get("predictions") for trial in complete_trials(study)):
+        if any(record_of(trial).get("predictions") for trial in complete_trials(study)):
             notes.append("Too few predictions are of the best one's samples, so mean accuracies are compared.")
         tested = None
     if tested:
@@ -199,7 +199,7 @@ def _commands(study: optuna.Study, folder: Path, ranking: Ranking) -> dict[int, 
     if argument is None:
         return {}
     seeds = {name: sorted(part["seed"]) for name, part in ranking.trainings.groupby(NETWORK)}
-    devices = {trial.user_attrs[ATTRIBUTE].get("device") for trial in complete_trials(study)}
+    devices = {record_of(trial).get("device") for trial in complete_trials(study)}
     device = devices.pop() if len(devices) == 1 else None
     found = {}
     for row, name in enumerate(zip(*(ranking.networks[n] for n in NETWORK), strict=True)):

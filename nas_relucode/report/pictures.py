@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nas_relucode.report.page_data import Report
-from nas_relucode.study.record import ATTRIBUTE, complete_trials
+from nas_relucode.study.record import complete_trials, record_of
 
 MOST_SLICES = 3  # networks whose slices are shown
 
@@ -31,9 +31,7 @@ class Picture:
 def slices(report: Report) -> list[Picture]:
     """Those of the first of the equally accurate networks, as far as they were drawn."""
     drawn = [
-        (trial.number, trial.user_attrs[ATTRIBUTE])
-        for trial in complete_trials(report.study)
-        if trial.user_attrs[ATTRIBUTE].get("slices")
+        (trial.number, record_of(trial)) for trial in complete_trials(report.study) if record_of(trial).get("slices")
     ]
     found: dict[str, list[Picture]] = {}
     for _, row in report.ranking.equal.iterrows():

@@ -26,7 +26,7 @@ from nas_relucode.report.tables import (
     retries,
 )
 from nas_relucode.study.curves import network_curves
-from nas_relucode.study.record import ATTRIBUTE
+from nas_relucode.study.record import record_of
 
 MEANINGS = {
     "accuracy": "Of the validation samples, the fraction that is classified correctly.",
@@ -237,8 +237,8 @@ def _settings(report: Report) -> Section:
 
 
 def _devices(study: optuna.Study) -> list[str]:
-    found = {trial.user_attrs.get(ATTRIBUTE, {}).get("device") for trial in study.get_trials(deepcopy=False)}
-    return sorted(found - {None})
+    records = [record_of(trial) for trial in study.get_trials(deepcopy=False)]
+    return sorted({record["device"] for record in records if "device" in record})
 
 
 def _flat(table: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from nas_relucode.cells.code_spaces import CodeSpace, load_code_space
 from nas_relucode.errors import InputError
-from nas_relucode.study.record import ATTRIBUTE, complete_trials, network_label
+from nas_relucode.study.record import complete_trials, network_label, record_of
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def network_curves(study: optuna.Study, labels: Iterable[str]) -> pd.DataFrame:
     Trainings that were repeated are all there.
     """
     places = {label: place for place, label in enumerate(labels)}
-    records = [trial.user_attrs[ATTRIBUTE] for trial in complete_trials(study)]
+    records = [record_of(trial) for trial in complete_trials(study)]
     records = [record for record in records if network_label(record["candidate"]) in places]
     rows = []
     for record in sorted(records, key=lambda record: places[network_label(record["candidate"])]):
@@ -111,7 +111,7 @@ def pruned(study: optuna.Study) -> list[str]:
     """A sentence for each candidate that was pruned, for example because it diverged: it is in no figure."""
     sentences = []
     for trial in study.get_trials(deepcopy=False, states=[TrialState.PRUNED]):
-        record = trial.user_attrs.get(ATTRIBUTE, {})
+        record = record_of(trial)
         if "pruned" in record:
             candidate = f"{network_label(record['candidate'])}, seed {record['candidate']['seed']}"
             sentences.append(f"{candidate}, is not shown: {record['pruned']}.")
@@ -122,7 +122,7 @@ def _records(study: optuna.Study) -> Iterator[dict[str, Any]]:
     """The record of each complete candidate with a curve: of repeated trainings the first."""
     seen = set()
     for trial in complete_trials(study):
-        record = trial.user_attrs[ATTRIBUTE]
+        record = record_of(trial)
         if record and "curve" in record and (candidate := tuple(record["candidate"].values())) not in seen:
             seen.add(candidate)
             yield record

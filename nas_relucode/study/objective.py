@@ -27,9 +27,9 @@ from nas_relucode.scoring.code_curves import CodeCurve
 from nas_relucode.scoring.scores import score
 from nas_relucode.study.checkpoint_files import CheckpointFiles, digest
 from nas_relucode.study.predictions import file_store, predict
-from nas_relucode.study.record import Outcome, write_outcome
+from nas_relucode.study.record import Outcome, objective_value, write_outcome
 from nas_relucode.study.search_space import Candidate, SearchSpace
-from nas_relucode.study.settings import QUALITIES, CodeSettings, NetworkSettings, check_fit
+from nas_relucode.study.settings import CodeSettings, NetworkSettings, check_fit
 from nas_relucode.training.data import ImageData
 from nas_relucode.training.frozen import frozen_features
 from nas_relucode.training.loop import Epoch, accuracy, evaluate, pick_device, train
@@ -389,11 +389,3 @@ class Objective:
                 f"the study has {len(trial.study.directions)} directions, but the objective returns "
                 f"{len(self.objectives)} values ({', '.join(self.objectives)}). Create the study with one for each."
             )
-
-
-def objective_value(found: dict[str, Any], name: str) -> float:
-    """The value of an objective in what a trial found; NaN if it is undefined."""
-    layer, _, index = name.rpartition(":")
-    where = found if name in QUALITIES else found["layers"][layer] if layer else found["joint"]
-    value = where[index]
-    return math.nan if value is None else float(value)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from nas_relucode.study.record import ATTRIBUTE
+from nas_relucode.study.record import record_of
 from nas_relucode.study.search_space import Candidate, SearchSettings, SearchSpace
 
 RETRIED = (RuntimeError, MemoryError)  # errors of a training after which its candidate is tried again
@@ -131,7 +131,7 @@ class Plan:
             drawn[Candidate(candidate.head, candidate.learning_rate, self.seeds[0])] = None
             if trial.state == TrialState.FAIL:
                 last_failed[candidate] = trial.number
-                record = trial.user_attrs.get(ATTRIBUTE, {})
+                record = record_of(trial)
                 raised[candidate] += "failed" in record
                 lost[candidate] += "failed" not in record and "interrupted" not in record
             else:
@@ -152,9 +152,3 @@ class Plan:
         if "head" not in trial.params or "learning_rate" not in trial.params:
             return None
         return Candidate(trial.params["head"], trial.params["learning_rate"], trial.params.get("seed", self.seeds[0]))
-
-
-def set_failed(trial: optuna.Trial, error: BaseException) -> None:
-    """Stores the reason of a failure in its trial, with bytes of paths that are not UTF-8 written out."""
-    reason = f"{type(error).__name__}: {error}"[:1000].encode("utf-8", "backslashreplace").decode()
-    trial.set_user_attr(ATTRIBUTE, {"failed": reason})

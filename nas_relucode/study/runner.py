@@ -16,7 +16,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_relucode.errors import InputError
 from nas_relucode.study.objective import Objective
-from nas_relucode.study.plan import RETRIED, Plan, set_failed
+from nas_relucode.study.plan import RETRIED, Plan
+from nas_relucode.study.record import write_failed
 from nas_relucode.study.search_space import SAMPLERS, SearchSettings, SearchSpace
 from nas_relucode.study.settings import DataSettings, StudySettings
 from nas_relucode.study.storage import (
@@ -150,7 +151,7 @@ def _run_alone(plan: Plan, objective: Objective, trial: optuna.Trial) -> tuple[f
     try:
         return objective(trial)
     except RETRIED as error:
-        set_failed(trial, error)
+        write_failed(trial, error)
         raise
 
 
@@ -178,7 +179,7 @@ def _run_together(
                     study.tell(trial, values)
         except RETRIED as error:
             for trial in group:
-                set_failed(trial, error)
+                write_failed(trial, error)
                 study.tell(trial, state=TrialState.FAIL)
     for trial in trials if on_trial else []:
         on_trial(study, study.trials[trial.number])  # type: ignore[misc]

@@ -34,7 +34,7 @@ class SavedResults:
             "made": self.settings_digest,
             "trial": trial,
             "candidate": outcome.candidate.params,
-            "found": outcome.found,
+            "found": outcome.record,
             "values": outcome.values,
             "constraints": dict(outcome.constraints),
             "predictions": None if predictions is None else base64.b64encode(to_bytes(predictions)).decode(),

@@ -18,8 +18,8 @@ from nas_relucode.errors import InputError
 from nas_relucode.study.artifact_stores import StoreUnavailableError, study_store
 from nas_relucode.study.checkpoint_files import digest
 from nas_relucode.study.objective import Objective
-from nas_relucode.study.plan import RETRIED, Plan, set_failed
-from nas_relucode.study.record import ATTRIBUTE, Outcome
+from nas_relucode.study.plan import RETRIED, Plan
+from nas_relucode.study.record import Outcome, write_failed, write_interrupted
 from nas_relucode.study.runner import build_objective, check_settings, load_study_data, stored_settings
 from nas_relucode.study.search_space import SAMPLERS, Candidate
 from nas_relucode.study.settings import StudySettings
@@ -225,7 +225,7 @@ class Worker:
         """Fails a trial that was stopped; its candidate is enqueued again, and this does not count as a failure."""
 
         def fail() -> None:
-            trial.set_user_attr(ATTRIBUTE, {"interrupted": reason})
+            write_interrupted(trial, reason)
             self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
         self._try_to_write(trial, fail)
@@ -233,7 +233,7 @@ class Worker:
 
     def _fail(self, trial: optuna.Trial, error: Exception) -> None:
         def fail() -> None:
-            set_failed(trial, error)
+            write_failed(trial, error)
             self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
         self._try_to_write(trial, fail)

@@ -5,7 +5,7 @@ import math
 import hypothesis.extra.numpy as arrays
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
@@ -47,7 +47,6 @@ def near_codes(draw):
     return bits
 
 
-@settings(max_examples=200)
 @given(near_codes(), st.integers(0, 5))
 def test_buckets_and_a_sweep_over_all_pairs_find_the_same(bits, theta):
     rows, limit = pack(bits).words, min(theta, bits.shape[1])

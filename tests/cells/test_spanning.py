@@ -3,7 +3,7 @@
 import hypothesis.extra.numpy as arrays
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse.csgraph import minimum_spanning_tree
 
@@ -43,7 +43,6 @@ def clustered(seed, samples, width):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@settings(max_examples=15)
 @given(st.integers(0, 10_000), st.sampled_from([7, 64, 150, 520]))
 def test_groups_and_bounds_lose_no_edge(threads, seed, width):
     codes = pack(clustered(seed, 900, width))

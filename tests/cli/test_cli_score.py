@@ -21,6 +21,7 @@ from nas_relucode.scoring.scores import score
 from nas_relucode.training.data import load_data
 from nas_relucode.training.networks import build_network
 
+MNIST = Path(__file__).parents[1] / "data" / "mnist.npz"
 # The others take longer and are computed by name.
 UNASKED = [name for name, index in INDICES.items() if not index.on_request]
 
@@ -133,16 +134,16 @@ def test_a_network_that_is_not_a_classifier_has_no_accuracy(
 @pytest.mark.slow
 @pytest.mark.parametrize("split", ["test", "all"])
 def test_score_runs_torchvisions_networks_on_real_images(
-    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], split: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], split: str
 ):
     monkeypatch.chdir(tmp_path)
-    with np.load(data_root / "cifar10_subset.npz") as file:
-        few = {key: file[key][:200] for key in ("x_train", "y_train", "x_test", "y_test")}
-    np.savez("few.npz", **few, classes=np.arange(10).astype(str))
+    with np.load(MNIST) as file:
+        few = {key: file[key][..., None].repeat(3, axis=3) if key[0] == "x" else file[key] for key in file}
+    np.savez("few.npz", **few)
     arguments = ["--model", "torchvision.models:resnet18", "--data", "few.npz", "--layers", "layer4"]
     assert main(["score", *arguments, "--split", split, "-f", "json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["samples"] == {"test": 200, "all": 400}[split]
+    assert found["samples"] == {"test": 100, "all": 400}[split]
     assert list(found["layers"]) == [
         "layer4.0.relu", "layer4.0.relu#2", "layer4.1.relu", "layer4.1.relu#2"
     ]  # fmt: skip

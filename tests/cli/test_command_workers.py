@@ -54,7 +54,7 @@ def test_a_study_is_planned_worked_on_and_reported_without_a_password_anywhere(
     status = json.loads(output.out[output.out.index("{") :])
     assert (status["size"], status["done"], status["waiting"], status["running"]) == (6, 2, 4, 0)
     assert "nothing to enqueue" in output.out
-    assert "Do: nas-relucode plan and worker in place of run" in output.err
+    assert "Use `nas-relucode plan` and `worker` instead" in output.err
 
     command = [sys.executable, "-m", "nas_relucode", "worker", "own.toml", "--processes", "2", "--device", "cpu"]
     lines: set[str] = set()

@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from relu_networks import Every, Two, scripted
 from torch import nn
@@ -260,7 +260,6 @@ def test_equal_codes_give_the_same_affine_map():
         assert np.allclose(lifted @ affine, batch.outputs[inside].numpy(), atol=1e-6)
 
 
-@settings(max_examples=25)
 @given(st.integers(0, 10_000))
 def test_a_code_is_constant_on_segments_inside_its_cell(seed):
     """Theorem 1: cells are convex, so a segment between two points of one cell does not leave it."""

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from perceptrons import degenerate, oracle, perceptron
 from rational_complex import rational_complex
@@ -100,7 +100,6 @@ def test_degenerate_networks_on_the_line_are_right(weights):
     assert borders - cells == -1
 
 
-@settings(max_examples=15)
 @given(degenerate(features=3, most=3, layers=(1, 2)))
 def test_degenerate_networks_in_space_are_right(weights):
     check(weights)

@@ -3,14 +3,13 @@
 import hypothesis.extra.numpy as arrays
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import nnls
 
 from nas_relucode.geometry.cones import cone_residual
 
 
-@settings(max_examples=300)
 @given(
     st.tuples(st.integers(0, 9), st.integers(1, 5)).flatmap(
         lambda s: arrays.arrays(int, s, elements=st.integers(-2, 2))

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from perceptrons import degenerate, oracle, perceptron
 from rational_complex import rational_complex
@@ -23,7 +23,6 @@ def test_an_arrangement_in_general_position_has_the_faces_of_its_closed_form(n, 
     assert complex_of(perceptron(weights), d).f_vector == tuple(faces)
 
 
-@settings(max_examples=15)
 @given(degenerate(features=3, most=3, layers=(1, 2)), st.sampled_from([None, (-1.0, 1.0), (-0.5, 2.0)]))
 def test_degenerate_complexes_in_space_have_the_corners_of_the_reference_and_obey_euler(weights, box):
     expected = rational_complex(weights, box)

@@ -3,7 +3,7 @@
 import hypothesis.extra.numpy as arrays
 import numpy as np
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from rational_half_spaces import facets as exact_facets
 from scipy.spatial import HalfspaceIntersection
@@ -46,7 +46,6 @@ def groups(facets):
     return [np.flatnonzero(facets.facet_of == facet).tolist() for facet in range(len(facets))]
 
 
-@settings(max_examples=250)
 @given(small_half_spaces())
 @example((np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0], [2, 1, 0]]), np.zeros(4, int), np.array([1, 1, 0])))
 @example((np.array([[1, 0], [-1, 0]]), np.array([1, 1]), np.array([0, 0])))
@@ -61,7 +60,6 @@ def test_facets_are_those_of_exact_arithmetic(drawn):
     check_points(weight, bias, facets)
 
 
-@settings(max_examples=100)
 @given(small_half_spaces(), st.integers(0, 2**32 - 1))
 def test_facets_depend_neither_on_coordinates_nor_on_the_length_of_rows(drawn, seed):
     weight, bias, inside = drawn
@@ -197,7 +195,6 @@ def test_rows_multiplied_in_parts_have_the_same_facets(monkeypatch):
 
 
 @given(small_half_spaces())
-@settings(max_examples=60)
 def test_where_the_projection_fails_a_linear_programme_decides(drawn):
     weight, bias, inside = drawn
     expected = find_facets(weight, bias, inside)

@@ -5,7 +5,7 @@ import math
 import hypothesis.extra.numpy as arrays
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from rational_half_spaces import bounded, feasible
 from scipy.optimize import OptimizeResult
@@ -94,7 +94,6 @@ def test_the_radius_is_zero_without_an_interior_and_the_centre_nan_if_the_cell_i
     assert chebyshev(np.array([[1.0], [-1.0]]), [0.0, 1e-3], tolerance=1.0)[1] == 0
 
 
-@settings(max_examples=200)
 @given(NORMALS, st.data())
 def test_the_radius_is_positive_exactly_if_there_is_an_interior(weight, data):
     bias = data.draw(arrays.arrays(np.int64, len(weight), elements=st.integers(-2, 2)))
@@ -108,7 +107,6 @@ def test_the_radius_is_positive_exactly_if_there_is_an_interior(weight, data):
         assert distance.min(initial=np.inf) >= min(radius, 1e-9) - 1e-8
 
 
-@settings(max_examples=300)
 @given(NORMALS)
 def test_a_cell_is_bounded_exactly_if_it_has_no_recession_direction(weight):
     expected = bounded([tuple(map(int, row)) for row in weight])

@@ -1,7 +1,6 @@
 """Cells as half-spaces against autograd, captured codes, pooling by hand, hand-made geometry and exact arithmetic."""
 
 import itertools
-import json
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from hypothesis import given
 from hypothesis import strategies as st
 from linear_pieces import Function, in_float64, jacobians, odd_statistics, points_of
+from perceptrons import oracle, perceptron
 from rational_half_spaces import facets as exact_facets
 from torch import nn
 
@@ -443,24 +443,10 @@ def test_what_is_for_few_dimensions_is_refused_in_many():
     assert len(cell.facets().rows) == 5
 
 
-@pytest.fixture(scope="module")
-def oracle(data_root):
-    folder = data_root / "oracles"
-    if not folder.is_dir():
-        pytest.skip(f"no oracles: {folder} does not exist")
-    truth = json.loads((folder / "truth.json").read_text("utf-8"))
-
-    def network(name):
-        arrays = np.load(folder / f"{name}.npz")
-        hidden = int(arrays["n_layers"]) - 1
-        return with_weights(*[(arrays[f"W{at}"].tolist(), arrays[f"b{at}"].tolist()) for at in range(hidden)])
-
-    return network, truth
-
-
 @pytest.mark.parametrize("name", ["A", "C", "P"])
-def test_cells_are_those_of_the_oracle(oracle, name):
-    network, truth = oracle[0](name), oracle[1][name]
+def test_cells_are_those_of_the_oracle(name):
+    weights, truth = oracle(name)
+    network = perceptron(weights)
     for known in truth["points"]:
         cell = polyhedron(network, torch.tensor(known["point"], dtype=torch.float64))
         assert "".join(map(str, cell.code.astype(int))) == known["code"]
@@ -472,9 +458,10 @@ def test_cells_are_those_of_the_oracle(oracle, name):
         assert cell.has_interior
 
 
-def test_doubled_dead_and_constant_neurons_have_the_facets_of_exact_arithmetic(oracle):
-    network = oracle[0]("U")
-    for known in oracle[1]["U"]["points"]:
+def test_doubled_dead_and_constant_neurons_have_the_facets_of_exact_arithmetic():
+    weights, truth = oracle("U")
+    network = perceptron(weights)
+    for known in truth["points"]:
         cell = polyhedron(network, torch.tensor(known["point"], dtype=torch.float64))
         scaled = 1024 * np.column_stack([cell.weight, cell.bias])
         assert np.array_equal(scaled, scaled.round())

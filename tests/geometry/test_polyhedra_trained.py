@@ -1,7 +1,5 @@
 """Cells of networks trained on digits and MNIST: samples lie in theirs, and half-spaces tell them from all others."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -9,14 +7,10 @@ import torch
 from nas_relucode import Recipe, build_network, capture, load_data, margins, polyhedron, train
 from nas_relucode.geometry import read_program
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
-
 
 @pytest.fixture(scope="module", params=["digits", "mnist"])
-def trained(request):
-    if request.param == "mnist" and not (SHARED / "MNIST" / "raw").is_dir():
-        pytest.skip(f"there is no MNIST under {SHARED}")
-    data = load_data(request.param, data_root=SHARED, train_samples=1200)
+def trained(request, mnist_root):
+    data = load_data(request.param, data_root=mnist_root, train_samples=300)
     network = build_network("48-32-16", data.image_shape, len(data.classes), backbone="none")
     train(network, data.train, learning_rate=0.05, recipe=Recipe(epochs=4, batch_size=32, momentum=0.9))
     network.double().eval()

@@ -2,29 +2,18 @@
 
 import hashlib
 import itertools
-import json
 from collections import Counter
 from fractions import Fraction
 from math import comb
-from pathlib import Path
 
 import numpy as np
 import pytest
 from drawn_networks import code_of, exact_values, networks
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from perceptrons import oracle
 from rational_complex import rational_complex
 from scipy.optimize import linprog
-
-ORACLES = Path(__file__).parents[3] / "shared" / "data" / "oracles"
-needs_oracles = pytest.mark.skipif(not ORACLES.is_dir(), reason="the networks whose cells are known are not here")
-fewer = settings(max_examples=50)
-
-
-def oracle(name):
-    stored = np.load(ORACLES / f"{name}.npz")
-    weights = [(stored[f"W{layer}"], stored[f"b{layer}"]) for layer in range(int(stored["n_layers"]))]
-    return weights, json.loads((ORACLES / "truth.json").read_text("utf-8"))[name]
 
 
 def one_layer(weight, bias):
@@ -39,7 +28,6 @@ def digest(codes):
     return hashlib.sha256("\n".join(sorted(codes)).encode()).hexdigest()
 
 
-@needs_oracles
 @pytest.mark.parametrize("name", "PUCA")
 def test_the_whole_space_has_the_cells_that_are_known(name):
     weights, truth = oracle(name)
@@ -59,7 +47,6 @@ def test_the_whole_space_has_the_cells_that_are_known(name):
         assert (point["code"] in found.bounded) == point["bounded"]
 
 
-@needs_oracles
 @pytest.mark.parametrize("name", "PUCA")
 def test_the_box_has_the_cells_that_are_known(name):
     weights, truth = oracle(name)
@@ -131,14 +118,12 @@ def test_cells_may_be_halves_and_strips_of_space():
     assert (found.bounded, found.corners) == (set(), set())
 
 
-@fewer
 @given(networks(2))
 def test_a_square_cut_into_cells_has_one_more_face_than_its_sides_exceed_its_corners(weights):
     found = rational_complex(weights, (-2, 2))
     assert len(found.corners) - (len(found.neighbours) + found.walls) + len(found.codes) == 1
 
 
-@fewer
 @given(networks())
 def test_the_complex_is_in_one_piece_and_each_facet_is_seen_from_both_sides(weights):
     found = rational_complex(weights)
@@ -150,7 +135,6 @@ def test_the_complex_is_in_one_piece_and_each_facet_is_seen_from_both_sides(weig
     assert len(set(pieces.values())) == 1
 
 
-@fewer
 @given(networks(), st.randoms(use_true_random=False))
 def test_every_point_off_the_borders_lies_in_a_cell(weights, random):
     found = rational_complex(weights)
@@ -161,7 +145,6 @@ def test_every_point_off_the_borders_lies_in_a_cell(weights, random):
         assert 0 in values or code_of(values) in found.codes
 
 
-@fewer
 @given(networks(1, most=6))
 def test_the_cells_of_a_line_follow_each_other(weights):
     """Brute force: where any neuron may turn under any code, and the codes halfway between these places."""
@@ -187,7 +170,6 @@ def test_the_cells_of_a_line_follow_each_other(weights):
     assert found.bounded == set(line[1:-1])
 
 
-@fewer
 @given(networks((2, 3), most=7), st.randoms(use_true_random=False))
 def test_cells_that_follow_each_other_on_a_line_through_space_are_neighbours(weights, random):
     """A line in no special direction leaves a cell through a facet and no smaller face."""
@@ -240,7 +222,6 @@ def share_a_facet(one, other):
     return False
 
 
-@settings(max_examples=15)
 @given(networks((2, 3), most=5, largest=2))
 def test_linear_programmes_find_the_same_cells_and_neighbours(weights):
     """Each code has room or has not; the numbers are small, so that room is far above rounding."""

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats
 from simulated import drawn, family, network
@@ -40,7 +40,6 @@ tables = st.lists(st.integers(0, 2**30 - 1).map(bits), min_size=2, max_size=6)
 
 
 @given(st.integers(0, 30), st.integers(0, 30))
-@settings(max_examples=60, deadline=None)
 def test_mcnemar_is_that_of_statsmodels(first_only, second_only):
     contingency = pytest.importorskip("statsmodels.stats.contingency_tables")
     expected = contingency.mcnemar([[50, first_only], [second_only, 9]], exact=True).pvalue
@@ -49,7 +48,6 @@ def test_mcnemar_is_that_of_statsmodels(first_only, second_only):
 
 @given(tables, st.integers(0, 5))
 @example([bits(2**30 - 1), bits(2**21 - 1), bits(2**24 - 1), bits(2**29 - 1)], 0)  # 9, 6 and 1 to 0
-@settings(max_examples=10, deadline=None)
 def test_the_p_values_of_all_networks_are_those_of_statsmodels(rows, best):
     contingency = pytest.importorskip("statsmodels.stats.contingency_tables")
     multitest = pytest.importorskip("statsmodels.stats.multitest")
@@ -214,7 +212,6 @@ def test_of_all_pairs_leaves_those_that_bonferroni_leaves_one_after_the_other(p,
 
 
 @given(tables, st.integers(0, 5), st.integers(1, 3))
-@settings(max_examples=25, deadline=None)
 def test_a_best_one_that_was_chosen_leaves_more_equal(rows, best, seeds):
     networks = [network(*rows[i : i + seeds]) for i in range(len(rows))]
     best %= len(rows)
@@ -230,7 +227,6 @@ def test_a_best_one_that_was_chosen_leaves_more_equal(rows, best, seeds):
 
 
 @given(tables, st.integers(0, 5), st.sampled_from(TESTS))
-@settings(max_examples=25, deadline=None)
 def test_the_equal_networks_grow_as_the_level_falls(rows, best, rule):
     networks = [network(row) for row in rows]
     before = np.zeros(len(rows), bool)

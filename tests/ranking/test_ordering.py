@@ -7,7 +7,7 @@ import moocore
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nas_relucode.errors import InputError
@@ -112,7 +112,6 @@ def test_costs_are_minimised():
 
 
 @given(tables)
-@settings(max_examples=50, deadline=None)
 def test_lexicographic_keys_order_as_tuples_do(rows):
     found = keys(np.array(rows), how="lexicographic")
     for (a, one), (b, other) in itertools.product(zip(found, map(tuple, rows), strict=True), repeat=2):
@@ -121,7 +120,6 @@ def test_lexicographic_keys_order_as_tuples_do(rows):
 
 
 @given(tables)
-@settings(max_examples=50, deadline=None)
 def test_pareto_keys_are_the_longest_chains_of_dominance(rows):
     def dominates(one, other):
         return all(a <= b for a, b in zip(one, other, strict=True)) and one != other
@@ -133,7 +131,6 @@ def test_pareto_keys_are_the_longest_chains_of_dominance(rows):
 
 
 @given(tables, st.data())
-@settings(max_examples=50, deadline=None)
 def test_weighted_ranks_are_those_counted_by_hand(rows, data):
     weights = data.draw(st.lists(st.integers(1, 5), min_size=len(rows[0]), max_size=len(rows[0])))
     found = keys(np.array(rows), how="weighted", weights=weights)
@@ -163,7 +160,6 @@ def test_standardised_values_see_how_far_apart_networks_are():
 
 
 @given(tables, st.sampled_from(WAYS), st.data())
-@settings(max_examples=60, deadline=None)
 def test_keys_do_not_depend_on_the_order_of_the_networks(rows, way, data):
     how, scale = way
     order = data.draw(st.permutations(range(len(rows))))
@@ -180,7 +176,6 @@ def test_swapping_the_sign_of_an_index_reverses_the_order(way):
 
 
 @given(tables, st.sampled_from(WAYS))
-@settings(max_examples=60, deadline=None)
 def test_who_is_nowhere_worse_and_somewhere_better_is_ahead(rows, way):
     how, scale = way
     found = keys(np.array(rows), how=how, scale=scale)
@@ -190,7 +185,6 @@ def test_who_is_nowhere_worse_and_somewhere_better_is_ahead(rows, way):
 
 
 @given(st.lists(st.tuples(few, few, few), min_size=1, max_size=8))
-@settings(max_examples=50, deadline=None)
 def test_places_fall_back_to_accuracy_then_size_then_the_trials_number(rows):
     key, accuracy, parameters = np.array(rows).T
     place, rank = places(key, accuracy, parameters, np.arange(len(rows))[::-1])
@@ -226,7 +220,6 @@ def counted_volume(points):
 
 
 @given(tables)
-@settings(max_examples=60, deadline=None)
 def test_a_contribution_is_the_hypervolume_with_the_network_less_that_without_it(rows):
     lows, highs = zip(*((min(column), max(column)) for column in zip(*rows, strict=True)), strict=True)
     points = [[(v - low) / ((high - low) or 1) for v, low, high in zip(row, lows, highs, strict=True)] for row in rows]

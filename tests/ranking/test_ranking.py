@@ -8,7 +8,7 @@ from typing import Any
 import optuna
 import pytest
 from hand_made import OBJECTIVES, hand_made, study_of, without_result
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
 
@@ -155,7 +155,6 @@ directions_of_two = st.lists(st.sampled_from(["minimize", "maximize"]), min_size
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), few, few), min_size=1, max_size=8), directions_of_two)
-@settings(max_examples=25, deadline=None)
 def test_the_front_is_what_no_network_dominates(rows: list[tuple[int, float, float]], ways: list[str]):
     names = ("accuracy", "cell_count", "edge_count")
     points = [(0.5 + correct / 10, cells, edges) for correct, cells, edges in rows]
@@ -172,7 +171,6 @@ def test_the_front_is_what_no_network_dominates(rows: list[tuple[int, float, flo
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), few, few, st.integers(1, 3)), min_size=1, max_size=8), directions_of_two)
-@settings(max_examples=25, deadline=None)
 def test_equal_networks_are_ordered_by_pareto_rank_then_accuracy_then_size(
     rows: list[tuple[int, float, float, int]], ways: list[str]
 ):
@@ -268,7 +266,6 @@ def test_the_front_is_that_of_optuna_where_each_network_has_one_seed():
 
 
 @given(st.data())
-@settings(max_examples=20, deadline=None)
 def test_the_ranking_does_not_depend_on_the_order_of_the_trials(data: st.DataObject):
     values = st.tuples(st.integers(300, 360), st.integers(1, 4), st.integers(1, 2))
     rows = data.draw(
@@ -406,7 +403,6 @@ def test_ways_to_order_differ():
 
 
 @given(st.lists(st.tuples(few, st.booleans()), min_size=2, max_size=6), st.sampled_from(HOW))
-@settings(max_examples=25, deadline=None)
 def test_an_undefined_or_missing_index_never_wins(rows: list[tuple[float, bool]], how: str):
     trials = [
         hand_made(
@@ -439,7 +435,6 @@ def test_an_infinite_index_is_undefined():
 
 
 @given(st.lists(st.tuples(st.sampled_from("12345"), st.integers(0, 2), st.integers(60, 100)), min_size=1), st.data())
-@settings(max_examples=20, deadline=None)
 def test_the_equal_networks_grow_with_the_tolerance(rows: list[tuple[str, int, int]], data: st.DataObject):
     study = study_of([hand_made(head, seed=seed, accuracy=correct / 100) for head, seed, correct in rows])
     small, large = sorted(data.draw(st.tuples(st.floats(0, 1), st.floats(0, 1))))

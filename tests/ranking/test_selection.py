@@ -8,7 +8,7 @@ import numpy as np
 import optuna
 import pytest
 from hand_made import LABELS, Memory, hand_made, study_of, without_result
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from optuna.artifacts import FileSystemArtifactStore
 from optuna.trial import TrialState, create_trial
@@ -94,7 +94,6 @@ def test_lost_predictions_are_named_with_their_trial(store, tmp_path):
 
 
 @given(st.data())
-@settings(max_examples=15, deadline=None)
 def test_the_order_of_the_trials_does_not_matter(data):
     store = Memory()
     wrong = st.integers(0, 399).flatmap(lambda start: st.integers(5, 40).map(lambda n: (start + np.arange(n)) % 400))
@@ -115,7 +114,6 @@ def test_the_order_of_the_trials_does_not_matter(data):
 
 
 @given(st.data(), st.sampled_from(["mcnemar", "bootstrap"]))
-@settings(max_examples=15, deadline=None)
 def test_the_equal_networks_grow_as_the_level_falls(data, tolerance):
     store = Memory()
     numbers = data.draw(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 340)), min_size=1, max_size=6))

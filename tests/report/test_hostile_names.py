@@ -22,8 +22,7 @@ from nas_relucode.plots.slices import slice_figure
 from nas_relucode.ranking.ranking import rank
 from nas_relucode.report.dashboard import END, show_in_dashboard
 from nas_relucode.report.write import _code, write_report
-from nas_relucode.study.plan import set_failed
-from nas_relucode.study.record import ATTRIBUTE
+from nas_relucode.study.record import ATTRIBUTE, write_failed
 
 HOSTILE = [
     "<b>8</b>",
@@ -116,7 +115,7 @@ def test_figures_are_xml_whatever_names_hold(tmp_path: Path):
 def test_a_failure_that_names_a_path_which_is_not_utf_8_stands_in_the_report(tmp_path: Path):
     study = study_of([hand_made("8", 0.1, cell_count=5.0)])
     trial = study.ask({"head": optuna.distributions.CategoricalDistribution(["8"])})
-    set_failed(trial, RuntimeError("cannot read " + os.fsdecode(b"/data/\xff.npz")))
+    write_failed(trial, RuntimeError("cannot read " + os.fsdecode(b"/data/\xff.npz")))
     study.tell(trial, state=TrialState.FAIL)
     files = write_report(study, tmp_path)
     for name in ("report.html", "report.md", "trials.csv"):

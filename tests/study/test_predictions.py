@@ -6,7 +6,7 @@ import numpy as np
 import optuna
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta
 from torch import nn
@@ -68,7 +68,6 @@ def test_the_type_is_the_smallest_that_holds_the_classes(classes, dtype):
 
 
 @given(st.lists(st.tuples(st.integers(0, 300), st.integers(0, 300)), max_size=40))
-@settings(max_examples=30, deadline=None)
 def test_predictions_are_read_back_as_written(rows):
     classes, labels = [row[0] for row in rows], [row[1] for row in rows]
     predictions = Predictions.from_classes(np.array(classes, int), np.array(labels, int))

@@ -89,7 +89,7 @@ def test_a_checkpoint_of_other_settings_is_refused_and_kept(tmp_path, made, mess
     assert path.read_bytes() == before
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_checkpoint_that_was_cut_short_or_altered_is_refused_and_kept(tmp_path, data):
     """Or, altered in the body, which is not read for that, replaced by a sound one."""

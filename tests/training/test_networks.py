@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torchvision.models import vgg16
@@ -146,7 +146,6 @@ def test_backbone_and_head_are_named(backbone):
     assert torch.equal(network(images), network.head(network.backbone(images)))
 
 
-@settings(max_examples=25)
 @given(
     backbone=st.sampled_from(sorted(BACKBONES)),
     channels=st.integers(1, 4),

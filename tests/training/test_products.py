@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -18,7 +18,6 @@ needs_product = pytest.mark.skipif(products._product() is None, reason="this tor
 
 
 @needs_product
-@settings(max_examples=40, deadline=None)
 @given(
     samples=st.integers(1, 40),
     inputs=st.integers(1, 40),

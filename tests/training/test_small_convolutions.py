@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
@@ -129,7 +129,6 @@ def test_networks_alone_and_together_are_trained_as_by_a_plain_loop(kind, channe
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     channels=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     size=st.tuples(st.integers(1, 7), st.integers(1, 7)),
