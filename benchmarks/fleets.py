@@ -35,7 +35,7 @@ from nas_relucode.workers.worker import Worker
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 NAME = "sleep"
 RATE = 0.05
-STORED: dict[str, Any] = {"found": {}, "values": (0.0,)}  # of a real trial; see `learn`
+STORED: dict[str, Any] = {"record": {}, "values": (0.0,)}  # of a real trial; see `learn`
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from nas_relucode.cli.progress import run_shown
 from nas_relucode.cli.report import report_study
 from nas_relucode.cli.stored_studies import study_folder
 from nas_relucode.errors import InputError
-from nas_relucode.ranking.ranking import trials_frame
+from nas_relucode.ranking.trials import trials_frame
 from nas_relucode.report.tables import retries
 from nas_relucode.study.plan import Plan
 from nas_relucode.study.settings import load_settings

@@ -38,11 +38,11 @@ def test_the_command_prints_the_selection_of_the_function(ran, here, capsys, tol
     given = float(tolerance) if tolerance == "1" else tolerance
     selection = select(ran, tolerance=given, store=file_store(here / "runs" / "own"))
     assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(selection.as_dict()))
-    assert selection.ranking.comparison["paired"].all() == (tolerance in ("mcnemar", "bootstrap"))
+    assert selection.comparison["paired"].all() == (tolerance in ("mcnemar", "bootstrap"))
     assert main(["select", "own.toml", "--tolerance", tolerance]) == 0
     printed = capsys.readouterr().out
-    assert f"{len(selection.networks)} of 2 networks of own." in printed
-    for head in selection.networks["head"]:
+    assert f"{len(selection.equal)} of 2 networks of own." in printed
+    for head in selection.equal["head"]:
         assert f"| {head} @ 0.1" in printed
 
 

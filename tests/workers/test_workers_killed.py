@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from private_postgres import PASSWORD, Server
 from sqlalchemy.pool import NullPool
 
-from nas_relucode.ranking import rank
+from nas_relucode.ranking import select
 from nas_relucode.study.record import ATTRIBUTE
 from nas_relucode.study.runner import run_study
 from nas_relucode.study.settings import load_settings
@@ -149,7 +149,7 @@ def check(url: str, undisturbed: optuna.Study) -> None:
     assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.FAIL}
     assert all("retry_of" in trial.user_attrs for trial in trials[SIZE:])
     assert records(trials) == records(undisturbed.trials)
-    mine, theirs = rank(study_in(url)).networks, rank(undisturbed).networks
+    mine, theirs = select(study_in(url)).networks, select(undisturbed).networks
     columns = [name for name in mine if name not in ("seconds", "trial", "trials")]
     order = ["head", "learning_rate"]
     left, right = (frame[columns].sort_values(order).reset_index(drop=True) for frame in (mine, theirs))
