@@ -17,8 +17,8 @@ from nas_relucode.cells.shards import ProcessesError, code_space_of_shards, cut_
 from nas_relucode.cli.score import error_line, load_images, reading_options
 from nas_relucode.errors import InputError
 from nas_relucode.training.loop import pick_device
-from nas_relucode.training.named_networks import network_by_name
 from nas_relucode.training.names import check_seed
+from nas_relucode.training.networks import network_by_name
 
 SHARD = 10_000  # samples in a shard, about; the same for any number of processes, so that any number can resume
 

@@ -36,7 +36,7 @@ class CheckpointFiles:
         path = self._path(name)
         fetched = not path.exists() and self._fetch(path, _key(name, made))
         try:
-            return load_checkpoint(path, made=made)
+            return load_checkpoint(path, settings=made)
         except InputError:
             if not fetched:  # a copy may have been cut short by a dying worker: then the training starts anew
                 raise
@@ -49,7 +49,7 @@ class CheckpointFiles:
         for attempts_left in reversed(range(ATTEMPTS)):
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                save_checkpoint(path, state, made=made, found=found)
+                save_checkpoint(path, state, settings=made, results=found)
                 break
             except (FileNotFoundError, FileExistsError):  # another worker removed the folder, which was empty
                 if not attempts_left:

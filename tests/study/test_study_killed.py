@@ -36,7 +36,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
     (folder / "space.toml").write_text('heads = ["8", "4-4"]\nlearning_rates = [0.1, 0.01]\n')
     (folder / "own.toml").write_text(
         '[data]\nsource = "digits"\nclasses = [0, 1]\ntrain_samples = 60\nvalidation = 0.3\n'
-        '[network]\nbackbone = "none"\n[training]\nepochs = 100\n[search]\nspace = "space.toml"\n'
+        '[network]\nbackbone = "none"\n[training]\nepochs = 40\n[search]\nspace = "space.toml"\n'
     )
     command = ["run", "own.toml", "-v", "--device", "cpu"]
     process = subprocess.Popen(

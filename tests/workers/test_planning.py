@@ -106,7 +106,7 @@ def test_a_repeated_plan_needs_no_lock_unless_a_trial_has_failed(
 def test_a_plan_waits_until_the_database_is_available(tmp_path: Path, queue_url: str, postgres: Server):
     settings, lines = settings_in(tmp_path), []
     postgres.stop()
-    restart = threading.Timer(2.0, postgres.start)
+    restart = threading.Timer(0.5, postgres.start)
     restart.start()
     try:
         with pytest.raises(StorageUnavailableError, match="unavailable for 0 s"):

@@ -204,34 +204,42 @@ def test_a_worker_waits_for_running_trials_whose_workers_may_die(tmp_path: Path,
     planned(tmp_path, queue_url)
     dead = study_in(queue_url).ask()  # runs without heartbeats
     database = queue_url.rpartition("/")[2]
-    postgres.sql(database, f"INSERT INTO trial_heartbeats (trial_id, heartbeat) VALUES ({dead._trial_id}, now())")
+    beat = "INSERT INTO trial_heartbeats (trial_id, heartbeat) VALUES ({}, now() + interval '1 h')"
+    postgres.sql(database, beat.format(dead._trial_id))
     assert run(tmp_path, queue_url, wait=False) == 1
     assert states(queue_url) == {TrialState.COMPLETE: 1, TrialState.RUNNING: 1}
+    silence = "UPDATE trial_heartbeats SET heartbeat = now() - interval '1 h'"
+    timer = threading.Timer(0.5, postgres.sql, (database, silence))
+    timer.start()
     assert run(tmp_path, queue_url) == 1
+    timer.join()
     assert states(queue_url) == {TrialState.COMPLETE: 2, TrialState.FAIL: 1}
 
 
 class RowLock:
-    """A transaction of another process that locks a row and ends some seconds later."""
+    """A transaction of another process that locks a row until `end` is called."""
 
     def __init__(self, url: str, statement: str) -> None:
         self.engine = sqlalchemy.create_engine(url, poolclass=NullPool)
         self.statement = statement
 
-    def start(self, seconds: float) -> None:
+    def start(self) -> None:
         self.connection = self.engine.connect()
         self.connection.execute(sqlalchemy.text(self.statement))
-        self.timer = threading.Timer(seconds, self.connection.close)
-        self.timer.start()
+
+    def end(self) -> None:
+        self.connection.close()
 
 
 def test_a_worker_waits_for_a_trial_that_another_is_taking_since_that_may_die(tmp_path: Path, queue_url: str):
     planned(tmp_path, queue_url, heads=("8",))
     taking = RowLock(queue_url, TAKE.text.replace(":study", "1"))
-    taking.start(1.5)
+    taking.start()
     assert run(tmp_path, queue_url, wait=False) == 0
+    timer = threading.Timer(0.5, taking.end)
+    timer.start()
     assert run(tmp_path, queue_url) == 1
-    taking.timer.join()
+    timer.join()
     assert states(queue_url) == {TrialState.COMPLETE: 1}
 
 
@@ -246,17 +254,19 @@ def test_a_worker_whose_trial_is_locked_retries_and_can_be_stopped(
 
     def epoch(number: int, epoch: Any, point: dict[str, Any]) -> None:
         if epoch.number == 1:
-            frozen.start(5.0)
-            if stopped:
-                threading.Timer(1.0, stop.request, ("SIGTERM",)).start()
+            frozen.start()
+
+    def say(line: str) -> None:
+        lines.append(line)
+        if "the storage is locked" in line:
+            stop.request("SIGTERM") if stopped else frozen.end()
 
     if stopped:
         with pytest.raises(StorageUnavailableError, match="lock timeout"):
-            run(tmp_path, queue_url, on_epoch=epoch, stop=stop, say=lines.append)
-        assert frozen.timer.is_alive()  # the worker ended before the lock
+            run(tmp_path, queue_url, on_epoch=epoch, stop=stop, say=say)
+        frozen.end()  # after the worker
     else:
-        assert run(tmp_path, queue_url, on_epoch=epoch, say=lines.append) == 1
-    frozen.timer.join()
+        assert run(tmp_path, queue_url, on_epoch=epoch, say=say) == 1
     assert any("the storage is locked" in line for line in lines)
     assert run(tmp_path, queue_url) == stopped  # its result was saved
 
@@ -284,7 +294,7 @@ def test_pauses_of_an_idle_worker_double_up_to_a_heartbeat_or_a_minute():
 
 def test_a_worker_waits_until_the_database_is_available(tmp_path: Path, queue_url: str, postgres: Server):
     planned(tmp_path, queue_url)
-    outage = Outage(postgres, 0, 3.0)
+    outage = Outage(postgres, 0, 1.0)
     lines: list[str] = []
     assert run(tmp_path, queue_url, on_epoch=outage.epoch, say=lines.append) == 2
     outage.timer.join()
@@ -302,7 +312,7 @@ def test_the_next_worker_writes_the_result_that_one_without_a_database_saved(
     lines: list[str] = []
     try:
         with pytest.raises(StorageUnavailableError, match="unavailable for"):
-            run(tmp_path, queue_url, on_epoch=outage.epoch, patience=1.0, say=lines.append)
+            run(tmp_path, queue_url, on_epoch=outage.epoch, patience=0.3, say=lines.append)
     finally:
         postgres.start()
     (file,) = (tmp_path / "files" / "results").iterdir()
