@@ -155,7 +155,7 @@ def test_codes_without_labels_give_no_coloured_picture(drawn: tuple[optuna.Study
     (tmp_path / "codes").mkdir()
     for of in kept_spaces(study, folder):
         space = load_code_space(of.path)
-        save_code_space(CodeSpace(space.cells, made=space.made), tmp_path / "codes" / of.path.name)
+        save_code_space(CodeSpace(space.cells, settings=space.settings), tmp_path / "codes" / of.path.name)
     with pytest.raises(InputError, match="no labels"):
         draw_figure(study, FigureSettings(), tmp_path)
 
