@@ -58,7 +58,7 @@ def test_the_problem_is_optimised_and_ranked(package, small):
         assert problem.evaluate(trial.params) == tuple(trial.values)
         assert trial.constraints == {"accuracy_floor": pytest.approx(2 / 3 - trial.values[0])}
         assert ATTRIBUTE in trial.user_attrs
-    assert len(rc.ranking.rank(study).networks) >= 1
+    assert len(rc.ranking.select(study).networks) >= 1
 
 
 @pytest.mark.slow

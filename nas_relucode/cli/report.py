@@ -7,9 +7,10 @@ import argparse
 import optuna
 
 from nas_relucode.cli.stored_studies import predictions_store, stored_study, study_folder
-from nas_relucode.ranking.ranking import rank, trials_frame
+from nas_relucode.ranking.selection import select
+from nas_relucode.ranking.trials import trials_frame
 from nas_relucode.report.dashboard import show_in_dashboard
-from nas_relucode.report.tables import constant_on_front, networks_table, nobody_feasible, retries, text_table
+from nas_relucode.report.tables import constant_on_front, networks_table, retries, text_table
 from nas_relucode.report.write import write_report
 
 
@@ -25,18 +26,19 @@ def report_study(study: optuna.Study, options: argparse.Namespace, storage: str)
     """Writes the report's files and prints its tables; the exit code."""
     store = predictions_store(study, options)
     files = write_report(study, study_folder(options, study.study_name), storage=storage, artifacts=store)
-    ranking = rank(study)
-    print(f"Pareto front of {study.study_name}: {', '.join(f'{k} ({v})' for k, v in ranking.objectives.items())}\n")
-    front = ranking.front
-    print("No network is on the front." if front.empty else text_table(networks_table(ranking, front)))
-    constant = constant_on_front(ranking)
+    selection = select(study)
+    print(f"Pareto front of {study.study_name}: {', '.join(f'{k} ({v})' for k, v in selection.objectives.items())}\n")
+    front = selection.front
+    print("No network is on the front." if front.empty else text_table(networks_table(selection, front)))
+    constant = constant_on_front(selection)
     if constant:
         print("\nThe same on the whole front: " + ", ".join(f"{k} = {v:.4g}" for k, v in constant.items()))
-    if ranking.equal.empty:
-        print("\n" + nobody_feasible(ranking))
+    if selection.equal.empty:
+        print("\n" + selection.infeasibility)
     else:
-        print(f"\nEqually accurate with the best (at least {ranking.threshold:.4f}), in their order by the indices:\n")
-        print(text_table(networks_table(ranking, ranking.equal)))
+        reached = f"at least {selection.threshold:.4f}"
+        print(f"\nEqually accurate with the best ({reached}), in their order by the indices:\n")
+        print(text_table(networks_table(selection, selection.equal)))
     sentences = retries(trials_frame(study))
     print("\n" + "\n".join([*sentences, f"Report: {files['report.html']}"]))
     return 0

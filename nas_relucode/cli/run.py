@@ -11,7 +11,7 @@ from nas_relucode.cli.progress import run_shown
 from nas_relucode.cli.report import report_study
 from nas_relucode.cli.stored_studies import study_folder
 from nas_relucode.errors import InputError
-from nas_relucode.ranking.ranking import trials_frame
+from nas_relucode.ranking.trials import trials_frame
 from nas_relucode.report.tables import retries
 from nas_relucode.study.plan import Plan
 from nas_relucode.study.settings import load_settings
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"Autoencoders have no accuracy to rank by: their trials are in {redact(storage)}.")
     if settings.figure is not None:
         print(f"Its figure: nas-relucode figure {options.study}")
-    missing = Plan(study, settings.search, settings.search_space).missing()
+    missing = Plan(study, settings.search, settings.search_space).missing_candidates()
     if missing:
         print(f"nas-relucode: error: {len(missing)} candidates have no result; see the report.", file=sys.stderr)
     return 1 if missing else code

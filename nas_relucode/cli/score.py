@@ -12,8 +12,9 @@ from dataclasses import fields
 from nas_relucode.codes.reading import Reading, ReadingOptions
 from nas_relucode.errors import InputError
 from nas_relucode.indices.registry import configured
-from nas_relucode.report.tables import Table, number, text_table
+from nas_relucode.report.tables import Table, text_table
 from nas_relucode.scoring.scores import Score, score
+from nas_relucode.texts import with_spread
 from nas_relucode.training.data import ImageData, load_data
 from nas_relucode.training.loop import pick_device
 from nas_relucode.training.named_networks import network_by_name
@@ -82,7 +83,7 @@ def _table(result: Score) -> Table:
 
     def cell(column: str, index: str) -> str:
         star = "*" if index in result.saturated[column] else ""
-        return number(columns[column][index]) + star if index in columns[column] else ""
+        return with_spread(columns[column][index]) + star if index in columns[column] else ""
 
     return ["index", *columns], [[index, *(cell(column, index) for column in columns)] for index in result.joint]
 

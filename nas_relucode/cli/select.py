@@ -12,9 +12,10 @@ from nas_relucode.cli.arguments import MOST_AHEAD
 from nas_relucode.cli.stored_studies import predictions_store, stored_study
 from nas_relucode.errors import InputError
 from nas_relucode.ranking.equality import Tolerance
-from nas_relucode.ranking.order import Named
+from nas_relucode.ranking.order import Criterion
 from nas_relucode.ranking.selection import Selection, select
-from nas_relucode.report.tables import number, paired_test, text_table
+from nas_relucode.report.tables import text_table
+from nas_relucode.texts import with_spread
 
 
 def run(options: argparse.Namespace) -> int:
@@ -30,6 +31,7 @@ def run(options: argparse.Namespace) -> int:
             level=options.level,
             store=predictions_store(study, options),
         )
+    selection.require_feasible()
     if options.format == "json":
         print(json_text(selection))
     else:
@@ -39,15 +41,15 @@ def run(options: argparse.Namespace) -> int:
 
 def json_text(selection: Selection) -> str:
     """The selection as JSON, an item of its lists a line; ``ahead`` goes as far as the place MOST_AHEAD."""
-    found = selection.as_dict()
-    found["ahead"] = [row[:MOST_AHEAD] for row in found["ahead"][:MOST_AHEAD]]
+    values = selection.as_dict()
+    values["ahead"] = [row[:MOST_AHEAD] for row in values["ahead"][:MOST_AHEAD]]
 
     def text(value: Any) -> str:
         if isinstance(value, list) and value and isinstance(value[0], dict | list):
             return "[\n    " + ",\n    ".join(map(json.dumps, value)) + "\n  ]"
         return json.dumps(value)
 
-    return "{\n" + ",\n".join(f"  {json.dumps(name)}: {text(value)}" for name, value in found.items()) + "\n}"
+    return "{\n" + ",\n".join(f"  {json.dumps(name)}: {text(value)}" for name, value in values.items()) + "\n}"
 
 
 def read_tolerance(text: str) -> Tolerance:
@@ -61,7 +63,7 @@ def read_tolerance(text: str) -> Tolerance:
         return text
 
 
-def read_name(text: str) -> Named:
+def read_name(text: str) -> Criterion:
     """
     >>> read_name("head.1:edge_count:minimize"), read_name("cell_count")
     (('head.1:edge_count', 'minimize'), 'cell_count')
@@ -87,40 +89,40 @@ def read_weights(texts: Sequence[str]) -> dict[str, float] | None:
 
 def lines(selection: Selection) -> list[str]:
     """The selection to be read on a terminal."""
-    ranking, asked = selection.ranking, selection.asked
-    compared = int(ranking.compared.sum())
-    equal = f"{len(selection.networks)} of {compared} networks of {selection.study}"
-    found = [f"Equally accurate with the best, by {_rule(asked, paired_test(ranking))}: {equal}."]
-    ways = ", ".join(f"{name} ({way})" for name, way in ranking.deciding.items()) or "no index"
-    found += [f"Their order, {asked['how']}: {ways}; then accuracy, then fewer parameters.", ""]
-    tested = [name for name in ("difference", "p", "low", "high") if ranking.comparison[name].notna().any()]
-    shown = [name for name in ranking.deciding if name not in ("accuracy", "parameters")]
+    arguments, deciding = selection.arguments, selection.deciding
+    compared = int(selection.compared.sum())
+    equal = f"{len(selection.equal)} of {compared} networks of {selection.study}"
+    text = [f"Equally accurate with the best, by {_rule(arguments, selection.paired_test)}: {equal}."]
+    ways = ", ".join(f"{name} ({way})" for name, way in deciding.items()) or "no index"
+    text += [f"Their order, {arguments['how']}: {ways}; then accuracy, then fewer parameters.", ""]
+    tested = [name for name in ("difference", "p", "low", "high") if selection.comparison[name].notna().any()]
+    shown = [name for name in deciding if name not in ("accuracy", "parameters")]
     rows = []
-    for i, (at, row) in enumerate(selection.networks.iterrows()):
-        spread, comparison = ranking.spread.loc[at], ranking.comparison.loc[at]
+    for i, (at, row) in enumerate(selection.equal.iterrows()):
+        spread, comparison = selection.spread.loc[at], selection.comparison.loc[at]
         follows = selection.ahead[i, i + 1] if i + 1 < len(selection.ahead) else math.nan
         rows.append(
             [
                 row["network"],
                 f"{row['place']:.0f}",
                 str(row["seeds"]),
-                number(row["accuracy"], spread["accuracy"]),
+                with_spread(row["accuracy"], spread["accuracy"]),
                 *(f"{comparison[name]:.4f}" for name in tested),
-                *(number(row[name], spread[name]) for name in shown),
+                *(with_spread(row[name], spread[name]) for name in shown),
                 f"{row['parameters']:,.0f}",
                 "-" if math.isnan(follows) else f"{follows:.0%}",
             ]
         )
     headings = ["network", "place", "seeds", "accuracy", *tested, *shown, "parameters", "ahead of next"]
-    found.append(text_table((headings, rows)))
-    silent = [f"{name} ({why})" for name, why in ranking.silent.items() if name in ranking.by]
+    text.append(text_table((headings, rows)))
+    silent = [f"{name} ({why})" for name, why in selection.silent.items() if name in selection.by]
     if silent:
-        found += ["", f"These take no part: {'; '.join(silent)}."]
-    return [*found, *(["", *selection.notes] if selection.notes else [])]
+        text += ["", f"These take no part: {'; '.join(silent)}."]
+    return [*text, *(["", *selection.notes] if selection.notes else [])]
 
 
-def _rule(asked: dict[str, Any], test: str) -> str:
-    tolerance, level = asked["tolerance"], asked["level"]
+def _rule(arguments: dict[str, Any], test: str) -> str:
+    tolerance, level = arguments["tolerance"], arguments["level"]
     if tolerance == "mcnemar":
         return f"{test} at the level {level:g}, corrected for all pairs"
     if tolerance == "bootstrap":

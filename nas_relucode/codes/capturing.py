@@ -10,12 +10,13 @@ from typing import Any, Unpack
 import numpy as np
 from torch import Tensor, nn
 
+from nas_relucode.codes.activations import SMOOTH
 from nas_relucode.codes.batches import Slices, batches, labels_of, moved, samples_of
 from nas_relucode.codes.bits import WORD, Codes, Layer
 from nas_relucode.codes.network_state import untouched
 from nas_relucode.codes.packing import Packer
 from nas_relucode.codes.reading import Forward, Reading, ReadingOptions, read_options
-from nas_relucode.codes.relus import SMOOTH, Call, ReluCalls, unwrapped
+from nas_relucode.codes.relus import Call, ReluCalls, unwrapped
 from nas_relucode.errors import InputError, NonFiniteError
 
 
@@ -101,9 +102,9 @@ def _code_batches(
         writer.begin(size)
         with borrowed:
             batch = moved(part, borrowed.device)
-            with calls.told_to(writer.add, hooks=forward is None):
+            with calls.watch_by_hooks(writer.add) if forward is None else calls.watch(writer.add):
                 output = _run(network, batch if labels is None else batch[0], batch, forward)
-        words = writer.end(network, start, calls.untold)
+        words = writer.end(network, start, calls.ignored)
         has_rows = isinstance(output, Tensor) and output.ndim > 0 and len(output) == size
         yield CodeBatch(
             codes=Codes(words, writer.layers),
@@ -186,8 +187,8 @@ class _Writer:
             return
         self._check_rows(call)
         shape = tuple(call.values.shape[1:])
-        packer = Packer(shape, preset=self.reading.preset, maps=self.reading.maps, signed=call.kind.by_input)
-        layer = Layer(call.name, packer.neurons, 0, call.kind.label)
+        packer = Packer(shape, preset=self.reading.preset, maps=self.reading.maps, signed=call.activation.by_input)
+        layer = Layer(call.name, packer.neurons, 0, call.activation.label)
         place = _Place(layer, packer, shape, str(call.values.dtype).removeprefix("torch."), chosen, 0, slice(0))
         room = np.zeros((self.size, layer.stop * WORD // 8), np.uint8)
         self._pack(call, place, room)
@@ -212,10 +213,10 @@ class _Writer:
         else:
             self.pending.append((place, *place.packer.on_device(call.values)))
 
-    def end(self, network: nn.Module, start: int, untold: Mapping[str, set[str]]) -> np.ndarray:
+    def end(self, network: nn.Module, start: int, ignored: Mapping[str, set[str]]) -> np.ndarray:
         """The rows of the batch: uint64, (samples, words)."""
         if not self.called:
-            raise _no_relu(network, untold)
+            raise _no_relu(network, ignored)
         if not self.layers:
             self._set_places()
         elif self.differs or self.added < len(self.layers):
@@ -253,11 +254,11 @@ def _check_finite(name: str, finite: bool) -> None:
         raise NonFiniteError(f"layer {name!r} has activations that are not finite. Check the weights and the inputs.")
 
 
-def _no_relu(network: nn.Module, untold: Mapping[str, set[str]]) -> InputError:
-    called = ", ".join(f"{label} ({', '.join(sorted(names))})" for label, names in sorted(untold.items()))
+def _no_relu(network: nn.Module, ignored: Mapping[str, set[str]]) -> InputError:
+    called = ", ".join(f"{label} ({', '.join(sorted(names))})" for label, names in sorted(ignored.items()))
     used = sorted({type(module).__name__ for module in network.modules() if not list(module.children())})
     advice = "Give a network with ReLU activations."
-    smooth = [label for label in SMOOTH if label in untold]
+    smooth = [label for label in SMOOTH if label in ignored]
     if smooth:
         advice += f" To read the signs of {smooth[0]}'s inputs, which has no linear cells, give also={smooth[0]!r}."
     return InputError(

@@ -8,8 +8,8 @@ from typing import Any, TypedDict
 
 from torch import nn
 
+from nas_relucode.codes.activations import SMOOTH
 from nas_relucode.codes.packing import PRESETS
-from nas_relucode.codes.relus import SMOOTH
 from nas_relucode.errors import InputError, unknown
 
 Forward = Callable[[nn.Module, Any], Any]  # network, batch -> output
@@ -51,8 +51,8 @@ class Reading:
     numbers, ``"channel"`` a channel, active if any of its pixels is, ``"pooled"`` any of 2 x 2 pixels (fewer at the
     edge of an odd size).
 
-    ``also``: smooth activations to read as well, by the sign of their inputs: names from `relus.SMOOTH`. They have no
-    linear cells, so nothing that is said of cells holds for their layers, which are labelled.
+    ``also``: smooth activations to read as well, by the sign of their inputs; names from `activations.SMOOTH`. They
+    have no linear cells, so nothing that is said of cells holds for their layers, which are labelled.
 
     ``batch_size``: samples in one forward pass, where the data are not batches already.
 

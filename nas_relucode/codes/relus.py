@@ -3,72 +3,33 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode  # documented as an extension point, exported nowhere else
 
+from nas_relucode.codes.activations import ACTIVATIONS, RELU, RELU6, SMOOTH, Activation
 from nas_relucode.codes.torchscript import Plan, ScriptRun, script_plan
 from nas_relucode.errors import InputError, unknown
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One of torch's operations that may be an activation."""
-
-    operation: str  # aten's name, without the underscore of its in-place form
-    label: str  # what it is called in Layer.activation
-    bends_at_0: Callable[..., bool]  # asked with the call's arguments after the first
-    by_input: bool = False  # the input is read, not the output: a slope may be negative, a sigmoid never is
 
 
 class Call(NamedTuple):
     """One call of an activation function: who made it, and the values whose signs are its bits."""
 
     name: str  # the module's, as in named_modules(); "#2" is appended for the second call under this name
-    kind: Kind
+    activation: Activation
     values: Tensor  # (samples, ...)
 
 
-def _always(*args: Any, **options: Any) -> bool:
-    return True
-
-
-def _is_zero(bound: Any) -> bool:
-    return isinstance(bound, int | float) and bound == 0
-
-
-# But for a negative slope the outputs of these are positive exactly where their inputs are.
-_RELUS = [
-    Kind("relu", "relu", _always),
-    Kind("hardtanh", "relu6", lambda low=-1, high=1: low == 0),
-    Kind("clamp", "clamp", lambda min=None, max=None: _is_zero(min)),
-    Kind("clamp_min", "clamp", lambda min: _is_zero(min)),
-    Kind("threshold", "threshold", lambda threshold, value: threshold == 0 and value == 0),
-    Kind("leaky_relu", "leaky_relu", _always, by_input=True),
-    Kind("_prelu_kernel", "prelu", _always, by_input=True),
-    Kind("rrelu_with_noise", "rrelu", _always, by_input=True),
-]
-
-# These have no linear cells: they are read only where they are asked for, at 0. "elu" stands for SELU, too.
-SMOOTH = ("gelu", "silu", "elu", "celu", "mish", "hardswish", "softplus", "tanh", "sigmoid", "hardsigmoid")
-
-
-def _overloads() -> Iterator[tuple[Any, Kind]]:
-    for kind in [*_RELUS, *(Kind(name, name, _always, by_input=True) for name in SMOOTH)]:
-        for packet in (kind.operation, f"{kind.operation}_"):
-            operation = getattr(torch.ops.aten, packet, None)
-            for overload in operation.overloads() if operation else ():
-                yield getattr(operation, overload), kind
-
-
-_KINDS: dict[Any, Kind | None] = dict(_overloads())  # None: not an activation
-_OPERATIONS = {kind.operation for kind in _KINDS.values() if kind}
+Run = Callable[[Any, Any, Any], Any]  # runs one operation, given the operation, its arguments and its options
+_READ: dict[Any, Activation | None] = {  # None: an operation that was met and is no activation
+    operation: activation for operation, activation in ACTIVATIONS.items() if activation.label
+}
+_OPERATIONS = {activation.operation for activation in _READ.values() if activation}
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
@@ -88,7 +49,7 @@ def unwrapped(module: nn.Module) -> nn.Module:
 
 
 def module_names(network: nn.Module) -> dict[int, str]:
-    """The name of every module by its id, as in named_modules(), wherever something is wrapped as in `unwrapped`."""
+    """The name of every module by its id, as in named_modules() of the network without its wrappers (`unwrapped`)."""
     names: dict[int, str] = {}
 
     def walk(module: nn.Module, name: str) -> None:
@@ -104,11 +65,11 @@ def module_names(network: nn.Module) -> dict[int, str]:
 
 
 class ReluCalls:
-    """Tells of every ReLU that a network's forward passes call, a module's or a function's, and who calls it.
+    """Watches a network's forward passes for ReLUs, whether a module or a function calls them, and names the caller.
 
     The calls are seen below autograd, where a module, a function and an in-place method are the same operation.
-    Who calls is read off Python's stack, so that nothing is registered anywhere.
-    Smooth activations are told of where ``also`` names them.
+    The caller is read off Python's stack, so nothing is registered on the network.
+    Smooth activations are reported only if ``also`` names them.
     """
 
     def __init__(self, network: nn.Module, also: tuple[str, ...] = ()) -> None:
@@ -116,42 +77,52 @@ class ReluCalls:
             if name not in SMOOTH:
                 raise unknown("smooth activation", name, SMOOTH)
         self.also = also
-        self.wanted = {kind.operation for kind in _RELUS}.union(also)
+        self.wanted = {activation.operation for activation in _READ.values() if activation and not activation.smooth}
+        self.wanted.update(also)
         self.names = module_names(network)
-        self.untold: dict[str, set[str]] = {}  # the other activations that were called: label -> callers
+        self.ignored: dict[str, set[str]] = {}  # activations that were called and have no bits: label -> callers
         self.plans: dict[int, Plan] = {}  # of the TorchScript modules that were called
         self.modules = list(network.modules())
-        self.hooked: list[nn.Module] | None = None  # not known before the first forward pass
+        self.hooked: list[nn.Module] | None = None  # unknown before the first forward pass
 
-    def told_to(self, take: Callable[[Call], None], *, hooks: bool = False) -> SeenPass | HookedPass:
-        """A context for one forward pass, in which ``take`` is told of each call, while it runs.
+    def watch(
+        self, take: Callable[[Call], None], *, around: Callable[[Run, Any, Any, Any], Any] | None = None
+    ) -> WatchedPass:
+        """A context for one forward pass that hands each call to ``take`` while the operation runs.
 
-        With ``hooks``, for a network that is only called, it is told when a module ends, from the second forward pass
-        on, where hooks see the same calls.
+        With ``around`` every operation of the pass goes through ``around(run, operation, arguments, options)``, which
+        returns the operation's result, as a rule that of ``run(operation, arguments, options)``.
 
-        What is compiled or fused runs as it is written. On leaving, what ``take`` raised is raised: before,
-        TorchScript would make an error of its own of it, and a network might catch it. Raises InputError if an
-        operation has swallowed a ReLU.
+        Compiled and fused modules run as they are written. An InputError that ``take`` raises is kept until the pass
+        ends: TorchScript would turn it into an error of its own, and a network might catch it. Raises InputError if
+        an operation hides a ReLU.
         """
-        return HookedPass(self, take) if hooks and self.hooked else SeenPass(self, take)
+        return WatchedPass(self, take, around)
+
+    def watch_by_hooks(self, take: Callable[[Call], None]) -> WatchedPass | HookedPass:
+        """As `watch`, for a network that is merely called: after the first pass by hooks, if they see the same calls.
+
+        ``take`` is then called when a module ends.
+        """
+        return HookedPass(self, take) if self.hooked else self.watch(take)
 
     def choose_hooks(self, callers: list[nn.Module | None]) -> None:
-        """After the first forward pass: hooks on the modules that called, if they see all of every other.
+        """After the first forward pass: hooks on the calling modules, if these see all calls of every later pass.
 
         They do where the network has no code of its own, which could choose other modules or call a function.
         """
-        alike = all(
+        static = all(
             type(module).__module__.startswith(_STATIC)
             and not (module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__)
-            and module._compiled_call_impl is None
+            and module._compiled_call_impl is None  # torch has no public way to ask whether Module.compile was called
             for module in self.modules
         )
         seen = {id(module): module for module in callers if module is not None and type(module) in _HOOKED}
-        self.hooked = list(seen.values()) if alike and all(id(module) in seen for module in callers) else []
+        self.hooked = list(seen.values()) if static and all(id(module) in seen for module in callers) else []
 
 
 class HookedPass:
-    """The context of `ReluCalls.told_to` where hooks on some modules see all that there is to see, for less time."""
+    """The context of `ReluCalls.watch_by_hooks` where hooks on some modules see every call, at less cost."""
 
     def __init__(self, calls: ReluCalls, take: Callable[[Call], None]) -> None:
         self.calls = calls
@@ -173,38 +144,37 @@ class HookedPass:
         self.take(Call(name if number == 1 else f"{name}#{number}", _HOOKED[type(module)], output))
 
 
-class Watching(TorchDispatchMode):
-    """Sees every operation of a forward pass, below autograd."""
+class WatchedPass(TorchDispatchMode):
+    """The context of `ReluCalls.watch`, which sees every operation of a forward pass, below autograd."""
+
+    def __init__(
+        self, calls: ReluCalls, take: Callable[[Call], None], around: Callable[[Run, Any, Any, Any], Any] | None
+    ) -> None:
+        super().__init__()
+        self.calls = calls
+        self.take = take
+        self.around = around
+        self.callers: list[nn.Module | None] = []
+        self.numbers: dict[str, int] = {}
+        self.scripts: dict[FrameType, ScriptRun] = {}  # by the frames that called them
+        self.errors: list[InputError] = []
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         """torch's own default keeps the compiler out of each operation, and imports it, for seconds, to do so."""
         return False
 
-
-class SeenPass(Watching):
-    """The context of `ReluCalls.told_to` that sees every operation."""
-
-    def __init__(self, calls: ReluCalls, take: Callable[[Call], None]) -> None:
-        super().__init__()
-        self.calls = calls
-        self.take = take
-        self.callers: list[nn.Module | None] = []
-        self.numbers: dict[str, int] = {}
-        self.scripts: dict[FrameType, ScriptRun] = {}  # by the frames that called them
-        self.errors: list[InputError] = []
-
-    def __enter__(self) -> SeenPass:
+    def __enter__(self) -> WatchedPass:
         with ExitStack() as back:
-            if "torch._dynamo" in sys.modules:  # or else nothing is compiled
-                back.enter_context(torch.compiler.set_stance("force_eager"))
+            if "torch._dynamo" in sys.modules:  # the public call would import it, for seconds; unless it is, nothing
+                back.enter_context(torch.compiler.set_stance("force_eager"))  # is compiled
             back.enter_context(torch.jit.optimized_execution(False))
             super().__enter__()
             self.back = back.pop_all()
         return self
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        super().__exit__(kind, error, trace)
+    def __exit__(self, error_type: Any, error: BaseException | None, trace: Any) -> None:
+        super().__exit__(error_type, error, trace)
         self.back.close()
         for script in self.scripts.values():
             missing = [call for call in script.missing if call[0] in self.calls.wanted]
@@ -224,37 +194,41 @@ class SeenPass(Watching):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        kind = _KINDS.get(func, _NEW)
-        if kind is _NEW:
-            self.look_at(func, args)
-        if kind is None or kind is _NEW:
+        return self.run(func, args, kwargs) if self.around is None else self.around(self.run, func, args, kwargs)
+
+    def run(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """The operation's result; on the way it is reported if it is an activation."""
+        activation = _READ.get(func, _NEW)
+        if activation is _NEW:
+            self.check_new(func, args)
+        if activation is None or activation is _NEW:
             return func(*args, **kwargs)
         if not args[0].is_floating_point():  # a clamp of whole numbers is no activation
-            self.caller(kind.operation)
+            self.caller(activation.operation)
             return func(*args, **kwargs)
-        if kind.by_input:  # before an in-place operation overwrites it
-            self.called(kind, args[0], args, kwargs)
+        if activation.by_input:  # before an in-place operation overwrites it
+            self.called(activation, args[0], args, kwargs)
             return func(*args, **kwargs)
         result = func(*args, **kwargs)
-        self.called(kind, result, args, kwargs)
+        self.called(activation, result, args, kwargs)
         return result
 
-    def called(self, kind: Kind, values: Tensor, args: Any, kwargs: Any) -> None:
-        name, module = self.caller(kind.operation)
-        name = name or kind.label
+    def called(self, activation: Activation, values: Tensor, args: Any, kwargs: Any) -> None:
+        name, module = self.caller(activation.operation)
+        name = name or activation.label
         rest = {key: value for key, value in kwargs.items() if key != "out"}
-        if not (kind.label in self.calls.also if kind.label in SMOOTH else kind.bends_at_0(*args[1:], **rest)):
-            self.calls.untold.setdefault(kind.label, set()).add(name)
+        if not (activation.label in self.calls.also if activation.smooth else activation.has_bits(*args[1:], **rest)):
+            self.calls.ignored.setdefault(activation.label, set()).add(name)
         elif not self.errors:
             self.callers.append(module)
             number = self.numbers[name] = self.numbers.get(name, 0) + 1
             try:
-                self.take(Call(name if number == 1 else f"{name}#{number}", kind, values))
+                self.take(Call(name if number == 1 else f"{name}#{number}", activation, values))
             except InputError as error:
                 self.errors.append(error)
 
     def caller(self, operation: str) -> tuple[str, nn.Module | None]:
-        """The innermost of the network's modules that is being called, and its name; to be asked once a call."""
+        """The innermost of the network's modules that is being called, and its name. Ask once for each call."""
         frame = sys._getframe().f_back
         while frame is not None:
             if frame.f_code is _CALL:
@@ -276,16 +250,16 @@ class SeenPass(Watching):
             self.scripts[frame] = ScriptRun(name, plans[id(module)])
         return self.scripts[frame]
 
-    def look_at(self, func: Any, args: Any) -> None:
-        """An operation that is met for the first time, and is no activation, may have one inside."""
+    def check_new(self, func: Any, args: Any) -> None:
+        """An operation that is met for the first time, and is no activation, may hide one."""
         name = str(func)
-        if "pointwise" in name:  # oneDNN's, told by an argument what comes after a matrix product
-            hidden = any(arg == "relu" for arg in args if isinstance(arg, str))
+        if "pointwise" in name:  # oneDNN's, whose arguments name what follows a matrix product
+            hides_relu = any(arg == "relu" for arg in args if isinstance(arg, str))
         else:
-            hidden = ("relu" in name and "backward" not in name) or name.startswith(_WITH_RELU)
-            if not hidden:
-                _KINDS[func] = None
-        if hidden:
+            hides_relu = ("relu" in name and "backward" not in name) or name.startswith(_WITH_RELU)
+            if not hides_relu:
+                _READ[func] = None
+        if hides_relu:
             caller = self.caller("")[0] or "the network"
             self.errors.append(
                 InputError(
@@ -295,11 +269,13 @@ class SeenPass(Watching):
             )
 
 
-_NEW = Kind("", "", _always)
+_NEW = Activation("")
 _WITH_RELU = ("aten._transformer_encoder_layer_fwd", "aten._addmm_activation")
-_HOOKED = {nn.ReLU: _RELUS[0], nn.ReLU6: _RELUS[1]}  # whose output is the activation, and whose one call is their own
+_HOOKED = {nn.ReLU: RELU, nn.ReLU6: RELU6}  # they return the activation and call nothing else
 _STATIC = (
     "torch.nn.modules.",
     "nas_relucode.training.networks",
-)  # their forward passes take the same way for every input
-_CALL = nn.Module._call_impl.__code__  # runs for as long as a module is being called, and has it as self
+)  # forward passes that take the same path for every input
+# The one frame that is on the stack while a module is called, and holds it as `self`; torch.utils.module_tracker, the
+# public way, registers global hooks and costs several times as much.
+_CALL = nn.Module._call_impl.__code__

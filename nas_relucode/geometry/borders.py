@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from nas_relucode.geometry.crossing import zero_share
-from nas_relucode.geometry.operations import Relu, flat
 from nas_relucode.geometry.program import Program, read_program
 
 AT_ONCE = 2**21  # bytes of a layer's tangents at a time: they stay in the cache
@@ -64,10 +63,7 @@ def _least(program: Program, points: Tensor, parts: list[dict[int, Tensor]]) -> 
         for at, x, state, dx in program.run(points, moving, to_the_end=False):
             bend = program.bend(at)
             assert dx is not None
-            if isinstance(bend, Relu):
-                slacks[at], some = flat(x.abs()), flat(dx.square().sum(1))
-            else:
-                slacks[at], some = bend.rows(x, state), bend.rows(dx, state[:, None], 2).square().sum(1)
+            slacks[at], some = bend.rows(x, state), bend.squared_norms(dx, state)
             squares[at] = squares[at] + some if at in squares else some
     found, longest = [], torch.zeros(1, 1, dtype=torch.float64, device=points.device)
     for at, slack in slacks.items():

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nas_relucode.geometry.operations import Bend
+from nas_relucode.geometry.bends import Bend
 from nas_relucode.geometry.program import Program
 
 ZERO = 1e-12  # of the longest row of its layer and those before it: a row that is shorter is taken for zero

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 
 from nas_relucode.errors import InputError
+from nas_relucode.geometry.bends import Levels, flat
 from nas_relucode.geometry.crossing import largest_so_far
 from nas_relucode.geometry.facet_search import FacetSearch
 from nas_relucode.geometry.facets import find_facets
-from nas_relucode.geometry.operations import Relu
 
 AT_ONCE = 256  # cells
 NEAR = 1e-8  # of the largest value around a cell so far: what is nearer to 0 at a point of a face vanishes there
@@ -19,11 +20,14 @@ NEAR = 1e-8  # of the largest value around a cell so far: what is nearer to 0 at
 def count_faces(search: FacetSearch) -> tuple[int, ...]:
     """The faces of the cells that are known, those on the box included, by dimension from the corners to the cells.
 
-    A face is known by the signs of all pre-activations at a point of its relative interior: the points with the same
-    signs, layer by layer, are a convex set. Raises InputError with pooling, whose borders are no pre-activations.
+    A face is known by the signs of all pre-activations, less the levels where their activations bend, at a point of
+    its relative interior: the points with the same signs, layer by layer, are a convex set. Raises InputError with
+    pooling, whose borders are not where a number passes a level.
     """
-    if not all(isinstance(bend, Relu) for bend in search.bends):
-        raise InputError("with max-pooling, faces are counted in one and two dimensions only. Use a plane.")
+    if not all(isinstance(bend, Levels) for bend in search.bends):
+        raise InputError(
+            "with max-pooling or other maxima, faces are counted in one and two dimensions only. Use a plane."
+        )
     found: list[set[bytes]] = [set() for _ in range(search.k)]
     for start in range(0, len(search.points), AT_ONCE):
         cells = np.arange(start, min(len(search.points), start + AT_ONCE))
@@ -62,7 +66,8 @@ def _faces(
 def _signs(search: FacetSearch, points: np.ndarray) -> list[bytes]:
     """The signs of all pre-activations and of the box's walls at points around one cell: -1, 0 or 1, as bytes."""
     run = search.program.run(search.inputs(points), to_the_end=False)
-    values = np.concatenate([x.flatten(1).cpu().numpy() for _, x, _, _ in run], axis=1)
+    beyond = [flat(search.bends[at].beyond(x)) for at, x, _, _ in run]  # type: ignore[attr-defined]
+    values = torch.cat(beyond, dim=1).cpu().numpy()
     scale = np.broadcast_to(largest_so_far(np.abs(values).max(axis=0), search.program.widths), values.shape)
     if np.isfinite(search.low):
         room = np.concatenate([points - search.low, search.high - points], axis=1)

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from nas_relucode.errors import InputError
 from nas_relucode.files import write_atomically
+from nas_relucode.geometry.bends import Bend
 from nas_relucode.geometry.crossing import nonzero_rows, states_behind, vanished
 from nas_relucode.geometry.facets import find_facets
 from nas_relucode.geometry.half_spaces import is_bounded
-from nas_relucode.geometry.operations import Bend, Relu
 from nas_relucode.geometry.polygons import Sides, find_sides
 from nas_relucode.geometry.program import Program
 
@@ -42,13 +42,9 @@ class FacetSearch:
         self.directions = torch.as_tensor(directions, dtype=torch.float64, device=program.device)
         self.bends = [program.bend(at) for at in range(len(program.bends))]
         self.layer_of = np.repeat(np.arange(len(self.bends)), program.widths)
-        bits = [width for width, bend in zip(program.widths, self.bends, strict=True) if isinstance(bend, Relu)]
-        self.neurons = sum(bits)
+        self.neurons = int(program.is_bit.sum())
         zero = program.points(np.zeros(program.features))
-        self.shapes = [
-            (tuple(state.shape[1:]), isinstance(self.bends[at], Relu))
-            for at, _, state, _ in program.run(zero, to_the_end=False)
-        ]
+        self.shapes = [(tuple(state.shape[1:]), state.dtype == torch.bool) for state in program.states(zero)]
         self.unit = 1.0  # a length that is usual here
         self.number: dict[bytes, int] = {}  # of each cell, by the states of its neurons
         self.keys: list[bytes] = []
@@ -121,18 +117,19 @@ class FacetSearch:
         """What `keys_of` packed."""
         rows = np.frombuffer(b"".join(self.keys[cell] for cell in cells), np.uint8).reshape(len(cells), -1)
         states, start = [], 0
-        for shape, is_bit in self.shapes:
+        for shape, is_bool in self.shapes:
             size = int(np.prod(shape))
-            stop = start + (-(-size // 8) if is_bit else 4 * size)
+            stop = start + (-(-size // 8) if is_bool else 4 * size)
             part = np.ascontiguousarray(rows[:, start:stop])
-            flat = np.unpackbits(part, axis=1, count=size).astype(bool) if is_bit else part.view("<i4").astype(np.int64)
+            flat = (
+                np.unpackbits(part, axis=1, count=size).astype(bool) if is_bool else part.view("<i4").astype(np.int64)
+            )
             states.append(torch.as_tensor(flat, device=self.origin.device).reshape(-1, *shape))
             start = stop
         return states
 
     def bits(self, states: list[Tensor]) -> np.ndarray:
-        chosen = [s.flatten(1) for s, bend in zip(states, self.bends, strict=True) if isinstance(bend, Relu)]
-        return np.packbits(torch.cat(chosen, dim=1).cpu().numpy(), axis=1, bitorder="little")
+        return np.packbits(self.program.code(states).cpu().numpy(), axis=1, bitorder="little")
 
     # What is read off the network
 
@@ -147,7 +144,7 @@ class FacetSearch:
         for at, x, state, dx in self.program.run(self.inputs(points), basis, decide, to_the_end=False):
             assert dx is not None
             values.append(self.bends[at].rows(x, state))
-            moved = self.bends[at].rows(dx, state[:, None], 2)
+            moved = self.bends[at].row_tangents(dx, state)
             gradients.append(moved.expand(len(points), *moved.shape[1:]))
             states.append(state)
         return torch.cat(values, 1).cpu().numpy(), torch.cat(gradients, 2).transpose(1, 2).cpu().numpy(), states

@@ -230,7 +230,11 @@ def _padded(call: LinearCall) -> tuple[Way, Way] | None:
 
 RESHAPES = (aten.view, aten._unsafe_view, aten.reshape, aten.squeeze, aten.unsqueeze, aten.flatten)
 ROWS = (aten.mm, aten.addmm)  # these take several rows of one sample, as Linear does with sequences
-LIKE = (aten.zeros_like, aten.ones_like, aten.full_like, aten.new_zeros, aten.new_ones, aten.new_full)  # take a shape
+# These take no more than the shape of an activation.
+SHAPE_ONLY = (
+    *(aten.zeros_like, aten.ones_like, aten.full_like, aten.empty_like),
+    *(aten.new_zeros, aten.new_ones, aten.new_full, aten.new_empty),
+)
 
 # Each gives what runs on points and what runs on tangents; None where the call is not linear in what moves, or mixes
 # samples.

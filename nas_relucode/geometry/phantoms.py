@@ -18,8 +18,8 @@ from nas_relucode.cells.neighbours import pairs_within
 from nas_relucode.cells.occupied import Cells, find_cells
 from nas_relucode.codes.bits import pack
 from nas_relucode.errors import SolverError
+from nas_relucode.geometry.bends import flat
 from nas_relucode.geometry.crossing import nonzero_rows, states_behind, vanished
-from nas_relucode.geometry.operations import Relu
 from nas_relucode.geometry.program import Program, read_program
 
 BATCH = 512
@@ -87,15 +87,12 @@ class _Audit:
     def __init__(self, program: Program, tolerance: float) -> None:
         self.program, self.tolerance = program, tolerance
         self.bends = [program.bend(at) for at in range(len(program.bends))]
-        self.pools = any(not isinstance(bend, Relu) for bend in self.bends)
+        self.pools = not program.is_bit.all()  # something else bends, too
 
     def values(self, points: Tensor) -> Tensor:
         """The pre-activations of all ReLUs: (points, neurons)."""
-        found = []
-        for at, x, _, _ in self.program.run(points, to_the_end=False):
-            if isinstance(self.bends[at], Relu):
-                found.append(x.flatten(1))
-        return torch.cat(found, dim=1)
+        run = self.program.run(points, to_the_end=False)
+        return torch.cat([flat(x) for at, x, _, _ in run if self.program.has_bits[at]], dim=1)
 
     def decided(self, pairs: np.ndarray, witnesses: Tensor) -> tuple[np.ndarray, np.ndarray]:
         kinds = np.full(len(pairs), CERTIFICATES.index("undecided"))
@@ -123,7 +120,7 @@ class _Audit:
         middle = self.values(points)
         tiny = self.tolerance * middle.abs().amax(dim=1, keepdim=True)
         right = ((middle > 0) == (before > 0)) & (middle.abs() > tiny)
-        right[rows, flipped] = True
+        right[rows, flipped] = (middle[rows, flipped].abs() <= tiny[:, 0]) | (not self.pools)
         straight = right.all(dim=1).cpu().numpy()
         apart = ((before.abs() > 0) & (after.abs() > 0)).all(dim=1)
         last = (flipped >= before.shape[1] - self.program.widths[-1]) & apart & (not self.pools)
@@ -137,9 +134,9 @@ class _Audit:
         for at, x, state, dx in self.program.run(one, basis[None], to_the_end=False):
             assert dx is not None
             values.append(self.bends[at].rows(x, state))
-            rows.append(self.bends[at].rows(dx, state[:, None], 2)[0].T)
+            rows.append(self.bends[at].row_tangents(dx, state)[0].T)
             states.append(state)
-        there = [state for _, _, state, _ in self.program.run(other, to_the_end=False)]
+        there = self.program.states(other)
         slack, weight = torch.cat(values, dim=1).cpu().numpy(), torch.cat(rows).cpu().numpy()
         norms = np.linalg.norm(weight, axis=1)
         kept = nonzero_rows(norms, self.program.widths)
@@ -162,17 +159,11 @@ class _Audit:
         return CERTIFICATES.index(kind), np.full(self.program.features, np.nan)
 
     def flipped_row(self, states: list[Tensor], there: list[Tensor]) -> int:
-        start = 0
-        for state, other, bend, width in zip(states, there, self.bends, self.program.widths, strict=True):
-            differs = (state != other).flatten()
-            if isinstance(bend, Relu) and differs.any():
-                return start + int(differs.int().argmax())
-            start += width
-        raise AssertionError("the two points have one code")
+        differs = (self.program.code(states) != self.program.code(there))[0]
+        return int(np.flatnonzero(self.program.is_bit)[int(differs.int().argmax())])
 
     def same_code(self, states: list[Tensor], there: list[Tensor]) -> bool:
-        pairs = zip(states, there, self.bends, strict=True)
-        return all(torch.equal(state, other) for state, other, bend in pairs if isinstance(bend, Relu))
+        return torch.equal(self.program.code(states), self.program.code(there))
 
 
 def widest_on(weight: np.ndarray, slack: np.ndarray, row: np.ndarray, value: float) -> tuple[np.ndarray, float]:

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from nas_relucode.errors import InputError
 from nas_relucode.geometry import half_spaces
+from nas_relucode.geometry.bends import Bend
 from nas_relucode.geometry.borders import margins
 from nas_relucode.geometry.crossing import ZERO, nonzero_rows, states_behind, vanished
 from nas_relucode.geometry.facets import Facets, find_facets
-from nas_relucode.geometry.operations import Bend, MaxPool, Relu, flat
 from nas_relucode.geometry.program import Program, read_program
 
 MOST = 2**31  # bytes of rows that are written out
@@ -29,9 +29,10 @@ AT_ONCE = 2**23  # bytes of rows at a time
 class Polyhedron:
     """The half-spaces ``weight @ x + bias >= 0`` of the cell of one point, all float64.
 
-    In the order of the forward pass a ReLU makes a row a neuron, and max-pooling one a place in a window: it is not
-    larger than the winner's. Without pooling they are the cell of equation 3; with it, the part of the cell in which
-    the same places win. A neuron that does not depend on the input in this cell makes a row of zeros.
+    In the order of the forward pass a ReLU makes one row a neuron, an activation with several levels one row a level,
+    and max-pooling one row a place in a window, which says that its value is at most the winner's. With ReLUs alone
+    the rows make the cell of equation 3; with other bends, the part of that cell where these are on one linear piece.
+    A neuron that does not depend on the input in this cell makes a row of zeros.
     """
 
     program: Program
@@ -49,32 +50,25 @@ class Polyhedron:
 
     @cached_property
     def neuron_of(self) -> np.ndarray:
-        """int64, (rows,): the number of the neuron in its layer; of the window's result where a row is a pool's."""
+        """int64, (rows,): the number of the neuron in its layer, or of the window in a maximum."""
         widths = zip(self._bends, self.program.widths, strict=True)
         return np.concatenate([np.arange(width) // bend.places for bend, width in widths])
 
     @cached_property
     def is_bit(self) -> np.ndarray:
-        """bool, (rows,): the row belongs to a bit of the code, not to a pool."""
-        return np.repeat([isinstance(bend, Relu) for bend in self._bends], self.program.widths)
+        """bool, (rows,): the row's sign is a bit of the code."""
+        return self.program.is_bit
 
     @cached_property
     def closed(self) -> np.ndarray:
         """bool, (rows,): points on the border belong to the cell: where the bit is 0, and an earlier place wins."""
-        parts = []
-        for bend, state in zip(self._bends, self.states, strict=True):
-            if isinstance(bend, MaxPool):
-                places = torch.arange(bend.places, device=state.device)
-                parts.append(((state[..., None] <= places) | (bend.windows < 0)).flatten())
-            else:
-                parts.append(~state.flatten())
+        parts = [bend.is_closed(state)[0] for bend, state in zip(self._bends, self.states, strict=True)]
         return np.asarray(torch.cat(parts).cpu().numpy())
 
     @cached_property
     def code(self) -> np.ndarray:
         """bool, (neurons,): the code of the cell, of the ReLUs in the order of the forward pass."""
-        bits = [s.flatten() for bend, s in zip(self._bends, self.states, strict=True) if isinstance(bend, Relu)]
-        return np.asarray(torch.cat(bits).cpu().numpy())
+        return np.asarray(self.program.code(self.states)[0].cpu().numpy())
 
     def values(self, points: Any) -> np.ndarray:
         """``weight @ x + bias`` of points (points, ...): float64, (points, rows). Without writing the weight out."""
@@ -90,7 +84,7 @@ class Polyhedron:
         """``weight @ v`` of vectors (vectors, ...): float64, (vectors, rows). Without writing the weight out."""
         tangents = self.program.points(vectors)[None]
         point = self.program.points(self.point)
-        found = [self.program.bend(at).rows(dx, s[:, None], 2) for at, _, s, dx in self._run(point, tangents)]
+        found = [self.program.bend(at).row_tangents(dx, s) for at, _, s, dx in self._run(point, tangents)]
         return np.asarray(torch.cat(found, dim=2)[0].cpu().numpy())
 
     def transposed_times(self, factors: Any) -> np.ndarray:
@@ -199,8 +193,7 @@ class Polyhedron:
         states = [state.expand(len(ties), *state.shape[1:]) for state in self.states]
         points, directions = self.program.points(found.points), self.program.points(outward)
         behind = states_behind(self.program, states, points, directions, ties)
-        bits = [flat(state) for state, bend in zip(behind, self._bends, strict=True) if isinstance(bend, Relu)]
-        return np.asarray(torch.cat(bits, dim=1).cpu().numpy())
+        return np.asarray(self.program.code(behind).cpu().numpy())
 
     def vertices(self) -> np.ndarray:
         """float64, (vertices, features); InputError in more than 8 dimensions."""
@@ -261,5 +254,4 @@ def polyhedron(network: nn.Module | Program, point: Any, *, module: str | None =
         at = program.example
     if len(at) != 1:
         raise InputError(f"there are {len(at)} points, and a cell is that of one. Give points[:1] or image[None].")
-    states = tuple(state for _, _, state, _ in program.run(at, to_the_end=False))
-    return Polyhedron(program, at.flatten().cpu().numpy(), states)
+    return Polyhedron(program, at.flatten().cpu().numpy(), tuple(program.states(at)))

@@ -1,13 +1,12 @@
 """A network read as the piecewise linear map that it is: linear operations and bends, run on points and tangents.
 
-What is recorded of a forward pass runs again in a given cell, on many points at once, with tangents beside them
+What is recorded of one forward pass can be run in any given cell, on many points at once, with tangents beside them
 (equations 13 to 18).
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,30 +14,44 @@ import torch
 from torch import Tensor, nn
 
 from nas_relucode.codes.network_state import untouched
-from nas_relucode.codes.relus import unwrapped
+from nas_relucode.codes.relus import ReluCalls, unwrapped
 from nas_relucode.errors import InputError, NonFiniteError
-from nas_relucode.geometry.operations import Bend, Relu, flat
-from nas_relucode.geometry.recording import SAMPLES, Ref, Step, bend_inputs, forward_errors, leaves, record, refs
+from nas_relucode.geometry.bends import Bend, flat
+from nas_relucode.geometry.recording import (
+    SAMPLES,
+    Ref,
+    Step,
+    bend_calls,
+    float64_copy,
+    forward_errors,
+    leaves,
+    record,
+    refs,
+)
 
 BATCH = 256  # samples of a forward pass that leads to a module
-AGREES = 1e-9  # of the largest value: by how much what is read may differ from the network's own forward pass
+AGREES = 1e-9  # of the largest value: by how much what was read may differ from the network's own forward pass
 
 
 class Program:
-    """The steps of a network, from inputs of shape ``shape`` to its outputs; made by `read_program`."""
+    """The steps of a network, from inputs of shape ``shape`` to its outputs; made by `read_program`.
+
+    Its layers are the bends, in the order of the forward pass. A layer has bits in the code if it is a ReLU or one of
+    its kin; maxima, absolute values and clamps elsewhere than at 0 have rows and states only.
+    """
 
     def __init__(self, steps: list[Step], output: int, shape: tuple[int, ...], device: torch.device) -> None:
         self.output = output
-        self.example = torch.empty((0, *shape), dtype=torch.float64, device=device)  # what was given to the module
+        self.example = torch.empty((0, *shape), dtype=torch.float64, device=device)  # what the module was given
         self.shape = shape
         self.device = device
         self.features = int(np.prod(shape))
         self.steps = steps
-        self.bends = [number for number, step in enumerate(steps) if step.bend is not None]
-        self._before = self._needed([number for number, step in enumerate(steps) if step.bend or step.has_bits])
-        blind = next((steps[number] for number in self._before if steps[number].tangent is None), None)
-        if blind is not None:
-            raise _unreadable(blind)
+        self.bends = _readable_bends(steps)
+        self._before = self._needed([*self.bends, *(number for number, step in enumerate(steps) if step.has_bits)])
+        unread = next((steps[number] for number in self._before if steps[number].tangent is None), None)
+        if unread is not None:
+            raise _unreadable(unread)
         if not self.bends:
             raise InputError(
                 "no ReLU was found before the network's output, so there are no cells. Give a network with ReLUs."
@@ -46,13 +59,19 @@ class Program:
         self._all = self._needed([*self.bends, output])
         self.opaque = next((steps[number] for number in self._all if steps[number].tangent is None), None)
         self.layers = [steps[number].name for number in self.bends]
+        self.has_bits = [steps[number].has_bits for number in self.bends]
         self.widths: list[int] = []  # rows of each bend
         points = torch.zeros((1, *shape), dtype=torch.float64, device=device)
         for at, x, state, _ in self.run(points, to_the_end=False):
             self.widths.append(self.bend(at).rows(x, state).shape[1])
+        parts = [
+            np.tile(has_bits & (np.arange(self.bend(at).places) == 0), width // self.bend(at).places)
+            for at, (width, has_bits) in enumerate(zip(self.widths, self.has_bits, strict=True))
+        ]
+        self.is_bit = np.concatenate(parts)  # bool, (rows,): the row's sign is a bit of the code
 
     def _needed(self, results: list[int]) -> list[int]:
-        """The steps that some results depend on, themselves included, in order; but for the input."""
+        """The steps that some results depend on, themselves included, in order; without the input."""
         wanted = set(results)
         for number in range(len(self.steps) - 1, 0, -1):
             if number in wanted:
@@ -70,19 +89,24 @@ class Program:
         assert bend is not None
         return bend
 
+    def code(self, states: Sequence[Tensor]) -> Tensor:
+        """The codes of cells, given the states (cells, ...) of all layers: bool, (cells, neurons)."""
+        return torch.cat([flat(state) > 0 for state, bits in zip(states, self.has_bits, strict=True) if bits], dim=1)
+
+    def states(self, points: Tensor) -> list[Tensor]:
+        """The states of all layers at points (points, *shape)."""
+        return [state for _, _, state, _ in self.run(points, to_the_end=False)]
+
     def bits(self, points: Tensor) -> np.ndarray:
-        """The codes of points (points, *shape), ReLUs in the order of the forward pass: bool, (points, neurons)."""
-        found = [np.empty((0, sum(w for at, w in enumerate(self.widths) if isinstance(self.bend(at), Relu))), bool)]
-        for part in points.split(BATCH):
-            run = self.run(part, to_the_end=False)
-            states = [flat(state) for at, _, state, _ in run if isinstance(self.bend(at), Relu)]
-            found.append(torch.cat(states, dim=1).cpu().numpy())
-        return np.concatenate(found)
+        """The codes of points (points, *shape), in the order of the forward pass: bool, (points, neurons)."""
+        parts = [self.code(self.states(part)).cpu().numpy() for part in points.split(BATCH)]
+        return np.concatenate([np.empty((0, int(self.is_bit.sum())), bool), *parts])
 
     def row_space(self) -> Tensor:
         """Orthonormal inputs (directions, *shape) that span the gradients of all neurons, everywhere.
 
-        Those of the first layer, where it has fewer neurons than inputs and all others lie behind it; else all inputs.
+        They are the gradients of the first layer if it has fewer rows than there are inputs and all other layers lie
+        behind it, else all inputs.
         """
         units = torch.eye(self.features, dtype=torch.float64, device=self.device).reshape(-1, *self.shape)
         reached = {0}
@@ -97,21 +121,21 @@ class Program:
 
     def points(self, values: Any) -> Tensor:
         """Points as float64, (points, *shape), on the device; one point may be given alone."""
-        found = torch.as_tensor(values, dtype=torch.float64, device=self.device).detach()
-        if found.shape in (self.shape, (self.features,)):
-            found = found[None]
-        if found.ndim == 0 or found.shape[1:] not in (self.shape, (self.features,)):
-            raise InputError(f"points have shape {tuple(found.shape)}. The network takes {self.shape} for each.")
-        if not torch.isfinite(found).all():
+        points = torch.as_tensor(values, dtype=torch.float64, device=self.device).detach()
+        if points.shape in (self.shape, (self.features,)):
+            points = points[None]
+        if points.ndim == 0 or points.shape[1:] not in (self.shape, (self.features,)):
+            raise InputError(f"points have shape {tuple(points.shape)}. The network takes {self.shape} for each.")
+        if not torch.isfinite(points).all():
             raise NonFiniteError("a point is NaN or infinite. Give finite coordinates.")
-        return found.reshape(-1, *self.shape)
+        return points.reshape(-1, *self.shape)
 
     def before_bends(self, tangents: Tensor) -> dict[int, Tensor]:
-        """What tangents become in the steps before the first bend, where they are the same for all points."""
-        moving = {0: tangents}
+        """The tangents behind each step before the first bend, where they are the same for all points."""
+        tangents_of = {0: tangents}
         for number in self._before[: self._before.index(self.bends[0])]:
-            moving[number] = _on_tangents(self.steps[number], moving)
-        return moving
+            tangents_of[number] = _on_tangents(self.steps[number], tangents_of)
+        return tangents_of
 
     def run(
         self,
@@ -121,18 +145,18 @@ class Program:
         *,
         to_the_end: bool = True,
     ) -> Iterator[tuple[int, Tensor, Tensor, Tensor | None]]:
-        """Runs the steps; yields at each bend its number, its inputs, its state and the inputs' tangents.
+        """Runs the steps; yields for each layer its number, its inputs, its state and its inputs' tangents.
 
-        ``points`` is float64 (points, *shape); ``tangents`` (points or 1, tangents, *shape). States say which linear
-        piece each neuron is on; ``decide`` gives those that are wanted, by default they are those of the points.
-        Tangents that several runs share may be what `before_bends` gives for them.
+        ``points`` is float64 (points, *shape), ``tangents`` (points or 1, tangents, *shape). ``decide`` gives the
+        states of a layer, from its number, its bend, its inputs and their tangents; without it they are those of the
+        points. Tangents that several runs share may be given as `before_bends` returns them.
         Last comes (-1, outputs, outputs, their tangents), if ``to_the_end``.
         """
         if to_the_end and self.opaque is not None:
             raise InputError(f"the outputs come behind {self.opaque.name}, which is not piecewise linear.")
         values: dict[int, Tensor] = {0: points}
-        given = tangents if isinstance(tangents, Mapping) else {} if tangents is None else {0: tangents}
-        moving = dict(given)
+        shared = tangents if isinstance(tangents, Mapping) else {} if tangents is None else {0: tangents}
+        moving = dict(shared)
         numbers = self._all if to_the_end else self._before
         last_uses = {ref.step: number for number in numbers for ref in _sources(self.steps[number])}
         for number in numbers:
@@ -145,11 +169,11 @@ class Program:
                 yield at, x, state, dx
                 values[number] = step.bend.apply(x, state)
                 if dx is not None:
-                    moving[number] = step.bend.apply(dx, state[:, None])
+                    moving[number] = step.bend.tangents(dx, state)
             else:
                 assert step.run is not None
                 values[number] = step.run(*_filled(step.arguments, values), **_filled(step.options, values))
-                if moving and number not in given:
+                if moving and number not in shared:
                     moving[number] = _on_tangents(step, moving)
             for source in {ref.step for ref in _sources(step)} - {self.output}:
                 if last_uses[source] == number:
@@ -157,6 +181,18 @@ class Program:
                     moving.pop(source, None)
         if to_the_end:
             yield -1, values[self.output], values[self.output], moving.get(self.output)
+
+
+def _readable_bends(steps: list[Step]) -> list[int]:
+    """The bends that have bits in the code, or come behind operations that can all be read."""
+    unread: set[int] = set()
+    bends = []
+    for number, step in enumerate(steps[1:], start=1):
+        if step.tangent is None or any(ref.step in unread for ref in _sources(step)):
+            unread.add(number)
+        if step.bend is not None and (step.has_bits or number not in unread):
+            bends.append(number)
+    return bends
 
 
 def _sources(step: Step) -> list[Ref]:
@@ -168,24 +204,28 @@ def _on_tangents(step: Step, moving: dict[int, Tensor]) -> Tensor:
 
     Before the first bend they may be shared by all points and are then (1, tangents, ...).
     """
-    found = {ref.step: moving[ref.step] for ref in _sources(step)}
-    points, count = (max(part.shape[axis] for part in found.values()) for axis in (0, 1))
-    flat = {number: part.expand(points, *part.shape[1:]).flatten(0, 1) for number, part in found.items()}
+    parts = {ref.step: moving[ref.step] for ref in _sources(step)}
+    points, count = (max(part.shape[axis] for part in parts.values()) for axis in (0, 1))
+    flat = {number: part.expand(points, *part.shape[1:]).flatten(0, 1) for number, part in parts.items()}
     assert step.tangent is not None
     result: Tensor = step.tangent(*_filled(step.arguments, flat), **_filled(step.options, flat))
     return result.unflatten(0, (points, count))
 
 
 def read_program(network: nn.Module, example: Any, *, module: str | None = None) -> Program:
-    """Reads a network off its forward pass on ``example``, one or more inputs; ``module`` reads one of its modules
-    alone, on what that module is given for them: ``"head"`` gives cells in the space of the head's inputs.
+    """Reads a network from its forward pass on ``example``, one or more inputs, samples first.
 
-    Read are Linear, convolutions, average and max pooling, BatchNorm (in evaluation mode), sums, scaling by constants,
-    cat, shapes, padding, ReLU, LeakyReLU and PReLU, as modules or functions. Everything runs on a float64 copy; what
-    is read is compared with its forward pass at the example and beside it.
+    With ``module`` only that module is read, on what the network gives it for these inputs: ``"head"`` leads to cells
+    in the space of the head's inputs.
 
-    Raises InputError, naming the module, where a ReLU lies behind an operation that is not among them, where samples
-    do not come first or depend on each other, and where the forward pass is another for other inputs.
+    It reads Linear, convolutions, average pooling, BatchNorm (in evaluation mode), sums, scaling by constants, cat,
+    shapes and padding; and as bends ReLU, ReLU6, LeakyReLU, PReLU, RReLU (in evaluation mode), Hardtanh, clamps to
+    numbers, hard-sigmoid, softshrink, absolute values, elementwise maxima and minima, maxima and minima over
+    dimensions, and max-pooling. Modules and functions are alike. Everything runs on a float64 copy, and what was read
+    is compared with its forward pass at the example and beside it.
+
+    Raises InputError, naming the module, where a ReLU lies behind any other operation, where samples do not come first
+    or depend on each other, and where the forward pass differs from input to input.
     """
     with torch.inference_mode(False):
         return _read(network, example, module)
@@ -212,16 +252,9 @@ def _read(network: nn.Module, example: Any, module: str | None) -> Program:
 
 
 def _copied(network: nn.Module) -> nn.Module:
-    inner = unwrapped(network)
-    if any(isinstance(module, torch.jit.ScriptModule) for module in inner.modules()):
+    if any(isinstance(module, torch.jit.ScriptModule) for module in unwrapped(network).modules()):
         raise InputError(f"{type(network).__name__} is TorchScript, which can't be read. Give it as it was written.")
-    try:
-        inner = copy.deepcopy(inner).double().requires_grad_(False)
-    except RuntimeError as error:
-        raise InputError(
-            f"{type(network).__name__} cannot be copied, as happens where weights are computed anew at each call. "
-            "Make them plain weights first (torch.nn.utils.prune.remove, remove_weight_norm)."
-        ) from error
+    inner = float64_copy(network).requires_grad_(False)
     for name, value in inner.state_dict().items():
         if torch.is_tensor(value) and not torch.isfinite(value).all():
             raise NonFiniteError(f"{name} has values that are NaN or infinite. A cell needs finite weights.")
@@ -232,33 +265,33 @@ def _inputs_of(network: nn.Module, name: str, inputs: Tensor, as_before: Any) ->
     modules = dict(network.named_modules())
     if name not in modules:
         raise InputError(f"there is no module {name!r}. Known: {', '.join(sorted(key for key in modules if key))}.")
-    found: list[Any] = []
+    calls: list[Any] = []
     handle = modules[name].register_forward_pre_hook(
-        lambda _, args, options: found.append(_kept((*args, *options.values()))), with_kwargs=True
+        lambda _, args, options: calls.append(_copies((*args, *options.values()))), with_kwargs=True
     )
     parts = inputs.split(BATCH)
     with as_before, forward_errors(network, inputs):
         for part in parts:
             network(part)
     handle.remove()
-    if len(found) != len(parts):
+    if len(calls) != len(parts):
         raise InputError(f"module {name!r} is not called once in a forward pass. Name another.")
-    if any(len(given) != 1 or not isinstance(given[0], Tensor) for given in found):
+    if any(len(arguments) != 1 or not isinstance(arguments[0], Tensor) for arguments in calls):
         raise InputError(f"module {name!r} takes more than one tensor. Name one that takes one.")
-    return modules[name], torch.cat([given[0] for given in found])
+    return modules[name], torch.cat([arguments[0] for arguments in calls])
 
 
-def _kept(given: tuple[Any, ...]) -> tuple[Any, ...]:
-    """What a module is given, as it is now: it may be overwritten later."""
-    return tuple(part.detach().clone() if isinstance(part, Tensor) else part for part in given)
+def _copies(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A module's arguments as they are now: the network may overwrite them later."""
+    return tuple(part.detach().clone() if isinstance(part, Tensor) else part for part in arguments)
 
 
 def _unreadable(step: Step) -> InputError:
     where = "it makes bits of the code" if step.has_bits else "bits of the code come behind it"
     return InputError(
-        f"{step.name} can't be read as piecewise linear, and {where}. Read are linear and convolution layers, average "
-        "and max pooling, BatchNorm in evaluation mode, sums, shapes, ReLU and LeakyReLU, samples first. Name with "
-        "module= a part of the network that is made of these."
+        f"{step.name} can't be read as piecewise linear, and {where}. Readable are linear and convolution layers, "
+        "pooling, BatchNorm in evaluation mode, sums, shapes, ReLU and its kin, clamps, abs and maxima, samples first. "
+        "Name with module= a part of the network that is made of these."
     )
 
 
@@ -268,13 +301,16 @@ def _check(program: Program, network: nn.Module, inputs: Tensor) -> None:
     noise = torch.randn((2, *inputs.shape[1:]), generator=generator, dtype=torch.float64)
     scale = inputs.abs().amax().clamp(min=1)
     points = torch.cat([inputs[:2], inputs[:1] + 0.5 * scale * noise.to(inputs.device)])
-    again, output = bend_inputs(network, points.clone())
-    found = [x for _, x, _, _ in program.run(points, to_the_end=program.opaque is None)]
+    with forward_errors(network, inputs):
+        calls, output = bend_calls(ReluCalls(network), lambda: network(points.clone()))
+    own = {number: call.inputs for number, call in enumerate(calls)}
+    expected = [own.get(program.steps[number].bend_call, points[:0]) for number in program.bends]
     if program.opaque is None:
-        again.append(output)
-    if not all(bool(torch.isfinite(part).all()) for part in again):
+        expected.append(output)
+    if not all(bool(torch.isfinite(part).all()) for part in expected):
         raise NonFiniteError(f"{type(network).__name__} computes values that are NaN or infinite near the example.")
-    if [part.shape for part in again] != [part.shape for part in found] or not _agree(again, found):
+    read = [x for _, x, _, _ in program.run(points, to_the_end=program.opaque is None)]
+    if [part.shape for part in expected] != [part.shape for part in read] or not _agree(expected, read):
         raise InputError(
             f"{type(network).__name__} computes something else for other inputs than what was read for the first. "
             "Cells need a forward pass that takes the same way for every input, and each sample for itself."

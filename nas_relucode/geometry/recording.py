@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nas_relucode.codes.relus import Call, ReluCalls, SeenPass, Watching
+from nas_relucode.codes.relus import Call, ReluCalls, Run, WatchedPass, unwrapped
 from nas_relucode.errors import InputError
-from nas_relucode.geometry.linear_operations import LIKE, LINEAR, RESHAPES, ROWS, LinearCall
-from nas_relucode.geometry.operations import BENDS, Bend
+from nas_relucode.geometry.bends import DECOMPOSED, Bend, bend_of
+from nas_relucode.geometry.linear_operations import LINEAR, RESHAPES, ROWS, SHAPE_ONLY, LinearCall
 
 SAMPLES = 5  # recorded at once, all equal; each operation must keep them first
 
@@ -31,12 +32,27 @@ class Step:
     """One operation: linear with an offset, or a bend. Step 0 is the input."""
 
     run: Callable[..., Any] | None  # on points
-    tangent: Callable[..., Any] | None  # the same on tangents, which know no offset; None if it can't be read
+    tangent: Callable[..., Any] | None  # the same on tangents, without the offset; None if it can't be read
     arguments: tuple[Any, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
     bend: Bend | None = None
+    bend_call: int = -1  # its number among all bends that the pass called
     has_bits: bool = False  # it is an activation whose signs are bits of the code
     name: str = ""  # of the layer, or of the module that called it, and the operation
+
+
+@dataclass(frozen=True)
+class BendCall:
+    """One call of a bending operation in a network's own forward pass."""
+
+    layer: str | None  # its layer's name as in `Codes`, if codes have bits of it
+    operation: str
+    bend: Bend
+    inputs: Tensor  # (points, ...), copied before an in-place operation overwrites them
+
+    @property
+    def name(self) -> str:
+        return self.layer or self.operation
 
 
 def record(network: nn.Module, inputs: Tensor) -> tuple[list[Step], int]:
@@ -46,35 +62,40 @@ def record(network: nn.Module, inputs: Tensor) -> tuple[list[Step], int]:
     or does not return one tensor.
     """
     recorder = _Recorder(inputs)
-    output = _seen(network, inputs, recorder)
+    watched = ReluCalls(network).watch(recorder.name_layer, around=recorder.around)
+    with watched as recorder.seen, forward_errors(network, inputs):
+        output = network(inputs)
     if not isinstance(output, Tensor) or id(output) not in recorder.numbers:
         raise InputError(f"{type(network).__name__} does not return one tensor made of its input. Wrap its forward.")
     return recorder.steps, recorder.numbers[id(output)]
 
 
-def bend_inputs(network: nn.Module, points: Tensor) -> tuple[list[Tensor], Any]:
-    """The inputs of every bend in the network's own forward pass, which depend on the points, and its outputs."""
-    values = _Values(points)
-    output = _seen(network, points, values)
-    return values.found, output
+def bend_calls(relus: ReluCalls, forward: Callable[[], Any]) -> tuple[list[BendCall], Any]:
+    """All bends that a forward pass of the network of ``relus`` calls, in order, and what ``forward`` returns.
+
+    Bends that are not in the tables, ``torch.where`` for instance, are not seen.
+    """
+    log = _BendLog()
+    with relus.watch(log.name_layer, around=log.around):
+        output = forward()
+    return log.calls, output
 
 
-def refs(part: Any) -> list[Ref]:
-    """The steps that some arguments are results of."""
-    return [leaf for leaf in leaves(part) if isinstance(leaf, Ref)]
-
-
-def _seen(network: nn.Module, inputs: Tensor, mode: _Recorder | _Values) -> Any:
-    with ReluCalls(network).told_to(mode.name_layer) as seen:
-        assert isinstance(seen, SeenPass)
-        mode.seen = seen
-        with forward_errors(network, inputs), mode:
-            return network(inputs)
+def float64_copy(network: nn.Module) -> nn.Module:
+    """A copy that computes in float64, without the wrappers of torch.compile and DataParallel."""
+    try:
+        with torch.no_grad():  # otherwise a copied TorchScript module's weights would be results, not weights
+            return copy.deepcopy(unwrapped(network)).double()
+    except RuntimeError as error:
+        raise InputError(
+            f"{type(network).__name__} cannot be copied, as happens where weights are computed anew at each call. "
+            "Make them plain weights first (torch.nn.utils.prune.remove, remove_weight_norm)."
+        ) from error
 
 
 @contextmanager
 def forward_errors(network: nn.Module, inputs: Tensor) -> Iterator[None]:
-    """What a forward pass raises of itself, as an InputError that says for which input."""
+    """Turns what a forward pass raises by itself into an InputError that says for which input."""
     try:
         yield
     except InputError:
@@ -86,83 +107,101 @@ def forward_errors(network: nn.Module, inputs: Tensor) -> Iterator[None]:
         ) from error
 
 
-class _Pass(Watching):
-    """Knows which tensors of a forward pass depend on its input."""
+class _Subscriber:
+    """Sees each operation of a forward pass; those that are decomposed, as the calls that they stand for."""
+
+    def __init__(self) -> None:
+        self.layer = ""
+
+    def name_layer(self, call: Call) -> None:
+        """Called while an operation runs that has bits in the code."""
+        self.layer = call.name
+
+    def around(self, run: Run, func: Any, args: Any, options: Any) -> Any:
+        self.layer = ""
+        if func in DECOMPOSED and args[0].is_floating_point():
+            return DECOMPOSED[func](partial(_call, self.operation), *args, **options)
+        return self.operation(run, func, args, options)
+
+    def operation(self, run: Run, func: Any, args: Any, options: Any) -> Any:
+        raise NotImplementedError
+
+
+def _call(operation: Callable[..., Any], func: Any, *args: Any, **options: Any) -> Any:
+    """A part of a decomposed operation: a ReLU in it is not the network's and has no bits."""
+    return operation(lambda func, args, options: func(*args, **options), func, args, options)
+
+
+class _BendLog(_Subscriber):
+    """Keeps the inputs of the bends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[BendCall] = []
+
+    def operation(self, run: Run, func: Any, args: Any, options: Any) -> Any:
+        bend = bend_of(func, args, options)
+        inputs = None if bend is None else args[0].detach().clone()
+        result = run(func, args, options)
+        if bend is not None and inputs is not None:
+            self.calls.append(BendCall(self.layer or None, func.overloadpacket.__name__, bend, inputs))
+        return result
+
+
+class _Recorder(_Subscriber):
+    """Writes down the steps of a forward pass, and knows which tensors depend on its input."""
+
+    seen: WatchedPass
 
     def __init__(self, inputs: Tensor) -> None:
         super().__init__()
         self.numbers = {id(inputs): 0}  # of the steps whose results depend on the input
         self.alive: list[Any] = [inputs]  # so that no id is given twice
-        self.layer = ""
-        self.seen: SeenPass | None = None
-
-    def name_layer(self, call: Call) -> None:
-        self.layer = call.name
-
-    def bend(self, func: Any, args: Any, options: Any) -> Bend | None:
-        make = BENDS.get(func.overloadpacket)
-        moves = [id(part) in self.numbers for part in _tensors((args, options))]
-        return make(args, options) if make and moves[:1] == [True] and sum(moves) == 1 else None
-
-
-class _Values(_Pass):
-    """Keeps the inputs of the bends."""
-
-    def __init__(self, inputs: Tensor) -> None:
-        super().__init__(inputs)
-        self.found: list[Tensor] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        moves = any(id(part) in self.numbers for part in _tensors((args, kwargs)))
-        if moves and self.bend(func, args, kwargs) is not None:
-            self.found.append(args[0].detach().clone())
-        result = func(*args, **kwargs)
-        self.alive.append(result)
-        if moves and func.overloadpacket not in LIKE:
-            self.numbers.update((id(part), 0) for part in _tensors(result))
-        return result
-
-
-class _Recorder(_Pass):
-    def __init__(self, inputs: Tensor) -> None:
-        super().__init__(inputs)
         self.steps = [Step(None, None)]
         self.stale: set[int] = set()  # whose memory was overwritten through another tensor
         self.split: set[int] = set()  # of which several rows belong to one sample
+        self.bend_count = 0
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        moving = [part for part in _tensors((args, kwargs)) if id(part) in self.numbers]
-        if not moving or func.overloadpacket in LIKE:
-            return self._kept(func(*args, **kwargs), func, args, kwargs)
-        self.layer = ""
-        bend = self.bend(func, args, kwargs)  # before an in-place operation overwrites its input
+    def operation(self, run: Run, func: Any, args: Any, options: Any) -> Any:
+        bend = bend_of(func, args, options)  # before an in-place operation overwrites its input
+        self.bend_count += bend is not None
+        moving = [part for part in _tensors((args, options)) if id(part) in self.numbers]
+        if not moving or func.overloadpacket in SHAPE_ONLY:
+            return self._constant(run(func, args, options), func, args, options)
         moves = [id(part) in self.numbers for part in _tensors(args)]
         lost = any(id(part) in self.stale for part in moving)
         split = any(id(part) in self.split for part in moving)
-        arguments, options = self._replaced((args, kwargs))
-        result = func(*args, **kwargs)
+        arguments, kept_options = self._replaced((args, options))
+        result = run(func, args, options)
         if result is None:
             return None
-        for written in _written(func, args, kwargs):
-            if id(written) not in self.numbers:
-                raise InputError(f"{self._caller(func)} writes activations into memory that is there before. {WRITES}")
-            place = written.untyped_storage().data_ptr()
-            self.stale |= {id(part) for part in self._at(place) if part is not written or part is not result}
+        self._check_writes(func, args, options, result, bend)
         first = result[0] if isinstance(result, tuple | list) and len(result) else result
         if not isinstance(first, Tensor):
             raise InputError(
                 f"{self._caller(func)} asks for an activation's value as a number, so what comes next may differ from "
                 "input to input. Cells need a forward pass that takes the same way for each: remove the question."
             )
-        step = Step(None, None, tuple(arguments), options, name=self._caller(func), has_bits=bool(self.layer))
-        if bend is not None and not lost and not split and first.ndim > 0 and first.shape[0] == SAMPLES:
-            step.bend, step.tangent, step.name = bend, _nothing, self.layer or step.name
+        step = Step(None, None, tuple(arguments), kept_options, name=self._caller(func), has_bits=bool(self.layer))
+        if bend is not None and moves[:1] == [True] and len(moving) == 1:
+            if not lost and not split and first.ndim > 0 and first.shape[0] == SAMPLES:
+                step.bend, step.bend_call, step.tangent = bend, self.bend_count - 1, _nothing
+                step.name = self.layer or step.name
+                written = set(map(id, _written(func, args, options)))
+                step.arguments = tuple(part for part in arguments if id(part) not in written)
         elif not lost and sum(moves) == len(moving):
-            self._read(step, LinearCall(func, args, kwargs, moves, first), split)
+            self._read(step, LinearCall(func, args, options, moves, first), split)
         self._add(result, step)
         return result
+
+    def _check_writes(self, func: Any, args: Any, options: Any, result: Any, bend: Bend | None) -> None:
+        for written in _written(func, args, options):
+            if id(written) not in self.numbers:
+                if bend is not None:  # the noise of an RReLU in evaluation mode
+                    continue
+                raise InputError(f"{self._caller(func)} writes activations into memory that is there before. {WRITES}")
+            place = written.untyped_storage().data_ptr()
+            self.stale |= {id(part) for part in self._at(place) if part is not written or part is not result}
 
     def _read(self, step: Step, call: LinearCall, split: bool) -> None:
         """A linear operation, if its result has the samples first: one row of each, or several before matrices."""
@@ -177,13 +216,13 @@ class _Recorder(_Pass):
             self.split.add(id(call.result))
 
     def _caller(self, func: Any) -> str:
-        assert self.seen is not None
         name = self.seen.caller("")[0]
         return f"{name or 'the network itself'} ({func.overloadpacket.__name__})"
 
-    def _kept(self, result: Any, func: Any, args: Any, kwargs: Any) -> Any:
+    def _constant(self, result: Any, func: Any, args: Any, options: Any) -> Any:
+        """A result that does not depend on the input."""
         self.alive.append(result)
-        written = [part for one in _written(func, args, kwargs) for part in self._at(one.untyped_storage().data_ptr())]
+        written = [part for one in _written(func, args, options) for part in self._at(one.untyped_storage().data_ptr())]
         if any(id(part) in self.numbers for part in written):
             raise InputError(f"{self._caller(func)} overwrites an activation. {WRITES}")
         return result
@@ -202,19 +241,27 @@ class _Recorder(_Pass):
         return part
 
     def _add(self, result: Any, step: Step) -> None:
-        for at, part in enumerate(result if isinstance(result, list) else [result]):
+        """One step for each tensor of a list, which the operation makes alike; of a tuple only the first is read."""
+        for at, part in enumerate(result if isinstance(result, list | tuple) else [result]):
             for tensor in _tensors(part):
                 self.numbers[id(tensor)] = len(self.steps)
                 self.stale.discard(id(tensor))
-            found = step
+            one = step
             if isinstance(result, list) and step.run and step.tangent:
                 run, tangent = (partial(_one_of, at, way) for way in (step.run, step.tangent))
-                found = Step(run, tangent, step.arguments, step.options, name=step.name)
-            self.steps.append(found)
+                one = Step(run, tangent, step.arguments, step.options, name=step.name)
+            elif isinstance(result, tuple) and at > 0:
+                one = Step(None, None, step.arguments, step.options, name=step.name)
+            self.steps.append(one)
         self.alive.append(result)
 
 
 WRITES = "Its cells can't be read: make a new tensor there."
+
+
+def refs(part: Any) -> list[Ref]:
+    """The steps that some arguments are results of."""
+    return [leaf for leaf in leaves(part) if isinstance(leaf, Ref)]
 
 
 def _nothing(*_: Any) -> None:
@@ -238,6 +285,7 @@ def _tensors(part: Any) -> list[Tensor]:
 
 
 def leaves(part: Any) -> Iterator[Any]:
+    """What stands in nested tuples, lists and dictionaries."""
     if isinstance(part, tuple | list):
         for each in part:
             yield from leaves(each)

@@ -1,4 +1,3 @@
-from .ranking import Ranking as Ranking
-from .ranking import rank as rank
 from .selection import Selection as Selection
 from .selection import select as select
+from .trials import trials_frame as trials_frame

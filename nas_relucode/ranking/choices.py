@@ -1,6 +1,6 @@
-"""The words by which a ranking is asked for: how equality is decided, and how indices order equal networks."""
+"""The names of the rules that decide equality and order, apart from their code so that commands parse quickly."""
 
 RULES = ("1se", "mcnemar", "bootstrap")
 HOW = ("pareto", "lexicographic", "weighted")
 SCALES = ("ranks", "standardised")
-LEVEL = 0.05  # of every test; intervals are of 1 - LEVEL
+LEVEL = 0.05  # of every test; the confidence of intervals is 1 - LEVEL

@@ -1,4 +1,4 @@
-"""The order of equally accurate networks by what their code spaces tell, and how firm it is."""
+"""The order of equally accurate networks by indices of their code spaces, and how stable it is over seeds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nas_relucode.errors import InputError, unknown
 from nas_relucode.indices.registry import INDICES
 from nas_relucode.ranking.choices import HOW, SCALES
 
-QUANTITIES = {  # what may decide beside indices
+QUANTITIES = {  # what may order networks beside the indices
     "accuracy": "maximize",
     "validation_loss": "minimize",
     "parameters": "minimize",
@@ -22,23 +22,23 @@ QUANTITIES = {  # what may decide beside indices
 }
 MOST_INDICES = 6  # of a hypervolume: its time grows exponentially with them
 REFERENCE = 1.1  # of the hypervolume, where the worst value of each index is 1 and the best 0
-Named = str | tuple[str, str]
+Criterion = str | tuple[str, str]  # a name, or a name with its direction
 
 
-def criteria(by: Iterable[Named], objectives: Mapping[str, str]) -> dict[str, str]:
-    """What decides, in the order given: name -> "minimize" or "maximize".
+def read_criteria(by: Iterable[Criterion], objectives: Mapping[str, str]) -> dict[str, str]:
+    """The criteria that order networks, the first one first: name -> "minimize" or "maximize".
 
-    A name is an index, ``layer:index``, or one of QUANTITIES. Its direction is written before it (``"-edge_count"``
-    minimises, ``"+edge_count"`` maximises) or beside it (``("edge_count", "minimize")``), else it is that of the
-    study's objective, else the index' own. Raises InputError for an unknown name, one without a direction, or one that
-    is there twice.
+    A name is an index, ``layer:index``, or one of QUANTITIES. Its direction is the sign before it (``"-edge_count"``
+    minimises, ``"+edge_count"`` maximises) or the second item of a pair (``("edge_count", "minimize")``); without
+    either, it is that of the study's objective of this name, else the index's own. Raises InputError for an unknown
+    name, a name without a direction, or one that stands twice.
 
-    >>> criteria(["cell_count", "-edge_count"], {"cell_count": "maximize"})
+    >>> read_criteria(["cell_count", "-edge_count"], {"cell_count": "maximize"})
     {'cell_count': 'maximize', 'edge_count': 'minimize'}
     """
     if isinstance(by, str):
-        raise InputError(f"by is {by!r}. Give a list of names, also of one.")
-    found: dict[str, str] = {}
+        raise InputError(f"by is {by!r}. Give a list of names, even if there is one.")
+    criteria: dict[str, str] = {}
     for item in by:
         name, direction = (item, None) if isinstance(item, str) else item
         if direction is None and name[:1] in ("-", "+"):
@@ -57,10 +57,10 @@ def criteria(by: Iterable[Named], objectives: Mapping[str, str]) -> dict[str, st
             )
         if direction not in ("minimize", "maximize"):
             raise unknown("direction", direction, ["minimize", "maximize"])
-        if name in found:
+        if name in criteria:
             raise InputError(f"by names {name} twice. Name it once.")
-        found[name] = direction
-    return found
+        criteria[name] = direction
+    return criteria
 
 
 def check_order(how: str, weights: Mapping[str, float] | None, by: Iterable[str], scale: str) -> None:
@@ -70,62 +70,65 @@ def check_order(how: str, weights: Mapping[str, float] | None, by: Iterable[str]
     if scale not in SCALES:
         raise unknown("scale", scale, SCALES)
     if weights is not None and how != "weighted":
-        raise InputError(f"weights have no meaning for how={how!r}. Leave them out, or say how='weighted'.")
+        raise InputError(f"weights have no meaning for how={how!r}. Leave them out, or give how='weighted'.")
     by = list(by)
     for name, weight in (weights or {}).items():
         if name not in by:
             raise unknown("weight", name, by)
         if not 0 <= weight < math.inf:
-            raise InputError(f"the weight {weight!r} of {name} is out of range. Give numbers from 0 on.")
+            raise InputError(f"the weight {weight!r} of {name} is out of range. Give a finite number, at least 0.")
     if weights and not any(weights.get(name, 1.0) for name in by):
-        raise InputError("all weights are 0, so nothing decides. Give one more than 0.")
+        raise InputError("all weights are 0, so nothing orders the networks. Give at least one above 0.")
 
 
 def silent_reasons(values: pd.DataFrame, saturated: Iterable[str] = ()) -> dict[str, str]:
-    """The columns that can't order these networks, a row each, with the reason.
+    """The columns that cannot order these networks (the rows), each with the reason.
 
-    An index that is undefined for some of them takes no part, so it lets nobody win. ``saturated`` are those that lie
-    at an end of their range for all.
+    A column that is undefined for some of them takes no part, so that no network gains by it. ``saturated`` names the
+    columns that lie at an end of their range for all networks.
     """
-    reasons, saturated = {}, set(saturated)
-    for name in values.columns:
-        column = values[name].to_numpy(float)
-        if not len(column):
-            continue
-        if np.isnan(column).all():
+    table = values.to_numpy(float)
+    if not len(table):
+        return {}
+    finite, missing = np.isfinite(table), np.isnan(table)
+    constant = (table == table[0]).all(axis=0)
+    several, at_an_end = len(table) > 1, set(saturated)
+    reasons = {}
+    for i, name in enumerate(values.columns):
+        if missing[:, i].all():
             reasons[name] = "undefined or not measured"
-        elif not np.isfinite(column).all():
+        elif not finite[:, i].all():
             reasons[name] = "undefined for some"
-        elif len(column) > 1 and (column == column[0]).all():
-            reasons[name] = f"constant, {column[0]:.4g}"
-        elif len(column) > 1 and name in saturated:
+        elif several and constant[i]:
+            reasons[name] = f"constant, {table[0, i]:.4g}"
+        elif several and name in at_an_end:
             reasons[name] = "saturated for all"
     return reasons
 
 
 def costs(values: pd.DataFrame, directions: Mapping[str, str]) -> np.ndarray:
-    """The columns that ``directions`` names as numbers to minimise, (networks, indices).
+    """The columns that ``directions`` names, with signs so that less is better, (networks, indices).
 
-    moocore reads ``maximise=[False]``, of one column, as true.
+    The signs are not left to moocore: it reads ``maximise=[False]``, of one column, as true.
     """
     signs = [-1.0 if direction == "maximize" else 1.0 for direction in directions.values()]
-    return values[list(directions)].to_numpy(float) * signs + 0.0  # -0 is 0
+    return values[list(directions)].to_numpy(float) * signs + 0.0  # -0 becomes 0
 
 
-def keys(
+def sort_keys(
     costs: np.ndarray, *, how: str = "pareto", weights: Sequence[float] | None = None, scale: str = "ranks"
 ) -> np.ndarray:
-    """A number a network, float64 (networks,): the smaller, the further ahead; equal if nothing tells them apart.
+    """One number per network, float64 (networks,), the smallest first; equal if the costs do not order two networks.
 
     ``costs`` are finite, (networks, indices). ``"pareto"``: the Pareto rank from 0, which networks share that do not
     dominate each other. ``"lexicographic"``: by the first index, equal ones by the next, and so on. ``"weighted"``: the
-    weighted mean of each index' ranks from 0 (best) to 1 (equal values share their mean rank), or of its
-    ``"standardised"`` values (less the mean, by the standard deviation, over these networks).
+    weighted mean of each index's ranks from 0 (best) to 1 (equal values share their mean rank), or of its
+    ``"standardised"`` values (less the mean, divided by the standard deviation, over these networks).
 
     >>> table = np.array([[1.0, 2.0], [2.0, 1.0], [2.0, 2.0], [1.0, 2.0]])
-    >>> keys(table).tolist(), keys(table, how="lexicographic").tolist()
+    >>> sort_keys(table).tolist(), sort_keys(table, how="lexicographic").tolist()
     ([0.0, 0.0, 1.0, 0.0], [0.0, 1.0, 2.0, 0.0])
-    >>> keys(table, how="weighted", weights=[1, 3]).round(3).tolist()
+    >>> sort_keys(table, how="weighted", weights=[1, 3]).round(3).tolist()
     [0.542, 0.208, 0.708, 0.542]
     """
     networks, indices = costs.shape
@@ -135,24 +138,24 @@ def keys(
         return moocore.pareto_rank(costs).astype(float)
     if how == "lexicographic":
         return np.unique(costs, axis=0, return_inverse=True)[1].reshape(-1).astype(float)
-    most = 1.0
+    largest = 1.0
     if scale == "ranks":
-        parts, most = stats.rankdata(costs, axis=0) - 1, networks - 1.0  # halves: equal sums are equal numbers
-    else:  # sums that don't depend on the order of the networks
+        parts, largest = stats.rankdata(costs, axis=0) - 1, networks - 1.0  # halves, so that equal sums are equal
+    else:  # exact sums, which do not depend on the order of the networks
         means = np.array([math.fsum(column) / networks for column in costs.T])
-        spread = np.array([math.sqrt(math.fsum(column) / networks) for column in ((costs - means) ** 2).T])
-        parts = (costs - means) / np.where(spread > 0, spread, 1.0)
-    share = np.ones(indices) if weights is None else np.asarray(weights, float)
-    total = math.fsum(share)
-    return np.array([math.fsum(row) / (total * most) if total else 0.0 for row in parts * share])
+        deviations = np.array([math.sqrt(math.fsum(column) / networks) for column in ((costs - means) ** 2).T])
+        parts = (costs - means) / np.where(deviations > 0, deviations, 1.0)
+    shares = np.ones(indices) if weights is None else np.asarray(weights, float)
+    total = math.fsum(shares)
+    return np.array([math.fsum(row) / (total * largest) if total else 0.0 for row in parts * shares])
 
 
 def places(
     key: np.ndarray, accuracy: np.ndarray, parameters: np.ndarray, trial: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Places and ranks from 1, int64 (networks,) each: by key, then accuracy, then fewer parameters.
+    """Places and ranks from 1, int64 (networks,) each: by key, then higher accuracy, then fewer parameters.
 
-    Networks that all three leave equal share a rank; their places follow their first trials' numbers.
+    Networks that are equal in all three share a rank; their places follow the numbers of their first trials.
 
     >>> places(np.array([0, 0, 0]), np.array([0.9, 0.8, 0.9]), np.array([7, 7, 7]), np.array([5, 1, 2]))
     (array([2, 3, 1]), array([1, 3, 1]))
@@ -168,14 +171,14 @@ def places(
 
 
 def hypervolume(costs: np.ndarray) -> tuple[float, np.ndarray]:
-    """How much of the space the networks dominate, and how much of that would be lost without each, (networks,).
+    """The share of the space that the networks dominate, and the share that would be lost without each, (networks,).
 
     Each index is scaled to 0 for its best value here and 1 for its worst, and the space ends at 1.1, so that the ends
-    of the front count too. The volume is a fraction of that space. A network that another dominates or equals adds
-    nothing: without it the volume is the same. NaN without indices, and for more than 6.
+    of the front count too. A network that another one dominates or equals contributes nothing. NaN without indices,
+    and for more than 6.
 
-    >>> volume, lost = hypervolume(np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]))
-    >>> round(volume * 1.21, 3), (lost * 1.21).round(3).tolist()
+    >>> volume, contributions = hypervolume(np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]))
+    >>> round(volume * 1.21, 3), (contributions * 1.21).round(3).tolist()
     (0.21, [0.1, 0.1, 0.0])
     """
     networks, indices = costs.shape
@@ -183,19 +186,19 @@ def hypervolume(costs: np.ndarray) -> tuple[float, np.ndarray]:
         return math.nan, np.full(networks, math.nan)
     low, high = costs.min(axis=0), costs.max(axis=0)
     scaled = (costs - low) / np.where(high > low, high - low, 1.0)
-    points, where, copies = np.unique(scaled, axis=0, return_inverse=True, return_counts=True)
+    points, point_of_network, copies = np.unique(scaled, axis=0, return_inverse=True, return_counts=True)
     reference, space = [REFERENCE] * indices, REFERENCE**indices
     volume = float(moocore.hypervolume(points, ref=reference))
     front = np.flatnonzero(moocore.is_nondominated(points))
     covers = (points[front, None] <= points).all(axis=2)  # (front, points): a point of the front covers itself too
-    loose = covers & (covers.sum(axis=0) == 1)  # covered by nobody else
-    loose[:, front] = False
-    lost = np.zeros(len(points))
-    for one, place in enumerate(front):
-        if copies[place] == 1:
-            left = points[[*np.delete(front, one), *np.flatnonzero(loose[one])]]
-            lost[place] = volume - (float(moocore.hypervolume(left, ref=reference)) if len(left) else 0.0)
-    return volume / space, lost.clip(min=0.0)[where.reshape(-1)] / space
+    covered_once = covers & (covers.sum(axis=0) == 1)
+    covered_once[:, front] = False
+    contributions = np.zeros(len(points))
+    for row, point in enumerate(front):
+        if copies[point] == 1:
+            left = points[[*np.delete(front, row), *np.flatnonzero(covered_once[row])]]
+            contributions[point] = volume - (float(moocore.hypervolume(left, ref=reference)) if len(left) else 0.0)
+    return volume / space, contributions.clip(min=0.0)[point_of_network.reshape(-1)] / space
 
 
 def stays_ahead(
@@ -208,11 +211,11 @@ def stays_ahead(
     resamples: int = 1000,
     seed: int = 0,
 ) -> np.ndarray:
-    """How often each network (row) is ahead of each other (column) when seeds are drawn again, (networks, networks).
+    """How often each network (row) is ahead of each other (column) when seeds are resampled, (networks, networks).
 
-    ``trainings`` holds for each network an array (seeds, 1 + indices): the accuracy and what is to be minimised. In
-    each draw every network gets as many of its seeds as it has, with repeats, and all are ordered anew; who is equal
-    then is ahead half the time. NaN on the diagonal, and where neither network has several seeds: that tells nothing.
+    ``trainings`` holds an array (seeds, 1 + indices) per network: the accuracy and the costs. In each resample, every
+    network gets as many of its seeds as it has, with replacement, and all are ordered again; networks that share a rank
+    count half for each. NaN on the diagonal, and where both networks have a single seed, which says nothing.
     """
     generator = np.random.default_rng(seed)
     means = np.empty((len(trainings), resamples, trainings[0].shape[1] if trainings else 1))
@@ -221,7 +224,7 @@ def stays_ahead(
         means[i] = values[0] + (drawn - values[0]).mean(axis=1)  # of equal values exactly their value
     ahead = np.zeros((len(trainings), len(trainings)))
     for draw in range(resamples):
-        key = keys(means[:, draw, 1:], how=how, weights=weights, scale=scale)
+        key = sort_keys(means[:, draw, 1:], how=how, weights=weights, scale=scale)
         _, rank = places(key, means[:, draw, 0], parameters, np.zeros(len(key)))
         ahead += (rank[:, None] < rank) + 0.5 * (rank[:, None] == rank)
     single = np.array([len(values) == 1 for values in trainings], bool)

@@ -1,4 +1,4 @@
-"""What optuna-dashboard shows of a study beside its trials: a note with the ranking, and the Pareto front."""
+"""What optuna-dashboard shows of a study beside its trials: a note with the selection, and the Pareto front."""
 
 from __future__ import annotations
 
@@ -11,35 +11,40 @@ import optuna
 
 from nas_relucode.errors import InputError
 from nas_relucode.plots.pareto import pareto_plotly
-from nas_relucode.ranking.ranking import rank
-from nas_relucode.report.tables import markdown, markdown_table, networks_table, nobody_feasible
+from nas_relucode.ranking.selection import select
+from nas_relucode.report.tables import markdown, markdown_table, networks_table
 
-START, END = "[//]: # (nas-relucode)", "[//]: # (/nas-relucode)"  # around our part of the note; Markdown shows neither
-FIGURE = "nas-relucode-pareto"  # the figure of an earlier call is replaced
-MOST_ROWS = 20  # of the note: it is sent whenever the dashboard asks for news
+START, END = (
+    "[//]: # (nas-relucode)",
+    "[//]: # (/nas-relucode)",
+)  # around our part of the note; not rendered
+FIGURE = "nas-relucode-pareto"  # the identifier by which a later call replaces the figure
+MOST_ROWS = 20  # of the note, which is sent again whenever the dashboard polls
 
 
 def show_in_dashboard(study: optuna.Study) -> str:
-    """Writes the ranking into the study's note and the Pareto front among its figures; returns the note.
+    """Writes the selection into the study's note and the Pareto front among its figures; returns the note.
 
-    What somebody else wrote in the note stays. Called again, it replaces what it wrote. Raises InputError where
+    What somebody else wrote in the note stays. Called again, it replaces its own part. Raises InputError where
     optuna-dashboard is not installed.
     """
     dashboard = _dashboard()
-    ranking = rank(study)
-    if ranking.equal.empty:
-        found = nobody_feasible(ranking)
+    selection = select(study)
+    if selection.equal.empty:
+        text = selection.infeasibility
     else:
-        order = ", ".join(f"{name} ({way})" for name, way in ranking.deciding.items()) or "no index"
-        table = markdown_table(networks_table(ranking, ranking.equal.head(MOST_ROWS)))
-        found = (
-            f"{len(ranking.equal)} of {int(ranking.compared.sum())} networks are equally accurate by the "
-            f"one-standard-error rule (at least {ranking.threshold:.4f}). Their order: Pareto rank over "
+        order = ", ".join(f"{name} ({way})" for name, way in selection.deciding.items()) or "no index"
+        table = markdown_table(networks_table(selection, selection.equal.head(MOST_ROWS)))
+        text = (
+            f"{len(selection.equal)} of {int(selection.compared.sum())} networks are equally accurate by the "
+            f"one-standard-error rule (at least {selection.threshold:.4f}). Their order: Pareto rank over "
             f"{markdown(order)}, then accuracy, then size.\n\n{table}"
         )
-    note = _put(dashboard.get_note(study), f"{START}\n\n## Equally accurate networks\n\n{found}\n\n{END}")
+    note = _put(dashboard.get_note(study), f"{START}\n\n## Equally accurate networks\n\n{text}\n\n{END}")
     dashboard.save_note(study, note)
-    figure = pareto_plotly(ranking.networks, ranking.spread, x=ranking.shown_objective, threshold=ranking.threshold)
+    figure = pareto_plotly(
+        selection.networks, selection.spread, x=selection.shown_objective, threshold=selection.threshold
+    )
     dashboard.save_plotly_graph_object(study, figure, graph_object_id=FIGURE)
     return note
 

@@ -1,4 +1,4 @@
-// What the report's page does: who is equally accurate at the chosen tolerance, in which order, and the figures of it.
+// The report's page: shows the ranking of the chosen tolerance, which Python computed, and draws the figures.
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
 const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"];
@@ -8,65 +8,12 @@ const GREY = "#9AA0A6";
 const SIDES = [[1, -1, "top right"], [-1, -1, "top left"], [1, 1, "bottom right"], [-1, 1, "bottom left"],
   [1, 0, "middle right"], [-1, 0, "middle left"], [0, -1, "top center"], [0, 1, "bottom center"]]; // of a point, for its mark
 const MOST_BARS = 40; // networks of one kind beyond which error bars hide the points
-const MOST_ALIKE = 0.95; // rank correlation beyond which a second axis says the same
-const ROUNDING = 1e-12; // of differences between accuracies
 const rows = data.label.map((_, row) => row);
-const state = { rule: null, tolerance: 0, equal: [], place: [], rank: [], order: [], silent: {}, focus: null };
+const NO_RANKING = { order: [], tied: [] };
+const state = { rule: null, tolerance: 0, order: [], place: {}, rank: {}, silent: {}, focus: null };
 const byId = (id) => document.getElementById(id);
 const finite = (value) => value !== null && Number.isFinite(value);
 const plotConfig = { displayModeBar: false, responsive: true };
-
-// ---- the ranking, as nas_relucode.ranking computes it ----
-
-function equalAt(tolerance) {
-  return rows.filter((row) => data.difference[row] !== null && data.difference[row] <= tolerance + ROUNDING);
-}
-
-function silentReasons(equal) {
-  const reasons = {};
-  for (const [name, values] of Object.entries(data.mean)) {
-    const column = equal.map((row) => values[row]);
-    const ends = data.saturated[name];
-    if (!column.length) continue;
-    if (column.every((value) => value === null)) reasons[name] = "undefined or not measured";
-    else if (column.some((value) => value === null)) reasons[name] = "undefined for some";
-    else if (column.length > 1 && column.every((value) => value === column[0])) reasons[name] = `constant, ${short(column[0])}`;
-    else if (column.length > 1 && ends && equal.every((row) => ends[row])) reasons[name] = "saturated for all";
-  }
-  return reasons;
-}
-
-function paretoRanks(costs) {
-  const ranks = costs.map(() => -1);
-  const dominates = (a, b) => a.every((value, i) => value <= b[i]) && a.some((value, i) => value < b[i]);
-  let left = costs.map((_, i) => i);
-  for (let rank = 0; left.length; rank += 1) {
-    const front = left.filter((i) => !left.some((j) => dominates(costs[j], costs[i])));
-    for (const i of front) ranks[i] = rank;
-    left = left.filter((i) => ranks[i] < 0);
-  }
-  return ranks;
-}
-
-function ordered(equal) {
-  const silent = silentReasons(equal);
-  const deciding = Object.keys(data.by).filter((name) => !(name in silent));
-  const sign = (name) => (data.by[name] === "maximize" ? -1 : 1);
-  const costs = equal.map((row) => deciding.map((name) => sign(name) * data.mean[name][row]));
-  const ranks = deciding.length ? paretoRanks(costs) : equal.map(() => 0);
-  const table = equal.map((row, i) => [ranks[i], -data.mean.accuracy[row], data.mean.parameters[row] ?? Infinity, data.trial[row], row]);
-  const compare = (a, b, last) => {
-    for (let i = 0; i < last; i += 1) if (a[i] !== b[i]) return a[i] - b[i];
-    return 0;
-  };
-  table.sort((a, b) => compare(a, b, 4));
-  const place = {}, rank = {};
-  table.forEach((line, i) => {
-    place[line[4]] = i + 1;
-    rank[line[4]] = i && compare(line, table[i - 1], 3) === 0 ? rank[table[i - 1][4]] : i + 1;
-  });
-  return { silent, deciding, order: table.map((line) => line[4]), place, rank };
-}
 
 // ---- numbers and elements ----
 
@@ -113,13 +60,26 @@ function fillTable(id, headings, lines) {
 
 // ---- the choice ----
 
+// The ranking that Python computed for a preset, or for the largest tolerance up to the given one.
+function rankingAt(preset, tolerance) {
+  if (preset) return data.rankings[preset.ranking];
+  return data.rankings.findLast((ranking) => ranking.from !== null && ranking.from <= tolerance) || NO_RANKING;
+}
+
 function choose(rule, tolerance) {
-  state.rule = rule;
-  state.tolerance = tolerance;
   const preset = data.rules.find((item) => item.key === rule);
-  state.equal = preset ? preset.equal.slice().sort((a, b) => a - b) : equalAt(tolerance);
-  Object.assign(state, ordered(state.equal));
-  if (byId("tolerance")) { // else no network is feasible, and the page says so
+  const ranking = rankingAt(preset, tolerance);
+  state.rule = rule;
+  state.tolerance = data.thinned && !preset ? ranking.from : tolerance; // between two rankings of many the first one holds
+  state.order = ranking.order;
+  state.silent = ranking === NO_RANKING ? {} : data.silents[ranking.silent];
+  state.place = {};
+  state.rank = {};
+  ranking.order.forEach((row, i) => {
+    state.place[row] = i + 1;
+    state.rank[row] = ranking.tied.includes(i) ? state.rank[ranking.order[i - 1]] : i + 1;
+  });
+  if (byId("tolerance")) { // without it no network is feasible, and the page says so
     showControls(preset);
     showEqual(preset);
     showIndices();
@@ -129,27 +89,27 @@ function choose(rule, tolerance) {
 }
 
 function sentence(preset) {
-  const compared = data.difference.filter((value) => value !== null).length;
   const how = preset ? `By ${preset.name} ` : "";
   const at = preset && preset.key === "mcnemar" ? "" : `${how ? "(" : "At "}a tolerance of ${state.tolerance.toFixed(4)}${how ? ") " : ", "}`;
   const first = state.order[0];
-  if (compared === 1) return `${data.label[first]} is the only feasible network.`;
-  return `${how}${at}${state.equal.length} of ${compared} networks ${state.equal.length === 1 ? "is" : "are"} equally accurate. First: ${data.label[first]}.`;
+  if (data.compared === 1) return `${data.label[first]} is the only feasible network.`;
+  return `${how}${at}${state.order.length} of ${data.compared} networks ${state.order.length === 1 ? "is" : "are"} equally accurate. First: ${data.label[first]}.`;
 }
 
 function showControls(preset) {
   const slider = byId("tolerance"), exact = byId("tolerance-number");
   slider.value = state.tolerance;
-  slider.setAttribute("aria-valuetext", `${state.tolerance.toFixed(4)}, ${state.equal.length} networks`);
+  slider.setAttribute("aria-valuetext", `${state.tolerance.toFixed(4)}, ${state.order.length} networks`);
   if (document.activeElement !== exact) exact.value = Number(state.tolerance.toFixed(6));
   for (const button of document.querySelectorAll("[data-rule]")) button.setAttribute("aria-pressed", String(button.dataset.rule === state.rule));
   byId("found").textContent = sentence(preset);
   complain("");
-  const decides = state.deciding.map((name) => `${name} (${data.by[name]})`);
-  const quiet = Object.keys(data.by).filter((name) => name in state.silent).map((name) => `${name} (${state.silent[name]})`);
-  const order = decides.length ? `Their places follow their Pareto rank over ${decides.join(", ")}, then accuracy` : "No index tells them apart: their places follow accuracy";
+  const criteria = Object.keys(data.by);
+  const deciding = criteria.filter((name) => !(name in state.silent)).map((name) => `${name} (${data.by[name]})`);
+  const silent = criteria.filter((name) => name in state.silent).map((name) => `${name} (${state.silent[name]})`);
+  const order = deciding.length ? `Their places follow their Pareto rank over ${deciding.join(", ")}, then accuracy` : "No index tells them apart: their places follow accuracy";
   byId("order").textContent = state.order.length < 2 ? "" : `${order}, then fewer parameters, then the trial's number.` +
-    (quiet.length ? ` These take no part: ${quiet.join("; ")}.` : "");
+    (silent.length ? ` These take no part: ${silent.join("; ")}.` : "");
 }
 
 // Says under the field of the exact tolerance why what stands in it can't be taken; nothing, if it can.
@@ -173,7 +133,7 @@ function showEqual(preset) {
   const ahead = preset && preset.key === "1se" && data.ahead.some((share) => share !== null);
   const names = ["test_accuracy", ...Object.keys(data.by).filter((name) => name !== "accuracy"), "parameters", "seconds"];
   const columns = [...new Set(names)].filter((name) => name in data.mean && data.mean[name].some((value) => value !== null));
-  const heads = ["network", "place", ...(ahead ? ["ahead of the next"] : []), "accuracy", "behind the best", ...(tested ? [tested.name.startsWith("McNemar") ? "p (McNemar)" : "p (seeds, samples)"] : []), ...columns.map(spaced), "seeds"];
+  const heads = ["network", "place", ...(ahead ? ["ahead of the next"] : []), "accuracy", "behind the best", ...(tested ? [tested.column] : []), ...columns.map(spaced), "seeds"];
   const lines = state.order.map((row) => [
     element("button", { type: "button", class: "name", "data-row": row, "aria-pressed": String(row === state.focus), onclick: () => focusOn(row) }, data.label[row]),
     state.rank[row] === state.place[row] ? String(state.place[row]) : `${state.rank[row]} =`,
@@ -264,7 +224,7 @@ function marks() {
 }
 
 function groups() {
-  const equal = new Set(state.equal);
+  const equal = new Set(state.order);
   return [
     ["equally accurate, on the front", rows.filter((row) => equal.has(row) && data.front[row]), COLOURS[0], "circle", 11],
     ["equally accurate", rows.filter((row) => equal.has(row) && !data.front[row]), COLOURS[1], "square", 11],
@@ -310,7 +270,7 @@ function markSides(points, mark) {
 function showFront() {
   const box = byId("front-figure");
   if (!box) return;
-  const x = byId("front-x").value, mark = marks(), best = bestAccuracy();
+  const x = byId("front-x").value, mark = marks(), best = data.best;
   const near = [...new Set([...state.order, ...rows.filter((row) => data.front[row])])];
   const visible = near.length ? near : rows.filter((row) => finite(data.mean.accuracy[row]));
   const ends = visible.flatMap((row) => [-1, 1].map((side) => data.mean.accuracy[row] + side * (data.spread.accuracy[row] || 0)));
@@ -336,26 +296,8 @@ function showFront() {
   }), plotConfig);
 }
 
-function bestAccuracy() {
-  const compared = rows.filter((row) => data.difference[row] === 0);
-  return compared.length ? data.mean.accuracy[compared[0]] : null;
-}
-
-function parallelNames() {
-  const varies = (name) => new Set(data.mean[name].filter(finite)).size > 1;
-  const wanted = ["accuracy", ...Object.keys(data.by), ...Object.keys(data.objectives), "parameters", "test_accuracy"];
-  const others = data.correlations.names.filter((name) => !name.includes(":") && name !== "seconds" && name !== "train_accuracy");
-  const { names: known, matrix } = data.correlations;
-  const alike = (one, other) => known.includes(one) && known.includes(other) && Math.abs(matrix[known.indexOf(one)][known.indexOf(other)]) > MOST_ALIKE;
-  const found = [];
-  for (const name of new Set([...wanted, ...others])) {
-    if (name in data.mean && varies(name) && (wanted.includes(name) || !found.some((other) => alike(name, other)))) found.push(name);
-  }
-  return found.slice(0, window.innerWidth < 600 ? 5 : 9);
-}
-
 function drawParallel(box) {
-  const names = parallelNames();
+  const names = data.parallel.slice(0, window.innerWidth < 600 ? 5 : 9);
   const scale = Object.fromEntries(names.map((name) => {
     const values = data.mean[name].filter(finite);
     const ends = [Math.min(...values), Math.max(...values)];

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 import math
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from nas_relucode.report.page_data import Report, page_data
-from nas_relucode.report.pictures import Picture, embeddings, slices
+from nas_relucode.report.contents import Report, page_data
 from nas_relucode.report.sections import Section, described, remarks, sections
+from nas_relucode.study.record import complete_trials, record_of
 
 MOST_BYTES = 7_800_000  # of the page: pictures that find no room are named
+MOST_SLICES = 3  # networks whose slices are shown
 TALL = 40  # rows beyond which a table scrolls
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
@@ -77,8 +81,8 @@ def page(report: Report) -> str:
     room = MOST_BYTES - len(end.encode()) - sum(len(part[2].encode()) for part in shown)
     at = next(place for place, part in enumerate(shown) if part[0] == "indices")
     for key, heading, text, drawn in (
-        ("embeddings", "Embeddings", EMBEDDINGS, embeddings(report)),
-        ("slices", "Slices", SLICES, slices(report)),
+        ("embeddings", "Embeddings", EMBEDDINGS, embedding_pictures(report)),
+        ("slices", "Slices", SLICES, slice_pictures(report)),
     ):
         if drawn:
             pictures, room = _pictures(text, drawn, room)
@@ -97,7 +101,7 @@ def _equal(report: Report, parts: dict[str, Section], data: dict[str, Any]) -> s
         return _text(section.text)
     presets = "".join(
         f'<button type="button" data-rule="{rule["key"]}" aria-pressed="{"true" if i == 0 else "false"}">'
-        f"{html.escape(_button(rule['name']))} ({rule['tolerance']:.4f}, {_networks(rule['equal'])})</button>"
+        f"{html.escape(_button(rule['name']))} ({rule['tolerance']:.4f}, {_networks(data, rule)})</button>"
         for i, rule in enumerate(data["rules"])
     )
     ends = [rule["tolerance"] for rule in data["rules"]]
@@ -151,8 +155,8 @@ def _front(section: Section, data: dict[str, Any]) -> str:
 
 
 def _parallel(data: dict[str, Any]) -> str:
-    if sum(len({value for value in values if value is not None}) > 1 for values in data["mean"].values()) < 2:
-        return ""  # there is nothing that could be joined by lines
+    if len(data["parallel"]) < 2:
+        return ""  # lines need two axes
     text = (
         "A line a network across its accuracies, indices and size; where more or less of one is better, better is up. "
         "The equally accurate networks are drawn in colour. An index that orders the networks as one before it does "
@@ -262,8 +266,9 @@ def _table(section: Section, *, words: bool = False, quiet: int | None = None) -
     )
 
 
-def _networks(rows: Sequence[int]) -> str:
-    return f"{len(rows)} network{'' if len(rows) == 1 else 's'}"
+def _networks(data: dict[str, Any], rule: dict[str, Any]) -> str:
+    count = len(data["rankings"][rule["ranking"]]["order"])
+    return f"{count} network{'' if count == 1 else 's'}"
 
 
 def _rounded_up(value: float) -> float:
@@ -274,6 +279,54 @@ def _rounded_up(value: float) -> float:
     """
     power = 10.0 ** math.floor(math.log10(value))
     return next(round(step * power, 12) for step in (1, 2, 5, 10) if step * power >= value * (1 - 1e-9))
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG in the report's folder."""
+
+    file: Path
+    alt: str
+    caption: str
+
+    def html(self) -> str:
+        """The picture itself, within the page."""
+        content = base64.b64encode(self.file.read_bytes()).decode()
+        image = f'<img alt="{html.escape(self.alt)}" src="data:image/png;base64,{content}">'
+        return f"<figure>{image}<figcaption>{html.escape(self.caption)}</figcaption></figure>"
+
+
+def slice_pictures(report: Report) -> list[Picture]:
+    """The slices of the first equal networks for which there are any."""
+    records = [
+        (trial.number, record_of(trial)) for trial in complete_trials(report.study) if record_of(trial).get("slices")
+    ]
+    shown: dict[str, list[Picture]] = {}
+    for _, row in report.selection.equal.iterrows():
+        for trial, record in records:
+            if any(record["candidate"][key] != row[key] for key in ("head", "learning_rate")):
+                continue
+            whose = f"{row['network']}, seed {record['candidate'].get('seed', 0)}, trial {trial}"
+            files = [report.folder / "slices" / Path(name).name for name in record["slices"]]
+            pictures = [
+                Picture(file, f"The cells of {whose}, {_where(file)}", f"{whose}: {_where(file)}")
+                for file in files
+                if file.is_file()
+            ]
+            if pictures and len(shown) < MOST_SLICES:
+                shown[whose] = pictures
+    return [picture for pictures in shown.values() for picture in pictures]
+
+
+def _where(file: Path) -> str:
+    """Where a slice lies, read from the name that `plots.slices.draw_slices` gave its file."""
+    return "around the first sample" if file.stem.endswith("_near") else "the plane through three samples"
+
+
+def embedding_pictures(report: Report) -> list[Picture]:
+    """The embedded codes that `nas-relucode figure` drew in the folder."""
+    files = sorted(report.folder.glob("embedding*.png"))
+    return [Picture(file, "Codes of the layers and epochs, embedded by UMAP", file.stem) for file in files]
 
 
 def _json(data: dict[str, Any]) -> str:

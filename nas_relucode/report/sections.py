@@ -13,20 +13,18 @@ import optuna
 from nas_relucode.indices.registry import INDICES
 from nas_relucode.ranking.order import QUANTITIES
 from nas_relucode.ranking.trials import trials_frame
-from nas_relucode.report.page_data import Report, shown_columns
+from nas_relucode.report.contents import Report, shown_columns
 from nas_relucode.report.tables import (
     Table,
     constant_on_front,
     index_columns,
     longer_side_down,
     networks_table,
-    nobody_feasible,
-    number,
-    paired_test,
     retries,
 )
 from nas_relucode.study.curves import network_curves
 from nas_relucode.study.record import record_of
+from nas_relucode.texts import with_spread
 
 MEANINGS = {
     "accuracy": "Of the validation samples, the fraction that is classified correctly.",
@@ -64,30 +62,29 @@ def sections(report: Report) -> list[Section]:
 
 
 def _equal(report: Report) -> Section:
-    ranking, heading = report.ranking, "Equally accurate networks"
-    if math.isnan(ranking.threshold):
-        return Section(heading, nobody_feasible(ranking))
-    equal, compared = len(ranking.equal), int(ranking.compared.sum())
-    reached = (
-        f"an accuracy of {ranking.threshold:.4f}, the best one's less one standard error (seeds and validation sample)"
-    )
+    selection, heading = report.selection, "Equally accurate networks"
+    if math.isnan(selection.threshold):
+        return Section(heading, selection.infeasibility)
+    equal, compared = len(selection.equal), int(selection.compared.sum())
+    threshold = f"an accuracy of {selection.threshold:.4f}"
+    reached = f"{threshold}, the best one's less one standard error (seeds and validation sample)"
     if compared == 1:
-        text = f"{ranking.equal['network'].iloc[0]} is the only feasible network: there is nothing to choose."
+        text = f"{selection.equal['network'].iloc[0]} is the only feasible network: there is nothing to choose."
     elif equal == 1:
         text = (
-            f"By the one-standard-error rule {ranking.equal['network'].iloc[0]} alone of {compared} feasible "
+            f"By the one-standard-error rule {selection.equal['network'].iloc[0]} alone of {compared} feasible "
             f"networks reaches {reached}: there is no order to be found."
         )
     else:
-        order = [f"{name} ({way})" for name, way in ranking.deciding.items() if name != "accuracy"]
+        order = [f"{name} ({way})" for name, way in selection.deciding.items() if name != "accuracy"]
         text = (
             f"By the one-standard-error rule {equal} of {compared} feasible networks reach {reached}: by accuracy "
             f"nobody can tell them apart. {_order(order)}"
         )
-    if ranking.silent and equal > 1:
-        text += " These tell them nothing apart: " + "; ".join(f"{k} ({v})" for k, v in ranking.silent.items()) + "."
+    if selection.silent and equal > 1:
+        text += " These tell them nothing apart: " + "; ".join(f"{k} ({v})" for k, v in selection.silent.items()) + "."
     text = " ".join([text, *remarks(report)])
-    table = longer_side_down(networks_table(ranking, ranking.equal, every_index=True))
+    table = longer_side_down(networks_table(selection, selection.equal, every_index=True))
     return Section(heading, text, table, "The equally accurate networks in their order")
 
 
@@ -111,19 +108,19 @@ def remarks(report: Report) -> list[str]:
             + (f", and each of the next one in at least {100 * min(first, *others):.0f} %." if others else ".")
         )
     if report.tested:
-        test, count = paired_test(report.ranking), len(report.tested.equal)
+        test, count = report.selection.paired_test, len(report.tested.equal)
         found.append(f"{test[0].upper()}{test[1:]}, corrected for all pairs, leaves {count} equally accurate.")
-    elif not report.notes and report.ranking.compared.sum() > 1:
+    elif not report.notes and report.selection.compared.sum() > 1:
         found.append("No predictions are kept here, so mean accuracies are compared, not sample by sample (McNemar).")
-    if (report.ranking.equal["seeds"] == 1).all():
-        who = "It" if len(report.ranking.equal) == 1 else "Each of them"
+    if (report.selection.equal["seeds"] == 1).all():
+        who = "It" if len(report.selection.equal) == 1 else "Each of them"
         found.append(f"{who} was trained once, so nothing is known of what other seeds would change.")
     return [*found, *report.notes]
 
 
 def _commands(report: Report) -> list[Section]:
-    ranking = report.ranking
-    if ranking.equal.empty:
+    selection = report.selection
+    if selection.equal.empty:
         return []
     if not report.commands:
         text = (
@@ -136,28 +133,28 @@ def _commands(report: Report) -> list[Section]:
         "As in their trials: the same data, recipe and seeds. The first choice first, a command a seed. "
         "Add --data-root DIR where the data do not lie in ./data."
     )
-    lines = [line for row in ranking.equal.index for line in report.commands.get(int(row), [])]
+    lines = [line for row in selection.equal.index for line in report.commands.get(int(row), [])]
     return [Section("Train them again", text, lines=tuple(lines))]
 
 
 def _front(report: Report) -> Section:
-    ranking = report.ranking
-    objectives = ", ".join(f"{name} ({direction})" for name, direction in ranking.objectives.items())
+    selection = report.selection
+    objectives = ", ".join(f"{name} ({direction})" for name, direction in selection.objectives.items())
     text = f"Objectives: {objectives}. "
-    if ranking.front.empty:
-        why = "has all of them" if ranking.networks["feasible"].any() else "is feasible"
+    if selection.front.empty:
+        why = "has all of them" if selection.networks["feasible"].any() else "is feasible"
         return Section("Pareto front", f"{text}No network is on the front, because none {why}.")
     text += (
         "Means over seeds ± standard deviation; codes of the training samples. "
         "Mark: the place among the equally accurate networks, or a letter for the less accurate ones."
     )
-    constant = constant_on_front(ranking)
+    constant = constant_on_front(selection)
     if constant:
         text += " Constant on the front: " + ", ".join(f"{k} = {v:.4g}" for k, v in constant.items()) + "."
-    undefined = [name for name in index_columns(ranking.front) if ranking.front[name].isna().all()]
+    undefined = [name for name in index_columns(selection.front) if selection.front[name].isna().all()]
     if undefined:
         text += f" Undefined on the front: {', '.join(undefined)}."
-    table = longer_side_down(networks_table(ranking, ranking.front, every_index=True))
+    table = longer_side_down(networks_table(selection, selection.front, every_index=True))
     return Section("Pareto front", text, table, "The networks on the Pareto front")
 
 
@@ -166,20 +163,21 @@ def _networks(report: Report) -> Section:
         "Infeasible networks are below the accuracy floor; those that were pruned diverged with some seed, or have an "
         "objective that is undefined."
     )
-    text = "" if report.ranking.networks["feasible"].all() else infeasible
-    by_accuracy = report.ranking.networks.sort_values("accuracy", ascending=False, kind="stable")
-    return Section("All networks", text, networks_table(report.ranking, by_accuracy), "All networks by accuracy")
+    text = "" if report.selection.networks["feasible"].all() else infeasible
+    by_accuracy = report.selection.networks.sort_values("accuracy", ascending=False, kind="stable")
+    return Section("All networks", text, networks_table(report.selection, by_accuracy), "All networks by accuracy")
 
 
 def _last_epoch(report: Report) -> list[Section]:
-    points = network_curves(report.study, report.ranking.chosen)
+    points = network_curves(report.study, report.selection.chosen)
     if points.empty:
         return []
     layers = list(dict.fromkeys(points["layer"]))
     last = points[points["epoch"] == points.groupby(["network", "seed"])["epoch"].transform("max")]
     means = last.pivot_table(values="cell_count", index="network", columns="layer", sort=False)[layers]
     rows = [
-        [str(name), *(number(value) for value in row)] for name, row in zip(means.index, means.to_numpy(), strict=True)
+        [str(name), *(with_spread(value) for value in row)]
+        for name, row in zip(means.index, means.to_numpy(), strict=True)
     ]
     text = "Means over seeds; the table is that of the last epoch, of the chosen networks and those on the front."
     table = (["network", *layers], rows)
@@ -191,11 +189,11 @@ def _indices(report: Report) -> Section:
     found = report.correlations
     place = {name: i for i, name in enumerate(found.names)}
     rows = []
-    for name in (name for name in shown_columns(report.ranking) if ":" not in name):
+    for name in (name for name in shown_columns(report.selection) if ":" not in name):
         index = INDICES.get(name)
         way = index.direction if index else QUANTITIES.get(name)
         rank = found.matrix[place[name], place["accuracy"]]
-        values = report.ranking.networks[name].dropna()
+        values = report.selection.networks[name].dropna()
         ends = f"{_end(values.min())} to {_end(values.max())}" if len(values) else "-"
         meaning = index.meaning if index else MEANINGS.get(name, "")
         rank_text = "-" if math.isnan(rank) or name == "accuracy" else f"{rank:.3f}"

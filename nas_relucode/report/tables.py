@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import re
 
 import pandas as pd
 
 from nas_relucode.indices.registry import INDICES
-from nas_relucode.ranking.ranking import Ranking
+from nas_relucode.ranking.selection import Selection
 from nas_relucode.study.record import network_label
-from nas_relucode.texts import plain
+from nas_relucode.texts import plain, with_spread
 
 Table = tuple[list[str], list[list[str]]]  # headings, rows
 MOST_SENTENCES = 20  # of what happened to trials
@@ -19,48 +18,31 @@ MARKUP = re.compile(  # what Markdown, or a dialect with HTML and formulas, woul
 )
 
 
-def networks_table(ranking: Ranking, networks: pd.DataFrame, *, every_index: bool = False) -> Table:
+def networks_table(selection: Selection, networks: pd.DataFrame, *, every_index: bool = False) -> Table:
     """A row a network: accuracy with its spread, the objectives or every index, parameters, training seconds.
 
     Indices that are constant or undefined over the networks are left out: they say nothing here. The mark is that of
     the figures, or why a network can't be chosen.
     """
-    indices = [name for name in index_columns(networks) if every_index or name in ranking.objectives]
+    indices = [name for name in index_columns(networks) if every_index or name in selection.objectives]
     indices = [name for name in indices if not is_constant(networks[name]) and networks[name].notna().any()]
     headings = ["network", "mark", "seeds", "accuracy", "test accuracy", *indices, "parameters", "seconds"]
     rows = []
     for i, row in networks.iterrows():
-        spread = ranking.spread.loc[i]
+        spread = selection.spread.loc[i]
         rows.append(
             [
                 row["network"],
                 row["mark"] or ("" if row["feasible"] else "pruned" if row["pruned"] else "infeasible"),
                 str(row["seeds"]),
-                number(row["accuracy"], spread["accuracy"]),
-                number(row["test_accuracy"], spread["test_accuracy"]),
-                *(number(row[name], spread[name]) for name in indices),
+                with_spread(row["accuracy"], spread["accuracy"]),
+                with_spread(row["test_accuracy"], spread["test_accuracy"]),
+                *(with_spread(row[name], spread[name]) for name in indices),
                 "-" if pd.isna(row["parameters"]) else f"{row['parameters']:,.0f}",
                 "-" if pd.isna(row["seconds"]) else f"{row['seconds']:.1f}",
             ]
         )
     return headings, rows
-
-
-def nobody_feasible(ranking: Ranking) -> str:
-    """Why none of the networks can be chosen."""
-    accuracy, pruned = ranking.networks["accuracy"], ranking.networks["pruned"] > 0
-    below = accuracy[~pruned].dropna()
-    found = ["No network is feasible."]
-    found += [f"Below the accuracy floor: {len(below)}, the best at {below.max():.4f}."] if len(below) else []
-    found += [f"Pruned with some seed (diverged, or an objective undefined): {pruned.sum()}."] if pruned.any() else []
-    undefined = int(accuracy[~pruned].isna().sum())
-    return " ".join([*found, *([f"Without an accuracy: {undefined}."] if undefined else [])])
-
-
-def paired_test(ranking: Ranking) -> str:
-    """What compares predictions sample by sample, see `ranking.equality.difference_p`."""
-    once = (ranking.networks.loc[ranking.compared, "seeds"] == 1).all()
-    return "McNemar's test" if once else "the test of crossed seeds and samples"
 
 
 def longer_side_down(table: Table) -> Table:
@@ -72,9 +54,9 @@ def longer_side_down(table: Table) -> Table:
     return columns[0], columns[1:]
 
 
-def constant_on_front(ranking: Ranking) -> dict[str, float]:
+def constant_on_front(selection: Selection) -> dict[str, float]:
     """The indices that have one value on the whole front."""
-    front = ranking.front
+    front = selection.front
     return {name: float(front[name].iloc[0]) for name in index_columns(front) if is_constant(front[name])}
 
 
@@ -133,18 +115,6 @@ def retries(trials: pd.DataFrame) -> list[str]:
     if more := len(happened) - len(sentences):
         sentences.append(f"{more} more failed, were interrupted or pruned: trials.csv, beside a report, says why.")
     return sentences
-
-
-def number(mean: float, spread: float = math.nan) -> str:
-    """A mean with its standard deviation over the seeds, if there is one.
-
-    >>> number(0.9537, 0.0041), number(1024.0, 30.2), number(7.0)
-    ('0.9537 ± 0.0041', '1024 ± 30', '7')
-    """
-    if pd.isna(mean):
-        return "-"
-    digits = 0 if abs(mean) >= 100 or (float(mean).is_integer() and pd.isna(spread)) else 2 if abs(mean) >= 10 else 4
-    return f"{mean:.{digits}f}" + ("" if pd.isna(spread) else f" ± {spread:.{digits}f}")
 
 
 def index_columns(networks: pd.DataFrame) -> list[str]:

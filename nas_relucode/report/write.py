@@ -15,8 +15,8 @@ import pandas as pd
 from nas_relucode.files import write_atomically
 from nas_relucode.plots.pareto import save_pareto
 from nas_relucode.ranking.trials import trials_frame
+from nas_relucode.report.contents import Report, gather
 from nas_relucode.report.page import page
-from nas_relucode.report.page_data import Report, read
 from nas_relucode.report.sections import sections
 from nas_relucode.report.tables import constant_on_front, markdown, markdown_table
 from nas_relucode.report.training_again import may_be_written, settings_file, settings_toml
@@ -35,7 +35,7 @@ def write_report(
     Each file is complete or untouched.
     """
     folder = Path(folder)
-    report = read(study, folder, redact(storage) if storage else "", artifacts)
+    report = gather(study, folder, redact(storage) if storage else "", artifacts)
     folder.mkdir(parents=True, exist_ok=True)
     trials = trials_frame(study).drop(columns=["ranked", "pruned"])
     writers: dict[str, Callable[[Path], object]] = {
@@ -54,8 +54,8 @@ def write_report(
 
 
 def _save_pareto(report: Report, path: Path) -> None:
-    ranking = report.ranking
-    save_pareto(path, ranking.networks, ranking.spread, x=ranking.shown_objective, threshold=ranking.threshold)
+    selection = report.selection
+    save_pareto(path, selection.networks, selection.spread, x=selection.shown_objective, threshold=selection.threshold)
 
 
 def _markdown(report: Report) -> str:
@@ -74,8 +74,8 @@ def _code(text: str) -> str:
 
 
 def _json(report: Report) -> dict[str, Any]:
-    ranking, ahead = report.ranking, report.ahead
-    constant = constant_on_front(ranking)
+    selection, ahead = report.selection, report.ahead
+    constant = constant_on_front(selection)
 
     def rows(networks: pd.DataFrame, numeric: list[str]) -> list[dict[str, Any]]:
         return [
@@ -86,7 +86,7 @@ def _json(report: Report) -> dict[str, Any]:
                 "equally_accurate": bool(row["equal"]),
                 "place": int(row["place"]) if row["equal"] else None,
                 "mean": _plain(row[numeric]),
-                "spread": _plain(ranking.spread.loc[i, numeric]),
+                "spread": _plain(selection.spread.loc[i, numeric]),
                 "ahead_of_next": None if math.isnan(ahead.get(i, math.nan)) else ahead[i],
                 "train": report.commands.get(i, []),
             }
@@ -94,17 +94,19 @@ def _json(report: Report) -> dict[str, Any]:
         ]
 
     numeric = [
-        name for name in ranking.spread.columns if name in ranking.networks and name not in ("head", "learning_rate")
+        name
+        for name in selection.spread.columns
+        if name in selection.networks and name not in ("head", "learning_rate")
     ]
     return {
         "study": report.study.study_name,
         "storage": report.storage,
-        "objectives": ranking.objectives,
-        "threshold": None if math.isnan(ranking.threshold) else ranking.threshold,
-        "silent": ranking.silent,
+        "objectives": selection.objectives,
+        "threshold": None if math.isnan(selection.threshold) else selection.threshold,
+        "silent": selection.silent,
         "constant_on_front": constant,
-        "equally_accurate": rows(ranking.equal, numeric),
-        "front": rows(ranking.front, [name for name in numeric if name not in constant]),
+        "equally_accurate": rows(selection.equal, numeric),
+        "front": rows(selection.front, [name for name in numeric if name not in constant]),
     }
 
 

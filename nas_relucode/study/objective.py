@@ -6,7 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -339,7 +339,7 @@ class Objective:
             "candidate": candidate.params,
             "data": self.digest,
             "network": [network.backbone, network.width, network.weights, network.frozen, network.decoder],
-            "recipe": asdict(self.recipe),
+            "recipe": self.recipe.as_dict(),
             "layers": list(codes.layers),
             "codes": [codes.preset, codes.split, codes.while_training, list(codes.kept_epochs)],
         }

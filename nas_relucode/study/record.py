@@ -27,7 +27,7 @@ from typing import Any
 import optuna
 from optuna.trial import BaseTrial, FrozenTrial, TrialState
 
-from nas_relucode.study.predictions import Predictions, keep_predictions
+from nas_relucode.study.predictions import Predictions, upload_predictions
 from nas_relucode.study.search_space import Candidate
 from nas_relucode.study.settings import QUALITIES
 
@@ -52,7 +52,7 @@ def write_outcome(trial: BaseTrial, outcome: Outcome, store: Any) -> tuple[float
     """
     record = dict(outcome.record)
     if outcome.predictions is not None and store is not None and isinstance(trial, optuna.Trial):
-        record["predictions"] = keep_predictions(outcome.predictions, trial, store)
+        record["predictions"] = upload_predictions(outcome.predictions, trial, store)
     trial.set_user_attr(ATTRIBUTE, record)
     for name, value in outcome.constraints.items():
         trial.set_constraint(name, value)

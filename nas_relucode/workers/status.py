@@ -11,9 +11,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_relucode.study.plan import Plan
-from nas_relucode.study.runner import settings_of
+from nas_relucode.study.runner import stored_settings
 from nas_relucode.study.storage import open_storage
-from nas_relucode.workers.database import has_tables, is_queue, opened
+from nas_relucode.workers.database import briefly_opened, has_tables, is_queue
 from nas_relucode.workers.defaults import BEAT
 from nas_relucode.workers.queue import Queue
 
@@ -63,17 +63,17 @@ def study_status(name: str, storage: str) -> Status:
     if is_queue(storage):
         if not has_tables(storage):
             raise KeyError(name)
-        with opened(storage) as engine:
+        with briefly_opened(storage) as engine:
             heartbeat = optuna.load_study(study_name=name, storage=engine).user_attrs.get(BEAT)
-        with opened(storage, heartbeat) as engine:
+        with briefly_opened(storage, heartbeat) as engine:
             study = optuna.load_study(study_name=name, storage=engine)
-            return status_of(study, silent=len(Queue(study, engine).stale()) if heartbeat else 0)
+            return status_of(study, silent=len(Queue(study, engine).stale_trial_ids()) if heartbeat else 0)
     return status_of(optuna.load_study(study_name=name, storage=open_storage(storage)))
 
 
 def status_of(study: optuna.Study, silent: int = 0) -> Status:
     """The status of a study whose workers are ``silent`` in so many running trials."""
-    settings = settings_of(study)
+    settings = stored_settings(study)
     plan = Plan(study, settings.search, settings.search_space)
     trials = study.get_trials(deepcopy=False)
     states = Counter(trial.state for trial in trials)

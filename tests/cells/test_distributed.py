@@ -148,7 +148,7 @@ def test_a_code_space_that_is_no_shard_and_one_that_was_altered_are_refused(shar
     with pytest.raises(InputError, match=r"shard 1: .*does not fit: batch_size None and not 50, other weights"):
         record(shards, recorded)
     (recorded / "shard-000001.npz").write_bytes(b"nothing")
-    with pytest.raises(InputError, match=r"shard 1: .*no code space"):
+    with pytest.raises(InputError, match=r"shard 1: .*not a code space"):
         record(shards, recorded)
 
 

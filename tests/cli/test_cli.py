@@ -17,7 +17,7 @@ from reports_read_back import FILES, tables
 
 from nas_relucode.cli.main import main
 from nas_relucode.indices.registry import INDICES
-from nas_relucode.ranking.ranking import rank
+from nas_relucode.ranking.selection import select
 from nas_relucode.study.search_space import load_search_space
 from nas_relucode.study.settings import load_settings
 from nas_relucode.training.names import BACKBONES, SOURCES
@@ -41,7 +41,7 @@ def test_run_prints_tables_and_writes_a_report(here: Path, capsys: pytest.Captur
     captured = capsys.readouterr()
     front, equal = tables(captured.out)
     study = optuna.load_study(study_name="own", storage="sqlite:///runs/own/study.db")
-    ranking = rank(study)
+    ranking = select(study)
     assert [row["network"] for row in front] == [f"{head} @ 0.1" for head in ranking.front["head"]]
     assert [row["network"] for row in equal] == [f"{head} @ 0.1" for head in ranking.equal["head"]]
     assert [row["accuracy"] for row in front] == [f"{accuracy:.4f}" for accuracy in ranking.front["accuracy"]]

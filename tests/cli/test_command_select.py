@@ -15,7 +15,7 @@ from nas_relucode.cli.main import main
 from nas_relucode.cli.select import MOST_AHEAD, json_text
 from nas_relucode.ranking.selection import select
 from nas_relucode.study.objective import Objective
-from nas_relucode.study.predictions import FILE, file_store, find_predictions
+from nas_relucode.study.predictions import FILE, file_store, read_predictions
 from nas_relucode.study.record import ATTRIBUTE
 from nas_relucode.study.search_space import SearchSpace
 from nas_relucode.study.settings import NetworkSettings
@@ -38,11 +38,11 @@ def test_select_prints_what_select_finds(ran, here, capsys, tolerance):
     given = float(tolerance) if tolerance == "1" else tolerance
     selection = select(ran, tolerance=given, store=file_store(here / "runs" / "own"))
     assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(selection.as_dict()))
-    assert selection.ranking.comparison["paired"].all() == (tolerance in ("mcnemar", "bootstrap"))
+    assert selection.comparison["paired"].all() == (tolerance in ("mcnemar", "bootstrap"))
     assert main(["select", "own.toml", "--tolerance", tolerance]) == 0
     printed = capsys.readouterr().out
-    assert f"{len(selection.networks)} of 2 networks of own." in printed
-    for head in selection.networks["head"]:
+    assert f"{len(selection.equal)} of 2 networks of own." in printed
+    for head in selection.equal["head"]:
         assert f"| {head} @ 0.1" in printed
 
 
@@ -107,7 +107,7 @@ def test_a_trial_of_an_objective_keeps_the_predictions_that_made_its_accuracy(tm
     found = trial.user_attrs[ATTRIBUTE]
     (meta,) = get_all_artifact_meta(trial, storage=study._storage)
     assert (meta.artifact_id, meta.filename) == (found["predictions"], FILE)
-    predictions = find_predictions(found["predictions"], file_store(tmp_path), "trial 0")
+    predictions = read_predictions(found["predictions"], file_store(tmp_path), "trial 0")
     assert len(predictions) == found["validation_samples"]
     assert predictions.correct.mean() == pytest.approx(found["accuracy"], abs=1e-12)
     right = predictions.classes[predictions.correct]

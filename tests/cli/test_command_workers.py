@@ -54,7 +54,7 @@ def test_a_study_is_planned_worked_on_and_reported_without_a_password_anywhere(
     status = json.loads(told.out[told.out.index("{") :])
     assert (status["size"], status["done"], status["waiting"], status["running"]) == (6, 2, 4, 0)
     assert "nothing to enqueue" in told.out
-    assert "Do: nas-relucode plan and worker in place of run" in told.err
+    assert "Use `nas-relucode plan` and `worker` instead" in told.err
 
     command = [sys.executable, "-m", "nas_relucode", "worker", "own.toml", "--processes", "2", "--device", "cpu"]
     lines: set[str] = set()
@@ -111,7 +111,7 @@ def test_changed_settings_are_refused_by_plan_and_worker(
 @pytest.mark.parametrize(
     ("told", "message"),
     [
-        (["plan", "own.toml", "--storage", "sqlite:///own.db"], "takes one process"),
+        (["plan", "own.toml", "--storage", "sqlite:///own.db"], "one process"),
         (["worker", "own.toml"], "Set OPTUNA_STORAGE"),
         (["worker", "own.toml", "--storage", "URL"], "nas-relucode plan own"),
         (["run", "own.toml", "--storage", "URL"], "holds no study. Do: nas-relucode plan"),
@@ -120,11 +120,11 @@ def test_changed_settings_are_refused_by_plan_and_worker(
         (["worker", "own.toml", "--storage", "URL", "--time-limit", "0"], "'0'"),
         (["worker", "own.toml", "--storage", "URL", "--time-limit", "99999999-00:00:00"], "99999999-00:00:00"),
         (["worker", "own.toml", "--storage", "URL", "--time-limit", "9" * 400], "DAYS-HH:MM:SS"),
-        (["worker", "own.toml", "--storage", "URL", "--patience", "nan"], "patience for nan seconds"),
-        (["plan", "own.toml", "--storage", "URL", "--patience", "-1"], "patience for -1.0 seconds"),
+        (["worker", "own.toml", "--storage", "URL", "--patience", "nan"], "patience is nan"),
+        (["plan", "own.toml", "--storage", "URL", "--patience", "-1"], "patience is -1.0"),
         (["worker", "own.toml", "--storage", "URL", "--gpus", "0,0"], "'0,0'"),
         (["worker", "own.toml", "--storage", "URL", "--processes", "0"], "too small"),
-        (["worker", "own.toml", "--storage", "URL", "--max-trials", "0"], "too small"),
+        (["worker", "own.toml", "--storage", "URL", "--max-trials", "0"], "max_trials is 0"),
         (["plan", "own.toml", "--storage", "URL", "--heartbeat", "0"], "from 1 to 86400"),
         (["status", "own.toml", "--storage", "URL"], "there is no study 'own'"),
         (["status", "own.toml", "--storage", "postgresql+psycopg://me:SECRET@127.0.0.1:1/none"], "cannot be used"),
@@ -151,7 +151,7 @@ def test_a_database_that_stays_away_is_exit_code_1(study: Path, capsys: pytest.C
     away = f"postgresql+psycopg://me:{PASSWORD}@127.0.0.1:1/none"
     assert main([command, "own.toml", "--storage", away, "--patience", "0"]) == 1
     error = capsys.readouterr().err
-    assert "the storage was away for 0 s" in error
+    assert "the storage was unavailable for 0 s" in error
     assert PASSWORD not in error
 
 

@@ -12,8 +12,9 @@ from torch import nn
 from torch.nn import functional
 
 from nas_relucode import InputError
+from nas_relucode.codes.activations import SMOOTH
 from nas_relucode.codes.network_state import untouched
-from nas_relucode.codes.relus import SMOOTH, HookedPass, ReluCalls, SeenPass, module_names, unwrapped
+from nas_relucode.codes.relus import HookedPass, ReluCalls, WatchedPass, module_names, unwrapped
 
 X = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
 
@@ -24,7 +25,7 @@ def seen(network, *inputs, also=(), passes=1):
     found = []
     for _ in range(passes):
         found.clear()
-        with untouched(network), calls.told_to(lambda call: found.append((call.name, call.kind.label))):
+        with untouched(network), calls.watch(lambda call: found.append((call.name, call.activation.label))):
             network(*inputs)
     return found
 
@@ -180,9 +181,9 @@ def test_smooth_activations_are_told_of_on_request_alone(label):
         assert seen(network, torch.randn(3, 5)) == []
         assert seen(network, torch.randn(3, 5), also=("gelu", label)) == [("act", label), ("act#2", label)]
         calls = ReluCalls(network)
-        with calls.told_to(print):
+        with calls.watch(print):
             network(torch.randn(3, 5))
-        assert calls.untold == {label: {"act"}}
+        assert calls.ignored == {label: {"act"}}
 
 
 @pytest.mark.parametrize(
@@ -221,7 +222,7 @@ def test_an_operation_with_a_relu_inside_is_an_error_that_names_it():
         with (
             pytest.raises(InputError, match=r"the network calls aten\._transformer_encoder_layer_fwd"),
             torch.no_grad(),
-            ReluCalls(encoder).told_to(print),
+            ReluCalls(encoder).watch(print),
         ):
             encoder(torch.randn(2, 3, 4))
 
@@ -231,7 +232,7 @@ def test_errors_of_the_listener_come_out_as_they_are():
         raise InputError(f"not {call.name}")
 
     for network in (Every().eval(), scripted(Every().eval())):
-        with pytest.raises(InputError, match=r"^not block.act$"), ReluCalls(network).told_to(refuse):
+        with pytest.raises(InputError, match=r"^not block.act$"), ReluCalls(network).watch(refuse):
             network(X)
 
 
@@ -246,19 +247,19 @@ def nothing_is_registered():
 def test_nothing_is_left_behind_by_a_pass_that_raises():
     network = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
     calls = ReluCalls(network)
-    for kind in (SeenPass, HookedPass):
-        context = calls.told_to(lambda call: None, hooks=True)
+    for kind in (WatchedPass, HookedPass):
+        context = calls.watch_by_hooks(lambda call: None)
         assert type(context) is kind
         with context:
             network(X)
-        with pytest.raises(RuntimeError), calls.told_to(lambda call: None, hooks=True):
+        with pytest.raises(RuntimeError), calls.watch_by_hooks(lambda call: None):
             network(torch.randn(3, 5))
         assert nothing_is_registered()
         assert not network[1]._forward_hooks
 
 
 def kept(found, call):
-    found.append((call.name, call.kind, call.values.tolist()))
+    found.append((call.name, call.activation, call.values.tolist()))
 
 
 class Subclass(nn.Sequential):
@@ -280,9 +281,9 @@ def test_hooks_are_used_only_where_they_see_all_there_is():
     act = nn.ReLU(inplace=True)
     for network in (plain, nn.Sequential(nn.Linear(4, 4), act, nn.Linear(4, 4), act)):
         calls, passes = ReluCalls(network), []
-        for kind in (SeenPass, HookedPass, HookedPass):
+        for kind in (WatchedPass, HookedPass, HookedPass):
             found = []
-            context = calls.told_to(partial(kept, found), hooks=True)
+            context = calls.watch_by_hooks(partial(kept, found))
             assert type(context) is kind
             with untouched(network), context:
                 network(X)
@@ -298,8 +299,8 @@ def test_hooks_are_used_only_where_they_see_all_there_is():
     ):
         calls = ReluCalls(network)
         for _ in range(2):
-            context = calls.told_to(lambda call: None, hooks=True)
-            assert type(context) is SeenPass
+            context = calls.watch_by_hooks(lambda call: None)
+            assert type(context) is WatchedPass
             with context:
                 network(X)
 
@@ -309,7 +310,7 @@ def test_the_compiler_is_not_imported_to_take_codes():
     code = (
         "import sys, torch; from torch import nn; from nas_relucode.codes.relus import ReluCalls\n"
         "network = nn.Sequential(nn.Linear(1, 1), nn.ReLU())\n"
-        "with ReluCalls(network).told_to(lambda call: None): network(torch.zeros(1, 1))\n"
+        "with ReluCalls(network).watch(lambda call: None): network(torch.zeros(1, 1))\n"
         "sys.exit('torch._dynamo' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -13,7 +13,6 @@ from torch import nn
 
 from nas_relucode import InputError, build_network, capture
 from nas_relucode.errors import NonFiniteError
-from nas_relucode.geometry.operations import Relu
 from nas_relucode.geometry.program import read_program
 
 
@@ -21,15 +20,6 @@ def mlp(*widths, seed=0):
     torch.manual_seed(seed)
     layers = [[nn.Linear(a, b), nn.ReLU()] for a, b in itertools.pairwise(widths)]
     return nn.Sequential(*[module for pair in layers for module in pair][:-1])
-
-
-def bits_of(program, points):
-    found = [state.flatten(1) for at, _, state, _ in program.run(points, to_the_end=False) if is_relu(program, at)]
-    return torch.cat(found, dim=1).numpy()
-
-
-def is_relu(program, at):
-    return isinstance(program.bend(at), Relu)
 
 
 def check_network(network, *shape):
@@ -42,10 +32,8 @@ def check_network(network, *shape):
     assert torch.allclose(outputs, expected, rtol=1e-9, atol=1e-9 * expected.abs().max())
     assert torch.allclose(moved[:, 0], derivatives, rtol=1e-9, atol=1e-9 * derivatives.abs().max())
     codes = capture(exact, points)
-    assert np.array_equal(bits_of(program, points), codes.bits())
-    assert [name for at, name in enumerate(program.layers) if is_relu(program, at)] == [
-        layer.name for layer in codes.layers
-    ]
+    assert np.array_equal(program.bits(points), codes.bits())
+    assert list(itertools.compress(program.layers, program.has_bits)) == [layer.name for layer in codes.layers]
     return program
 
 

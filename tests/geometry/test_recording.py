@@ -121,12 +121,10 @@ SMOOTH = {
     "native_group_norm": nn.GroupNorm(3, 12),
     "_softmax": nn.Softmax(1),
     "native_batch_norm": nn.BatchNorm1d(12, track_running_stats=False),
-    "hardtanh": nn.ReLU6(),
-    "abs": Function(torch.abs),
-    "maximum": Function(lambda x: torch.maximum(x, x.flip(1))),
-    "max_pool3d_with_indices": nn.Sequential(
-        nn.Unflatten(1, (1, 2, 2, 3)), nn.MaxPool3d(2), nn.Flatten(), LINEAR(1, 12)
-    ),
+    "threshold": nn.Threshold(0.5, 0),
+    "hardswish": nn.Hardswish(),
+    "clamp": Function(lambda x: x.clamp(min=torch.zeros(12).double())),
+    "where": Function(lambda x: torch.where(x > 0, x, 0)),
     "embedding": Function(lambda x: F.embedding((x > 0).long(), torch.ones(2, 1).double()).flatten(1)),
 }
 
@@ -134,11 +132,14 @@ SMOOTH = {
 @pytest.mark.parametrize("name", SMOOTH)
 def test_a_layer_behind_what_is_not_piecewise_linear_is_refused_by_name(name):
     network = nn.Sequential(LINEAR(5, 12), nn.ReLU(), LINEAR(12, 12), SMOOTH[name], LINEAR(12, 9), nn.ReLU())
-    name = "gt" if name == "embedding" else name
+    name = "gt" if name in ("embedding", "where") else name
     with pytest.raises(InputError, match=rf"^3(\.1)? \({name}\) can't be read as piecewise linear, and") as raised:
         read_program(network, torch.randn(2, 5))
     assert "Name with module= a part" in str(raised.value)
     assert read_program(network[:2], torch.randn(2, 5)).layers == ["1"]
+
+
+HYPERNETWORK = Function(lambda x: F.prelu(x, x.mean((0, 1)).reshape(1)))
 
 
 def test_attention_is_refused_by_name():
@@ -149,7 +150,8 @@ def test_attention_is_refused_by_name():
 
 
 @pytest.mark.parametrize(
-    "last", [nn.ReLU6(), nn.RReLU(), Function(lambda x: F.relu(x.reshape(1, -1)).reshape(x.shape))]
+    "last",
+    [Function(lambda x: F.relu(x.reshape(1, -1)).reshape(x.shape)), Function(lambda x: F.relu(x.T).T), HYPERNETWORK],
 )
 def test_bits_that_would_be_missing_are_refused(last):
     """What bends last has bits in the code, though nothing comes behind it."""

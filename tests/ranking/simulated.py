@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from nas_relucode.ranking.accuracies import Accuracies
 from nas_relucode.ranking.equality import compare, difference_intervals
-from nas_relucode.ranking.seed_variance import Accuracies
 
 
 def network(*seeds, labels="same"):

@@ -10,16 +10,16 @@ from scipy import stats
 from simulated import drawn, family, network
 
 from nas_relucode.errors import InputError
+from nas_relucode.ranking.accuracies import Accuracies, pooled_seed_variance
 from nas_relucode.ranking.equality import (
     RULES,
     check_tolerance,
     compare,
+    corrected_for_all_pairs,
     difference_intervals,
     difference_p,
     exact_mcnemar,
-    of_all_pairs,
 )
-from nas_relucode.ranking.seed_variance import Accuracies, seed_variance
 
 TESTS = ("mcnemar", "bootstrap")
 
@@ -29,7 +29,7 @@ def without_predictions(of):
 
 
 def p_of_two(first, second):
-    return difference_p(first, second, seed_variance([first, second]))
+    return difference_p(first, second, pooled_seed_variance([first, second]))
 
 
 def bits(number):
@@ -155,7 +155,7 @@ def test_with_samples_that_do_not_vary_the_intervals_are_those_of_dunnett_and_tu
 
 def test_with_samples_that_do_not_vary_p_is_that_of_a_contrast_in_the_analysis_of_variance():
     networks = alike(0.9, 0.85, 0.88, 0.7)
-    seeds = seed_variance(networks)
+    seeds = pooled_seed_variance(networks)
     values = np.array([one.values for one in networks])
     residual = stats.f_oneway(*values).statistic  # between / within, so that within follows from between
     within = 3 * values.mean(axis=1).var(ddof=1) / residual
@@ -170,9 +170,9 @@ def test_with_samples_that_do_not_vary_p_is_that_of_a_contrast_in_the_analysis_o
 def test_between_the_limits_p_is_the_share_of_draws_as_far_apart():
     generator = np.random.default_rng(10)
     networks = [network(*table) for table in family(generator, 2, 300, [0.0, 0.3])]
-    seeds, gap = seed_variance(networks), abs(networks[0].mean - networks[1].mean)
+    seeds, gap = pooled_seed_variance(networks), abs(networks[0].mean - networks[1].mean)
     by_sample = networks[0].correct.mean(axis=0) - networks[1].correct.mean(axis=0)
-    may_be = seeds.variance[:, None] * 2 / generator.chisquare(2, 400_000) - seeds.both[:, None]
+    may_be = seeds.variance[:, None] * 2 / generator.chisquare(2, 400_000) - seeds.interaction[:, None]
     variance = by_sample.var(ddof=1) / 300 + np.maximum(0, may_be).sum(axis=0)
     share = (np.abs(generator.normal(0, np.sqrt(variance))) >= gap).mean()
     assert compare(networks, 0, tolerance="mcnemar").p[1] == pytest.approx(share, abs=0.005)
@@ -187,9 +187,9 @@ def test_seeds_of_the_others_tell_what_those_of_one_do_not():
     for rule in TESTS:
         assert compare(single, 0, tolerance=rule).equal.tolist() == [True, False]
         assert compare([*single, *varied], 0, tolerance=rule).equal[1]
-    seeds = seed_variance([*single, *varied])
+    seeds = pooled_seed_variance([*single, *varied])
     assert seeds.variance == pytest.approx(0.02**2 / np.array([1, 1, 3, 3, 3]))
-    assert not seed_variance(single).freedom.any()
+    assert not pooled_seed_variance(single).freedom.any()
 
 
 def test_a_network_that_gets_stuck_with_one_seed_does_not_hide_what_the_others_differ_by():
@@ -201,14 +201,14 @@ def test_a_network_that_gets_stuck_with_one_seed_does_not_hide_what_the_others_d
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=6), st.floats(0.001, 0.999))
-def test_of_all_pairs_leaves_those_that_bonferroni_leaves_one_after_the_other(p, level):
+def test_corrected_for_all_pairs_leaves_those_that_bonferroni_leaves_one_after_the_other(p, level):
     left = set(range(len(p)))
     while left:
         least = min(left, key=lambda i: p[i])
         if p[least] * math.comb(len(left) + 1, 2) >= level:
             break
         left.remove(least)
-    assert set(np.flatnonzero(of_all_pairs(p) >= level)) == left
+    assert set(np.flatnonzero(corrected_for_all_pairs(p) >= level)) == left
 
 
 @given(tables, st.integers(0, 5), st.integers(1, 3))

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from simulated import family, share_of_families, share_told_apart, told_apart
 
+from nas_relucode.ranking.accuracies import Accuracies
 from nas_relucode.ranking.equality import exact_mcnemar
-from nas_relucode.ranking.seed_variance import Accuracies
 
 TESTS = ("mcnemar", "bootstrap")
 BAR = 0.07  # at a level of 0.05

@@ -15,11 +15,11 @@ from nas_relucode.ranking.order import (
     HOW,
     check_order,
     costs,
-    criteria,
     hypervolume,
-    keys,
     places,
+    read_criteria,
     silent_reasons,
+    sort_keys,
     stays_ahead,
 )
 
@@ -33,7 +33,7 @@ tables = st.integers(1, 3).flatmap(
 def test_the_direction_is_the_written_one_else_the_studys_else_the_index_own():
     objectives = {"accuracy": "maximize", "cell_count": "maximize"}
     names = ["cell_count", "cell_purity", "-edge_count", ("varying_neurons", "maximize"), "parameters", "+seconds"]
-    assert criteria(names, objectives) == {
+    assert read_criteria(names, objectives) == {
         "cell_count": "maximize",
         "cell_purity": "maximize",
         "edge_count": "minimize",
@@ -41,29 +41,29 @@ def test_the_direction_is_the_written_one_else_the_studys_else_the_index_own():
         "parameters": "minimize",
         "seconds": "maximize",
     }
-    assert criteria(["head.1:cell_count"], objectives) == {"head.1:cell_count": "minimize"}
-    assert criteria(["-cell_count"], objectives) == {"cell_count": "minimize"}
-    assert criteria([], objectives) == {}
+    assert read_criteria(["head.1:cell_count"], objectives) == {"head.1:cell_count": "minimize"}
+    assert read_criteria(["-cell_count"], objectives) == {"cell_count": "minimize"}
+    assert read_criteria([], objectives) == {}
 
 
 @pytest.mark.parametrize("name", ["cells", "", "head.1:", "head.1:parameter_count", "--cell_count", ":cell_count"])
 def test_an_unknown_index_is_answered_with_the_known_ones(name):
     with pytest.raises(InputError, match=r"unknown index .*Known: cell_count"):
-        criteria([name], {})
+        read_criteria([name], {})
 
 
 def test_what_has_no_direction_asks_for_one():
     with pytest.raises(InputError, match=r"edge_count has no direction .*'-edge_count' .*'\+edge_count'"):
-        criteria(["edge_count"], {})
+        read_criteria(["edge_count"], {})
     with pytest.raises(InputError, match="unknown direction 'down'"):
-        criteria([("edge_count", "down")], {})
+        read_criteria([("edge_count", "down")], {})
 
 
 def test_names_are_a_list_without_repeats():
     with pytest.raises(InputError, match="Give a list"):
-        criteria("cell_count", {})
+        read_criteria("cell_count", {})
     with pytest.raises(InputError, match="names cell_count twice"):
-        criteria(["cell_count", "-cell_count"], {})
+        read_criteria(["cell_count", "-cell_count"], {})
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_costs_are_minimised():
 
 @given(tables)
 def test_lexicographic_keys_order_as_tuples_do(rows):
-    found = keys(np.array(rows), how="lexicographic")
+    found = sort_keys(np.array(rows), how="lexicographic")
     for (a, one), (b, other) in itertools.product(zip(found, map(tuple, rows), strict=True), repeat=2):
         assert (a < b) == (one < other)
         assert (a == b) == (one == other)
@@ -127,13 +127,13 @@ def test_pareto_keys_are_the_longest_chains_of_dominance(rows):
     def depth(row):
         return 1 + max((depth(other) for other in rows if dominates(other, row)), default=-1)
 
-    assert keys(np.array(rows)).tolist() == [depth(row) for row in rows]
+    assert sort_keys(np.array(rows)).tolist() == [depth(row) for row in rows]
 
 
 @given(tables, st.data())
 def test_weighted_ranks_are_those_counted_by_hand(rows, data):
     weights = data.draw(st.lists(st.integers(1, 5), min_size=len(rows[0]), max_size=len(rows[0])))
-    found = keys(np.array(rows), how="weighted", weights=weights)
+    found = sort_keys(np.array(rows), how="weighted", weights=weights)
     if len(rows) == 1:
         assert found.tolist() == [0]
         return
@@ -147,15 +147,15 @@ def test_weighted_ranks_are_those_counted_by_hand(rows, data):
 
 def test_equal_weighted_ranks_are_equal_numbers():
     table = np.array([[0.0, 3.0], [1.0, 2.0], [2.0, 1.0], [3.0, 0.0]])
-    assert len(set(keys(table, how="weighted"))) == 1
+    assert len(set(sort_keys(table, how="weighted"))) == 1
 
 
 def test_standardised_values_see_how_far_apart_networks_are():
     table = np.array([[0.0, 1.0], [1.0, 0.0], [9.0, 0.5]])
     z = (table - table.mean(axis=0)) / table.std(axis=0)
-    found = keys(table, how="weighted", weights=[2, 1], scale="standardised")
+    found = sort_keys(table, how="weighted", weights=[2, 1], scale="standardised")
     assert found == pytest.approx((z @ [2, 1]) / 3)
-    constant = keys(np.array([[1.0, 5.0], [2.0, 5.0]]), how="weighted", scale="standardised")
+    constant = sort_keys(np.array([[1.0, 5.0], [2.0, 5.0]]), how="weighted", scale="standardised")
     assert np.isfinite(constant).all()
 
 
@@ -164,21 +164,22 @@ def test_keys_do_not_depend_on_the_order_of_the_networks(rows, way, data):
     how, scale = way
     order = data.draw(st.permutations(range(len(rows))))
     table = np.array(rows)
-    assert keys(table, how=how, scale=scale)[order].tolist() == keys(table[order], how=how, scale=scale).tolist()
+    keys, keys_of_permuted = (sort_keys(part, how=how, scale=scale) for part in (table, table[order]))
+    assert keys[order].tolist() == keys_of_permuted.tolist()
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_swapping_the_sign_of_an_index_reverses_the_order(way):
     how, scale = way
     table = np.array([[30.0], [10.0], [40.0], [20.0]])
-    one, other = (np.argsort(keys(t, how=how, scale=scale)).tolist() for t in (table, -table))
+    one, other = (np.argsort(sort_keys(t, how=how, scale=scale)).tolist() for t in (table, -table))
     assert one == other[::-1] == [1, 3, 0, 2]
 
 
 @given(tables, st.sampled_from(WAYS))
 def test_who_is_nowhere_worse_and_somewhere_better_is_ahead(rows, way):
     how, scale = way
-    found = keys(np.array(rows), how=how, scale=scale)
+    found = sort_keys(np.array(rows), how=how, scale=scale)
     for i, j in itertools.permutations(range(len(rows)), 2):
         if all(a <= b for a, b in zip(rows[i], rows[j], strict=True)) and rows[i] != rows[j]:
             assert found[i] < found[j]

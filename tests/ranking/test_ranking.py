@@ -14,8 +14,8 @@ from optuna.trial import TrialState, create_trial
 
 from nas_relucode.errors import InputError
 from nas_relucode.ranking.choices import HOW
-from nas_relucode.ranking.ranking import rank, trials_frame
-from nas_relucode.ranking.trials import NEEDED
+from nas_relucode.ranking.selection import select
+from nas_relucode.ranking.trials import NEEDED, trials_frame
 from nas_relucode.study.objective import Objective
 from nas_relucode.study.record import ATTRIBUTE
 from nas_relucode.study.search_space import SearchSpace
@@ -76,25 +76,25 @@ def test_the_threshold_is_one_standard_error_below_the_best():
     best = [hand_made("16", seed=seed, accuracy=a, samples=samples) for seed, a in enumerate(accuracies)]
     within = hand_made("8", accuracy=mean - error + 1e-9, samples=samples)
     below = hand_made("4", accuracy=mean - error - 1e-9, samples=samples)
-    ranking = rank(study_of([*best, within, below]))
+    ranking = select(study_of([*best, within, below]))
     assert ranking.threshold == pytest.approx(mean - error, abs=1e-12)
     assert sorted(named(ranking.equal)) == ["16", "8"]
 
 
 def test_with_one_seed_the_threshold_knows_the_validation_sample_alone():
-    ranking = rank(study_of([hand_made("8", accuracy=0.8, samples=400), hand_made("4", accuracy=0.5, samples=400)]))
+    ranking = select(study_of([hand_made("8", accuracy=0.8, samples=400), hand_made("4", accuracy=0.5, samples=400)]))
     assert ranking.threshold == pytest.approx(0.8 - math.sqrt(sampling_variance(0.8, 400)), abs=1e-12)
     assert named(ranking.equal) == ["8"]
 
 
 def test_a_perfect_network_is_not_ahead_of_one_that_misses_a_sample():
     trials = [hand_made(head, accuracy=a, samples=360) for head, a in (("8", 1.0), ("4", 359 / 360), ("2", 0.99))]
-    assert named(rank(study_of(trials)).equal) == ["8", "4"]
+    assert named(select(study_of(trials)).equal) == ["8", "4"]
 
 
 def test_a_training_that_was_repeated_counts_once():
     once = [hand_made("8", seed=0, accuracy=0.8), hand_made("8", seed=1, accuracy=0.9)]
-    ranking = rank(study_of([*once, once[0], once[0]]))
+    ranking = select(study_of([*once, once[0], once[0]]))
     assert ranking.networks["seeds"].tolist() == [2]
     assert ranking.networks["accuracy"].tolist() == pytest.approx([0.85])
     assert ranking.spread["accuracy"].tolist() == pytest.approx([statistics.stdev([0.8, 0.9])])
@@ -103,17 +103,17 @@ def test_a_training_that_was_repeated_counts_once():
 def test_a_network_that_diverged_with_a_seed_is_not_feasible():
     candidate = {"head": "8", "learning_rate": 0.1, "seed": 1}
     lost = without_result(TrialState.PRUNED, "8", 1, {ATTRIBUTE: {"pruned": "the loss is nan", "candidate": candidate}})
-    ranking = rank(study_of([hand_made("8", accuracy=0.97), lost, hand_made("4", accuracy=0.9)]))
+    ranking = select(study_of([hand_made("8", accuracy=0.97), lost, hand_made("4", accuracy=0.9)]))
     assert named(ranking.equal) == named(ranking.front) == ["4"]
     assert ranking.networks.set_index("head")["pruned"].to_dict() == {"4": 0, "8": 1}
 
 
 def test_an_index_that_is_saturated_for_all_takes_no_part():
     trials = [hand_made("8", accuracy=0.9, cell_count=199.0), hand_made("4", accuracy=0.89, cell_count=198.0)]
-    assert named(rank(study_of(trials)).equal) == ["4", "8"]
+    assert named(select(study_of(trials)).equal) == ["4", "8"]
     for trial in trials:
         trial.user_attrs[ATTRIBUTE]["saturated"]["joint"] = ["cell_count"]
-    ranking = rank(study_of(trials))
+    ranking = select(study_of(trials))
     assert ranking.silent["cell_count"] == "saturated for all"
     assert named(ranking.equal) == ["8", "4"]
 
@@ -124,7 +124,7 @@ def test_seeds_are_averaged_and_their_sample_deviation_is_the_spread():
         hand_made("8", seed=seed, accuracy=a, cell_count=c)
         for seed, (a, c) in enumerate(zip(accuracies, cells, strict=True))
     ]
-    ranking = rank(study_of(trials))
+    ranking = select(study_of(trials))
     (network,), (spread,) = ranking.networks.to_dict("records"), ranking.spread.to_dict("records")
     assert network["seeds"] == 3
     assert network["accuracy"] == pytest.approx(statistics.mean(accuracies))
@@ -134,17 +134,17 @@ def test_seeds_are_averaged_and_their_sample_deviation_is_the_spread():
 
 
 def test_the_spread_of_a_single_seed_is_undefined():
-    ranking = rank(study_of([hand_made("8")]))
+    ranking = select(study_of([hand_made("8")]))
     assert math.isnan(ranking.spread.loc[0, "accuracy"])
 
 
 def test_one_head_with_two_learning_rates_is_two_networks():
-    ranking = rank(study_of([hand_made("8", rate=0.1), hand_made("8", rate=0.01)]))
+    ranking = select(study_of([hand_made("8", rate=0.1), hand_made("8", rate=0.01)]))
     assert sorted(ranking.networks["learning_rate"]) == [0.01, 0.1]
 
 
 def test_identical_networks_tie():
-    ranking = rank(study_of([hand_made("8"), hand_made("4-4"), hand_made("16", cell_count=11.0)]))
+    ranking = select(study_of([hand_made("8"), hand_made("4-4"), hand_made("16", cell_count=11.0)]))
     assert sorted(named(ranking.front)) == ["4-4", "8"]
     assert sorted(named(ranking.equal)) == ["16", "4-4", "8"]
     assert named(ranking.equal)[2] == "16"
@@ -163,7 +163,7 @@ def test_the_front_is_what_no_network_dominates(rows: list[tuple[int, float, flo
         for i, (a, c, e) in enumerate(points)
     ]
     directions = ["maximize", *ways]
-    ranking = rank(study_of(trials, directions))
+    ranking = select(study_of(trials, directions))
     expected = [
         str(i + 1) for i, point in enumerate(points) if not any(dominates(other, point, directions) for other in points)
     ]
@@ -179,7 +179,7 @@ def test_equal_networks_are_ordered_by_pareto_rank_then_accuracy_then_size(
         hand_made(str(i + 1), objectives=names, accuracy=0.90 + a / 1000, cell_count=c, edge_count=e, parameters=p)
         for i, (a, c, e, p) in enumerate(rows)
     ]
-    ranking = rank(study_of(trials, ["maximize", *ways]))
+    ranking = select(study_of(trials, ["maximize", *ways]))
     assert len(ranking.equal) == len(rows)  # 100 validation samples: 0.004 is far below a standard error
     ranks = peeled([(c, e) for _, c, e, _ in rows], ways)
     keys = [(ranks[i], -a, p) for i, (a, _, _, p) in enumerate(rows)]
@@ -194,13 +194,13 @@ def test_a_better_index_comes_before_a_higher_accuracy_and_that_before_fewer_par
         hand_made("3", accuracy=0.901, cell_count=10.0, parameters=9),
         hand_made("4", accuracy=0.900, cell_count=10.0, parameters=5),
     ]
-    assert named(rank(study_of(trials)).equal) == ["3", "4", "2", "1"]
+    assert named(select(study_of(trials)).equal) == ["3", "4", "2", "1"]
 
 
 def test_the_other_direction_of_an_index_reverses_the_order():
     trials = [hand_made(str(i + 1), cell_count=float(cells)) for i, cells in enumerate([30, 10, 40, 20])]
-    fewest_first = rank(study_of(trials, ["maximize", "minimize"]))
-    most_first = rank(study_of(trials, ["maximize", "maximize"]))
+    fewest_first = select(study_of(trials, ["maximize", "minimize"]))
+    most_first = select(study_of(trials, ["maximize", "maximize"]))
     assert named(fewest_first.equal) == ["2", "4", "1", "3"]
     assert named(most_first.equal) == named(fewest_first.equal)[::-1]
     assert most_first.objectives == {"accuracy": "maximize", "cell_count": "maximize"}
@@ -212,7 +212,7 @@ def test_a_constant_index_is_named_and_takes_no_part():
         hand_made("1", objectives=names, cell_count=7.0, edge_count=1.0),
         hand_made("2", objectives=names, cell_count=7.0, edge_count=2.0),
     ]
-    ranking = rank(study_of(trials, ["maximize", "minimize", "maximize"]))
+    ranking = select(study_of(trials, ["maximize", "minimize", "maximize"]))
     assert ranking.silent["cell_count"] == "constant, 7"
     assert "edge_count" not in ranking.silent
     assert named(ranking.equal) == ["2", "1"]
@@ -224,13 +224,13 @@ def test_an_undefined_index_is_named_and_takes_no_part():
         hand_made("1", objectives=names, cell_count=9.0, class_distance_ratio=0.1),
         hand_made("2", objectives=names, cell_count=8.0, class_distance_ratio=None),
     ]
-    ranking = rank(study_of(trials, ["maximize", "minimize", "minimize"]))
+    ranking = select(study_of(trials, ["maximize", "minimize", "minimize"]))
     assert ranking.silent["class_distance_ratio"].startswith("undefined")
     assert named(ranking.equal) == ["2", "1"]
 
 
 def test_only_the_equally_accurate_networks_decide_whether_an_index_is_constant():
-    ranking = rank(study_of([hand_made("1"), hand_made("2"), hand_made("3", accuracy=0.2, cell_count=99.0)]))
+    ranking = select(study_of([hand_made("1"), hand_made("2"), hand_made("3", accuracy=0.2, cell_count=99.0)]))
     assert ranking.silent["cell_count"] == "constant, 10"
 
 
@@ -240,14 +240,14 @@ def test_an_infeasible_network_is_neither_on_the_front_nor_equal():
         hand_made("2", accuracy=0.9, cell_count=5.0, infeasibility=-0.1),
         hand_made("3", accuracy=0.9, cell_count=6.0, infeasibility=0.0),  # exactly on the floor is feasible
     ]
-    ranking = rank(study_of(trials))
+    ranking = select(study_of(trials))
     assert named(ranking.front) == ["2"]
     assert named(ranking.equal) == ["2", "3"]
     assert ranking.threshold == pytest.approx(0.9 - math.sqrt(sampling_variance(0.9, 100)))
 
 
 def test_where_no_network_is_feasible_there_is_no_threshold_and_nobody_is_ahead():
-    ranking = rank(study_of([hand_made("1", infeasibility=0.1), hand_made("2", infeasibility=0.2)]))
+    ranking = select(study_of([hand_made("1", infeasibility=0.1), hand_made("2", infeasibility=0.2)]))
     assert math.isnan(ranking.threshold)
     assert ranking.front.empty
     assert ranking.equal.empty
@@ -262,7 +262,7 @@ def test_the_front_is_that_of_optuna_where_each_network_has_one_seed():
         for i, (a, c, f) in enumerate(zip(accuracies, cells, floors, strict=True))
     ]
     study = study_of(trials)
-    assert sorted(named(rank(study).front)) == sorted(trial.params["head"] for trial in study.best_trials)
+    assert sorted(named(select(study).front)) == sorted(trial.params["head"] for trial in study.best_trials)
 
 
 @given(st.data())
@@ -275,7 +275,7 @@ def test_the_ranking_does_not_depend_on_the_order_of_the_trials(data: st.DataObj
         hand_made(head, seed=seed, accuracy=correct / 360, samples=360, cell_count=cells / 3, parameters=parameters)
         for (head, seed), (correct, cells, parameters) in rows.items()
     ]
-    one, other = rank(study_of(trials)), rank(study_of(data.draw(st.permutations(trials))))
+    one, other = select(study_of(trials)), select(study_of(data.draw(st.permutations(trials))))
     columns = ["head", "learning_rate", "seeds", "feasible", "front", "equal", "rank"]  # places of ties may differ
     assert by_name(one)[columns].equals(by_name(other)[columns])
     assert list(other.equal["place"]) == list(range(1, len(other.equal) + 1))
@@ -289,7 +289,7 @@ def test_the_number_of_parameters_may_be_an_objective():
         hand_made("1", objectives=names, parameters=900, parameter_count=900.0),
         hand_made("2", objectives=names, parameters=400, parameter_count=400.0),
     ]
-    ranking = rank(study_of(trials))
+    ranking = select(study_of(trials))
     assert named(ranking.front) == ["2"]
     assert named(ranking.equal) == ["2", "1"]
 
@@ -297,18 +297,18 @@ def test_the_number_of_parameters_may_be_an_objective():
 def test_an_index_of_one_layer_may_be_an_objective():
     names = ("accuracy", "head.1:cell_count")
     trials = [hand_made(str(i), objectives=names, cell_count=float(5 - i)) for i in (1, 2, 3)]
-    assert named(rank(study_of(trials)).equal) == ["3", "2", "1"]
+    assert named(select(study_of(trials)).equal) == ["3", "2", "1"]
 
 
 def test_accuracy_may_be_the_only_objective():
     trials = [hand_made(str(i), objectives=["accuracy"], accuracy=0.9 + i / 1000, parameters=i) for i in (1, 2)]
-    ranking = rank(study_of(trials, ["maximize"]))
+    ranking = select(study_of(trials, ["maximize"]))
     assert named(ranking.front) == ["2"]
     assert named(ranking.equal) == ["2", "1"]
 
 
 def test_data_without_a_test_split_can_be_ranked():
-    ranking = rank(study_of([hand_made("1", test_accuracy=None), hand_made("2", test_accuracy=None, cell_count=1.0)]))
+    ranking = select(study_of([hand_made("1", test_accuracy=None), hand_made("2", test_accuracy=None, cell_count=1.0)]))
     assert named(ranking.equal) == ["2", "1"]
     assert ranking.networks["test_accuracy"].isna().all()
 
@@ -318,7 +318,7 @@ def test_trials_that_are_not_complete_do_not_count():
     study.add_trial(create_trial(state=TrialState.FAIL, user_attrs={ATTRIBUTE: {"failed": "RuntimeError: no"}}))
     study.add_trial(create_trial(state=TrialState.PRUNED, user_attrs={ATTRIBUTE: {"pruned": "no loss"}}))
     study.enqueue_trial({"head": "2"})
-    assert named(rank(study).networks) == ["1"]
+    assert named(select(study).networks) == ["1"]
 
 
 def test_the_frame_has_a_row_a_trial_with_what_went_wrong():
@@ -340,7 +340,7 @@ def test_a_study_of_others_cannot_be_ranked():
     study = optuna.create_study(study_name="foreign", directions=["maximize", "minimize"])
     study.add_trial(create_trial(values=[1.0, 2.0]))
     with pytest.raises(InputError, match=r"'foreign'.*relucode.*Objective"):
-        rank(study)
+        select(study)
 
 
 def test_a_study_without_a_complete_trial_cannot_be_ranked():
@@ -349,17 +349,17 @@ def test_a_study_without_a_complete_trial_cannot_be_ranked():
     study.add_trial(create_trial(state=TrialState.FAIL))
     reason = r"no trial of study 'unlucky' is complete, .*: 1 pruned, 1 fail; the last one's reason: no loss\. Train"
     with pytest.raises(InputError, match=reason):
-        rank(study)
+        select(study)
 
 
 def test_a_study_without_trials_cannot_be_ranked():
     with pytest.raises(InputError, match="'hand-made'"):
-        rank(study_of([]))
+        select(study_of([]))
 
 
 def test_what_nothing_tells_apart_shares_a_rank_and_stands_by_its_first_trial():
     trials = [hand_made(head) for head in ("4", "16", "2")] + [hand_made("8", cell_count=11.0)]
-    ranking = rank(study_of(trials))
+    ranking = select(study_of(trials))
     assert named(ranking.equal) == ["4", "16", "2", "8"]
     assert ranking.equal["trial"].tolist() == [0, 1, 2, 3]
     assert ranking.equal["rank"].tolist() == [1, 1, 1, 4]
@@ -367,13 +367,13 @@ def test_what_nothing_tells_apart_shares_a_rank_and_stands_by_its_first_trial():
 
 def test_the_best_of_equally_accurate_ones_is_the_smallest():
     trials = [hand_made("2", seed=s, accuracy=0.9 + d, parameters=9) for s, d in enumerate((-0.05, 0, 0.05))]
-    ranking = rank(study_of([*trials, hand_made("4", accuracy=0.9, parameters=3)]))
+    ranking = select(study_of([*trials, hand_made("4", accuracy=0.9, parameters=3)]))
     assert ranking.threshold == pytest.approx(0.9 - math.sqrt(sampling_variance(0.9, 100)), abs=1e-12)
 
 
 def test_the_comparison_lies_beside_the_networks():
     trials = [hand_made("1", accuracy=0.7), hand_made("2", accuracy=0.9), hand_made("3", infeasibility=1.0)]
-    ranking = rank(study_of(trials))
+    ranking = select(study_of(trials))
     found = dict(zip(ranking.networks["head"], ranking.comparison["difference"], strict=True))
     assert found["1"] == pytest.approx(0.2)
     assert found["2"] == 0
@@ -383,11 +383,11 @@ def test_the_comparison_lies_beside_the_networks():
 def test_other_indices_may_decide_than_the_objectives():
     trials = [hand_made(str(i), cell_count=float(i), edge_count=float(-i), parameters=i) for i in (1, 2, 3)]
     study = study_of(trials)
-    assert named(rank(study).equal) == ["1", "2", "3"]
-    assert named(rank(study, by=["-edge_count"]).equal) == ["3", "2", "1"]
-    assert named(rank(study, by=["+head.1:cell_count"]).equal) == ["3", "2", "1"]
-    assert named(rank(study, by=[("parameters", "maximize")]).equal) == ["3", "2", "1"]
-    assert rank(study, by=["-edge_count"]).by == {"edge_count": "minimize"}
+    assert named(select(study).equal) == ["1", "2", "3"]
+    assert named(select(study, by=["-edge_count"]).equal) == ["3", "2", "1"]
+    assert named(select(study, by=["+head.1:cell_count"]).equal) == ["3", "2", "1"]
+    assert named(select(study, by=[("parameters", "maximize")]).equal) == ["3", "2", "1"]
+    assert select(study, by=["-edge_count"]).by == {"edge_count": "minimize"}
 
 
 def test_ways_to_order_differ():
@@ -395,11 +395,11 @@ def test_ways_to_order_differ():
     values = {"1": (1.0, 9.0), "2": (2.0, 1.0), "3": (3.0, 2.0)}
     trials = [hand_made(h, objectives=names, cell_count=c, edge_count=e, accuracy=0.9) for h, (c, e) in values.items()]
     study = study_of(trials, ["maximize", "minimize", "minimize"])
-    assert rank(study).equal["rank"].tolist() == [1, 1, 3]
-    assert named(rank(study, how="lexicographic").equal) == ["1", "2", "3"]
-    assert named(rank(study, how="lexicographic", by=["-edge_count", "cell_count"]).equal) == ["2", "3", "1"]
-    assert named(rank(study, how="weighted", weights={"cell_count": 0}).equal) == ["2", "3", "1"]
-    assert named(rank(study, how="weighted", weights={"cell_count": 5}).equal) == ["1", "2", "3"]
+    assert select(study).equal["rank"].tolist() == [1, 1, 3]
+    assert named(select(study, how="lexicographic").equal) == ["1", "2", "3"]
+    assert named(select(study, how="lexicographic", by=["-edge_count", "cell_count"]).equal) == ["2", "3", "1"]
+    assert named(select(study, how="weighted", weights={"cell_count": 0}).equal) == ["2", "3", "1"]
+    assert named(select(study, how="weighted", weights={"cell_count": 5}).equal) == ["1", "2", "3"]
 
 
 @given(st.lists(st.tuples(few, st.booleans()), min_size=2, max_size=6), st.sampled_from(HOW))
@@ -415,30 +415,30 @@ def test_an_undefined_or_missing_index_never_wins(rows: list[tuple[float, bool]]
             del trial.user_attrs[ATTRIBUTE]["joint"]["correct_cell_count"]
     study = study_of(trials, ["maximize"])
     by = ["cell_count", "-edge_count", "-correct_cell_count"]
-    found = rank(study, by=by, how=how)
+    found = select(study, by=by, how=how)
     if any(undefined for _, undefined in rows):
         assert {"edge_count", "correct_cell_count"} <= set(found.silent)
-        assert named(found.equal) == named(rank(study, by=by[:1], how=how).equal)
+        assert named(found.equal) == named(select(study, by=by[:1], how=how).equal)
     cells = {str(i): cells for i, (cells, _) in enumerate(rows)}
     assert [cells[head] for head in named(found.equal)] == sorted(cells.values())
 
 
 def test_an_index_that_nobody_measured_is_named():
-    ranking = rank(study_of([hand_made("1"), hand_made("2", cell_count=1.0)]), by=["cell_count", "knn_accuracy"])
+    ranking = select(study_of([hand_made("1"), hand_made("2", cell_count=1.0)]), by=["cell_count", "knn_accuracy"])
     assert ranking.silent["knn_accuracy"] == "undefined or not measured"
     assert ranking.deciding == {"cell_count": "minimize"}
 
 
 def test_an_infinite_index_is_undefined():
     study = study_of([hand_made("1", edge_count=-math.inf), hand_made("2", edge_count=math.inf), hand_made("3")])
-    assert rank(study, by=["-edge_count"]).silent["edge_count"] == "undefined for some"
+    assert select(study, by=["-edge_count"]).silent["edge_count"] == "undefined for some"
 
 
 @given(st.lists(st.tuples(st.sampled_from("12345"), st.integers(0, 2), st.integers(60, 100)), min_size=1), st.data())
 def test_the_equal_networks_grow_with_the_tolerance(rows: list[tuple[str, int, int]], data: st.DataObject):
     study = study_of([hand_made(head, seed=seed, accuracy=correct / 100) for head, seed, correct in rows])
     small, large = sorted(data.draw(st.tuples(st.floats(0, 1), st.floats(0, 1))))
-    few, many = (set(named(rank(study, tolerance=t).equal)) for t in (small, large))
+    few, many = (set(named(select(study, tolerance=t).equal)) for t in (small, large))
     assert few
     assert few <= many
 
@@ -447,17 +447,17 @@ def test_a_complete_trial_without_what_is_needed_is_named_with_what_it_lacks():
     trial = hand_made("1")
     del trial.user_attrs[ATTRIBUTE]["parameters"], trial.user_attrs[ATTRIBUTE]["candidate"]["seed"]
     with pytest.raises(InputError, match=r"trial 0 of study 'hand-made'.* lacks parameters, candidate.seed"):
-        rank(study_of([trial]))
+        select(study_of([trial]))
     trial.user_attrs[ATTRIBUTE] = "mine"
-    with pytest.raises(InputError, match="is no table of values"):
-        rank(study_of([trial]))
+    with pytest.raises(InputError, match="is not a table of values"):
+        select(study_of([trial]))
 
 
 def test_a_trial_of_others_needs_no_more_than_what_is_needed():
     trials = [hand_made("1"), hand_made("2", cell_count=1.0)]
     for trial in trials:
         trial.user_attrs[ATTRIBUTE] = {name: trial.user_attrs[ATTRIBUTE][name] for name in NEEDED}
-    assert named(rank(study_of(trials)).equal) == ["2", "1"]
+    assert named(select(study_of(trials)).equal) == ["2", "1"]
 
 
 def test_objectives_that_are_not_the_studys_are_refused():
@@ -465,7 +465,7 @@ def test_objectives_that_are_not_the_studys_are_refused():
     trial.values = [1.0]
     study.add_trial(trial)
     with pytest.raises(InputError, match=r"has 1 directions, .* 2 objectives"):
-        rank(study)
+        select(study)
 
 
 @pytest.mark.parametrize("seeds", [{0}, {0, 1, 2}])
@@ -478,7 +478,7 @@ def test_an_index_is_silent_only_where_every_seed_is_saturated(seeds: set[int]):
     for trial in trials:
         found = trial.user_attrs[ATTRIBUTE]
         found["saturated"]["joint"] = ["cell_count"] if found["candidate"]["seed"] in seeds else []
-    assert ("cell_count" in rank(study_of(trials)).silent) == (seeds == {0, 1, 2})
+    assert ("cell_count" in select(study_of(trials)).silent) == (seeds == {0, 1, 2})
 
 
 @pytest.mark.parametrize(
@@ -501,7 +501,7 @@ def test_values_that_cannot_be_read_are_named(name: str, value: object):
     trial = hand_made("8")
     trial.user_attrs[ATTRIBUTE][name] = value
     with pytest.raises(InputError, match=name):
-        rank(study_of([trial]))
+        select(study_of([trial]))
 
 
 @pytest.mark.parametrize("change", [lambda found: "mine", lambda found: found | {"layers": None}])
@@ -510,11 +510,11 @@ def test_a_later_trial_that_cannot_be_read_is_named(change: Callable[[Any], Any]
     trials = [hand_made("8"), hand_made("4")]
     trials[1].user_attrs[ATTRIBUTE] = change(trials[1].user_attrs[ATTRIBUTE])
     with pytest.raises(InputError, match="trial 1 of study"):
-        rank(study_of(trials), by=by)
+        select(study_of(trials), by=by)
 
 
 def test_a_failed_trial_may_carry_anything():
     trials = [hand_made("8"), without_result(TrialState.FAIL, "4", 0, {ATTRIBUTE: "out of luck"})]
-    assert list(rank(study_of(trials)).networks["head"]) == ["8"]
+    assert list(select(study_of(trials)).networks["head"]) == ["8"]
     with pytest.raises(InputError, match="1 fail"):
-        rank(study_of(trials[1:]))
+        select(study_of(trials[1:]))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from simulated import drawn, network
 
-from nas_relucode.ranking.seed_variance import Accuracies, seed_variance
+from nas_relucode.ranking.accuracies import Accuracies, pooled_seed_variance
 
 
 def of_variance(variance, seeds, mean=0.9):
@@ -25,13 +25,13 @@ def test_a_network_is_out_of_size_by_the_published_values_of_cochrans_test(seeds
     for near, alone in ((share - 0.002, False), (share + 0.002, True)):
         others = [of_variance(1e-6, seeds)] * (number - 1)
         far = of_variance(1e-6 * (number - 1) * near / (1 - near), seeds)
-        found = seed_variance([*others, far])
+        found = pooled_seed_variance([*others, far])
         assert found.pooled.tolist() == [True] * (number - 1) + [not alone]
 
 
 def test_those_that_are_out_of_size_have_estimates_of_their_own():
     networks = [of_variance(v, 3) for v in (1e-6, 2e-6, 3e-6, 2e-6, 1e-2, 2e-2)]
-    found = seed_variance(networks)
+    found = pooled_seed_variance(networks)
     assert found.pooled.tolist() == [True] * 4 + [False] * 2
     assert found.freedom.tolist() == [8] * 4 + [2] * 2
     assert found.variance * 3 == pytest.approx([2e-6, 2e-6, 3e-6, 2e-6, 1e-2, 2e-2])  # the larger of own and pooled
@@ -41,13 +41,13 @@ def test_of_two_and_three_networks_one_that_gets_stuck_is_out_of_size():
     """It must not make the others seem to vary; and of itself two values tell little."""
     steady, stuck = of_variance(4e-6, 3), Accuracies(np.array([0.9, 0.9, 0.1]), 1000)
     for number in (1, 2):
-        found = seed_variance([*[steady] * number, stuck])
+        found = pooled_seed_variance([*[steady] * number, stuck])
         assert found.freedom.tolist() == [2.0 * number] * number + [2.0]
         assert found.variance[:number] * 3 == pytest.approx([4e-6] * number)
 
 
 def test_a_network_with_one_seed_varies_as_those_that_share_the_estimate():
-    found = seed_variance([Accuracies(np.array([0.5]), 1000), of_variance(1e-6, 3), of_variance(3e-6, 3)])
+    found = pooled_seed_variance([Accuracies(np.array([0.5]), 1000), of_variance(1e-6, 3), of_variance(3e-6, 3)])
     assert found.variance == pytest.approx([2e-6, 2e-6 / 3, 1e-6])
     assert found.freedom.tolist() == [4, 4, 4]
     assert found.pooled.all()
@@ -58,20 +58,20 @@ def test_two_seeds_with_as_many_right_by_luck_put_nobody_out_of_size():
     row, other = drawn(0.9, 300, generator), drawn(0.9, 300, generator)
     shuffled = generator.permutation(row)  # as many right, others
     assert row.mean() != other.mean()
-    found = seed_variance([network(row, shuffled), network(row, other)])
+    found = pooled_seed_variance([network(row, shuffled), network(row, other)])
     assert found.pooled.all()
     assert found.freedom.tolist() == [2, 2]
 
 
 def test_without_a_second_seed_nothing_is_known():
-    found = seed_variance([Accuracies(np.array([a]), 100) for a in (0.9, 0.8)])
+    found = pooled_seed_variance([Accuracies(np.array([a]), 100) for a in (0.9, 0.8)])
     assert found.variance.tolist() == found.freedom.tolist() == [0, 0]
     assert found.drawn(3, np.random.default_rng(0)).tolist() == [[1]] * 3
 
 
 def test_what_is_drawn_is_shared_by_those_that_share_an_estimate_and_averages_to_what_chi_square_says():
     networks = [of_variance(v, 6) for v in (1e-6, 1e-6, 1e-2)]
-    factors = seed_variance(networks).drawn(100_000, np.random.default_rng(1))
+    factors = pooled_seed_variance(networks).drawn(100_000, np.random.default_rng(1))
     assert (factors[:, 0] == factors[:, 1]).all()
     assert factors.mean(axis=0) == pytest.approx([10 / 8, 10 / 8, 5 / 3], rel=0.02)  # the mean of f / chi square
     assert abs(np.corrcoef(factors[:, 0], factors[:, 2])[0, 1]) < 0.02
@@ -79,16 +79,16 @@ def test_what_is_drawn_is_shared_by_those_that_share_an_estimate_and_averages_to
 
 def test_what_samples_show_is_taken_off_where_they_are_compared():
     generator = np.random.default_rng(2)
-    found = seed_variance([network(*(drawn(0.9, 300, generator) for _ in range(3))) for _ in range(4)])
-    assert (found.both > 0).all()
+    found = pooled_seed_variance([network(*(drawn(0.9, 300, generator) for _ in range(3))) for _ in range(4)])
+    assert (found.interaction > 0).all()
     factors = np.array([[0.0], [100.0]])
     assert found.scaled(factors)[0].tolist() == [0] * 4
-    assert found.scaled(factors)[1] == pytest.approx(found.variance * 100 - found.both)
+    assert found.scaled(factors)[1] == pytest.approx(found.variance * 100 - found.interaction)
     assert found.scaled(factors, paired=False)[1] == pytest.approx(found.variance * 100)
 
 
 def test_some_of_them_keep_the_estimate_of_all():
-    found = seed_variance([of_variance(v, 3) for v in (1e-6, 3e-6, 1e-2)])
-    part = found.of([2, 0])
-    for name in ("variance", "both", "freedom", "pooled"):
+    found = pooled_seed_variance([of_variance(v, 3) for v in (1e-6, 3e-6, 1e-2)])
+    part = found.subset([2, 0])
+    for name in ("variance", "interaction", "freedom", "pooled"):
         assert getattr(part, name).tolist() == [getattr(found, name)[i] for i in (2, 0)]

@@ -20,7 +20,7 @@ from nas_relucode.study.record import ATTRIBUTE
 
 
 def heads(selection):
-    return list(selection.networks["head"])
+    return list(selection.equal["head"])
 
 
 @pytest.fixture
@@ -42,13 +42,13 @@ def test_identical_networks_tie_and_one_changed_prediction_does_not_break_it(sto
 def test_pairs_of_predictions_decide_by_mcnemar(store):
     trials = [store.keep("8", range(20)), store.keep("4", range(26)), store.keep("2", range(374, 400))]
     selection = select(study_of(trials), tolerance="mcnemar", store=store)
-    p = dict(zip(selection.ranking.networks["head"], selection.ranking.comparison["p"], strict=True))
+    p = dict(zip(selection.networks["head"], selection.comparison["p"], strict=True))
     assert p["4"] == pytest.approx(3 * 2 * 0.5**6)  # 6 samples to 0, three pairs
     assert heads(selection) == ["8", "4", "2"]
     trials[1] = store.keep("4", range(28))
     selection = select(study_of(trials), tolerance="mcnemar", store=store)
     assert heads(selection) == ["8", "2"]  # 8 to 0 differ, 26 to 20 do not, though both are less accurate
-    assert selection.ranking.comparison["paired"].all()
+    assert selection.comparison["paired"].all()
     assert selection.notes == (
         "Each network was trained once, so nothing is known of what other seeds would change.",
         "No index tells the equally accurate networks apart: accuracy and size order them.",
@@ -68,14 +68,14 @@ def test_predictions_of_other_samples_are_not_compared_sample_by_sample(store):
     trials = [store.keep("8", range(20)), store.keep("4", range(28), labels=LABELS[::-1])]
     selection = select(study_of(trials), tolerance="mcnemar", store=store)
     assert heads(selection) == ["8", "4"]
-    assert selection.ranking.comparison["paired"].tolist() == [True, False]
+    assert selection.comparison["paired"].tolist() == [True, False]
 
 
 def test_a_repeated_training_counts_once(store):
     once = [store.keep("8", range(20)), store.keep("4", range(28))]
     again = [*once, store.keep("4", range(28))]
     one, other = (select(study_of(trials), tolerance="mcnemar", store=store) for trials in (once, again))
-    assert other.ranking.comparison.equals(one.ranking.comparison)
+    assert other.comparison.equals(one.comparison)
 
 
 def test_damaged_predictions_are_named_with_their_trial(store):
@@ -107,8 +107,7 @@ def test_the_order_of_the_trials_does_not_matter(data):
     found = []
     for order in (trials, data.draw(st.permutations(trials))):
         selection = select(study_of(order), tolerance=tolerance, store=store, resamples=20)
-        ranking = selection.ranking
-        table = ranking.networks[["head", "equal", "rank"]].join(ranking.comparison)
+        table = selection.networks[["head", "equal", "rank"]].join(selection.comparison)
         found.append(table.sort_values("head").reset_index(drop=True))
     assert found[0].equals(found[1])
 
@@ -195,8 +194,12 @@ def test_a_network_without_accuracy_is_not_chosen():
 def test_where_all_are_infeasible_there_is_nothing_to_choose():
     study = study_of([hand_made("1", infeasibility=0.1), hand_made("2", infeasibility=0.2)])
     for tolerance in RULES:
-        with pytest.raises(InputError, match=r"none of the 2 networks .* accuracy floor"):
-            select(study, tolerance=tolerance)
+        selection = select(study, tolerance=tolerance)
+        assert selection.equal.empty
+        for use in (lambda: selection.best, selection.as_dict, selection.require_feasible):  # noqa: B023
+            with pytest.raises(InputError, match=r"'hand-made' .* accuracy floor: 2, .* lower accuracy_floor"):
+                use()
+        assert "No network is feasible" in repr(selection)
 
 
 def test_where_all_failed_there_is_nothing_to_choose():

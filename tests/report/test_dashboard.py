@@ -18,7 +18,7 @@ from hand_made import hand_made, study_of
 from small_studies import run, settings_in
 
 from nas_relucode.errors import InputError
-from nas_relucode.ranking.ranking import rank
+from nas_relucode.ranking.selection import select
 from nas_relucode.report import dashboard
 from nas_relucode.report.dashboard import END, FIGURE, START, show_in_dashboard
 
@@ -56,7 +56,7 @@ def test_optuna_best_trials_lists_the_pareto_front(url: str):
     study = optuna.load_study(study_name="own", storage=url)
     assert found
     assert sorted(row["number"] for row in found) == sorted(trial.number for trial in study.best_trials)
-    assert len(rank(study).front) == len(found)
+    assert len(select(study).front) == len(found)
 
 
 def test_without_optuna_dashboard_the_extra_is_named(monkeypatch: pytest.MonkeyPatch):

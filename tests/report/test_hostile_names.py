@@ -19,7 +19,7 @@ from reports_read_back import Page, tables, texts_of
 from nas_relucode.geometry.slices import slice_through
 from nas_relucode.plots.pareto import pareto_plotly, save_pareto
 from nas_relucode.plots.slices import slice_figure
-from nas_relucode.ranking.ranking import rank
+from nas_relucode.ranking.selection import select
 from nas_relucode.report.dashboard import END, show_in_dashboard
 from nas_relucode.report.write import _code, write_report
 from nas_relucode.study.record import ATTRIBUTE, write_failed
@@ -79,7 +79,7 @@ def test_hostile_names_do_not_stop_the_figures(tmp_path: Path):
     assert files["pareto.png"].stat().st_size > 1000
     assert "&lt;b&gt;8&lt;/b&gt; @ 0.1" in drawn  # matplotlib names what it draws in a comment
     assert "$\\x$ *y*" in drawn  # as a formula, $\x$ is an error
-    ranking = rank(hostile_study())
+    ranking = select(hostile_study())
     figure = pareto_plotly(ranking.networks, ranking.spread, x=ranking.shown_objective, threshold=ranking.threshold)
     assert figure.layout.xaxis.title.text == "&lt;i&gt;l&lt;/i&gt;  2:cell_count (mean over seeds)"
     hovers = [text for trace in figure.data for text in trace.hovertext or ()]
@@ -102,7 +102,7 @@ def test_figures_are_xml_whatever_names_hold(tmp_path: Path):
     trials = [hand_made("8", 0.1 + number, cell_count=5.0 + number) for number in range(2)]
     for trial in trials:
         trial.user_attrs[ATTRIBUTE]["candidate"]["head"] = unprintable
-    networks = rank(study_of(trials)).networks
+    networks = select(study_of(trials)).networks
     save_pareto(tmp_path / "pareto.svg", networks, networks, x="cell_count", threshold=math.nan)
     layer = (np.eye(2), np.zeros(2))
     found = slice_through(perceptron([layer, layer]), [[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]])

@@ -54,7 +54,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
         ),
         ("empty", ["no trial of study 'empty' carries the attribute 'relucode'"]),
         ("partial", ["trial 0 of study 'partial'", "lacks candidate, parameters, validation_samples, joint"]),
-        ("words", ["trial 0 of study 'words'", "is no table of values", "nas_relucode.Objective"]),
+        ("words", ["trial 0 of study 'words'", "is not a table of values", "nas_relucode.Objective"]),
         ("failed", ["no trial of study 'failed' is complete", "nothing to rank"]),
         ("diverged", ["no trial of study 'diverged' is complete", "nothing to rank"]),
         ("nosuch", ["unknown study 'nosuch'", "foreign", "single"]),
@@ -99,7 +99,7 @@ def test_where_nobody_is_feasible_there_is_no_selection_but_a_report_that_says_s
     url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     error = refused(capsys, "select", "infeasible", "--storage", url)
-    assert "none of the 2 networks of study 'infeasible' can be chosen" in error
+    assert "no network of study 'infeasible' can be chosen" in error
     assert main(["report", "infeasible", "--storage", url, "--output", str(tmp_path)]) == 0
     assert "No network is feasible. Below the accuracy floor: 2" in capsys.readouterr().out
 

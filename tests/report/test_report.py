@@ -16,7 +16,8 @@ from reports_read_back import WITHOUT_SETTINGS, Page, parse_markdown
 from nas_relucode.cli.main import main
 from nas_relucode.errors import InputError
 from nas_relucode.files import write_atomically
-from nas_relucode.ranking.ranking import rank, trials_frame
+from nas_relucode.ranking.selection import select
+from nas_relucode.ranking.trials import trials_frame
 from nas_relucode.report.tables import networks_table, retries
 from nas_relucode.report.write import write_report
 from nas_relucode.study.record import ATTRIBUTE
@@ -86,7 +87,7 @@ def test_the_page_holds_plotly_once_its_data_and_a_place_for_each_figure(folder:
     found = json.loads(data, parse_constant=pytest.fail)
     assert found["label"] == ["8 @ 0.1", "16 @ 0.1", "4 @ 0.1"]
     assert found["mean"]["cell_count"] == [20.5, 30.5, 4.5]
-    assert found["rules"][0]["equal"] == [0, 1]
+    assert found["rankings"][found["rules"][0]["ranking"]]["order"] == [0, 1]
 
 
 def test_every_tag_of_the_page_is_closed(page: Page):
@@ -114,7 +115,7 @@ def test_the_page_names_settings_and_versions(page: Page):
 
 def test_the_numbers_in_pareto_json_are_those_of_the_ranking(study: optuna.Study, folder: Path):
     found = json.loads((folder / "pareto.json").read_text("utf-8"), parse_constant=pytest.fail)
-    ranking = rank(study)
+    ranking = select(study)
     assert found["study"] == NAME
     assert found["storage"] == "postgresql://me:***@host/db"
     assert found["objectives"] == {"accuracy": "maximize", "cell_count": "minimize"}
@@ -178,7 +179,7 @@ def test_report_md_holds_the_tables_and_the_picture(study: optuna.Study, folder:
 def test_indices_that_are_constant_on_the_front_are_left_out_of_its_table_and_named(
     study: optuna.Study, folder: Path, page: Page
 ):
-    headings, rows = networks_table(rank(study), rank(study).front, every_index=True)
+    headings, rows = networks_table(select(study), select(study).front, every_index=True)
     assert "correct_cell_count" not in headings  # 9 for all
     assert {"cell_count", "edge_count"} <= set(headings)
     assert [len(row) for row in rows] == [len(headings)] * 2
@@ -187,7 +188,7 @@ def test_indices_that_are_constant_on_the_front_are_left_out_of_its_table_and_na
 
 
 def test_the_index_of_a_single_network_on_the_front_is_not_left_out():
-    ranking = rank(study_of([hand_made("8", cell_count=20.0)]))
+    ranking = select(study_of([hand_made("8", cell_count=20.0)]))
     headings, ((*cells,),) = networks_table(ranking, ranking.front)
     assert cells[headings.index("cell_count")] == "20"
 

@@ -15,7 +15,7 @@ from small_studies import run, settings_in
 from test_sections import edge_studies
 
 from nas_relucode.indices.registry import INDICES
-from nas_relucode.ranking.ranking import rank
+from nas_relucode.ranking.selection import select
 from nas_relucode.report.write import write_report
 from nas_relucode.study.predictions import file_store
 from nas_relucode.study.record import network_label
@@ -89,7 +89,7 @@ def expected(study: optuna.Study, **asked: Any) -> list[tuple[str, str]]:
     """The same from Python."""
     return [
         (network_label(row), f"{row['place']:.0f}" if row["rank"] == row["place"] else f"{row['rank']:.0f} =")
-        for _, row in rank(study, **asked).equal.iterrows()
+        for _, row in select(study, **asked).equal.iterrows()
     ]
 
 
@@ -223,7 +223,7 @@ def test_marks_in_the_tables_stay_where_the_figure_follows_the_slider_and_the_pa
 ):
     rows = "return [...document.querySelectorAll('#front tr')].map((row) => row.innerText.split('\\t'))"
     script = "return document.getElementById('front-figure').data.map((t) => [t.name, (t.customdata || []).length])"
-    ranking = rank(study)
+    ranking = select(study)
     equal = len(set(ranking.front.index) & set(ranking.equal.index))
     drawn = set()
     for tolerance in (0, 0.02):
@@ -248,7 +248,7 @@ def test_infeasible_networks_are_told_from_less_accurate_ones(page: Any, study: 
     set_value(page, "tolerance-number", 0)
     script = "return document.getElementById('front-figure').data.map((trace) => [trace.name, trace.customdata || []])"
     drawn = dict(page.execute_script(script))
-    feasible = rank(study).networks["feasible"]
+    feasible = select(study).networks["feasible"]
     assert sorted(drawn["not feasible"]) == list(feasible.index[~feasible])
     assert not set(drawn["others"]) & set(drawn["not feasible"])
 
@@ -363,7 +363,7 @@ def test_the_preset_of_mcnemar_shows_what_the_test_found(tmp_path: Path):
     with browser(400) as driver:
         open_page(driver, write_report(study, ours)["report.html"])
         driver.find_element(By.CSS_SELECTOR, "[data-rule=mcnemar]").click()
-        ranking = rank(study, tolerance="mcnemar", store=file_store(ours))
+        ranking = select(study, tolerance="mcnemar", store=file_store(ours))
         assert shown(driver) == expected(study, tolerance="mcnemar", store=file_store(ours))
         p = ranking.comparison.loc[ranking.equal.index, "p"]
         assert [row["p (McNemar)"] for row in table(driver, "equal-table")] == [f"{value:.4f}" for value in p]

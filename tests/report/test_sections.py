@@ -10,8 +10,7 @@ from hand_made import Memory, hand_made, study_of, without_result
 from optuna.trial import TrialState
 from reports_read_back import parse_markdown, tables, texts_of
 
-from nas_relucode.ranking.ranking import rank
-from nas_relucode.report.tables import paired_test
+from nas_relucode.ranking.selection import select
 from nas_relucode.report.write import write_report
 from nas_relucode.study.record import ATTRIBUTE
 
@@ -96,7 +95,7 @@ def test_where_an_objective_is_undefined_nobody_is_on_the_front_and_the_figure_h
         assert "No network is on the front, because none has all of them." in text
         assert "No index tells them apart" in text or "These take no part" in text
         assert "can't be compared" not in text
-    assert rank(study).shown_objective == "parameters"
+    assert select(study).shown_objective == "parameters"
 
 
 def test_an_index_that_is_undefined_on_the_front_is_named_and_has_no_row(tmp_path: Path):
@@ -131,7 +130,7 @@ def test_predictions_of_some_networks_only_are_said_to_be_so(tmp_path: Path):
 
 def test_the_test_is_named_by_the_networks_that_are_compared():
     twice = [hand_made("2", seed=seed, infeasibility=0.1) for seed in (0, 1)]
-    assert paired_test(rank(study_of([hand_made("8"), hand_made("4"), *twice]))) == "McNemar's test"
+    assert select(study_of([hand_made("8"), hand_made("4"), *twice])).paired_test == "McNemar's test"
 
 
 def test_the_slider_ends_at_a_tolerance_of_1(tmp_path: Path):

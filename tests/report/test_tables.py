@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reports_read_back import parse_markdown
 
-from nas_relucode.report.tables import markdown, markdown_table, number, text_table
+from nas_relucode.report.tables import markdown, markdown_table, text_table
+from nas_relucode.texts import with_spread
 
 words = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S"], exclude_characters="|\\"), max_size=6)
 
@@ -64,4 +65,4 @@ def test_the_columns_of_a_text_table_are_aligned():
     ],
 )
 def test_numbers_are_rounded_alike_with_their_spread(mean: float, spread: float, text: str):
-    assert number(mean, spread) == text
+    assert with_spread(mean, spread) == text

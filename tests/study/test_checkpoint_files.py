@@ -25,7 +25,7 @@ def stored(folder: Path, store: Path) -> CheckpointFiles:
     return CheckpointFiles(folder, FileSystemArtifactStore(store))
 
 
-def test_workers_that_share_a_folder_may_remove_it_while_others_write(tmp_path: Path):
+def test_a_worker_may_remove_the_shared_folder_while_others_write(tmp_path: Path):
     errors: list[Exception] = []
 
     def train(name: str) -> None:
@@ -47,7 +47,7 @@ def test_workers_that_share_a_folder_may_remove_it_while_others_write(tmp_path: 
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_another_machine_goes_on_from_the_copy_in_the_store(tmp_path: Path):
+def test_another_machine_continues_from_the_copy_in_the_store(tmp_path: Path):
     here, there = (stored(tmp_path / folder, tmp_path / "store") for folder in ("here", "there"))
     save(here, "candidate", 1.0)
     assert loaded(there, "candidate") == 1.0
@@ -55,7 +55,7 @@ def test_another_machine_goes_on_from_the_copy_in_the_store(tmp_path: Path):
     assert loaded(stored(tmp_path / "third", tmp_path / "store"), "candidate") is None
 
 
-def test_a_copy_that_was_cut_short_is_no_checkpoint(tmp_path: Path):
+def test_a_truncated_copy_is_ignored(tmp_path: Path):
     save(stored(tmp_path / "here", tmp_path / "store"), "candidate", 1.0)
     (copy,) = (tmp_path / "store").iterdir()
     copy.write_bytes(copy.read_bytes()[:-5])

@@ -118,7 +118,7 @@ def test_a_worker_that_is_silent_for_five_heartbeats_is_not_alive(tmp_path: Path
     plan_study("own", settings_in(tmp_path, seeds=(0, 1)), storage=queue_url, heartbeat=10)
     queue = open_planned("own", queue_url)
     taken: list[optuna.Trial | None] = [queue.take() for _ in range(3)]
-    queue.let_go()
+    queue.close_connections()
     assert None not in taken
     counted = study_status("own", queue_url)
     assert (counted.waiting, counted.running, counted.silent) == (1, 3, 0)
@@ -140,7 +140,7 @@ def test_a_study_that_is_not_there_or_not_ours_is_told_from_others(queue_url: st
         with pytest.raises(KeyError):
             study_status("own", storage)
     optuna.create_study(study_name="own", storage=url)
-    with pytest.raises(InputError, match="not one of ours"):
+    with pytest.raises(InputError, match="not created by nas-relucode"):
         study_status("own", url)
 
 

@@ -1,0 +1,139 @@
+"""How accurate networks are, and how much of their mean accuracies is chance: seeds and validation samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from nas_relucode.ranking.choices import LEVEL
+
+
+@dataclass(frozen=True)
+class Accuracies:
+    """The validation accuracies of one network, one per seed, and its predictions where they were kept."""
+
+    values: np.ndarray  # float64, (seeds,)
+    samples: float  # validation samples behind each value
+    correct: np.ndarray | None = None  # float64, (seeds, samples): 1 right, 0 wrong, between for repeated trainings
+    labels: str | None = None  # identifies the samples, see Predictions
+
+    @property
+    def mean(self) -> float:
+        return math.fsum(self.values) / len(self.values)
+
+    @property
+    def seed_variance(self) -> float:
+        """Variance of the mean over other seeds; 0 for a single seed, where it is unknown."""
+        seeds = len(self.values)
+        return math.fsum((self.values - self.mean) ** 2) / (seeds - 1) / seeds if seeds > 1 else 0.0
+
+    @property
+    def sample_variance(self) -> float:
+        """Variance of the mean over other validation samples of this size: q (1 - q) / samples.
+
+        q is the accuracy with two more samples right and two more wrong, so that a perfect score does not count as
+        certain. Source: Agresti and Coull, The American Statistician 52, 1998.
+        """
+        q = (self.mean * self.samples + 2) / (self.samples + 4)
+        return q * (1 - q) / self.samples
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of the mean over other seeds and other validation samples."""
+        return math.sqrt(self.seed_variance + self.sample_variance)
+
+    def paired(self, other: Accuracies) -> bool:
+        """Whether there are predictions of the same samples for both networks."""
+        return self.correct is not None and other.correct is not None and self.labels == other.labels
+
+
+@dataclass(frozen=True)
+class SeedVariance:
+    """The variance of the mean accuracies of some networks over other seeds; every array is (networks,)."""
+
+    variance: np.ndarray  # float64
+    interaction: np.ndarray  # float64: its part by seed and sample together, which the variance over samples holds too
+    freedom: np.ndarray  # float64: degrees of freedom of the estimate; 0 where every network has one seed
+    pooled: np.ndarray  # bool: whether the estimate is the one pooled over networks
+
+    def scaled(self, factors: np.ndarray, *, paired: bool = True) -> np.ndarray:
+        """The variance times each row of ``factors``, (draws, networks or 1); (draws, networks).
+
+        Networks that are compared sample by sample (``paired``) go without the interaction.
+        """
+        variance = self.variance * factors
+        return np.maximum(0.0, variance - self.interaction) if paired else variance
+
+    def drawn(self, draws: int, generator: np.random.Generator) -> np.ndarray:
+        """Random ratios of the true variance to its estimate, (draws, networks): degrees of freedom / chi square."""
+        if not self.freedom.any():
+            return np.ones((draws, 1))
+        factors = self.freedom / generator.chisquare(self.freedom, (draws, len(self.freedom)))
+        factors[:, self.pooled] = factors[:, [self.pooled.argmax()]]
+        return factors
+
+    def subset(self, networks: Sequence[int]) -> SeedVariance:
+        """The same estimates for these networks alone."""
+        rows = list(networks)
+        return SeedVariance(self.variance[rows], self.interaction[rows], self.freedom[rows], self.pooled[rows])
+
+
+def pooled_seed_variance(networks: Sequence[Accuracies]) -> SeedVariance:
+    """The variance of the mean accuracies over other seeds, pooled over all networks.
+
+    Two or three seeds of one network estimate its variance badly. So the variance of one training is the one pooled
+    over all networks, as in the comparisons of Tukey and Dunnett, or that of the network's own seeds where this is
+    larger. With its own estimate alone, a network whose seeds happen to lie close together would be told apart too
+    often; with the pooled one alone, a network whose seeds vary more. A network with one seed gets the pooled one.
+
+    A network that varies far more than the others, for example because some of its seeds fail to train, would hide the
+    differences between them. It is left out of the pool, with its own estimate and degrees of freedom, if Cochran's
+    test finds its share of the sum of squares too large (Annals of Eugenics 11, 1941; ISO 5725-2 treats laboratories in
+    this way); the test is then repeated. With two seeds each it has little power: equal networks whose seeds vary very
+    differently are then told apart up to twice as often as the level says.
+    """
+    seeds = np.array([len(network.values) for network in networks])
+    own, interaction = np.array([_variance_of_one_training(network) for network in networks]).T
+    freedom = np.where(np.isfinite(own), seeds - 1, 0)
+    known = freedom > 0
+    if not known.any():
+        zeros = np.zeros(len(seeds))
+        return SeedVariance(zeros, zeros, zeros, ~known)
+    alike = _alike(np.maximum(own, interaction), freedom)  # two seeds with as many right by luck are no outlier
+    common, common_interaction = (np.average(values[alike], weights=freedom[alike]) for values in (own, interaction))
+    pooled = alike | ~known
+    return SeedVariance(
+        np.where(known, np.maximum(own, common), common) / seeds,
+        np.where(known, interaction, common_interaction) / seeds,
+        np.where(pooled, freedom[alike].sum(), freedom).astype(float),
+        pooled,
+    )
+
+
+def _alike(variances: np.ndarray, freedom: np.ndarray) -> np.ndarray:
+    """Which variances are pooled by Cochran's test, (networks,) bool; never those without degrees of freedom."""
+    alike = freedom > 0
+    while alike.sum() > 1:
+        squares, total = np.where(alike, variances * freedom, 0.0), freedom[alike].sum()
+        if not squares.sum():
+            break
+        p = np.ones(len(alike))
+        p[alike] = stats.beta.sf(squares[alike] / squares.sum(), freedom[alike] / 2, (total - freedom[alike]) / 2)
+        if p.min() * alike.sum() >= LEVEL:
+            break
+        alike[p.argmin()] = False
+    return alike
+
+
+def _variance_of_one_training(network: Accuracies) -> tuple[float, float]:
+    """The variance of the accuracy over seeds, and its part by seed and sample together; 0 for a single seed."""
+    seeds, variance = len(network.values), network.seed_variance * len(network.values)
+    correct = network.correct
+    if correct is None or seeds == 1 or correct.shape[1] < 2:
+        return variance, 0.0
+    residuals = correct - correct.mean(axis=0) - correct.mean(axis=1, keepdims=True) + correct.mean()
+    return variance, float((residuals**2).sum()) / (correct.shape[1] - 1) / (seeds - 1) / correct.shape[1]
