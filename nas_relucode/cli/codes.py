@@ -20,8 +20,8 @@ from nas_relucode.cli.score import (
 )
 from nas_relucode.errors import InputError
 from nas_relucode.training.loop import pick_device
-from nas_relucode.training.named_networks import network_by_name
 from nas_relucode.training.names import check_seed
+from nas_relucode.training.networks import network_by_name
 
 SHARD = 10_000  # samples in a shard of a data set, about; whatever the number of processes, so that any may go on
 

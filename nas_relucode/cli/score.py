@@ -17,7 +17,7 @@ from nas_relucode.scoring.scores import Score, score
 from nas_relucode.texts import with_spread
 from nas_relucode.training.data import ImageData, load_data
 from nas_relucode.training.loop import pick_device
-from nas_relucode.training.named_networks import network_by_name
+from nas_relucode.training.networks import network_by_name
 
 
 def images(options: argparse.Namespace) -> ImageData:
