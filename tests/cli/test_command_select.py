@@ -101,11 +101,12 @@ def test_a_trial_of_an_objective_keeps_the_predictions_that_made_its_accuracy(tm
     space = SearchSpace(heads=("4",), learning_rates=(0.1,))
     chosen = {"network": NetworkSettings(backbone="none"), "recipe": Recipe(epochs=1), "device": "cpu"}
     objective = Objective(data, space, folder=tmp_path, **chosen)
-    study = optuna.create_study(directions=["maximize", "minimize"])
+    storage = optuna.storages.InMemoryStorage()
+    study = optuna.create_study(directions=["maximize", "minimize"], storage=storage)
     study.optimize(objective, n_trials=1)
     (trial,) = study.trials
     found = trial.user_attrs[ATTRIBUTE]
-    (meta,) = get_all_artifact_meta(trial, storage=study._storage)
+    (meta,) = get_all_artifact_meta(trial, storage=storage)
     assert (meta.artifact_id, meta.filename) == (found["predictions"], FILE)
     predictions = read_predictions(found["predictions"], file_store(tmp_path), "trial 0")
     assert len(predictions) == found["validation_samples"]
