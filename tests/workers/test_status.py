@@ -69,7 +69,7 @@ def test_the_trials_of_a_running_study_are_counted(tmp_path: Path):
     assert status.lines() == [
         "study own: 2 of 6 trials done",
         "waiting 2, running 2, failed 2, retried 2",
-        "1 running trials are silent; a worker will hand them out again",
+        "1 running trials miss their heartbeats; a worker will repeat them",
         "workers alive: 2",
         "a trial takes 15.0 s on average",
         "time to go: 30.0 s",
