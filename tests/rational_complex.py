@@ -1,12 +1,12 @@
-"""The cells of a small ReLU network in integers, without a tolerance: what the complex of a network is checked against.
+"""The cells of a small ReLU network in integer arithmetic, without a tolerance: the reference for complexes.
 
-A cell is a cone in one dimension more, the points (t, t * x) with t >= 0 and x in its closure. It is held by its rows
-and by its rays (those with t > 0 are corners, those with t = 0 directions in which it has no end) and lines, and is cut
-by one neuron after another: the double description method, whose every number here is an integer.
+The closure of a cell is a cone in one dimension more, the points (t, t * x) with t >= 0. It is described by its rows
+and by its rays (those with t > 0 are corners, those with t = 0 are directions in which the cell is unbounded) and
+lines, and each neuron cuts it in turn: the double description method, in which every number is an integer.
 
-Two cells meet in the whole of a facet or in less than one: the network is continuous, so on the facet of one cell every
-neuron has the same value seen from both sides and none changes its sign, and what lies behind is one cell. That is not
-taken for granted: neighbours are found by their points, and a facet that has not the same one behind all of it raises.
+Two cells share a whole facet or less than a facet: the network is continuous, so that on the facet of a cell every
+neuron has the same value seen from both sides and none changes its sign, and behind the facet lies a single cell. This
+is checked rather than assumed: neighbours are found by points, and a facet without one cell behind all of it raises.
 """
 
 from __future__ import annotations
@@ -20,22 +20,24 @@ from fractions import Fraction
 
 import numpy as np
 
+from nas_relucode import Codes
+
 Vector = tuple[int, ...]  # a row (bias, weight) or a point (t, t * x), up to a positive factor
 Point = tuple[Fraction, ...]
 Pair = tuple[str, str]  # codes, the smaller first
-WALL = -1  # in place of a neuron: the row is the box's, or t >= 0
+WALL = -1  # in place of a neuron, for the rows of the box and for t >= 0
 
 
 @dataclass(frozen=True)
 class RationalComplex:
-    """Cells by their codes: a string of 0 and 1, layer by layer and neuron by neuron."""
+    """Cells by their codes: strings of 0 and 1, layer by layer and neuron by neuron."""
 
-    points: dict[str, Point]  # of all cells with interior, a point of it
-    neighbours: set[Pair]  # whose closures share a facet
+    points: dict[str, Point]  # an inner point of each cell that has an interior
+    neighbours: set[Pair]  # cells whose closures share a facet
     one_bit_apart: set[Pair]
     bounded: set[str]
-    facets: dict[str, set[frozenset[int]]]  # of each cell, each as the neurons whose rows lie on it; none of the box's
-    corners: set[Point]  # of all cells, the box's among them
+    facets: dict[str, set[frozenset[int]]]  # of each cell: the neurons whose rows lie on a facet; not those on the box
+    corners: set[Point]  # of all cells, those on the box included
     walls: int  # facets on the box
 
     @property
@@ -46,22 +48,22 @@ class RationalComplex:
 @dataclass(frozen=True)
 class Ray:
     vector: Vector
-    tight: int  # bit i is set where row i is 0
+    tight: int  # bit i is set if row i is 0 on the ray
 
 
 @dataclass(frozen=True)
 class Cone:
     rows: tuple[Vector, ...]  # row @ point >= 0
     owners: tuple[int, ...]  # the neuron of each row, or WALL
-    rays: tuple[Ray, ...]  # extreme, up to the lines
-    lines: tuple[Vector, ...]  # a basis of the directions that have no end on either side
+    rays: tuple[Ray, ...]  # the extreme rays, modulo the lines
+    lines: tuple[Vector, ...]  # a basis of the directions that are unbounded on both sides
 
     def cut(self, row: Vector, owner: int) -> Cone:
-        """The part where the row is at least 0. It has interior where the row is above 0 somewhere."""
+        """The part in which ``row`` is at least 0. It has an interior if the row is positive somewhere."""
         tight = 1 << len(self.rows)
         slack = [dot(row, line) for line in self.lines]
         across = next((place for place, value in enumerate(slack) if value), None)
-        if across is not None:  # the hyperplane crosses a line: half of that becomes a ray, all else moves along it
+        if across is not None:  # the hyperplane crosses a line: half of it becomes a ray, all else is moved along it
             sign = 1 if slack[across] > 0 else -1
             line, rise = scaled(self.lines[across], sign), abs(slack[across])
             others = (pair for place, pair in enumerate(zip(self.lines, slack, strict=True)) if place != across)
@@ -79,17 +81,18 @@ class Cone:
             above = [(r, value) for r, value in zip(self.rays, values, strict=True) if value > 0]
             below = [(r, value) for r, value in zip(self.rays, values, strict=True) if value < 0]
             for (up, rise), (down, fall) in itertools.product(above, below):
-                if self.share_a_side(up, down):
+                if self.are_adjacent(up, down):
                     between = combined(-fall, up.vector, rise, down.vector)
                     kept.append(Ray(between, up.tight & down.tight | tight))
         return Cone((*self.rows, row), (*self.owners, owner), tuple(kept), lines)
 
-    def share_a_side(self, one: Ray, other: Ray) -> bool:
+    def are_adjacent(self, one: Ray, other: Ray) -> bool:
+        """Whether two rays span a face of dimension 2."""
         common = one.tight & other.tight
         return not any(r.tight & common == common for r in self.rays if r is not one and r is not other)
 
     def signs(self, row: Vector) -> tuple[bool, bool]:
-        """Whether the row is above and whether it is below 0 somewhere."""
+        """Whether the row is positive somewhere, and whether it is negative somewhere."""
         values = [dot(row, ray.vector) for ray in self.rays]
         both = any(dot(row, line) for line in self.lines)
         return both or max(values) > 0, both or min(values) < 0
@@ -112,7 +115,7 @@ class Facet:
 
     @property
     def ends(self) -> list[Vector]:
-        """What spans it: rays, and lines both ways."""
+        """The vectors that span the facet: rays, and lines in both directions."""
         return [*self.rays, *self.cone.lines, *(scaled(line, -1) for line in self.cone.lines)]
 
 
@@ -121,7 +124,7 @@ def rational_complex(
 ) -> RationalComplex:
     """All cells of the network (weight, bias), ..., whose last pair is its output, in a box low < x < high if given.
 
-    A bit is 1 where the pre-activation is above 0: of a neuron that is 0 on all of a cell it is 0.
+    A bit is 1 where the pre-activation is positive; the bit of a neuron that is 0 on a whole cell is 0.
     """
     cells = all_cells(weights, box)
     facets, sides = defaultdict[str, set[frozenset[int]]](set), defaultdict[Vector, list[Facet]](list)
@@ -148,7 +151,7 @@ def rational_complex(
 def all_cells(
     weights: Sequence[tuple[np.ndarray, np.ndarray]], box: tuple[float, float] | None = None
 ) -> dict[str, Cone]:
-    """Each layer's neurons are affine on the cells of the layers before it: they cut these in turn."""
+    """The cone of each cell. A layer's neurons are affine on the cells of the layers before it, and cut these cells."""
     size = weights[0][0].shape[1] + 1
     unit = [tuple(int(place == at) for place in range(size)) for at in range(size)]
     whole = Cone((unit[0],), (WALL,), (Ray(unit[0], 0),), tuple(unit[1:]))
@@ -158,7 +161,7 @@ def all_cells(
         for end, sign in ((low, 1), (high, -1)):
             wall = combined(end.denominator * sign, unit[at], -end.numerator * sign, unit[0])
             whole = whole.cut(wall, WALL)
-    cells = [("", whole, unit[1:], 1)]  # code, cone, what the next layer reads as rows, and their common factor
+    cells = [("", whole, unit[1:], 1)]  # code, cone, the inputs of the next layer as rows, their common factor
     first = 0
     for weight, bias in weights[:-1]:
         factor, weight_rows, biases = integers(weight, bias)
@@ -178,7 +181,7 @@ def all_cells(
 
 
 def split(cone: Cone, rows: Sequence[Vector], first: int) -> list[tuple[str, Cone]]:
-    """The parts of a cone in which no row changes its sign, and their bits."""
+    """The bits and the cones of the parts in which no row changes its sign; ``first`` is the first row's neuron."""
     parts = [("", cone)]
     for neuron, row in enumerate(rows, first):
         halves = []
@@ -188,18 +191,18 @@ def split(cone: Cone, rows: Sequence[Vector], first: int) -> list[tuple[str, Con
                 halves.append((bits + "1", part.cut(primitive(row), neuron)))
             if below:
                 halves.append((bits + "0", part.cut(primitive(scaled(row, -1)), neuron)))
-            if not above and not below:  # 0 on all of it
+            if not above and not below:  # 0 on the whole part
                 halves.append((bits + "0", part))
         parts = halves
     return parts
 
 
 def facets_of(code: str, cone: Cone) -> Iterable[tuple[Vector, Facet]]:
-    """Each facet of a cell, and its hyperplane: the row or its negative, whichever is larger."""
+    """Each facet of a cell with its hyperplane, which is the row or its negative, whichever is larger."""
     size = len(cone.rows[0])
     faces = defaultdict[tuple[Vector, ...], list[int]](list)
     for place, row in enumerate(cone.rows):
-        if any(row[1:]):  # else the row is a positive number
+        if any(row[1:]):  # otherwise the row is a positive constant
             faces[tuple(ray.vector for ray in cone.rays if ray.tight >> place & 1)].append(place)
     for rays, places in faces.items():
         if rank([*rays, *cone.lines]) == size - 1:
@@ -209,24 +212,24 @@ def facets_of(code: str, cone: Cone) -> Iterable[tuple[Vector, Facet]]:
 
 
 def neighbours(sides: dict[Vector, list[Facet]]) -> set[Pair]:
-    """The cells on both sides of each facet. Every facet off the box must have one cell behind the whole of it."""
-    found = set[Pair]()
+    """The two cells of each facet. Every facet that is not on the box must have one cell behind the whole of it."""
+    neighbour_pairs = set[Pair]()
     for hyperplane, facets in sides.items():
         above = [facet for facet in facets if hyperplane in facet.cone.rows]
         below = [facet for facet in facets if hyperplane not in facet.cone.rows]
         pairs = [(one, other) for one in above for other in below if other.cone.holds([one.middle])]
         for one, other in pairs:
             if not (other.cone.holds(one.ends) and one.cone.holds(other.ends)):
-                raise AssertionError(f"the cells {one.code} and {other.code} share a part of a facet.")
-            found.add((min(one.code, other.code), max(one.code, other.code)))
+                raise AssertionError(f"the cells {one.code} and {other.code} share only a part of a facet.")
+            neighbour_pairs.add((min(one.code, other.code), max(one.code, other.code)))
         for side, place in ((above, 0), (below, 1)):
             if sorted(f.code for f in side) != sorted(pair[place].code for pair in pairs):
-                raise AssertionError(f"a facet on {hyperplane} has not one cell behind it.")
-    return found
+                raise AssertionError(f"a facet on {hyperplane} does not have exactly one cell behind it.")
+    return neighbour_pairs
 
 
 def integers(weight: np.ndarray, bias: np.ndarray) -> tuple[int, list[list[int]], list[int]]:
-    """A factor, and the layer times it."""
+    """A common denominator, and weight and bias times it."""
     exact = [[Fraction(float(w)) for w in (*row, b)] for row, b in zip(weight, bias, strict=True)]
     factor = math.lcm(*(number.denominator for row in exact for number in row))
     whole = [[int(number * factor) for number in row] for row in exact]
@@ -234,7 +237,7 @@ def integers(weight: np.ndarray, bias: np.ndarray) -> tuple[int, list[list[int]]
 
 
 def raised(code: str) -> Iterable[str]:
-    """The codes with one bit more."""
+    """The codes with one bit changed from 0 to 1."""
     return (f"{code[:at]}1{code[at + 1 :]}" for at, bit in enumerate(code) if bit == "0")
 
 
@@ -259,16 +262,37 @@ def combined(a: int, one: Vector, b: int, other: Vector) -> Vector:
 
 
 def primitive(vector: Vector) -> Vector:
-    """With the same direction, and no common factor."""
+    """The vector divided by its greatest common divisor."""
     factor = math.gcd(*vector) or 1
     return tuple(number // factor for number in vector)
 
 
 def rank(vectors: Sequence[Vector]) -> int:
-    left, found = list(vectors), 0
+    remaining, count = list(vectors), 0
     for at in range(len(vectors[0]) if vectors else 0):
-        pivot = next((vector for vector in left if vector[at]), None)
+        pivot = next((vector for vector in remaining if vector[at]), None)
         if pivot is not None:
-            found += 1
-            left = [combined(pivot[at], v, -v[at], pivot) for v in left if v is not pivot]
-    return found
+            count += 1
+            remaining = [combined(pivot[at], v, -v[at], pivot) for v in remaining if v is not pivot]
+    return count
+
+
+def exact_values(weights: Sequence[tuple[np.ndarray, np.ndarray]], point: Sequence[Fraction]) -> list[Fraction]:
+    """The pre-activations of all hidden neurons at a point."""
+    pre_activations: list[Fraction] = []
+    inputs = list(point)
+    for weight, bias in weights[:-1]:
+        rows = zip(weight.tolist(), bias.tolist(), strict=True)
+        values = [sum((Fraction(w) * x for w, x in zip(row, inputs, strict=True)), Fraction(b)) for row, b in rows]
+        pre_activations += values
+        inputs = [max(value, Fraction(0)) for value in values]
+    return pre_activations
+
+
+def code_of(values: Sequence[Fraction]) -> str:
+    return "".join("01"[value > 0] for value in values)
+
+
+def as_strings(codes: Codes) -> list[str]:
+    """The codes of this package as the codes of a `RationalComplex`."""
+    return ["".join(map(str, row)) for row in codes.bits().astype(int)]

@@ -1,4 +1,4 @@
-"""What is measured of the cells of a sample as polyhedra, each when an index first asks for it."""
+"""The cells of a sample as polyhedra: margins, facets, phantom pairs and rays, each computed when first used."""
 
 from __future__ import annotations
 
@@ -21,29 +21,34 @@ from nas_relucode.geometry.phantoms import Audit, audit
 from nas_relucode.geometry.polyhedra import Polyhedron, polyhedron
 from nas_relucode.geometry.program import Program, read_program
 
-SAMPLES = 1_000  # whose margins are taken, and whose predictions are compared
-CELLS = 20  # whose facets are counted, and whose rays are followed
-PAIRS = 10_000  # that are audited
-MOST = 2**28  # bytes of the rows of a cell
+SAMPLES = 1_000  # the first ones: their margins and predictions are used
+CELLS = 20  # whose facets are counted, and along whose rays the confidence is followed
+PAIRS = 10_000  # adjacent pairs that are audited
+MOST_BYTES = 2**28  # of the rows of a cell
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """A sample and the network whose cells it lies in, read in float64."""
+    """A sample and a network, read in float64, in whose cells the sample lies."""
 
     program: Program
     points: Tensor  # float64, (samples, *shape): inputs of the program
     labels: np.ndarray | None  # int64, (samples,)
-    predicted: np.ndarray | None  # int64, (samples,): of the first 1,000; None if no two or more scores come out
+    predicted: np.ndarray | None  # int64, (samples,): of the first 1,000; None without two or more class scores
+
+    def __repr__(self) -> str:
+        rows = sum(self.program.widths)
+        return f"Geometry: {len(self.points)} samples, {self.program.features} features, {rows} rows a cell"
 
     @property
-    def some(self) -> Tensor:
+    def first_points(self) -> Tensor:
+        """The first 1,000 samples."""
         return self.points[:SAMPLES]
 
     @cached_property
     def margins(self) -> np.ndarray:
         """float64, (samples,): of the first 1,000 samples, the distance to the border of their cell."""
-        return margins(self.program, self.some).distance
+        return margins(self.program, self.first_points).distance
 
     @cached_property
     def correct(self) -> np.ndarray | None:
@@ -54,7 +59,7 @@ class Geometry:
 
     @cached_property
     def gives_scores(self) -> bool:
-        """The program's outputs are the network's class scores, not something in its middle."""
+        """Whether the program's outputs are the network's class scores, not those of a module in its middle."""
         if self.predicted is None or self.program.opaque is not None:
             return False
         *_, (_, outputs, _, _) = self.program.run(self.points[:100])
@@ -66,78 +71,77 @@ class Geometry:
 
     @cached_property
     def polyhedra(self) -> list[Polyhedron]:
-        """Of the cells of 20 samples, spread evenly over the sample."""
+        """The cells of 20 samples, spread evenly over the sample."""
         chosen = np.unique(np.linspace(0, len(self.points) - 1, CELLS).astype(int))
         return [polyhedron(self.program, self.points[int(number)][None]) for number in chosen]
 
     @cached_property
     def facet_counts(self) -> np.ndarray:
-        """int64, (cells,): of `polyhedra`, without those that have no interior."""
+        """int64, (cells,): the facets of each of the `polyhedra` that has an interior."""
         return np.array([len(cell.facets().rows) for cell in self.polyhedra if cell.has_interior], np.int64)
 
     @cached_property
     def growths(self) -> np.ndarray:
-        """float64, (cells,): of `polyhedra`, by how much a unit of length along a ray of the cell adds to the lead of
-        the class that wins there over the next; NaN for a bounded cell.
-        """
+        """float64, (cells,): the `confidence_growth` of each of the `polyhedra`."""
         return np.array([confidence_growth(cell) for cell in self.polyhedra if self.gives_scores])
 
     @cached_property
     def other_class_distances(self) -> np.ndarray:
-        """int64, (samples,): of the first 1,000 samples, the Hamming distance to the nearest cell in which one of them
-        is predicted to be of another class; empty if all are of one.
+        """int64, (samples,): the Hamming distance of each of the first 1,000 samples to the nearest cell that holds one
+        of them with another predicted class; empty if all are predicted to be of one class.
         """
         if self.predicted is None:
             return np.empty(0, np.int64)
-        cells, predicted = find_cells(pack(self.program.bits(self.some))), self.predicted
+        cells, predicted = find_cells(pack(self.program.bits(self.first_points))), self.predicted
         classes = np.unique(predicted, return_inverse=True)[1]
         if classes.max(initial=0) == 0:
             return np.empty(0, np.int64)
         holds = np.zeros((len(cells), classes.max() + 1), bool)
         holds[cells.cell_of, classes] = True
-        nearest = np.full(holds.shape, np.iinfo(np.int64).max)  # of each cell to one that holds the class
+        to_class = np.full(holds.shape, np.iinfo(np.int64).max)  # from each cell to the nearest that holds the class
         for start, block in distance_blocks(cells.codes):
-            for k in range(holds.shape[1]):
-                nearest[start : start + len(block), k] = block[:, holds[:, k]].min(axis=1)
-        other = nearest[cells.cell_of]
-        other[np.arange(len(other)), classes] = np.iinfo(np.int64).max
-        return np.asarray(other.min(axis=1))
+            for label in range(holds.shape[1]):
+                to_class[start : start + len(block), label] = block[:, holds[:, label]].min(axis=1)
+        distances = to_class[cells.cell_of]
+        distances[np.arange(len(distances)), classes] = np.iinfo(np.int64).max
+        return np.asarray(distances.min(axis=1))
 
 
 def read_geometry(network: nn.Module, inputs: Any, labels: Any = None, *, module: str | None = None) -> Geometry:
-    """Reads a network for the geometric indices; ``module`` takes them in the space of that module's inputs.
+    """A network and a sample, read for the geometric indices; with ``module`` in the space of that module's inputs.
 
-    Raises InputError as `read_program`, and where the rows of a cell would not fit into 256 MiB.
+    Raises InputError as `read_program`, and if the rows of a cell take more than 256 MiB.
     """
     program = read_program(network, inputs, module=module)
     rows = sum(program.widths)
-    if 8 * rows * program.features > MOST:
+    if 8 * rows * program.features > MOST_BYTES:
         raise InputError(
-            f"a cell has {rows:,} rows of {program.features:,} features, too many for the indices of polyhedra. "
-            "Take them of a module of the network, of its head say: module='head'."
+            f"a cell has {rows:,} rows of {program.features:,} features, too many for the geometric indices. "
+            "Compute them for a module of the network, for example its head: module='head'."
         )
     labels = None if labels is None else np.asarray(torch.as_tensor(labels).cpu()).astype(np.int64)
     return Geometry(program, program.example, labels, _predicted(network, torch.as_tensor(inputs)[:SAMPLES]))
 
 
 def _predicted(network: nn.Module, inputs: Tensor) -> np.ndarray | None:
-    """The class with the largest of a row of two or more outputs: int64, (samples,)."""
-    as_before = untouched(network)
+    """The class of the largest output: int64, (samples,); None unless the outputs are rows of two or more numbers."""
+    unchanged = untouched(network)
     outputs = []
     for part in inputs.split(256):
-        with as_before:
-            outputs.append(network(part.to(as_before.device)))
+        with unchanged:
+            outputs.append(network(part.to(unchanged.device)))
     if not all(isinstance(part, Tensor) and part.ndim == 2 and part.shape[1] > 1 for part in outputs):
         return None
     return np.asarray(torch.cat(outputs).argmax(dim=1).cpu().numpy())
 
 
 def confidence_growth(cell: Polyhedron) -> float:
-    """How fast the class that wins far out along a ray of the cell draws ahead of the next, a unit of length.
+    """By how much the lead of the largest output over the second grows for each unit of length along a ray of the cell.
 
-    The ray leaves all half-spaces' borders behind, or runs along all of them where nothing else is open. Above 0 the
-    softmax confidence tends to 1 along it, as Hein et al. show of almost every ray (section 1 of the paper, "Why ReLU
-    networks yield high-confidence predictions far away from the training data", CVPR 2019); NaN for a bounded cell.
+    The ray has the `recession_direction` of the cell. Where the growth is above 0, the softmax confidence tends to 1
+    along the ray, as Hein et al. show for almost every ray (section 1 of the paper; "Why ReLU networks yield
+    high-confidence predictions far away from the training data", CVPR 2019). For a network with one output it is the
+    absolute slope of that output. NaN for a bounded cell.
     """
     direction = recession_direction(cell.weight)
     if direction is None:

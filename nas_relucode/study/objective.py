@@ -251,7 +251,7 @@ class Objective:
             point = self._record(attempt, epoch)
             if self.checkpoints:
                 so_far = {key: found[key] for key in ("curve", "seconds", "codes")}
-                self.checkpoints.save(name, epoch.state(), made=made, found=so_far)
+                self.checkpoints.save(name, epoch.state(), settings=made, results=so_far)
             if self.on_epoch:
                 self.on_epoch(attempt.number, epoch, point)
             start = time.perf_counter()

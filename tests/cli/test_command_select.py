@@ -32,7 +32,7 @@ def ran(here: Path, trained: Path) -> optuna.Study:
 
 
 @pytest.mark.parametrize("tolerance", ["1se", "mcnemar", "bootstrap", "1"])
-def test_select_prints_what_select_finds(ran, here, capsys, tolerance):
+def test_the_command_prints_the_selection_of_the_function(ran, here, capsys, tolerance):
     assert main(["select", "own", "--tolerance", tolerance, "-f", "json"]) == 0
     given = float(tolerance) if tolerance == "1" else tolerance
     selection = select(ran, tolerance=given, store=file_store(here / "runs" / "own"))
@@ -45,7 +45,7 @@ def test_select_prints_what_select_finds(ran, here, capsys, tolerance):
         assert f"| {head} @ 0.1" in printed
 
 
-def test_what_orders_can_be_named(ran, capsys):
+def test_the_criteria_of_the_order_can_be_named(ran, capsys):
     arguments = ["--by", "cell_count:maximize", "head.1:cell_count", "--how", "weighted", "--weights", "cell_count=3"]
     assert main(["select", "own", "--tolerance", "1", "-f", "json", *arguments]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -54,7 +54,7 @@ def test_what_orders_can_be_named(ran, capsys):
     assert len(found["equally_accurate"]) == 2
 
 
-def test_of_hundreds_of_equal_networks_json_has_a_line_each_and_the_pairs_of_the_first_hundred():
+def test_json_of_hundreds_of_equal_networks_has_a_line_each_and_the_pairs_of_the_first_hundred():
     generator = random.Random(0)
     trials = [
         hand_made("8", 0.001 * (1 + number), seed, cell_count=float(generator.randint(1, 9)))
@@ -91,7 +91,7 @@ def test_the_help_says_what_the_json_holds(capsys):
         (["--study-name", "other"], "there is no runs/other/study.db"),
     ],
 )
-def test_what_cannot_be_selected_is_refused(ran, capsys, arguments, message):
+def test_bad_input_is_refused(ran, capsys, arguments, message):
     assert message in refused(capsys, "select", "own", *arguments)
 
 

@@ -1,4 +1,4 @@
-"""Cells as half-spaces against autograd, captured codes, pooling by hand, hand-made geometry and exact arithmetic."""
+"""Polyhedra against autograd, captured codes, pooling by hand, known shapes and exact arithmetic."""
 
 import itertools
 
@@ -25,7 +25,7 @@ def mlp(*widths, seed=0, bias=True):
 
 
 def with_weights(*layers):
-    """Of each layer the rows of its weight and its bias; behind each comes a ReLU."""
+    """A network from pairs of rows of weights and biases, with a ReLU after each layer."""
     modules = []
     for weight, bias in layers:
         linear = nn.Linear(len(weight[0]), len(weight))
@@ -35,7 +35,7 @@ def with_weights(*layers):
 
 
 class Residual(nn.Module):
-    """Convolutions, BatchNorm, pooling of both kinds, LeakyReLU and a sum of two paths; keeps what bends."""
+    """Convolutions, BatchNorm, max-pooling, LeakyReLU and a sum of two paths."""
 
     def __init__(self):
         super().__init__()
@@ -45,45 +45,45 @@ class Residual(nn.Module):
         self.last = nn.Linear(8, 3)
         odd_statistics(self, seed=1)
 
-    def bent(self, images):
-        """What goes into each bend, in order, and last the outputs."""
-        found = [self.stem(images)]
-        found.append(F.relu(found[-1]))
-        x = F.max_pool2d(found[-1], 3, stride=2, padding=1)
-        found.append(self.path(x))
-        found.append(x + F.leaky_relu(found[-1], 0.2))
-        found.append(self.head(F.relu(found[-1], inplace=False)))
-        return [*found, self.last(F.relu(found[-1]))]
+    def bend_inputs(self, images):
+        """The inputs of each bend, in order, and then the outputs."""
+        inputs = [self.stem(images)]
+        inputs.append(F.relu(inputs[-1]))
+        x = F.max_pool2d(inputs[-1], 3, stride=2, padding=1)
+        inputs.append(self.path(x))
+        inputs.append(x + F.leaky_relu(inputs[-1], 0.2))
+        inputs.append(self.head(F.relu(inputs[-1], inplace=False)))
+        return [*inputs, self.last(F.relu(inputs[-1]))]
 
     def forward(self, images):
-        return self.bent(images)[-1]
+        return self.bend_inputs(images)[-1]
 
 
-POOL = 1  # its number among the bends of Residual
+POOL = 1  # the number of the pooling among the bends of Residual
 
 
 def pool_places():
-    """Of each of the 3 x 3 windows of a 6 x 6 map the places; -1 outside."""
+    """The places of each of the 3 x 3 windows in a 6 x 6 map, (windows, 9); -1 outside."""
     numbers = F.pad(torch.arange(1.0, 37).reshape(1, 1, 6, 6), (1, 1, 1, 1))
     return F.unfold(numbers, 3, stride=2)[0].T.long() - 1
 
 
 def winners(network, images):
     """The first largest place of each window: (images, 3, windows)."""
-    x = F.pad(network.bent(images)[POOL], (1, 1, 1, 1), value=-torch.inf)
+    x = F.pad(network.bend_inputs(images)[POOL], (1, 1, 1, 1), value=-torch.inf)
     return F.unfold(x, 3, stride=2).unflatten(1, (3, 9)).argmax(2)
 
 
 def expected_rows(network, image):
-    """Weight and bias as autograd sees them, bend for bend."""
-    bent = network.bent(image)
+    """Weight and bias by autograd, bend by bend."""
+    inputs = network.bend_inputs(image)
     weights, values = [], []
-    for at, x in enumerate(bent[:-1]):
-        slope = jacobians(lambda y, at=at: network.bent(y)[at], image)[0]
+    for at, x in enumerate(inputs[:-1]):
+        slope = jacobians(lambda y, at=at: network.bend_inputs(y)[at], image)[0]
         if at == POOL:
-            places, won = pool_places(), winners(network, image)[0]
+            places, winner = pool_places(), winners(network, image)[0]
             for channel, window, place in np.ndindex(3, 9, 9):
-                lead, other = (channel * 36 + int(places[window, p]) for p in (won[channel, window], place))
+                lead, other = (channel * 36 + int(places[window, p]) for p in (winner[channel, window], place))
                 inside = places[window, place] >= 0
                 weights.append((slope[lead] - slope[other] if inside else 0 * slope[0])[None])
                 values.append((x.flatten()[lead] - x.flatten()[other] if inside else torch.zeros(())).reshape(1))
@@ -101,7 +101,7 @@ def residual():
     return in_float64(Residual())
 
 
-def test_rows_are_autograds_with_the_signs_of_the_code(residual):
+def test_rows_are_those_of_autograd_with_the_signs_of_the_code(residual):
     for image in points_of(2, 6, 6, count=2):
         cell = polyhedron(residual, image[None])
         weight, bias = expected_rows(residual, image[None])
@@ -111,7 +111,7 @@ def test_rows_are_autograds_with_the_signs_of_the_code(residual):
         assert (cell.slack >= 0).all()
 
 
-def test_rows_say_which_layer_and_neuron_made_them(residual):
+def test_each_row_names_its_layer_and_neuron(residual):
     cell = polyhedron(residual, points_of(2, 6, 6, count=1))
     sizes = [3 * 36, 3 * 9 * 9, 3 * 9, 3 * 9, 8]
     assert cell.program.layers == [
@@ -138,9 +138,9 @@ def test_points_lie_in_the_cell_where_codes_and_winners_are_equal(residual):
     for image in points_of(2, 6, 6, count=3, seed=5):
         images = torch.cat([image[None], nearby(image, 400), points_of(2, 6, 6, count=100)])
         cell = polyhedron(residual, image[None])
-        codes, won = capture(residual, images).bits(), winners(residual, images)
+        codes, winner = capture(residual, images).bits(), winners(residual, images)
         assert np.array_equal(cell.code, codes[0])
-        same = (codes == codes[0]).all(axis=1) & (won == won[0]).flatten(1).all(1).numpy()
+        same = (codes == codes[0]).all(axis=1) & (winner == winner[0]).flatten(1).all(1).numpy()
         assert 20 < same.sum() < 400
         assert np.array_equal(cell.contains(images), same)
 
@@ -188,22 +188,22 @@ def test_on_borders_the_first_of_equal_places_wins(layers):
     network = with_weights((weight * 2, bias * 2))[:1]
     network = in_float64(nn.Sequential(*network, nn.Unflatten(1, (1, -1)), pool, nn.ReLU()))
     padded = F.pad(network[0](GRID), (1, 1), value=-torch.inf)
-    won = padded.unfold(1, 3, 1).argmax(2).numpy()
+    winner = padded.unfold(1, 3, 1).argmax(2).numpy()
     codes, program = capture(network, GRID).bits(), read_program(network, GRID)
     for at in range(0, len(GRID), 5):
         cell = polyhedron(program, GRID[at])
-        same = (codes == codes[at]).all(axis=1) & (won == won[at]).all(axis=1)
+        same = (codes == codes[at]).all(axis=1) & (winner == winner[at]).all(axis=1)
         assert np.array_equal(cell.contains(GRID), same)
 
 
-def test_a_tolerance_lets_points_in_from_outside():
+def test_with_a_tolerance_points_just_outside_are_contained():
     cell = polyhedron(with_weights(([[2.0]], [-1.0])), [3.0])
     assert cell.contains([[0.5], [0.5 - 1e-15], [0.5 + 1e-15]]).tolist() == [False, False, True]
     assert cell.contains([[0.5], [0.5 - 1e-6], [0.4]], tolerance=1e-5).tolist() == [True, True, False]
     assert polyhedron(cell.program, [0.0]).contains([[0.5], [0.6]]).tolist() == [True, False]
 
 
-def test_products_with_the_weight_are_those_of_what_is_written_out(residual):
+def test_products_without_the_weight_are_those_with_it(residual):
     rng = np.random.default_rng(0)
     cell = polyhedron(residual, points_of(2, 6, 6, count=1))
     vectors, factors = rng.normal(size=(4, 72)), rng.normal(size=cell.rows)
@@ -227,14 +227,14 @@ def test_the_affine_map_is_the_network_in_its_cell(residual):
     assert matrix == pytest.approx(jacobians(residual, image)[0].numpy(), abs=1e-11)
 
 
-def test_the_affine_map_behind_a_softmax_is_refused():
+def test_the_affine_map_of_a_softmax_is_an_error():
     cell = polyhedron(nn.Sequential(mlp(2, 3, 2), nn.Softmax(1)), [0.0, 0.0])
     assert cell.rows == 3
     with pytest.raises(InputError, match=r"the outputs come behind 1 \(_softmax\), which is not piecewise linear"):
         cell.affine_map()
 
 
-def test_a_head_has_the_cells_that_it_has_alone():
+def test_a_module_of_a_network_has_the_cells_that_it_has_alone():
     network = odd_statistics(build_network("9-8", (1, 8, 8), 4, backbone="small_conv"))
     images = torch.rand(3, 1, 8, 8)
     features = in_float64(network).backbone(images.double())
@@ -257,7 +257,7 @@ def least_of(cell):
 
 
 def check_margins(network, points, same_cell):
-    """Those of the rows; a ball of that radius lies in one cell, and just behind the nearest row is another."""
+    """Margins follow from the rows; a ball of that radius lies in one cell, and beyond the nearest row is another."""
     together, program = margins(network, points), read_program(network, points)
     rng = np.random.default_rng(0)
     for at, point in enumerate(points):
@@ -277,7 +277,7 @@ def check_margins(network, points, same_cell):
 
 
 class Skipping(nn.Module):
-    """The input goes past the first layer, whose rows then do not span the others'."""
+    """The input bypasses the first layer, so that its rows do not span those of later layers."""
 
     def __init__(self):
         super().__init__()
@@ -312,16 +312,16 @@ def test_the_margin_is_the_distance_to_the_nearest_other_code(name):
     check_margins(network, points_of(*shape, count=8), same_cell)
 
 
-def test_the_margin_counts_what_pools_choose(residual):
+def test_the_margin_includes_changes_of_pooling_winners(residual):
     def same_cell(images, image):
         images = torch.cat([image[None], images])
-        codes, won = capture(residual, images).bits(), winners(residual, images)
-        return ((codes == codes[0]).all(axis=1) & (won == won[0]).flatten(1).all(1).numpy())[1:]
+        codes, winner = capture(residual, images).bits(), winners(residual, images)
+        return ((codes == codes[0]).all(axis=1) & (winner == winner[0]).flatten(1).all(1).numpy())[1:]
 
     check_margins(residual, points_of(2, 6, 6, count=8), same_cell)
 
 
-def test_margins_do_not_depend_on_how_many_are_taken_at_a_time(monkeypatch):
+def test_margins_do_not_depend_on_the_batch_size(monkeypatch):
     network, points = mlp(20, 6, 9, 3), points_of(20, count=30)
     together = margins(network, points)
     monkeypatch.setattr("nas_relucode.geometry.borders.AT_ONCE", 1)
@@ -334,10 +334,10 @@ def test_margins_do_not_depend_on_how_many_are_taken_at_a_time(monkeypatch):
 
 def test_margins_of_hand_made_borders():
     network = with_weights(([[3, 4], [0, 1], [0, 0]], [-5, -10, 7]))
-    found = margins(network, torch.tensor([[0.0, 0.0], [3.0, 4.0], [3.0, 9.0], [-1.0, 2.0]]))
-    assert found.distance == pytest.approx([1, 4, 1, 0])
-    assert found.layer.tolist() == [0, 0, 0, 0]
-    assert found.neuron.tolist() == [0, 0, 1, 0]
+    nearest = margins(network, torch.tensor([[0.0, 0.0], [3.0, 4.0], [3.0, 9.0], [-1.0, 2.0]]))
+    assert nearest.distance == pytest.approx([1, 4, 1, 0])
+    assert nearest.layer.tolist() == [0, 0, 0, 0]
+    assert nearest.neuron.tolist() == [0, 0, 1, 0]
 
 
 def test_a_cell_without_a_border_has_no_margin():
@@ -347,8 +347,8 @@ def test_a_cell_without_a_border_has_no_margin():
     assert cell.has_interior
     assert not cell.bounded
     assert len(cell.facets().rows) == 0
-    found = margins(network, torch.ones(2, 2))
-    assert found.layer.tolist() == found.neuron.tolist() == [-1, -1]
+    nearest = margins(network, torch.ones(2, 2))
+    assert nearest.layer.tolist() == nearest.neuron.tolist() == [-1, -1]
 
 
 @pytest.fixture(scope="module")
@@ -386,7 +386,7 @@ def test_the_rows_of_vgg16_are_not_written_out(vgg):
     assert matrix @ cell.point + offset == pytest.approx(in_float64(vgg)(image)[0].numpy(), rel=1e-9, abs=1e-12)
 
 
-def test_a_cell_with_a_code_that_is_only_taken_on_a_border_has_no_interior():
+def test_a_code_that_occurs_only_on_a_border_has_a_cell_without_interior():
     network = with_weights(([[1, 0], [-1, 0]], [0, 0]))  # 00 is the line x = 0
     cell = polyhedron(network, [0.0, 2.0])
     assert not cell.has_interior
@@ -401,7 +401,7 @@ SQUARE = ([[1, 0], [-1, 0], [0, 2], [0, -2], [1, 1], [0, 0]], [1, 1, 2, 2, 9, 3]
 
 
 @pytest.mark.parametrize("point", [[0.25, -0.5], [1.0 - 1e-14, 0.0]])
-def test_a_square_is_known_by_its_sides_corners_and_area(point):
+def test_a_square_has_its_sides_corners_and_area(point):
     cell = polyhedron(with_weights(SQUARE), point)
     assert cell.has_interior
     assert cell.bounded
@@ -411,14 +411,14 @@ def test_a_square_is_known_by_its_sides_corners_and_area(point):
     assert cell.facets().facet_of.tolist() == [0, 1, 2, 3, -1, -1]
     assert sorted(cell.vertices().round(9).tolist()) == [[-1, -1], [-1, 1], [1, -1], [1, 1]]
     assert cell.volume() == pytest.approx(4)
-    drawn = cell.random_points(500)
-    assert drawn.shape == (500, 2)
-    assert cell.contains(drawn).all()
-    assert np.abs(drawn.mean(axis=0)).max() < 0.15
-    assert drawn.min(axis=0) == pytest.approx([-1, -1], abs=0.1)
+    random = cell.random_points(500)
+    assert random.shape == (500, 2)
+    assert cell.contains(random).all()
+    assert np.abs(random.mean(axis=0)).max() < 0.15
+    assert random.min(axis=0) == pytest.approx([-1, -1], abs=0.1)
 
 
-def test_a_point_on_a_border_lies_in_a_cell_with_an_inside():
+def test_the_cell_of_a_point_on_a_border_may_have_an_interior():
     cell = polyhedron(with_weights(([[1, 0], [0, 1]], [0, 0])), [0.0, 3.0])
     assert cell.code.tolist() == [False, True]
     assert cell.margin == 0
@@ -436,7 +436,7 @@ def test_a_strip_has_an_inradius_and_no_bound():
     assert len(cell.vertices()) == 0
 
 
-def test_what_is_for_few_dimensions_is_refused_in_many():
+def test_vertices_and_volume_in_nine_dimensions_are_errors():
     cell = polyhedron(mlp(9, 5, 2), np.zeros(9))
     for question in (cell.vertices, cell.volume):
         with pytest.raises(InputError, match="9 features"):
@@ -459,19 +459,19 @@ def test_cells_are_those_of_the_oracle(name):
         assert cell.has_interior
 
 
-def test_doubled_dead_and_constant_neurons_have_the_facets_of_exact_arithmetic():
+def test_facets_with_duplicated_dead_and_constant_neurons_are_those_of_exact_arithmetic():
     weights, truth = oracle("U")
     network = perceptron(weights)
     for known in truth["points"]:
         cell = polyhedron(network, torch.tensor(known["point"], dtype=torch.float64))
         scaled = 1024 * np.column_stack([cell.weight, cell.bias])
         assert np.array_equal(scaled, scaled.round())
-        found = cell.facets()
-        groups = [np.flatnonzero(found.facet_of == facet).tolist() for facet in range(len(found.rows))]
+        facets = cell.facets()
+        groups = [np.flatnonzero(facets.facet_of == facet).tolist() for facet in range(len(facets))]
         assert groups == exact_facets([tuple(map(int, row)) for row in scaled])
 
 
-def test_a_cell_is_that_of_one_point():
+def test_a_polyhedron_takes_one_point():
     network, images = nn.Sequential(nn.Conv2d(3, 2, 2), nn.ReLU()), torch.rand(2, 3, 4, 4)
     program = read_program(network, images)
     assert isinstance(polyhedron(network, images[:1]), Polyhedron)
@@ -484,8 +484,8 @@ def test_a_cell_is_that_of_one_point():
             polyhedron(target, points)
 
 
-def test_rows_that_do_not_depend_on_the_input_are_zeros_that_nothing_counts():
-    """Where all of the first layer is off, what comes behind is constant."""
+def test_rows_that_do_not_depend_on_the_input_are_zero_and_ignored():
+    """Where the whole first layer is off, later layers are constant."""
     network = with_weights(([[1, 0], [0, 1]], [0, 0]), ([[1, 1], [-1, 2]], [1, -1]))
     cell = polyhedron(network, [-1.0, -2.0])
     assert cell.weight.tolist() == [[-1, 0], [0, -1], [0, 0], [0, 0]]
@@ -497,7 +497,7 @@ def test_rows_that_do_not_depend_on_the_input_are_zeros_that_nothing_counts():
 
 
 @pytest.mark.parametrize("point", [-3.0, 0.4, 1.3, 3.0, 7.7])
-def test_what_rounding_leaves_of_rows_of_zeros_is_no_border(point):
+def test_a_row_of_rounding_errors_is_no_border(point):
     """3 * 0.1 - 0.3 is not 0 in float64; the second layer is constant nevertheless."""
     network = with_weights(([[0], [0]], [1, 3]), ([[3, -1]], [0])).double()
     network[0].weight.data[:, 0] = torch.tensor([0.1, 0.3], dtype=torch.float64)
@@ -511,7 +511,7 @@ def test_what_rounding_leaves_of_rows_of_zeros_is_no_border(point):
     assert cell.inside == pytest.approx([point])
 
 
-def test_networks_of_functions_have_cells():
+def test_networks_may_be_made_of_functions():
     network = Function(lambda x: F.relu(x @ torch.tensor([[1.0], [-1.0]], dtype=x.dtype) + 1))
     cell = polyhedron(network, [2.0, 5.0])
     assert (cell.weight.tolist(), cell.bias.tolist(), cell.closed.tolist()) == ([[-1, 1]], [-1], [True])

@@ -1,4 +1,4 @@
-"""Cells of networks trained on digits and MNIST: samples lie in theirs, and half-spaces tell them from all others."""
+"""Cells of networks trained on digits and MNIST: their half-spaces hold exactly for points with the cell's code."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def trained(request, mnist_root):
     return network, inputs, read_program(network, inputs[:1])
 
 
-def test_two_hundred_samples_lie_in_their_cells(trained):
+def test_samples_lie_in_their_cells(trained):
     network, inputs, program = trained
     codes = capture(network, inputs[:200]).bits()
     for x, code in zip(inputs[:200], codes, strict=True):
@@ -28,10 +28,10 @@ def test_two_hundred_samples_lie_in_their_cells(trained):
         assert (cell.weight @ x.flatten().numpy() + cell.bias > 0).all()
 
 
-def test_half_spaces_hold_what_has_the_code_among_a_thousand_points(trained):
+def test_half_spaces_contain_exactly_the_points_with_the_code(trained):
     network, inputs, program = trained
     rng = np.random.default_rng(0)
-    held = 0
+    contained = 0
     for x in inputs[:10]:
         cell = polyhedron(program, x[None])
         steps = rng.standard_normal((100, inputs[0].numel()))
@@ -45,19 +45,19 @@ def test_half_spaces_hold_what_has_the_code_among_a_thousand_points(trained):
         same = (capture(network, points.reshape(-1, *inputs.shape[1:])).bits() == cell.code).all(axis=1)
         assert np.array_equal(cell.contains(points), same)
         assert np.array_equal((points.numpy() @ cell.weight.T + cell.bias >= 0).all(axis=1), same)
-        held += same.sum()
-    assert 100 < held < 990
+        contained += same.sum()
+    assert 100 < contained < 990
 
 
-def test_nothing_nearer_than_the_margin_has_another_code_and_beyond_the_nearest_row_all_have(trained):
+def test_the_code_changes_at_the_margin_in_the_direction_of_the_nearest_row(trained):
     network, inputs, program = trained
-    found = margins(program, inputs[:50])
-    for x, distance in zip(inputs[:50], found.distance, strict=True):
+    distances = margins(program, inputs[:50]).distance
+    for x, distance in zip(inputs[:50], distances, strict=True):
         cell = polyhedron(program, x[None])
         norms = np.linalg.norm(cell.weight, axis=1)
         row = int(np.argmin(np.where(norms > 0, cell.slack, np.inf) / np.where(norms > 0, norms, 1)))
-        way = -cell.weight[row] / norms[row]
-        ends = torch.as_tensor(x.flatten().numpy() + distance * np.array([[0.999], [1.001]]) * way)
+        direction = -cell.weight[row] / norms[row]
+        ends = torch.as_tensor(x.flatten().numpy() + distance * np.array([[0.999], [1.001]]) * direction)
         before, beyond = capture(network, ends.reshape(-1, *inputs.shape[1:])).bits()
         assert np.array_equal(before, cell.code)
         assert not np.array_equal(beyond, cell.code)

@@ -1,4 +1,4 @@
-"""Slices through samples: exact polygons that fill the square, cut by class, and drawn."""
+"""Slices: exact polygons that fill the square, divided by class, and drawn."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def network_and_samples():
     return network, torch.randn(3, 1, 3, 3, dtype=torch.float64)
 
 
-def test_the_plane_holds_the_three_samples():
+def test_the_plane_contains_the_three_samples():
     points = np.random.default_rng(0).standard_normal((3, 7))
     plane, at = plane_through(points)
     assert plane.directions @ plane.directions.T == pytest.approx(np.eye(2))
@@ -31,29 +31,29 @@ def test_samples_on_a_line_span_no_plane(points):
         plane_through(points)
 
 
-def test_a_slice_is_filled_by_its_cells_and_its_pieces():
+def test_the_cells_of_a_slice_fill_its_square_and_so_do_the_pieces_of_classes():
     network, samples = network_and_samples()
-    found = slice_through(network, samples)
-    square = (2 * found.reach) ** 2
-    assert sum(area(outline) for outline in found.complex.outlines) == pytest.approx(square)
-    assert sum(area(piece) for piece, _ in class_pieces(found)) == pytest.approx(square)
-    corners, sides, cells = found.complex.f_vector
+    cut = slice_through(network, samples)
+    square = (2 * cut.reach) ** 2
+    assert sum(area(outline) for outline in cut.complex.outlines) == pytest.approx(square)
+    assert sum(area(piece) for piece, _ in class_pieces(cut)) == pytest.approx(square)
+    corners, sides, cells = cut.complex.f_vector
     assert corners - sides + cells == 1
 
 
 def test_points_of_the_slice_have_the_codes_and_classes_of_their_polygons():
     network, samples = network_and_samples()
-    found = slice_through(network, samples)
-    at = np.random.default_rng(0).uniform(-found.reach, found.reach, (400, 2))
-    inputs = torch.as_tensor(found.plane.origin + at @ found.plane.directions).reshape(-1, 1, 3, 3)
+    cut = slice_through(network, samples)
+    at = np.random.default_rng(0).uniform(-cut.reach, cut.reach, (400, 2))
+    inputs = torch.as_tensor(cut.plane.origin + at @ cut.plane.directions).reshape(-1, 1, 3, 3)
     codes = capture(network, inputs).bits()
     with torch.no_grad():
         predicted = network(inputs).argmax(dim=1).tolist()
-    holders = [[k for k, outline in enumerate(found.complex.outlines) if inside(outline, point)] for point in at]
-    pieces = list(class_pieces(found))
-    for point, code, label, held in zip(at, codes, predicted, holders, strict=True):
-        assert len(held) == 1
-        assert np.array_equal(found.complex.codes.bits()[held[0]], code)
+    cells_of = [[k for k, outline in enumerate(cut.complex.outlines) if inside(outline, point)] for point in at]
+    pieces = list(class_pieces(cut))
+    for point, code, label, cells in zip(at, codes, predicted, cells_of, strict=True):
+        assert len(cells) == 1
+        assert np.array_equal(cut.complex.codes.bits()[cells[0]], code)
         assert [k for piece, k in pieces if inside(piece, point)] == [label]
 
 
@@ -62,36 +62,36 @@ def inside(outline, point):
     return bool((ahead[:, 0] * towards[:, 1] - ahead[:, 1] * towards[:, 0] >= 0).all())
 
 
-def test_the_samples_lie_in_the_slice_where_they_should():
+def test_the_coordinates_of_the_samples_lead_back_to_the_samples():
     network, samples = network_and_samples()
-    found = slice_through(network, samples)
-    back = found.plane.origin + found.samples @ found.plane.directions
+    cut = slice_through(network, samples)
+    back = cut.plane.origin + cut.samples @ cut.plane.directions
     assert back == pytest.approx(samples.reshape(3, -1).numpy())
-    assert np.abs(found.samples).max() < found.reach
+    assert np.abs(cut.samples).max() < cut.reach
 
 
-def test_a_neighbourhood_has_its_sample_in_the_middle_and_the_two_nearest_borders_square_to_it():
+def test_a_neighbourhood_has_its_sample_in_the_middle():
     weights, truth = oracle("A")
     network = perceptron(weights)
     point = torch.tensor([truth["points"][0]["point"]], dtype=torch.float64)
-    found = neighbourhood(network, point)
-    assert found.plane.origin == pytest.approx(point[0].numpy())
-    held = [k for k, outline in enumerate(found.complex.outlines) if inside(outline, np.zeros(2))]
-    assert np.array_equal(found.complex.codes.bits()[held], capture(network, point).bits())
-    assert len(found.complex) > 4
+    cut = neighbourhood(network, point)
+    assert cut.plane.origin == pytest.approx(point[0].numpy())
+    cell = [k for k, outline in enumerate(cut.complex.outlines) if inside(outline, np.zeros(2))]
+    assert np.array_equal(cut.complex.codes.bits()[cell], capture(network, point).bits())
+    assert len(cut.complex) > 4
 
 
 @pytest.mark.parametrize("by", ["class", "area"])
 def test_slices_are_drawn(by, tmp_path):
     network, samples = network_and_samples()
-    found = slice_through(network, samples)
-    figure = slice_figure(found, by=by, classes=list("abcd"), labels=[0, 1, 2])
+    cut = slice_through(network, samples)
+    figure = slice_figure(cut, by=by, classes=list("abcd"), labels=[0, 1, 2])
     figure.savefig(tmp_path / "slice.png")
     assert (tmp_path / "slice.png").read_bytes().startswith(b"\x89PNG")
-    assert f"{len(found.complex):,} cells" in figure.axes[0].get_title()
+    assert f"{len(cut.complex):,} cells" in figure.axes[0].get_title()
 
 
-def test_what_cannot_be_drawn_is_refused():
+def test_slices_that_cannot_be_drawn_are_errors():
     network, samples = network_and_samples()
     with pytest.raises(InputError, match="three"):
         slice_through(network, samples[:2])
@@ -105,10 +105,10 @@ def test_what_cannot_be_drawn_is_refused():
         slice_figure(soft, by="size")
 
 
-def test_zero_rows_do_not_span_a_neighbourhood():
+def test_a_neighbourhood_needs_borders_in_two_directions_and_ignores_zero_rows():
     weights, _ = oracle("U")
-    found = neighbourhood(perceptron(weights), [[0.1, 0.2]])
-    assert np.isfinite(found.reach)
-    assert len(found.complex) > 1
+    cut = neighbourhood(perceptron(weights), [[0.1, 0.2]])
+    assert np.isfinite(cut.reach)
+    assert len(cut.complex) > 1
     with pytest.raises(InputError, match="one direction only"):
         neighbourhood(nn.Sequential(nn.Linear(3, 1), nn.ReLU()), torch.ones(1, 3))

@@ -120,11 +120,11 @@ def test_separability_has_a_line_for_each_epoch_on_the_same_axes_and_joint_besid
 
 
 def test_a_grid_draws_every_point_once_and_each_row_has_one_scale():
-    made = panels()
-    figure = embedding_grid(made, title="codes", classes=DIGITS)
+    grid_panels = panels()
+    figure = embedding_grid(grid_panels, title="codes", classes=DIGITS)
     assert [axes.get_title() for axes in figure.axes] == ["FC-0", "FC-1", "", ""]
     assert [axes.get_ylabel() for axes in figure.axes] == ["epoch 1", "", "epoch 5", ""]
-    for axes, panel in zip(figure.axes, made.values(), strict=True):
+    for axes, panel in zip(figure.axes, grid_panels.values(), strict=True):
         points, _ = drawn(axes)
         middle = (panel.points.min(axis=0) + panel.points.max(axis=0)) / 2
         assert sorted(points.tolist()) == pytest.approx(np.array(sorted((panel.points - middle).tolist())), abs=1e-4)
@@ -136,9 +136,9 @@ def test_a_grid_draws_every_point_once_and_each_row_has_one_scale():
 
 
 def test_areas_of_marks_are_proportional_to_the_square_root_of_the_samples():
-    made = panels()
+    grid_panels = panels()
     ratios = []
-    for axes, panel in zip(embedding_grid(made, title="", classes=None).axes, made.values(), strict=True):
+    for axes, panel in zip(embedding_grid(grid_panels, title="", classes=None).axes, grid_panels.values(), strict=True):
         ratios += (np.sort(drawn(axes)[1]) / np.sort(np.sqrt(panel.sizes))).tolist()
     assert ratios == pytest.approx([ratios[0]] * 120)
 
@@ -195,11 +195,11 @@ def test_the_legend_explains_colour_and_area_where_marks_stand_for_several_sampl
 
 
 def test_missing_panels_and_single_cells_are_marked(tmp_path):
-    made = panels()
-    del made[5, "FC-0"]
-    made[5, "FC-1"] = Panel(np.full((1, 2), 9.0), np.array([3]), np.array([60_000]))
-    made[1, "FC-1"] = Panel(np.empty((0, 2)), np.empty(0, np.int64), np.empty(0, np.int64))
-    figure = embedding_grid(made, title="", classes=DIGITS)
+    grid_panels = panels()
+    del grid_panels[5, "FC-0"]
+    grid_panels[5, "FC-1"] = Panel(np.full((1, 2), 9.0), np.array([3]), np.array([60_000]))
+    grid_panels[1, "FC-1"] = Panel(np.empty((0, 2)), np.empty(0, np.int64), np.empty(0, np.int64))
+    figure = embedding_grid(grid_panels, title="", classes=DIGITS)
     _, empty, missing, one = figure.axes
     assert empty.texts[0].get_text() == missing.texts[0].get_text() == "not recorded"
     assert one.get_xlabel() == "one cell"
@@ -245,10 +245,10 @@ def test_points_without_labels_have_one_colour_if_there_are_no_classes():
 
 
 def test_files_are_1200_pixels_wide_small_and_reproducible(tmp_path):
-    made = panels(points=10_000, layers=("FC-0", "FC-1", "FC-2"))
+    grid_panels = panels(points=10_000, layers=("FC-0", "FC-1", "FC-2"))
     written = []
     for name in ("first", "second"):
-        figure = embedding_grid(made, title="ten thousand", classes=DIGITS)
+        figure = embedding_grid(grid_panels, title="ten thousand", classes=DIGITS)
         paths = [save_figure(figure, tmp_path / f"{name}{end}") for end in (".svg", ".png")]
         written.append([path.read_bytes() for path in paths])
     assert written[0] == written[1]
@@ -276,8 +276,8 @@ def test_frames_that_lack_columns_are_refused():
 
 
 def test_names_of_classes_are_drawn_literally_and_the_file_is_xml(tmp_path):
-    made = panels(classes=3)
+    grid_panels = panels(classes=3)
     for classes in (["$\\x$", "b\x1b[31m", "c"], ["$$", "\x01", "c"]):  # $\x$ as a formula would be an error
-        file = save_figure(embedding_grid(made, title="$\\x$\x02", classes=classes), tmp_path / "embedding.svg")
+        file = save_figure(embedding_grid(grid_panels, title="$\\x$\x02", classes=classes), tmp_path / "embedding.svg")
         ElementTree.parse(file)
     assert "<!-- $$ -->" in file.read_text("utf-8")

@@ -8,15 +8,15 @@ from optuna.artifacts import FileSystemArtifactStore
 
 from nas_relucode.study.checkpoint_files import CheckpointFiles
 
-MADE = {"head": "8"}
+SETTINGS = {"head": "8"}
 
 
 def save(files: CheckpointFiles, name: str, value: float) -> None:
-    files.save(name, {"weight": torch.tensor([value])}, made=MADE, found=[value])
+    files.save(name, {"weight": torch.tensor([value])}, settings=SETTINGS, results=[value])
 
 
 def loaded(files: CheckpointFiles, name: str) -> float | None:
-    checkpoint = files.load(name, MADE)
+    checkpoint = files.load(name, SETTINGS)
     return None if checkpoint is None else checkpoint[0]["weight"].item()
 
 
@@ -34,7 +34,7 @@ def test_a_worker_may_remove_the_shared_folder_while_others_write(tmp_path: Path
             for step in range(150):
                 save(files, name, step)
                 assert loaded(files, name) == step
-                files.remove(name, MADE)
+                files.remove(name, SETTINGS)
         except Exception as error:
             errors.append(error)
 
@@ -51,7 +51,7 @@ def test_another_machine_continues_from_the_copy_in_the_store(tmp_path: Path):
     here, there = (stored(tmp_path / folder, tmp_path / "store") for folder in ("here", "there"))
     save(here, "candidate", 1.0)
     assert loaded(there, "candidate") == 1.0
-    there.remove("candidate", MADE)
+    there.remove("candidate", SETTINGS)
     assert loaded(stored(tmp_path / "third", tmp_path / "store"), "candidate") is None
 
 

@@ -31,8 +31,8 @@ def queue(queue_url: str):
 
 
 def outcome(values: tuple[float, ...] | None, predictions: Predictions | None = None) -> Outcome:
-    found = {"accuracy": 0.5, "curve": [1, 2]} | ({} if values else {"pruned": "diverged"})
-    return Outcome(Candidate("8", 0.1, 0), found, values, {"floor": -0.25, "other": 1.0}, predictions)
+    record = {"accuracy": 0.5, "curve": [1, 2]} | ({} if values else {"pruned": "diverged"})
+    return Outcome(Candidate("8", 0.1, 0), record, values, {"floor": -0.25, "other": 1.0}, predictions)
 
 
 @pytest.mark.parametrize("values", [(0.5, 3.0), (0.1 + 0.2, math.inf), (-math.inf, 0.0), None])
