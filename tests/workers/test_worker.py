@@ -204,8 +204,8 @@ def test_a_worker_waits_for_running_trials_whose_workers_may_die(tmp_path: Path,
     planned(tmp_path, queue_url)
     dead = study_in(queue_url).ask()  # runs without heartbeats
     database = queue_url.rpartition("/")[2]
-    beat = "INSERT INTO trial_heartbeats (trial_id, heartbeat) VALUES ({}, now() + interval '1 h')"
-    postgres.sql(database, beat.format(dead._trial_id))
+    beat = "INSERT INTO trial_heartbeats (trial_id, heartbeat) SELECT trial_id, {} FROM trials WHERE number = {}"
+    postgres.sql(database, beat.format("now() + interval '1 h'", dead.number))
     assert run(tmp_path, queue_url, wait=False) == 1
     assert states(queue_url) == {TrialState.COMPLETE: 1, TrialState.RUNNING: 1}
     silence = "UPDATE trial_heartbeats SET heartbeat = now() - interval '1 h'"
