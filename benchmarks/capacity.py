@@ -125,14 +125,14 @@ def spent(meter: Meter, times: int, action: Callable[[], None]) -> Spent:
 
 
 def starting(url: str) -> Callable[[], None]:
-    return lambda: open_planned(NAME, url).let_go()
+    return lambda: open_planned(NAME, url).close_connections()
 
 
 def beating(url: str) -> Callable[[], None]:
     queue = open_planned(NAME, url)
     trial = queue.study.get_trials(deepcopy=False)[0]
-    queue.let_go()
-    return lambda: queue.beat(trial._trial_id)
+    queue.close_connections()
+    return lambda: queue.send_heartbeat(trial)
 
 
 def looking(url: str) -> Callable[[], None]:
@@ -140,10 +140,10 @@ def looking(url: str) -> Callable[[], None]:
     queue = open_planned(NAME, url)
 
     def look() -> None:
-        queue.fail_stale()
+        queue.fail_stale_trials()
         queue.add(list, after_failures=True)
         queue.unfinished()
-        queue.let_go()
+        queue.close_connections()
 
     return look
 
@@ -152,7 +152,7 @@ def reading(url: str) -> float:
     queue = open_planned(NAME, url)
     start = time.process_time()
     queue.study.get_trials(deepcopy=False)
-    queue.let_go()
+    queue.close_connections()
     return time.process_time() - start
 
 
@@ -165,7 +165,7 @@ def handing_out(url: str) -> float:
         start = time.perf_counter()
         queue.take()
         taken.append(time.perf_counter() - start)
-    queue.let_go()
+    queue.close_connections()
     return statistics.median(taken)
 
 
@@ -189,7 +189,7 @@ def backend(server: database.Server, url: str) -> float:
     where = f"datname = '{url.rpartition('/')[2]}'"
     process = server.sql("postgres", f"SELECT pid FROM pg_stat_activity WHERE {where}")[0][0]
     lines = Path(f"/proc/{process}/smaps_rollup").read_text("utf-8").splitlines()
-    queue.let_go()
+    queue.close_connections()
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private"))
 
 

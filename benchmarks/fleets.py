@@ -23,19 +23,19 @@ from sqlalchemy.pool import NullPool
 
 import nas_relucode as rc
 from nas_relucode.study.record import Outcome
-from nas_relucode.study.runner import objective_of, settings_of
+from nas_relucode.study.runner import build_objective, stored_settings
 from nas_relucode.study.search_space import Candidate, SearchSettings
 from nas_relucode.study.settings import DataSettings, NetworkSettings, StudySettings
-from nas_relucode.workers.patience import Patience
 from nas_relucode.workers.planning import open_planned
 from nas_relucode.workers.results import SavedResults
+from nas_relucode.workers.retrying import StorageRetry
 from nas_relucode.workers.stopping import Stop
 from nas_relucode.workers.worker import Worker
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 NAME = "sleep"
 RATE = 0.05
-STORED: dict[str, Any] = {"found": {}, "values": (0.0,)}  # of a real trial; see `learn`
+STORED: dict[str, Any] = {"record": {}, "values": (0.0,)}  # of a real trial; see `learn`
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Sleeping:
         candidate = self.space.suggest(trial, self.seeds)
         time.sleep(self.next)
         self.next = self.seconds
-        return Outcome(candidate, STORED["found"], STORED["values"])
+        return Outcome(candidate, STORED["record"], STORED["values"])
 
     def forget(self, candidate: Candidate) -> None:
         """There is no checkpoint."""
@@ -86,8 +86,8 @@ def settings_of_size(trials: int, folder: Path) -> StudySettings:
 def learn(settings: StudySettings) -> None:
     """Trains one candidate, so that what the others store has the size of the real thing."""
     trial = FixedTrial({"head": "64-32-16", "learning_rate": RATE, "seed": 0})
-    outcome = objective_of(settings, rc.load_data("digits", validation=0.25), device="cpu").outcome(trial)
-    STORED.update(found=outcome.found, values=outcome.values)
+    outcome = build_objective(settings, rc.load_data("digits", validation=0.25), device="cpu").outcome(trial)
+    STORED.update(record=outcome.record, values=outcome.values)
 
 
 def our_worker(url: str, seconds: float, most: int | None = None) -> Callable[[threading.Barrier], list[float]]:
@@ -103,13 +103,13 @@ def our_worker(url: str, seconds: float, most: int | None = None) -> Callable[[t
 
         stop = Stop()
         queue = open_planned(NAME, url, optuna.samplers.RandomSampler())
-        settings = settings_of(queue.study)
+        settings = stored_settings(queue.study)
         with tempfile.TemporaryDirectory() as folder:
             results = SavedResults(Path(folder), NAME, "-")
             objective: Any = Sleeping(settings, seconds)
-            worker = Worker(queue, settings, objective, results, Patience(60, print, stop), stop, print, told)
+            worker = Worker(queue, settings, objective, results, StorageRetry(60, print, stop), stop, print, told)
             worker.run(most, wait=False)
-        queue.let_go()
+        queue.close_connections()
         return ended[1:]
 
     return work

@@ -106,7 +106,7 @@ def asked(url: str) -> float:
     with fleets.own_study(url) as study:
         start = time.perf_counter()
         trial = study.ask()
-        trial.set_user_attr("relucode", fleets.STORED["found"])
+        trial.set_user_attr("relucode", fleets.STORED["record"])
         study.tell(trial, fleets.STORED["values"])
         return time.perf_counter() - start
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# The steps of the Dockerfile, which .ci/run takes too, in an environment of its own:  build_steps.sh system|torch|package
-# PYTHON is the interpreter to install into (python3); TORCH_INDEX where torch comes from, if not from pip's own index.
+# The steps of the Dockerfile; .ci/run runs them too, in an environment of its own:  build_steps.sh system|torch|package
+# PYTHON is the interpreter to install for (python3); TORCH_INDEX is the package index of torch (pip's default).
 set -eu
 source=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-python3}

@@ -115,7 +115,7 @@ class Memory(dict[str, bytes]):
         classes = labels.copy()
         classes[wrong] = (classes[wrong] + 1) % 4
         artifact = f"{head}-{seed}-{len(self)}"
-        self[artifact] = to_bytes(Predictions.of(classes, labels))
+        self[artifact] = to_bytes(Predictions.from_classes(classes, labels))
         accuracy = float((classes == labels).mean())
         values = {"samples": len(labels), "predictions": artifact} | values
         return hand_made(head, seed=seed, accuracy=accuracy, **values)

@@ -42,8 +42,8 @@ class Server:
         with (self.home / "data" / "postgresql.conf").open("a") as file:
             file.write(f"listen_addresses = '127.0.0.1'\nport = {self.port}\nunix_socket_directories = ''\n")
             file.write(f"max_connections = {connections}\n")
-            # A crash of the server loses nothing without these; only one of the machine would.
-            file.write("fsync = off\nsynchronous_commit = off\nfull_page_writes = off\n")
+            # Without these a crash of the server loses nothing: only one of the machine would.
+            file.write("fsync = off\nfull_page_writes = off\n")
         self.start()
 
     def start(self) -> None:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from nas_relucode.errors import InputError
 from nas_relucode.geometry.complexes import Complex, complex_of
-from nas_relucode.training.named_networks import network_by_name
+from nas_relucode.training.networks import network_by_name
 
 LARGEST = 1e100  # weight; its square must be finite
 

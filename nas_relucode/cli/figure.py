@@ -62,7 +62,7 @@ def _draw(name: str, options: argparse.Namespace) -> int:
     folder = Path(options.output or "runs", title)
     storage = options.storage or default_storage(title)
     study, progress = run_shown(title, settings, options, storage=storage, folder=folder)
-    missing = Plan(study, settings.search, settings.search_space).missing()
+    missing = Plan(study, settings.search, settings.search_space).missing_candidates()
     if missing:
         progress.say(f"{len(missing)} candidates of {title} have no result and are not drawn")
     drawn = draw_figure(study, figure, folder, on_panel=progress.say)

@@ -9,8 +9,8 @@ from nas_relucode.cli.progress import Progress
 from nas_relucode.cli.stored_studies import queue_address
 from nas_relucode.study.settings import load_settings
 from nas_relucode.study.storage import redact
-from nas_relucode.workers.patience import StorageLostError
 from nas_relucode.workers.planning import plan_study
+from nas_relucode.workers.retrying import StorageUnavailableError
 
 
 def run(options: argparse.Namespace) -> int:
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
             patience=options.patience,
             say=Progress(options).say,
         )
-    except StorageLostError as error:
+    except StorageUnavailableError as error:
         print(f"nas-relucode: error: {error}. The same command then resumes.", file=sys.stderr)
         return 1
     what = f"{added} trials enqueued" if added else "nothing to enqueue"

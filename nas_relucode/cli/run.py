@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"Autoencoders have no accuracy to rank by: their trials are in {redact(storage)}.")
     if settings.figure is not None:
         print(f"Its figure: nas-relucode figure {options.study}")
-    missing = Plan(study, settings.search, settings.search_space).missing()
+    missing = Plan(study, settings.search, settings.search_space).missing_candidates()
     if missing:
         print(f"nas-relucode: error: {len(missing)} candidates have no result; see the report.", file=sys.stderr)
     return 1 if missing else code

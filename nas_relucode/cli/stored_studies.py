@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 
 from nas_relucode.errors import InputError, unknown
-from nas_relucode.study.artifact_stores import artifact_store, store_of
+from nas_relucode.study.artifact_stores import artifact_store, study_store
 from nas_relucode.study.predictions import FOLDER, file_store
 from nas_relucode.study.runner import check_settings
 from nas_relucode.study.settings import load_settings
@@ -45,7 +45,7 @@ def predictions_store(study: optuna.Study, options: argparse.Namespace) -> Any:
     if options.artifacts is not None:
         return artifact_store(options.artifacts, make=False)
     try:
-        planned = store_of(study, make=False)
+        planned = study_store(study, make=False)
     except InputError as error:  # whoever reads the results need not have the keys
         print(f"nas-relucode: warning: no predictions are compared: {error}", file=sys.stderr)
         return None

@@ -11,7 +11,7 @@ import torch
 
 from nas_relucode.errors import InputError
 from nas_relucode.files import write_atomically
-from nas_relucode.study.runner import load_study_data, objective_of
+from nas_relucode.study.runner import build_objective, load_study_data
 from nas_relucode.study.search_space import Candidate, Interval
 from nas_relucode.study.settings import StudySettings, load_settings
 from nas_relucode.training.loop import accuracy, evaluate
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     if notes:
         print(f"nas-relucode: note: {notes}. The candidate is trained all the same.", file=sys.stderr)
     data = load_study_data(settings.data, options.data_root, options.download)
-    objective = objective_of(settings, data, device=options.device, folder=file.parent)
+    objective = build_objective(settings, data, device=options.device, folder=file.parent)
     network = objective.trained(candidate)
     weights = {name: value.detach().cpu() for name, value in network.state_dict().items()}
     write_atomically(file, lambda path: torch.save(weights, path))

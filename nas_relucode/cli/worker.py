@@ -17,7 +17,7 @@ from nas_relucode.study.settings import StudySettings, load_settings
 from nas_relucode.toml_files import builtin_files
 from nas_relucode.workers.database import check_queue
 from nas_relucode.workers.fleet import cpu_environments, gpu_environments, run_fleet
-from nas_relucode.workers.patience import Patience, StorageLostError
+from nas_relucode.workers.retrying import StorageRetry, StorageUnavailableError
 from nas_relucode.workers.stopping import Stop
 from nas_relucode.workers.worker import DeviceLostError, work
 
@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     stop, progress = Stop(), Progress(options)
     if options.gpus is not None or options.processes is not None:
         return _fleet(options, storage, stop, progress, limit)
-    waiting = Patience(options.patience, progress.say, stop)
+    waiting = StorageRetry(options.patience, progress.say, stop)
     try:
         with stop.on_signals(limit):
             done = work(
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
                 on_epoch=progress.epoch,
                 on_trial=progress.trial,
             )
-    except (StorageLostError, DeviceLostError) as error:
+    except (StorageUnavailableError, DeviceLostError) as error:
         print(f"nas-relucode: error: {error}. Start a worker again: it resumes.", file=sys.stderr)
         return 1
     progress.say(f"{done} trials ended by this worker" + (f"; {stop.reason}" if stop.reason else ""))

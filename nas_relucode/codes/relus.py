@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode  # documented as an extension point, exported nowhere else
 
-from nas_relucode.codes.activations import ACTIVATIONS, RELU, RELU6, SMOOTH, Activation
+from nas_relucode.codes.activations import ACTIVATIONS, RELU, RELU6, Activation
 from nas_relucode.codes.torchscript import Plan, ScriptRun, script_plan
-from nas_relucode.errors import InputError, unknown
+from nas_relucode.errors import InputError
 
 
 class Call(NamedTuple):
@@ -73,9 +73,6 @@ class ReluCalls:
     """
 
     def __init__(self, network: nn.Module, also: tuple[str, ...] = ()) -> None:
-        for name in also:
-            if name not in SMOOTH:
-                raise unknown("smooth activation", name, SMOOTH)
         self.also = also
         self.wanted = {activation.operation for activation in _READ.values() if activation and not activation.smooth}
         self.wanted.update(also)

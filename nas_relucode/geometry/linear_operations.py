@@ -1,4 +1,4 @@
-"""torch's operations that are linear with an offset: what each does to points, and to tangents, which have none."""
+"""torch's operations that are linear with an offset: what each does to points, and without the offset to tangents."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 
 aten = torch.ops.aten
-Way = Callable[..., Any]
+Function = Callable[..., Any]
 
 
 @dataclass(frozen=True)
 class LinearCall:
-    """A call of an operation that is not a bend, with its result on the recorded samples, of which all are equal."""
+    """A call of an operation that is not a bend, with its result on the recorded samples, which are all equal."""
 
     func: Any
     args: tuple[Any, ...]
     options: dict[str, Any]
-    moving: list[bool]  # which of the tensors among the arguments depend on the network's input
+    moving: list[bool]  # which tensors among the arguments depend on the network's input
     result: Any
 
     @property
@@ -29,83 +29,86 @@ class LinearCall:
 
     @property
     def first_only(self) -> bool:
+        """Whether the first tensor alone depends on the network's input."""
         return self.moving[0] and not any(self.moving[1:])
 
 
-def _same(call: LinearCall) -> tuple[Way, Way] | None:
-    """Linear in its first argument, without an offset."""
+def _same(call: LinearCall) -> tuple[Function, Function] | None:
+    """An operation that is linear in its first argument, without an offset."""
     return (call.func, call.func) if call.first_only else None
 
 
-def _of_maps(call: LinearCall) -> tuple[Way, Way] | None:
-    """As `_same`, for images: without samples the first dimension would be the channels."""
+def _of_maps(call: LinearCall) -> tuple[Function, Function] | None:
+    """As `_same`, for images with samples: without them the first dimension would be the channels."""
     return _same(call) if call.args[0].ndim == 4 else None
 
 
-def _shaped(call: LinearCall) -> tuple[Way, Way] | None:
-    """Only the shape changes, and the samples stay first: here several rows of the result may belong to one."""
+def _shaped(call: LinearCall) -> tuple[Function, Function] | None:
+    """Only the shape changes. Samples stay first, but several rows of the result may belong to one sample."""
     rows, shape = call.result.shape[0] // call.args[0].shape[0], tuple(call.result.shape[1:])
 
-    def way(x: Tensor, *_: Any, **__: Any) -> Tensor:
+    def reshaped(x: Tensor, *_: Any, **__: Any) -> Tensor:
         return x.reshape(x.shape[0], *([rows] if rows > 1 else []), *shape)
 
-    return way, way
+    return reshaped, reshaped
 
 
-def _expanded(call: LinearCall) -> tuple[Way, Way] | None:
+def _expanded(call: LinearCall) -> tuple[Function, Function] | None:
     shape = tuple(call.result.shape[1:])
     if call.args[0].ndim != call.result.ndim:
         return None
 
-    def way(x: Tensor, *_: Any, **__: Any) -> Tensor:
+    def expanded(x: Tensor, *_: Any, **__: Any) -> Tensor:
         return x.expand(x.shape[0], *shape)
 
-    return way, way
+    return expanded, expanded
 
 
-def _repeated(call: LinearCall) -> tuple[Way, Way] | None:
+def _repeated(call: LinearCall) -> tuple[Function, Function] | None:
     return _same(call) if call.args[0].ndim == call.result.ndim and call.args[1][0] == 1 else None
 
 
-def _unchanged(call: LinearCall) -> tuple[Way, Way] | None:
+def _unchanged(call: LinearCall) -> tuple[Function, Function] | None:
     return (lambda x, *_, **__: x, lambda x, *_, **__: x) if call.result.shape == call.args[0].shape else None
 
 
-def _along(call: LinearCall) -> tuple[Way, Way] | None:
-    """As `_same`, along dimensions that must be given and must not be that of the samples."""
-    given = [*call.args[1:2], call.options.get("dim")]
-    dims = [d for part in given if part is not None for d in (part if isinstance(part, list | tuple) else [part])]
+def _along(call: LinearCall) -> tuple[Function, Function] | None:
+    """As `_same`, along dimensions that must be named and must not be that of the samples."""
+    named = [*call.args[1:2], call.options.get("dim")]
+    dims = [d for part in named if part is not None for d in (part if isinstance(part, list | tuple) else [part])]
     if not dims or any(not isinstance(d, int) or d % call.args[0].ndim == 0 for d in dims):
         return None
     return _same(call)
 
 
-def _split(call: LinearCall) -> tuple[Way, Way] | None:
-    """Into a list, along a dimension that is not that of the samples."""
+def _split(call: LinearCall) -> tuple[Function, Function] | None:
+    """Into a list of tensors, along a dimension that is not that of the samples."""
     at = 1 if call.packet is aten.unbind else 2
     dim = call.args[at] if len(call.args) > at else call.options.get("dim", 0)
     return _same(call) if dim % call.args[0].ndim else None
 
 
-def _joined(call: LinearCall) -> tuple[Way, Way] | None:
-    """Several tensors in one; parts that do not depend on the input are offsets."""
+def _joined(call: LinearCall) -> tuple[Function, Function] | None:
+    """Several tensors joined in one; parts that do not depend on the input are offsets."""
     dim = call.args[1] if len(call.args) > 1 else call.options.get("dim", 0)
-    kept = [None if moves else _of_any(part, part.ndim) for part, moves in zip(call.args[0], call.moving, strict=True)]
-    if dim % call.result.ndim == 0 or any(k is None and not m for k, m in zip(kept, call.moving, strict=True)):
+    parts = list(zip(call.args[0], call.moving, strict=True))
+    constants = [None if moves else _for_any_samples(part, part.ndim) for part, moves in parts]
+    unlike = any(constant is None and not moves for constant, moves in zip(constants, call.moving, strict=True))
+    if dim % call.result.ndim == 0 or unlike:
         return None
 
     def joined(parts: list[Tensor], offset: float) -> Tensor:
         count = next(len(part) for part, moves in zip(parts, call.moving, strict=True) if moves)
-        found = [
+        filled = [
             part if constant is None else offset * constant.expand(count, *constant.shape[1:])
-            for part, constant in zip(parts, kept, strict=True)
+            for part, constant in zip(parts, constants, strict=True)
         ]
-        return call.func(found, dim)
+        return call.func(filled, dim)
 
     return lambda parts, *_, **__: joined(parts, 1.0), lambda parts, *_, **__: joined(parts, 0.0)
 
 
-def _permuted(call: LinearCall) -> tuple[Way, Way] | None:
+def _permuted(call: LinearCall) -> tuple[Function, Function] | None:
     if call.packet is aten.permute:
         stay = call.args[1][0] % call.result.ndim == 0
     else:
@@ -113,57 +116,57 @@ def _permuted(call: LinearCall) -> tuple[Way, Way] | None:
     return _same(call) if stay else None
 
 
-def _sliced(call: LinearCall) -> tuple[Way, Way] | None:
+def _sliced(call: LinearCall) -> tuple[Function, Function] | None:
     dim = call.args[1] if len(call.args) > 1 else 0
     return _same(call) if dim % call.args[0].ndim else _unchanged(call)
 
 
-def _of_any(constant: Any, ndim: int) -> Any:
-    """What does not depend on the input, fit for any number of samples: None if it is not the same for each.
-
-    It goes with samples of ``ndim`` dimensions.
-    """
+def _for_any_samples(constant: Any, ndim: int) -> Any:
+    """A constant that combines with any number of samples, of ``ndim`` dimensions; None if it differs among samples."""
     if not isinstance(constant, Tensor) or constant.ndim < ndim or constant.shape[0] == 1:
         return constant
     return constant[:1] if bool((constant == constant[:1]).all()) else None
 
 
-def _of_two(call: LinearCall, way: Way) -> tuple[Way, int] | None:
-    """A function of two arguments, ready for any number of samples, and which of them moves; -1 for both."""
+def _of_two(call: LinearCall, function: Function) -> tuple[Function, int] | None:
+    """A function of two arguments for any number of samples, and which of them depends on the input; -1 for both."""
     moves = [bool(call.moving[0]), len(call.moving) == 2 and call.moving[1]]
     at = -1 if all(moves) else int(not moves[0])
     ndims = {part.ndim for part, move in zip(call.args[:2], moves, strict=True) if move}
     if len(call.args) != 2 or ndims != {call.result.ndim}:
         return None
     if at < 0:
-        return way, at
-    constant = _of_any(call.args[1 - at], call.result.ndim)
+        return function, at
+    constant = _for_any_samples(call.args[1 - at], call.result.ndim)
     if constant is None:
         return None
 
     def with_constant(*args: Any, **options: Any) -> Tensor:
-        return way(*((args[0], constant) if at == 0 else (constant, args[1])), **options)
+        return function(*((args[0], constant) if at == 0 else (constant, args[1])), **options)
 
     return with_constant, at
 
 
-def _added(call: LinearCall) -> tuple[Way, Way] | None:
-    """Sums and differences; what does not depend on the input is an offset."""
+def _added(call: LinearCall) -> tuple[Function, Function] | None:
+    """Sums and differences; a part that does not depend on the input is an offset."""
     minus = call.packet in (aten.sub, aten.sub_)
-    found = _of_two(call, torch.sub if minus else torch.add)
-    if found is None or found[1] < 0:
-        return found and (found[0], found[0])
-    factor = (-1.0 if minus else 1.0) * call.options.get("alpha", 1) if found[1] else 1.0
+    of_two = _of_two(call, torch.sub if minus else torch.add)
+    if of_two is None:
+        return None
+    function, at = of_two
+    if at < 0:
+        return function, function
+    factor = (-1.0 if minus else 1.0) * call.options.get("alpha", 1) if at else 1.0
     shape = tuple(call.result.shape[1:])
 
     def tangent(*args: Any, **_: Any) -> Tensor:
-        x = args[found[1]] * factor
+        x = args[at] * factor
         return x.expand(x.shape[0], *shape)
 
-    return found[0], tangent
+    return function, tangent
 
 
-def _subtracted_from(call: LinearCall) -> tuple[Way, Way] | None:
+def _subtracted_from(call: LinearCall) -> tuple[Function, Function] | None:
     """``other - alpha * x`` for a number ``other``."""
     if not call.first_only or len(call.moving) > 1:
         return None
@@ -171,17 +174,17 @@ def _subtracted_from(call: LinearCall) -> tuple[Way, Way] | None:
     return call.func, lambda x, *_, **__: -alpha * x
 
 
-def _scaled(call: LinearCall) -> tuple[Way, Way] | None:
+def _scaled(call: LinearCall) -> tuple[Function, Function] | None:
     """A product or quotient with something that does not depend on the input."""
     quotient = call.packet in (aten.div, aten.div_)
-    found = _of_two(call, torch.div if quotient else torch.mul)
-    if found is None or found[1] < 0 or (quotient and found[1]) or call.options:
+    of_two = _of_two(call, torch.div if quotient else torch.mul)
+    if of_two is None or of_two[1] < 0 or (quotient and of_two[1]) or call.options:
         return None
-    return found[0], found[0]
+    return of_two[0], of_two[0]
 
 
-def _product(call: LinearCall) -> tuple[Way, Way] | None:
-    """With a matrix from the right, of which several rows may belong to one sample."""
+def _product(call: LinearCall) -> tuple[Function, Function] | None:
+    """Rows times a matrix; several rows may belong to one sample."""
     if call.packet is aten.mm:
         return (torch.matmul, torch.matmul) if call.first_only else None
     if call.moving != [False, True, False] or call.options or call.args[0].ndim > 1:
@@ -189,29 +192,29 @@ def _product(call: LinearCall) -> tuple[Way, Way] | None:
     return lambda bias, x, weight: x @ weight + bias, lambda _, x, weight: x @ weight
 
 
-def _products(call: LinearCall) -> tuple[Way, Way] | None:
-    """Each sample's matrix with the same one, from the right or the left."""
+def _products(call: LinearCall) -> tuple[Function, Function] | None:
+    """Each sample's matrix times the same matrix, from the right or the left."""
     if all(call.moving):
         return None
     right = call.moving[0]
-    matrix = _of_any(call.args[int(right)], 3)
+    matrix = _for_any_samples(call.args[int(right)], 3)
     if matrix is None:
         return None
-    way: Way = (lambda x, _: x @ matrix) if right else (lambda _, x: matrix @ x)
-    return way, way
+    function: Function = (lambda x, _: x @ matrix) if right else (lambda _, x: matrix @ x)
+    return function, function
 
 
-def _linear(call: LinearCall) -> tuple[Way, Way] | None:
+def _linear(call: LinearCall) -> tuple[Function, Function] | None:
     return (call.func, lambda x, weight, *_: x @ weight.T) if call.first_only else None
 
 
-def _convolution(call: LinearCall) -> tuple[Way, Way] | None:
+def _convolution(call: LinearCall) -> tuple[Function, Function] | None:
     if not call.first_only:
         return None
     return call.func, lambda x, weight, _, *rest: call.func(x, weight, None, *rest)
 
 
-def _batch_norm(call: LinearCall) -> tuple[Way, Way] | None:
+def _batch_norm(call: LinearCall) -> tuple[Function, Function] | None:
     x, weight, bias, mean, variance = call.args[:5]
     flags = [part for part in call.args[5:] if isinstance(part, bool)]
     if any(flags) or mean is None or not call.first_only:
@@ -223,22 +226,22 @@ def _batch_norm(call: LinearCall) -> tuple[Way, Way] | None:
     return lambda x, *_, **__: (x - mean) * scale + offset, lambda x, *_, **__: x * scale
 
 
-def _padded(call: LinearCall) -> tuple[Way, Way] | None:
+def _padded(call: LinearCall) -> tuple[Function, Function] | None:
     x, pad = call.args[:2]
     return (call.func, lambda x, pad, *_: aten.constant_pad_nd(x, pad, 0.0)) if len(pad) < 2 * x.ndim else None
 
 
 RESHAPES = (aten.view, aten._unsafe_view, aten.reshape, aten.squeeze, aten.unsqueeze, aten.flatten)
-ROWS = (aten.mm, aten.addmm)  # these take several rows of one sample, as Linear does with sequences
-# These take no more than the shape of an activation.
+ROWS = (aten.mm, aten.addmm)  # they may take several rows of one sample, as Linear does with sequences
+# They use the shape of an activation and not its values.
 SHAPE_ONLY = (
     *(aten.zeros_like, aten.ones_like, aten.full_like, aten.empty_like),
     *(aten.new_zeros, aten.new_ones, aten.new_full, aten.new_empty),
 )
 
-# Each gives what runs on points and what runs on tangents; None where the call is not linear in what moves, or mixes
-# samples.
-LINEAR: dict[Any, Callable[[LinearCall], tuple[Way, Way] | None]] = {
+# Each returns what runs on points and what runs on tangents; None if the call is not linear in what depends on the
+# input, or mixes samples.
+LINEAR: dict[Any, Callable[[LinearCall], tuple[Function, Function] | None]] = {
     **dict.fromkeys(RESHAPES, _shaped),
     **dict.fromkeys([aten.clone, aten.alias, aten.detach, aten._to_copy, aten.lift_fresh, aten.contiguous], _unchanged),
     **dict.fromkeys([aten.avg_pool2d, aten._adaptive_avg_pool2d, aten.neg], _same),

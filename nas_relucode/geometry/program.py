@@ -85,13 +85,15 @@ class Program:
         ]
 
     def bend(self, at: int) -> Bend:
+        """The bend of layer number ``at``."""
         bend = self.steps[self.bends[at]].bend
         assert bend is not None
         return bend
 
     def code(self, states: Sequence[Tensor]) -> Tensor:
         """The codes of cells, given the states (cells, ...) of all layers: bool, (cells, neurons)."""
-        return torch.cat([flat(state) > 0 for state, bits in zip(states, self.has_bits, strict=True) if bits], dim=1)
+        parts = [flat(state) > 0 for state, has_bits in zip(states, self.has_bits, strict=True) if has_bits]
+        return torch.cat([torch.empty((len(states[0]), 0), dtype=torch.bool, device=self.device), *parts], dim=1)
 
     def states(self, points: Tensor) -> list[Tensor]:
         """The states of all layers at points (points, *shape)."""
@@ -200,9 +202,9 @@ def _sources(step: Step) -> list[Ref]:
 
 
 def _on_tangents(step: Step, moving: dict[int, Tensor]) -> Tensor:
-    """A linear step on tangents (points, tangents, ...), which it takes as so many points.
+    """A linear step on tangents (points, tangents, ...), which it treats like points.
 
-    Before the first bend they may be shared by all points and are then (1, tangents, ...).
+    Before the first bend all points may share them: (1, tangents, ...).
     """
     parts = {ref.step: moving[ref.step] for ref in _sources(step)}
     points, count = (max(part.shape[axis] for part in parts.values()) for axis in (0, 1))
@@ -313,24 +315,24 @@ def _check(program: Program, network: nn.Module, inputs: Tensor) -> None:
     if [part.shape for part in expected] != [part.shape for part in read] or not _agree(expected, read):
         raise InputError(
             f"{type(network).__name__} computes something else for other inputs than what was read for the first. "
-            "Cells need a forward pass that takes the same way for every input, and each sample for itself."
+            "Cells need a forward pass that takes the same path for every input, and each sample for itself."
         )
     directions = torch.randn(points.shape, generator=generator, dtype=torch.float64)
     _check_tangents(program, points, directions.to(points.device))
 
 
-def _agree(values: list[Tensor], others: list[Tensor]) -> bool:
-    largest = 0.0  # so far: where it cancels out, rounding is left
-    for value, other in zip(values, others, strict=True):
-        own = float(value.abs().max())
-        largest = max(largest, own)
-        if not (value - other).abs().max() <= AGREES * own + 1e-13 * largest:
+def _agree(expected: list[Tensor], read: list[Tensor]) -> bool:
+    largest = 0.0  # of all layers so far: where they cancel out, their rounding is left
+    for own, other in zip(expected, read, strict=True):
+        size = float(own.abs().max())
+        largest = max(largest, size)
+        if not (own - other).abs().max() <= AGREES * size + 1e-13 * largest:
             return False
     return True
 
 
 def _check_tangents(program: Program, points: Tensor, directions: Tensor) -> None:
-    """Inside a cell values move along a straight line: from the middle half a step each way, by half the tangent."""
+    """Compares tangents with central differences, which are exact where both points lie in one cell."""
     step = 1e-6 * points.abs().amax().clamp(min=1)
     passes = [list(program.run(points + way * step * directions, to_the_end=False)) for way in (-1, 1)]
     middle = list(program.run(points, directions[:, None], to_the_end=False))

@@ -155,11 +155,11 @@ class _Recorder(_Subscriber):
 
     def __init__(self, inputs: Tensor) -> None:
         super().__init__()
-        self.numbers = {id(inputs): 0}  # of the steps whose results depend on the input
-        self.alive: list[Any] = [inputs]  # so that no id is given twice
+        self.numbers = {id(inputs): 0}  # the step of each tensor that depends on the input
+        self.alive: list[Any] = [inputs]  # kept, so that no id is used twice
         self.steps = [Step(None, None)]
-        self.stale: set[int] = set()  # whose memory was overwritten through another tensor
-        self.split: set[int] = set()  # of which several rows belong to one sample
+        self.stale: set[int] = set()  # tensors whose memory was overwritten through another tensor
+        self.split: set[int] = set()  # tensors of which several rows belong to one sample
         self.bend_count = 0
 
     def operation(self, run: Run, func: Any, args: Any, options: Any) -> Any:
@@ -180,7 +180,7 @@ class _Recorder(_Subscriber):
         if not isinstance(first, Tensor):
             raise InputError(
                 f"{self._caller(func)} asks for an activation's value as a number, so what comes next may differ from "
-                "input to input. Cells need a forward pass that takes the same way for each: remove the question."
+                "input to input. Cells need a forward pass that takes the same path for each: remove the question."
             )
         step = Step(None, None, tuple(arguments), kept_options, name=self._caller(func), has_bits=bool(self.layer))
         if bend is not None and moves[:1] == [True] and len(moving) == 1:
@@ -248,7 +248,7 @@ class _Recorder(_Subscriber):
                 self.stale.discard(id(tensor))
             one = step
             if isinstance(result, list) and step.run and step.tangent:
-                run, tangent = (partial(_one_of, at, way) for way in (step.run, step.tangent))
+                run, tangent = (partial(_one_of, at, function) for function in (step.run, step.tangent))
                 one = Step(run, tangent, step.arguments, step.options, name=step.name)
             elif isinstance(result, tuple) and at > 0:
                 one = Step(None, None, step.arguments, step.options, name=step.name)
@@ -260,16 +260,16 @@ WRITES = "Its cells can't be read: make a new tensor there."
 
 
 def refs(part: Any) -> list[Ref]:
-    """The steps that some arguments are results of."""
+    """The steps whose results are among the arguments."""
     return [leaf for leaf in leaves(part) if isinstance(leaf, Ref)]
 
 
 def _nothing(*_: Any) -> None:
-    """In place of what a bend does to tangents, which depends on its state."""
+    """Stands for a bend's effect on tangents, which depends on its state."""
 
 
-def _one_of(at: int, way: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    return way(*args, **options)[at]
+def _one_of(at: int, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    return function(*args, **options)[at]
 
 
 def _written(func: Any, args: Any, options: Any) -> list[Tensor]:
@@ -285,7 +285,7 @@ def _tensors(part: Any) -> list[Tensor]:
 
 
 def leaves(part: Any) -> Iterator[Any]:
-    """What stands in nested tuples, lists and dictionaries."""
+    """The items of nested tuples, lists and dictionaries."""
     if isinstance(part, tuple | list):
         for each in part:
             yield from leaves(each)

@@ -195,7 +195,7 @@ class _Run:
             if [(call.layer, call.operation) for call in calls] != self.operations:
                 raise InputError(
                     f"{type(self.network).__name__} calls other operations on segment {rows[0]} than at the start of "
-                    "segment 0. Segments need a forward pass that takes the same way for every input."
+                    "segment 0. Segments need a forward pass that takes the same path for every input."
                 )
             batches.append([_Inputs.of_call(calls[k]) for k in self.used])
         return [_Inputs.joined(parts) for parts in zip(*batches, strict=True)]

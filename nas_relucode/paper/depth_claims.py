@@ -1,4 +1,4 @@
-"""Whether classes separate less, or better, with depth, and more so with training (section 3, Figures 2 to 6)."""
+"""Section 3's claim: the separability of classes falls or rises with depth, and more so with training (Figures 2-6)."""
 
 from __future__ import annotations
 
@@ -11,89 +11,93 @@ import numpy as np
 import pandas as pd
 
 from nas_relucode.errors import InputError, unknown
-from nas_relucode.paper.claims import MEASURES, ROUNDING, need
+from nas_relucode.plots.style import MEASURES, check_columns
 from nas_relucode.ranking.paired_differences import paired
 
 EXPECTATIONS = {"falls": -1, "rises": 1}
+ROUNDING = 1e-9  # a change up to this counts as rounding
 
 
 @dataclass(frozen=True)
 class Claim:
-    """Whether the classes' separability goes with depth as expected; measures are those of `MEASURES`.
+    """Whether the classes' separability changes with depth as expected, by each measure of `MEASURES`.
 
-    None where it is not defined: of a measure that is NaN for a label and fails for none, of the growth over one epoch.
+    A verdict is None where it is not defined: where the measure is NaN for a label and the claim fails for no other,
+    and for the growth if there is one epoch only.
     """
 
-    holds: dict[str, bool | None]  # measure -> whether it does at the last epoch, for every label
-    grows: dict[str, bool | None]  # measure -> whether it holds and depth has a stronger effect than at the first epoch
+    holds: dict[str, bool | None]  # measure -> whether it does so at the last epoch, for every label
+    grows: dict[str, bool | None]  # measure -> whether the effect of depth is also stronger than at the first epoch
     sentences: tuple[str, ...]
-    frame: pd.DataFrame  # a row a label and measure: what `separability_claim` says
+    frame: pd.DataFrame  # a row for each label and measure: see `separability_claim`
 
 
 def separability_claim(frame: pd.DataFrame, *, expect: str = "falls") -> Claim:
     """Whether separability "falls" (the paper on autoencoders) or "rises" (on classifiers) with depth.
 
-    ``frame`` has a row a label, layer, depth (1 is the first layer) and epoch, with the measures and the samples, and a
-    seed where there are several; the layer "joint" has no depth and takes no part. The effect is the deepest layer's
-    value less the first one's. It holds with the sign expected, beyond its noise; it grows if it holds and its change
-    from the first epoch to the last goes the same way beyond the noise of that. Noise is the half width of the 95 % t
-    interval over the seeds, paired by seed. Of one seed it is that of the samples: two standard errors of the vote (as
-    of independent samples, which is careful, for all layers and epochs see the same ones), nothing of the silhouette.
+    ``frame`` has a row for each label, layer, depth (1 is the first layer) and epoch, with the measures and the number
+    of samples, and a seed where there are several; the layer "joint" has no depth and is left out. The effect of depth
+    is the deepest layer's value minus the first layer's. The claim holds if the effect has the expected sign and
+    exceeds its noise; the effect grows if, moreover, its change from the first epoch to the last has this sign and
+    exceeds its own noise. Noise is half of the 95 % t interval over the seeds, paired by seed. With one seed it comes
+    from the samples: two standard errors of the vote's accuracy (those of independent samples, which is conservative,
+    since all layers and epochs share the samples), and none for the silhouette.
 
     Columns of the claim's ``frame``: label, measure, seeds, first_layer, last_layer, first, last (means at the last
-    epoch), effect, noise (NaN where several seeds do not vary: then nothing holds), every_step (each layer less, or
-    more, than the one before), early_effect (at the first epoch), change, change_noise, holds, grows.
+    epoch), effect, noise (NaN where the seeds do not vary: then nothing holds), every_step (whether each layer is
+    below, or above, the one before), early_effect (at the first epoch), change, change_noise, holds, grows.
 
     Raises InputError if no label has two layers.
     """
     if expect not in EXPECTATIONS:
         raise unknown("expectation", expect, EXPECTATIONS)
-    need(frame, ["label", "layer", "depth", "epoch", "samples", *MEASURES])
+    check_columns(frame, ["label", "layer", "depth", "epoch", "samples", *MEASURES])
     layers = frame[frame["layer"] != "joint"]
     layers = layers if "seed" in layers else layers.assign(seed=0)
-    rows, said = [], []
-    for label, of_label in layers.groupby("label", sort=False):
-        epochs = sorted(of_label["epoch"].unique())
-        last = of_label[of_label["epoch"] == epochs[-1]].groupby("depth")["layer"].first()
+    rows, sentences = [], []
+    for label, label_rows in layers.groupby("label", sort=False):
+        epochs = sorted(label_rows["epoch"].unique())
+        last = label_rows[label_rows["epoch"] == epochs[-1]].groupby("depth")["layer"].first()
         if len(last) < 2:
-            said.append(f"{label}: a single layer, so that nothing can be said of depth.")
+            sentences.append(f"{label}: there is one layer, so the effect of depth is not defined.")
             continue
         for measure, name in MEASURES.items():
             row = {"label": label, "measure": measure} | _by_depth(
-                of_label, measure, epochs, last, EXPECTATIONS[expect]
+                label_rows, measure, epochs, last, EXPECTATIONS[expect]
             )
             rows.append(row)
-            said.append(_depth_sentence(row, name, epochs, expect))
+            sentences.append(_depth_sentence(row, name, epochs, expect))
     if not rows:
         raise InputError("no label has two layers to compare. Give the layers of a deeper head, or of an autoencoder.")
-    found = pd.DataFrame(rows).astype({"holds": object, "grows": object})
-    of_measure = {measure: found[found["measure"] == measure] for measure in MEASURES}
-    holds, grows = ({measure: _all(rows[key]) for measure, rows in of_measure.items()} for key in ("holds", "grows"))
-    head = (
+    table = pd.DataFrame(rows).astype({"holds": object, "grows": object})
+    by_measure = {measure: table[table["measure"] == measure] for measure in MEASURES}
+    holds, grows = ({measure: _all(rows[key]) for measure, rows in by_measure.items()} for key in ("holds", "grows"))
+    verdict = (
         f"The claim that the classes' separability {expect} with depth {_by_measure(holds)}; "
-        f"that this grows stronger with training {_by_measure(grows)}."
+        f"that the effect grows with training {_by_measure(grows)}."
     )
-    return Claim(holds, grows, (head, *said), found.drop(columns="samples"))
+    return Claim(holds, grows, (verdict, *sentences), table.drop(columns="samples"))
 
 
 def _by_depth(rows: pd.DataFrame, measure: str, epochs: list[int], layers: pd.Series, sign: int) -> dict[str, Any]:
-    """What a label's measure does from its first layer to its deepest: a row of the claim's frame, and the samples."""
+    """A label's measure from its first layer to its deepest: a row of the claim's frame, with the number of samples."""
     values = rows.pivot_table(values=measure, index="seed", columns=["epoch", "depth"], dropna=False)
     ends = [layers.index[0], layers.index[-1]]
-    now = values[epochs[-1]].dropna(subset=ends)  # a row a seed
-    before = now[ends].iloc[:0]
+    late = values[epochs[-1]].dropna(subset=ends)  # a row for each seed
+    early = late[ends].iloc[:0]
     if len(epochs) > 1:
-        before = values[epochs[0]].reindex(index=now.index, columns=ends).dropna()
+        early = values[epochs[0]].reindex(index=late.index, columns=ends).dropna()
     samples = int(rows["samples"].min())
-    shared = samples if measure == "knn_accuracy" else math.inf
-    then, last, both = (of[ends].to_numpy(float).T for of in (before, now, now.loc[before.index]))
-    effect, noise = _moved(last[0], last[1], last, shared)
-    change, change_noise = _moved(then[1] - then[0], both[1] - both[0], np.concatenate([then, both]), shared)
+    noise_samples = samples if measure == "knn_accuracy" else math.inf
+    first, last, paired_last = (part[ends].to_numpy(float).T for part in (early, late, late.loc[early.index]))
+    effect, noise = _change(last[0], last[1], last, noise_samples)
+    shares = np.concatenate([first, paired_last])
+    change, change_noise = _change(first[1] - first[0], paired_last[1] - paired_last[0], shares, noise_samples)
     holds = None if math.isnan(effect) else bool(sign * effect > noise)
     grows = None if holds is None or math.isnan(change) else bool(holds and sign * change > change_noise)
-    means = now[layers.index].mean()
+    means = late[layers.index].mean()
     return {
-        "seeds": len(now),
+        "seeds": len(late),
         "first_layer": layers.iloc[0],
         "last_layer": layers.iloc[-1],
         "first": means[ends[0]],
@@ -101,7 +105,7 @@ def _by_depth(rows: pd.DataFrame, measure: str, epochs: list[int], layers: pd.Se
         "effect": effect,
         "noise": noise,
         "every_step": bool((sign * np.diff(means) > 0).all()),
-        "early_effect": float((before[ends[1]] - before[ends[0]]).mean()),
+        "early_effect": float((early[ends[1]] - early[ends[0]]).mean()),
         "change": change,
         "change_noise": change_noise,
         "holds": holds,
@@ -110,11 +114,11 @@ def _by_depth(rows: pd.DataFrame, measure: str, epochs: list[int], layers: pd.Se
     }
 
 
-def _moved(first: np.ndarray, second: np.ndarray, shares: np.ndarray, samples: float) -> tuple[float, float]:
-    """How much more the second is, as a mean over the seeds; and its noise, of one seed that of the ``shares``."""
+def _change(first: np.ndarray, second: np.ndarray, shares: np.ndarray, samples: float) -> tuple[float, float]:
+    """The mean of second - first over the seeds, and its noise: with one seed that of ``shares`` of ``samples``."""
     if len(first) > 1:
-        found = paired(first, second)
-        return found.mean, found.high - found.mean
+        difference = paired(first, second)
+        return difference.mean, difference.high - difference.mean
     if not len(first):
         return math.nan, math.nan
     error = math.sqrt(float((shares * (1 - shares)).sum()) / samples) if samples < math.inf else 0.0
@@ -122,9 +126,9 @@ def _moved(first: np.ndarray, second: np.ndarray, shares: np.ndarray, samples: f
 
 
 def _all(values: Iterable[bool | None]) -> bool | None:
-    """Whether all are true: False where one is not, None where none fails but one is not defined."""
-    found = list(values)
-    return False if False in found else None if None in found else True
+    """False if one value is False, else None if one is None, else True."""
+    verdicts = list(values)
+    return False if False in verdicts else None if None in verdicts else True
 
 
 def _by_measure(verdicts: dict[str, bool | None]) -> str:
@@ -138,26 +142,26 @@ def _depth_sentence(row: dict[str, Any], name: str, epochs: list[int], expect: s
         return f"{row['label']}, {name}: not defined at epoch {epochs[-1]}."
     moves = "rises" if effect > 0 else "falls" if effect < 0 else "stays"
     step = "at every step" if row["every_step"] else "as a whole"
-    chance = ", within what chance does" if abs(effect) <= noise else ""
-    said = (
+    chance = ", within its noise" if abs(effect) <= noise else ""
+    sentence = (
         f"{row['label']}, {name}, epoch {epochs[-1]}: {moves} from {row['first']:.3f} ({row['first_layer']}) to "
         f"{row['last']:.3f} ({row['last_layer']}){f' {step}' if moves == expect else ''}{chance} ("
     )
     if math.isnan(noise):
-        said += f"the same for all {seeds} seeds, so that nothing is tested)"
+        sentence += f"the same for all {seeds} seeds, so that nothing is tested)"
     elif seeds > 1:
-        said += f"{seeds} seeds, 95 % interval of the effect {effect - noise:+.3f} to {effect + noise:+.3f})"
+        sentence += f"{seeds} seeds, 95 % interval of the effect {effect - noise:+.3f} to {effect + noise:+.3f})"
     elif row["measure"] == "knn_accuracy":
-        said += f"one seed; two standard errors, those of the {row['samples']:,} samples: {noise:.3f})"
+        sentence += f"one seed; two standard errors, those of the {row['samples']:,} samples: {noise:.3f})"
     else:
-        said += "one seed; its noise is not known)"
+        sentence += "one seed; its noise is unknown)"
     if len(epochs) == 1:
-        return f"{said}; one epoch, so that nothing can be said of training."
+        return f"{sentence}; there is one epoch, so the effect of training is not defined."
     if math.isnan(row["change"]):
-        return f"{said}; it was not defined at epoch {epochs[0]}."
-    said += f"; the effect of depth was {row['early_effect']:+.3f} at epoch {epochs[0]} and has changed by "
+        return f"{sentence}; it was not defined at epoch {epochs[0]}."
+    sentence += f"; the effect of depth was {row['early_effect']:+.3f} at epoch {epochs[0]} and has changed by "
     margin = row["change_noise"]
     if math.isnan(margin):
-        return f"{said}{row['change']:+.3f}, the same for all seeds."
+        return f"{sentence}{row['change']:+.3f}, the same for all seeds."
     known = seeds > 1 or row["measure"] == "knn_accuracy"
-    return f"{said}{row['change']:+.3f}{f', give or take {margin:.3f}' if known else ''}."
+    return f"{sentence}{row['change']:+.3f}{f', plus or minus {margin:.3f}' if known else ''}."

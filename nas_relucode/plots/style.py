@@ -1,4 +1,4 @@
-"""What the paper's figures share: colours with markers beside them, the order of layers, the width on the page."""
+"""What the paper's figures share: columns and their names, colours with markers, the order of layers, the width."""
 
 from __future__ import annotations
 
@@ -7,13 +7,26 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import pandas as pd
 
+from nas_relucode.errors import InputError
 from nas_relucode.plots.pareto import COLOURS as FEW
 from nas_relucode.plots.pareto import GREY
 
 COLOURS = [*FEW, "#999933", GREY, "#661100"]  # ten classes; colours repeat beyond, with other markers
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p"]
 WIDTH = 8.0  # inches of a figure
+# Columns of the figures' tables and what they are called.
+COUNTS = {"cell_count": "occupied cells", "correct_cell_count": "cells with a correctly classified sample"}
+MEASURES = {"knn_accuracy": "accuracy of the nearest neighbours' vote", "class_silhouette": "silhouette of the classes"}
+
+
+def check_columns(frame: pd.DataFrame, columns: Sequence[str]) -> None:
+    """Raises InputError unless ``frame`` has rows and all of ``columns``."""
+    missing = [name for name in columns if name not in frame.columns]
+    if missing or frame.empty:
+        problem = f"lacks the columns {', '.join(missing)}" if missing else "has no rows"
+        raise InputError(f"the frame {problem}. Give one row for each point, with {', '.join(columns)}.")
 
 
 def epoch_styles(epochs: Sequence[int]) -> dict[int, dict[str, Any]]:

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.ranking.accuracies import Accuracies
-from nas_relucode.study.predictions import Predictions, find_predictions
+from nas_relucode.study.predictions import Predictions, read_predictions
 from nas_relucode.study.record import ATTRIBUTE, complete_trials, record_of
 
 NETWORK = ["head", "learning_rate"]  # a candidate's parameters less the seed
@@ -131,7 +131,7 @@ def accuracies(
         if network_of(trial) in kept:
             artifact = record.get("predictions") if store is not None else None
             where = f"trial {trial.number} of study {study.study_name!r}"
-            predictions = find_predictions(artifact, store, where) if artifact else None
+            predictions = read_predictions(artifact, store, where) if artifact else None
             kept[network_of(trial)].setdefault(record["candidate"]["seed"], []).append(predictions)
     rows = {network: part.sort_values("seed") for network, part in by_seed.groupby(NETWORK)}
     return [_accuracies(rows[network], kept[network]) for network in networks]

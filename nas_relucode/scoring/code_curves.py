@@ -17,7 +17,7 @@ from nas_relucode.errors import InputError
 from nas_relucode.indices.registry import compute_indices
 from nas_relucode.training.data import ImageData
 from nas_relucode.training.loop import Epoch, Evaluation, evaluate
-from nas_relucode.training.recipe import mean_of
+from nas_relucode.training.recipe import batch_loss
 
 INDICES_OF_A_CURVE = ("cell_count", "correct_cell_count")
 
@@ -91,7 +91,7 @@ class CodeCurve:
             wanted = split.labels if self.loss == "cross_entropy" else split.inputs
             assert wanted is not None
             assert batch.outputs is not None
-            loss = mean_of(batch.outputs.to(wanted.device), wanted[rows], self.loss)
+            loss = batch_loss(batch.outputs.to(wanted.device), wanted[rows], self.loss)
             losses.append(float(loss) * len(wanted[rows]))
 
         told = add if self.split == "validation" else None

@@ -1,4 +1,4 @@
-"""Optuna's artifact stores by their addresses: a folder, or a bucket of S3 or of what speaks its language."""
+"""Optuna's artifact stores by address: a folder, or a bucket of S3 or of a compatible service."""
 
 from __future__ import annotations
 
@@ -17,67 +17,68 @@ from optuna.trial import TrialState
 from nas_relucode.errors import InputError
 
 ATTRIBUTE = "artifacts"  # of a study: the address of its store
-NOTHING = "nas-relucode"  # a key under which nothing lies
+UNUSED_KEY = "nas-relucode"  # read to see whether a bucket answers; no artifact has this id
 ADVICE = {
-    "NoSuchBucket": "Create it, or name another.",
-    "AccessDenied": "The keys need s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject there.",
+    "NoSuchBucket": "Create it, or give another bucket.",
+    "AccessDenied": "The keys need s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject on it.",
 }
-KEYS = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; AWS_ENDPOINT_URL if it is not Amazon's."
-AWAY = "See that AWS_ENDPOINT_URL is right and that it can be reached; the same command then goes on."
-BUSY = {"SlowDown", "Throttling", "ThrottlingException", "RequestTimeout"}  # besides what HTTP calls the server's fault
+KEYS = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; AWS_ENDPOINT_URL for other services."
+UNAVAILABLE = "Check that AWS_ENDPOINT_URL is right and reachable, then repeat the same command."
+BUSY = {"SlowDown", "Throttling", "ThrottlingException", "RequestTimeout"}  # like the HTTP status codes from 500
 
 
-class StoreAwayError(InputError):
-    """A store that does not answer, but may do so later."""
+class StoreUnavailableError(InputError):
+    """An artifact store does not answer, but may do so later."""
 
 
 def artifact_store(address: str | None, *, make: bool = True) -> Any:
-    """The store at ``s3://BUCKET``, or in a folder, which ``make`` makes if it is missing; None for None.
+    """The store at ``s3://BUCKET`` or in a folder; None for None. With ``make`` a missing folder is created.
 
-    S3's keys and endpoint come from where boto3 takes them: AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, a profile, a role.
-    Raises InputError, now and whenever the store is used, if there is no such bucket or the keys do not open it, and
-    StoreAwayError if it does not answer.
+    boto3 finds S3's keys and endpoint: in AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, a profile or a role. Raises InputError,
+    now and whenever the store is used, if the bucket does not exist or the keys give no access, and
+    StoreUnavailableError if it does not answer.
     """
     if address is None:
         return None
     parts = urlsplit(address)
     if parts.scheme == "s3":
         if not parts.netloc or parts.path.strip("/") or parts.username:
-            raise InputError("an address of S3 names a bucket alone: s3://BUCKET. Keys are read from the environment.")
+            raise InputError(
+                "an S3 address holds more than a bucket. Give s3://BUCKET; keys are read from the environment."
+            )
         return _bucket(parts.netloc)
     if parts.scheme:
-        raise InputError(f"there is no artifact store for {parts.scheme}://. Give s3://BUCKET, or a folder.")
+        raise InputError(f"artifacts at {parts.scheme}:// are not supported. Give s3://BUCKET or a folder.")
     path = Path(address)
     if make:
         path.mkdir(parents=True, exist_ok=True)
     return FileSystemArtifactStore(path)
 
 
-def name_store(study: optuna.Study, address: str) -> None:
-    """Writes down where the study's artifacts lie, for all who work on it or read it.
+def set_store(study: optuna.Study, address: str) -> None:
+    """Stores the address of the study's artifacts in the study, for every process that works on it or reads it.
 
-    Raises InputError if trials have been started with another place: what they keep there would not be found.
+    Raises InputError if trials have started with another store: their artifacts would not be found.
     """
-    named = address.rstrip("/") if urlsplit(address).scheme else str(Path(address).resolve())
-    then = study.user_attrs.get(ATTRIBUTE)
-    if then == named:
+    address = address.rstrip("/") if urlsplit(address).scheme else str(Path(address).resolve())
+    stored = study.user_attrs.get(ATTRIBUTE)
+    if stored == address:
         return
     if any(trial.state != TrialState.WAITING for trial in study.get_trials(deepcopy=False)):
-        place = then or "the folder of each worker"
         raise InputError(
-            f"trials of study {study.study_name!r} were to keep their artifacts in {place}, not in {named}. "
-            "Give the same --artifacts as before, or another --study-name."
+            f"trials of study {study.study_name!r} keep their artifacts in {stored or 'the folder of each worker'}, "
+            f"not in {address}. Give the same --artifacts as before, or another --study-name."
         )
-    study.set_user_attr(ATTRIBUTE, named)
+    study.set_user_attr(ATTRIBUTE, address)
 
 
-def store_of(study: optuna.Study, *, make: bool = True) -> Any:
-    """The store that `name_store` named; None if it named none."""
+def study_store(study: optuna.Study, *, make: bool = True) -> Any:
+    """The artifact store at the address in the study (see `set_store`); None if it has none."""
     return artifact_store(study.user_attrs.get(ATTRIBUTE), make=make)
 
 
 class Bucket(Boto3ArtifactStore):
-    """Optuna's store in a bucket, whose errors say what to do."""
+    """Optuna's artifact store in a bucket, with errors that say what to do."""
 
     def open_reader(self, artifact_id: str) -> BinaryIO:
         with _s3_errors(self.bucket):
@@ -93,11 +94,11 @@ class Bucket(Boto3ArtifactStore):
 
 
 def _bucket(name: str) -> Bucket:
-    """A bucket that has answered."""
+    """The store in a bucket, after one request that it has answered."""
     try:
         with _s3_errors(name):
             store = Bucket(name)
-        store.open_reader(NOTHING)
+        store.open_reader(UNUSED_KEY)
     except ImportError as error:
         raise InputError("S3 needs boto3. Do: pip install 'nas-relucode[s3]'") from error
     except ArtifactNotFound:
@@ -107,7 +108,7 @@ def _bucket(name: str) -> Bucket:
 
 @contextmanager
 def _s3_errors(bucket: str) -> Iterator[None]:
-    """Turns what boto3 raises inside into one line that says what to do."""
+    """Turns errors of boto3 inside into InputErrors of one line that says what to do."""
     try:
         yield
     except ImportError:
@@ -120,13 +121,13 @@ def _s3_errors(bucket: str) -> Iterator[None]:
             code, status = cause.response["Error"]["Code"], cause.response["ResponseMetadata"]["HTTPStatusCode"]
             if isinstance(error, ArtifactNotFound) and code != "NoSuchBucket":
                 raise
-            away = status >= 500 or code in BUSY
-            advice = AWAY if away else ADVICE.get(code, KEYS)
+            unavailable = status >= 500 or code in BUSY
+            advice = UNAVAILABLE if unavailable else ADVICE.get(code, KEYS)
         elif isinstance(cause, boto.BotoCoreError | ValueError):  # ValueError: an endpoint that is no URL
-            away = isinstance(cause, boto.HTTPClientError | boto.ConnectionError | boto.IncompleteReadError)
-            advice = AWAY if away else KEYS
+            unavailable = isinstance(cause, boto.HTTPClientError | boto.ConnectionError | boto.IncompleteReadError)
+            advice = UNAVAILABLE if unavailable else KEYS
         else:
             raise
         reason = " ".join(str(cause).split())
-        kind = StoreAwayError if away else InputError
-        raise kind(f"the bucket s3://{bucket} cannot be used ({reason}). {advice}") from error
+        error_class = StoreUnavailableError if unavailable else InputError
+        raise error_class(f"the bucket s3://{bucket} cannot be used ({reason}). {advice}") from error

@@ -1,4 +1,4 @@
-"""Where the checkpoints of a study's candidates lie: in its folder, and where others must find them in a store."""
+"""The checkpoints of a study's candidates: files in its folder, with copies in an artifact store for other machines."""
 
 from __future__ import annotations
 
@@ -15,56 +15,57 @@ from optuna.artifacts.exceptions import ArtifactNotFound
 
 from nas_relucode.errors import InputError
 from nas_relucode.files import write_atomically
-from nas_relucode.study.artifact_stores import StoreAwayError
+from nas_relucode.study.artifact_stores import StoreUnavailableError
 from nas_relucode.training.checkpoints import load_checkpoint, save_checkpoint
 
-TRIES = 10
+ATTEMPTS = 10
 
 
 class CheckpointFiles:
-    """A checkpoint for each training by its name, in ``folder``; a copy in ``store``, one of Optuna's, if there is one.
+    """One checkpoint for each training, by name, in ``folder``, with a copy in ``store``, an artifact store.
 
-    Without a store the folder itself has to be shared by those who may go on with a training.
+    Without a store, workers can only continue each other's trainings if they share the folder. ``settings`` are
+    those that a checkpoint was made with.
     """
 
     def __init__(self, folder: Path, store: Any = None) -> None:
         self.folder, self.store = folder, store
 
-    def load(self, name: str, made: Mapping[str, Any]) -> tuple[dict[str, Any], Any] | None:
-        """The state of the training and what was found, as `load_checkpoint` has them; None where there is none."""
+    def load(self, name: str, settings: Mapping[str, Any]) -> tuple[dict[str, Any], Any] | None:
+        """The training's state and its results so far, as from `load_checkpoint`; None if there is no checkpoint."""
         path = self._path(name)
-        fetched = not path.exists() and self._fetch(path, _key(name, made))
+        fetched = not path.exists() and self._fetch(path, _key(name, settings))
         try:
-            return load_checkpoint(path, made=made)
+            return load_checkpoint(path, settings=settings)
         except InputError:
-            if not fetched:  # a copy that a dying worker cut short is no one's work: train anew
+            if not fetched:  # a copy may have been cut short by a dying worker: then the training starts anew
                 raise
             path.unlink()
             return None
 
-    def save(self, name: str, state: Mapping[str, Any], *, made: Mapping[str, Any], found: Any) -> None:
-        """Writes a checkpoint in the place of the last one; its copy is left out while the store is away."""
+    def save(self, name: str, state: Mapping[str, Any], *, settings: Mapping[str, Any], results: Any) -> None:
+        """Writes a checkpoint over the last one; the copy is skipped while the store is unavailable."""
         path = self._path(name)
-        for tries_left in reversed(range(TRIES)):
+        for attempts_left in reversed(range(ATTEMPTS)):
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                save_checkpoint(path, state, made=made, found=found)
+                save_checkpoint(path, state, settings=settings, results=results)
                 break
-            except (FileNotFoundError, FileExistsError):  # another worker found the folder empty, and removed it
-                if not tries_left:
+            except (FileNotFoundError, FileExistsError):  # another worker removed the folder, which was empty
+                if not attempts_left:
                     raise
         if self.store is not None:
-            with contextlib.suppress(StoreAwayError), path.open("rb") as file:
-                self.store.write(_key(name, made), file)
+            with contextlib.suppress(StoreUnavailableError), path.open("rb") as file:
+                self.store.write(_key(name, settings), file)
 
-    def remove(self, name: str, made: Mapping[str, Any]) -> None:
-        """Removes the checkpoint of a training that has come to its end, and the folder after the last."""
+    def remove(self, name: str, settings: Mapping[str, Any]) -> None:
+        """Removes the checkpoint of a finished training and, if it was the last one, the folder."""
         self._path(name).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # others lie there
+        with contextlib.suppress(OSError):  # the folder has other checkpoints
             self.folder.rmdir()
         if self.store is not None:
-            with contextlib.suppress(ArtifactNotFound, StoreAwayError):
-                self.store.remove(_key(name, made))
+            with contextlib.suppress(ArtifactNotFound, StoreUnavailableError):
+                self.store.remove(_key(name, settings))
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.pt"
@@ -87,10 +88,10 @@ class CheckpointFiles:
         return True
 
 
-def _key(name: str, made: Mapping[str, Any]) -> str:
-    return f"checkpoint-{name}-{digest(made)}"
+def _key(name: str, settings: Mapping[str, Any]) -> str:
+    return f"checkpoint-{name}-{digest(settings)}"
 
 
-def digest(made: Mapping[str, Any]) -> str:
-    """Eight hexadecimal digits that tell the settings apart by which a file was made."""
-    return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:8]
+def digest(settings: Mapping[str, Any]) -> str:
+    """Eight hexadecimal digits of a hash of the settings that a file was made with."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]

@@ -6,7 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -251,7 +251,7 @@ class Objective:
             point = self._record(attempt, epoch)
             if self.checkpoints:
                 so_far = {key: found[key] for key in ("curve", "seconds", "codes")}
-                self.checkpoints.save(name, epoch.state(), made=made, found=so_far)
+                self.checkpoints.save(name, epoch.state(), settings=made, results=so_far)
             if self.on_epoch:
                 self.on_epoch(attempt.number, epoch, point)
             start = time.perf_counter()
@@ -339,7 +339,7 @@ class Objective:
             "candidate": candidate.params,
             "data": self.digest,
             "network": [network.backbone, network.width, network.weights, network.frozen, network.decoder],
-            "recipe": asdict(self.recipe),
+            "recipe": self.recipe.as_dict(),
             "layers": list(codes.layers),
             "codes": [codes.preset, codes.split, codes.while_training, list(codes.kept_epochs)],
         }

@@ -1,4 +1,4 @@
-"""What a trained network predicts for each validation sample, kept as an artifact of its Optuna trial."""
+"""A trained network's prediction for each validation sample, kept as an artifact of its Optuna trial."""
 
 from __future__ import annotations
 
@@ -23,34 +23,37 @@ from nas_relucode.errors import InputError
 from nas_relucode.training.data import Split
 
 VERSION = 1
-FILE = "predictions.npz"  # what the artifact is called in Optuna's dashboard
-FOLDER = "artifacts"  # of a study's files
+FILE = "predictions.npz"  # the artifact's name in Optuna's dashboard
+FOLDER = "artifacts"  # among a study's files
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """The predicted classes of a sample, and which of them are right.
+    """The predicted class of each sample, and whether it is correct.
 
-    >>> found = Predictions.of([0, 2, 1], [0, 2, 2])
-    >>> found.classes.dtype, found.correct.tolist()
+    >>> predictions = Predictions.from_classes([0, 2, 1], [0, 2, 2])
+    >>> predictions.classes.dtype, predictions.correct.tolist()
     (dtype('uint8'), [True, True, False])
     """
 
-    classes: np.ndarray  # the smallest unsigned integers that hold them, (samples,)
+    classes: np.ndarray  # (samples,), of the smallest unsigned integer type that holds them
     correct: np.ndarray  # bool, (samples,)
-    labels: str  # SHA-256 of the labels in their order: with another one the samples are others
+    labels: str  # SHA-256 of the labels in their order: two networks can be compared only where it is equal
 
     @classmethod
-    def of(cls, classes: Any, labels: Any) -> Predictions:
-        """From class numbers and labels, both (samples,). Raises InputError unless they are of equal length."""
+    def from_classes(cls, classes: Any, labels: Any) -> Predictions:
+        """From predicted class numbers and labels, both (samples,). Raises InputError for other shapes or values."""
         classes, labels = np.asarray(classes), np.asarray(labels)
         if classes.shape != labels.shape or classes.ndim != 1:
             raise InputError(
-                f"predictions of {classes.shape} and labels of {labels.shape} are no pairs. Give a row each."
+                f"predictions have shape {classes.shape} and labels {labels.shape}. Give both as (samples,)."
             )
         if len(classes) and (classes.dtype.kind not in "iu" or classes.min() < 0):
-            raise InputError("predictions are class numbers: whole numbers from 0. Give argmax of the outputs.")
+            raise InputError(
+                f"predictions are {classes.dtype} numbers from {classes.min()}, but must be class numbers, integers "
+                "from 0. Give the argmax of the outputs."
+            )
         smallest = np.min_scalar_type(int(classes.max(initial=0)))
         digest = hashlib.sha256(labels.astype("<i8").tobytes()).hexdigest()
         return cls(classes.astype(smallest), classes == labels, digest)
@@ -60,27 +63,27 @@ class Predictions:
 
 
 def predict(network: nn.Module, data: Split, *, batch_size: int = 512) -> Predictions:
-    """The predictions of ``network``, which is left as it was, in evaluation mode. Raises InputError without labels."""
+    """The predictions of ``network`` in evaluation mode; its state is restored. Raises InputError without labels."""
     if data.labels is None:
-        raise InputError("there are no labels, so no prediction is right or wrong. Give a split with labels.")
+        raise InputError("the split has no labels to compare predictions with. Give a split with labels.")
     with untouched(network), no_grad():
         classes = [network(inputs).argmax(dim=1).cpu().numpy() for inputs in data.inputs.split(batch_size)]
-    return Predictions.of(np.concatenate(classes), data.labels.cpu().numpy())
+    return Predictions.from_classes(np.concatenate(classes), data.labels.cpu().numpy())
 
 
 def file_store(folder: str | Path) -> FileSystemArtifactStore:
-    """The artifact store among a study's files: the folder ``artifacts`` in ``folder``, made if it is missing."""
+    """The artifact store among a study's files: ``folder/artifacts``, created if it is missing."""
     path = Path(folder, FOLDER)
     path.mkdir(parents=True, exist_ok=True)
     return FileSystemArtifactStore(path)
 
 
-def keep_predictions(predictions: Predictions, trial: optuna.Trial, store: Any) -> str:
-    """Uploads the predictions as an artifact of a running trial; returns the artifact's id.
+def upload_predictions(predictions: Predictions, trial: optuna.Trial, store: Any) -> str:
+    """Uploads the predictions as an artifact of a running trial and returns the artifact's id.
 
     ``store`` is any artifact store of Optuna: FileSystemArtifactStore (of a folder that exists), Boto3ArtifactStore ...
-    A prediction takes 9 bits before compression if there are at most 256 classes. `select` finds the artifact by its
-    id in ``predictions`` of the trial's attribute.
+    A prediction takes 9 bits before compression if there are at most 256 classes. `select` reads the artifact by its
+    id, which is stored under ``predictions`` in the trial's attribute.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, FILE)
@@ -88,15 +91,15 @@ def keep_predictions(predictions: Predictions, trial: optuna.Trial, store: Any) 
         return upload_artifact(artifact_store=store, file_path=str(path), study_or_trial=trial)
 
 
-def find_predictions(artifact: str, store: Any, where: str) -> Predictions:
-    """The predictions in an artifact. ``where`` names the trial in the error that a lost or damaged one raises."""
+def read_predictions(artifact: str, store: Any, where: str) -> Predictions:
+    """The predictions in an artifact. Raises InputError, naming the trial by ``where``, if it is missing or damaged."""
     try:
         with store.open_reader(artifact) as reader:
             content = reader.read()
     except ArtifactNotFound as error:
         raise InputError(
             f"the predictions of {where}, artifact {artifact}, are not in this store. "
-            "Name the store that the study was run with, or none to compare by accuracies."
+            "Give the store that the study was run with, or no store to compare by accuracies."
         ) from error
     try:
         return from_bytes(content)
@@ -105,7 +108,7 @@ def find_predictions(artifact: str, store: Any, where: str) -> Predictions:
 
 
 def to_bytes(predictions: Predictions) -> bytes:
-    """An .npz file without pickles."""
+    """The bytes of an .npz file without pickles."""
     header = json.dumps({"version": VERSION, "samples": len(predictions), "labels": predictions.labels})
     file = io.BytesIO()
     np.savez_compressed(
@@ -118,16 +121,18 @@ def to_bytes(predictions: Predictions) -> bytes:
 
 
 def from_bytes(content: bytes) -> Predictions:
-    """What `to_bytes` made of predictions. Raises InputError for what is damaged (an .npz has checksums) or else."""
+    """The predictions in the bytes from `to_bytes`. Raises InputError for damaged ones (an .npz has checksums)."""
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             classes, bits = file["classes"], file["correct"]
             header = json.loads(file["header"].tobytes())
         version, samples, labels = header["version"], header["samples"], str(header["labels"])
-        right = classes.dtype.kind == "u" and classes.shape == (samples,) and bits.shape == ((samples + 7) // 8,)
+        consistent = classes.dtype.kind == "u" and classes.shape == (samples,) and bits.shape == ((samples + 7) // 8,)
         correct = np.unpackbits(bits, count=samples).astype(bool)
     except UNREADABLE as error:
-        raise InputError("the file is damaged, or holds no predictions. Run the trial again.") from error
-    if version != VERSION or not right:
-        raise InputError(f"the file is of version {version}, or its parts do not fit. Run the trial again.")
+        raise InputError("the file is damaged or holds no predictions. Run the trial again.") from error
+    if version != VERSION or not consistent:
+        raise InputError(
+            f"the file has version {version} (this reads {VERSION}), or arrays that do not fit. Run the trial again."
+        )
     return Predictions(classes, correct, labels)

@@ -3,11 +3,11 @@ from .data import Split as Split
 from .data import load_data as load_data
 from .frozen import frozen_features as frozen_features
 from .loop import train as train
-from .named_networks import network_by_name as network_by_name
 from .networks import Autoencoder as Autoencoder
 from .networks import Network as Network
 from .networks import build_autoencoder as build_autoencoder
 from .networks import build_backbone as build_backbone
 from .networks import build_network as build_network
+from .networks import network_by_name as network_by_name
 from .recipe import Recipe as Recipe
 from .together import train_together as train_together

@@ -1,4 +1,4 @@
-"""Checkpoints: the state of a training on disk, so that a run that was interrupted goes on at its last epoch."""
+"""Checkpoints: the state of a training on disk, so that an interrupted run resumes after its last epoch."""
 
 from __future__ import annotations
 
@@ -17,66 +17,66 @@ from nas_relucode.errors import InputError
 from nas_relucode.files import write_atomically
 
 MAGIC = b"nas-relucode checkpoint 2\n"
-# Then a line: the SHA-256 of the head from here on, the SHA-256 of the body, the body's bytes; a line of JSON: what it
-# was made with; the body, which torch.save wrote.
-LINE = 64 + 1 + 64 + 1 + 20 + 1
+# The file goes on with a line: the SHA-256 of the head from here on, the SHA-256 of the body, the body's size in bytes;
+# then a line of JSON: the settings; then the body as torch.save writes it: {"state": ..., "found": results}.
+LINE_LENGTH = 64 + 1 + 64 + 1 + 20 + 1
 REMEDY = "Delete it to start anew, or name another file."
 
 
-def save_checkpoint(path: Path, state: Mapping[str, Any], *, made: Mapping[str, Any], found: Any) -> Path:
-    """Writes ``state`` (see `Epoch.state`), the settings it was ``made`` with, and what was ``found`` so far.
+def save_checkpoint(path: Path, state: Mapping[str, Any], *, settings: Mapping[str, Any], results: Any) -> Path:
+    """Writes the state of a training (see `Epoch.state`), the settings it was started with and its results so far.
 
-    ``state`` and ``found`` hold tensors and plain values only, ``made`` plain values, under names. The file is there
-    whole or not at all, and takes the place of an earlier checkpoint of the same settings. Raises InputError, and
-    leaves the file alone, where ``path`` holds anything else: a checkpoint of other settings, one that was cut short,
-    a foreign file. Of the earlier checkpoint the head alone is read, so that one altered behind it is replaced.
+    ``state`` and ``results`` hold tensors and plain values only, ``settings`` plain values by name. The file is
+    written whole or not at all, and replaces an earlier checkpoint of the same settings. Raises InputError, and leaves
+    the file alone, if ``path`` holds anything else: a checkpoint of other settings, a truncated one, a foreign file.
+    Only the head of the earlier checkpoint is read, so one whose body was altered is replaced.
     """
     path = Path(path)
-    settings = _json(made)
-    content = {"state": _plain(state, "state"), "found": _plain(found, "found")}
+    settings_line = _json_line(settings)
+    content = {"state": _plain(state, "state"), "found": _plain(results, "results")}
     if path.exists():
         with _opened(path) as file:
-            _check_made(path, _read_head(path, file)[0], json.loads(settings))
+            _check_settings(path, _read_head(path, file)[0], json.loads(settings_line))
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:
-            file.write(MAGIC + bytes(LINE) + settings)
-            body = _Hashed(file)
+            file.write(MAGIC + bytes(LINE_LENGTH) + settings_line)
+            body = _HashedWriter(file)
             torch.save(content, body)
             rest = f"{body.digest.hexdigest()} {body.size:020}\n".encode()
             file.seek(len(MAGIC))
-            file.write(hashlib.sha256(rest + settings).hexdigest().encode() + b" " + rest)
+            file.write(hashlib.sha256(rest + settings_line).hexdigest().encode() + b" " + rest)
 
     return write_atomically(path, write)
 
 
-def load_checkpoint(path: Path, *, made: Mapping[str, Any]) -> tuple[dict[str, Any], Any] | None:
-    """The state and what was found, tensors on the CPU; None where there is no file.
+def load_checkpoint(path: Path, *, settings: Mapping[str, Any]) -> tuple[dict[str, Any], Any] | None:
+    """The state and the results that `save_checkpoint` wrote, tensors on the CPU; None if there is no file.
 
-    Nothing in the file is run (``weights_only``), and its SHA-256 is checked first. Raises InputError for a checkpoint
-    that was ``made`` with other settings, saying which; for one that was cut short or altered; for a foreign file.
+    No code in the file is run (``weights_only``), and its SHA-256 is checked first. Raises InputError for a checkpoint
+    of other settings, naming the differences; for a truncated or altered one; for a foreign file.
     """
     path = Path(path)
     if not path.exists():
         return None
     with _opened(path) as file:
-        before, digest = _read_head(path, file)
-        _check_made(path, before, json.loads(_json(made)))
+        stored_settings, digest = _read_head(path, file)
+        _check_settings(path, stored_settings, json.loads(_json_line(settings)))
         start = file.tell()
         if hashlib.file_digest(file, "sha256").hexdigest() != digest:
             raise InputError(f"{path} was cut short or altered since it was written. {REMEDY}")
         file.seek(start)
         try:
             content = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # what pickle and zipfile raise for a file that was made up is beyond counting
+        except Exception as error:  # a forged file can make pickle and zipfile raise almost anything
             raise InputError(f"{path} holds more than tensors and plain values ({error}). {REMEDY}") from error
     if not isinstance(content, dict) or set(content) != {"state", "found"}:
-        raise InputError(f"{path} is no checkpoint of a training. {REMEDY}")
+        raise InputError(f"{path} is not a checkpoint of a training. {REMEDY}")
     return content["state"], content["found"]
 
 
-class _Hashed:
-    """A file to write to that knows the SHA-256 and the number of bytes of what was written."""
+class _HashedWriter:
+    """A file opened for writing that counts and hashes the bytes written to it."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.digest, self.size = file, hashlib.sha256(), 0
@@ -97,54 +97,57 @@ def _opened(path: Path) -> BufferedReader:
 
 
 def _read_head(path: Path, file: BinaryIO) -> tuple[dict[str, Any], str]:
-    """What the checkpoint was made with, and the SHA-256 that its body should have, at which ``file`` is then."""
+    """The stored settings and the SHA-256 that the body should have; leaves ``file`` at the body."""
     magic = file.read(len(MAGIC))
     if magic != MAGIC and magic[:-2] == MAGIC[:-2]:
-        raise InputError(f"{path} is no checkpoint of this version of nas-relucode. {REMEDY}")
+        raise InputError(f"{path} is a checkpoint of another version of nas-relucode. {REMEDY}")
     if magic != MAGIC:
-        raise InputError(f"{path} is {'cut short' if MAGIC.startswith(magic) else 'no checkpoint'}. {REMEDY}")
-    line, settings = file.read(LINE), file.readline()
-    known, _, rest = line.partition(b" ")
-    if hashlib.sha256(rest + settings).hexdigest().encode() != known:
+        raise InputError(f"{path} is {'cut short' if MAGIC.startswith(magic) else 'not a checkpoint'}. {REMEDY}")
+    line, settings_line = file.read(LINE_LENGTH), file.readline()
+    head_digest, _, rest = line.partition(b" ")
+    if hashlib.sha256(rest + settings_line).hexdigest().encode() != head_digest:
         raise InputError(f"{path} was cut short or altered since it was written. {REMEDY}")
-    digest, size = rest.split()
-    if path.stat().st_size != file.tell() + int(size):
+    body_digest, body_size = rest.split()
+    if path.stat().st_size != file.tell() + int(body_size):
         raise InputError(f"{path} was cut short or altered since it was written. {REMEDY}")
-    return json.loads(settings), digest.decode()
+    return json.loads(settings_line), body_digest.decode()
 
 
-def _json(made: Mapping[str, Any]) -> bytes:
-    """The settings as a line, so that they compare alike before and after reading."""
+def _json_line(settings: Mapping[str, Any]) -> bytes:
     try:
-        return json.dumps(_plain(made, "made")).encode() + b"\n"
+        return json.dumps(_plain(settings, "settings")).encode() + b"\n"
     except TypeError as error:
-        raise InputError(f"made cannot be written as JSON ({error}). Give numbers, text, lists, dicts.") from error
+        raise InputError(f"settings cannot be written as JSON ({error}). Give numbers, text, lists, dicts.") from error
 
 
-def _check_made(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+def _check_settings(path: Path, stored: dict[str, Any], current: dict[str, Any]) -> None:
     absent = "nothing"
-    other = [
-        f"{name} was {before.get(name, absent)!r} and is {now.get(name, absent)!r}"
-        for name in sorted({*before, *now}, key=str)
-        if before.get(name, absent) != now.get(name, absent)
+    differences = [
+        f"{name} was {stored.get(name, absent)!r} and is {current.get(name, absent)!r}"
+        for name in sorted({*stored, *current}, key=str)
+        if stored.get(name, absent) != current.get(name, absent)
     ]
-    if other:
+    if differences:
         raise InputError(
-            f"{path} is a checkpoint of other settings: {'; '.join(other)}. "
+            f"{path} is a checkpoint of other settings: {'; '.join(differences)}. "
             "Give the settings that it was made with, or name another file."
         )
 
 
 def _plain(value: Any, where: str) -> Any:
-    """Tuples as lists, as JSON has them, so that settings compare alike after reading; other things are refused."""
+    """The value with tuples as lists and NumPy's numbers as Python's, as they are after reading.
+
+    Raises InputError for anything that a checkpoint cannot hold.
+    """
     if isinstance(value, Mapping):
         return {key: _plain(item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item, f"{where}.{place}") for place, item in enumerate(value)]
+        return [_plain(item, f"{where}.{number}") for number, item in enumerate(value)]
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or type(value) in (bool, int, float, str) or isinstance(value, Tensor):
         return value
     raise InputError(
-        f"{where} is a {type(value).__name__}, which no checkpoint holds. Give tensors, numbers, text, lists, dicts."
+        f"{where} is a {type(value).__name__}, which a checkpoint cannot hold. Give tensors, numbers, text, lists, "
+        "dicts."
     )

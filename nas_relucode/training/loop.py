@@ -1,11 +1,10 @@
-"""The recipe of B.1: softmax loss, plain gradient descent, batch 256, seed 1234; a callback after each epoch."""
+"""Training one network by the recipe of B.1: mini-batch gradient descent on images that all lie on one device."""
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,43 +13,42 @@ from torch import Tensor, nn
 from nas_relucode.codes.network_state import untouched
 from nas_relucode.errors import InputError, NonFiniteError
 from nas_relucode.training.data import Split
-from nas_relucode.training.descent import Descent
-from nas_relucode.training.perceptrons import by_products, written_out
-from nas_relucode.training.products import quick_products
-from nas_relucode.training.recipe import Recipe as Recipe
-from nas_relucode.training.recipe import mean_loss, mean_of, outputs_of
+from nas_relucode.training.recipe import Recipe, batch_loss, epoch_loss
 
-GATHERED = 2**22  # numbers: so many of the inputs are put in the epoch's order at once
+GATHERED_NUMBERS = 2**22  # at most so many numbers of the inputs are put in the epoch's order in one copy
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What the callback is told: after epoch 0 nothing has been trained yet, and the loss is NaN."""
+    """What ``on_epoch`` receives. Epoch 0 is the network before its training; its loss is NaN."""
 
     number: int
-    loss: float  # mean over the samples of the epoch, taken while the weights move
-    read: Callable[[], dict[str, Any]] | None = field(default=None, repr=False, compare=False)
+    loss: float  # mean over the samples of the epoch, each under the weights that its batch met
+    read_state: Callable[[], dict[str, Any]] | None = field(default=None, repr=False, compare=False)
 
     def state(self) -> dict[str, Any]:
-        """All that `train` needs to go on from here (``resume``): copies of tensors on the CPU, and plain values.
+        """All that `train` needs to resume after this epoch: copies of tensors on the CPU, and plain values.
 
-        Raises InputError once the training has gone on, for the weights are those of a later epoch then.
+        Raises InputError once the training has gone on, because the weights are then those of a later epoch.
         """
-        if self.read is None:
-            raise InputError("this epoch belongs to no training. Call state() of the epoch that on_epoch is given.")
-        return self.read()
+        if self.read_state is None:
+            raise InputError("this epoch belongs to no training. Call state() of the epoch that on_epoch receives.")
+        return self.read_state()
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` found, as means over the samples; NaN where there are none."""
+    """The result of `evaluate`: means over the samples, NaN if there are none."""
 
     loss: float
-    accuracy: float | None  # None where the loss is that of a reconstruction
+    accuracy: float | None  # None if the loss is that of a reconstruction
 
 
 def pick_device(device: str | None = None) -> torch.device:
-    """``device``, or where there is none: ``cuda`` if there is one, else ``mps``, else ``cpu``."""
+    """``device``; if it is None: ``cuda`` if available, else ``mps``, else ``cpu``.
+
+    Raises InputError for a device that cannot be used.
+    """
     if device is None:
         best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         return torch.device(best)
@@ -73,84 +71,89 @@ def train(
     on_batch: Callable[[Tensor], None] | None = None,
     resume: Mapping[str, Any] | None = None,
 ) -> None:
-    """Trains ``network`` in place on images that lie, all of them, on its device; leaves it in training mode.
+    """Trains ``network`` in place with torch.optim.SGD and leaves it in training mode.
 
-    ``seed`` decides the order of the samples. ``on_epoch`` is called before the first epoch and after each; it may
-    take codes of the network. ``on_batch`` is told the row numbers (batch,) before each step, while the weights are
-    those that the step starts from. The same seed gives the same weights on the same machine and number of threads,
-    and so does a run that goes on from the ``state()`` of an epoch (``resume``), which is not told to ``on_epoch``
-    again; random layers, such as dropout, draw from torch's own random state and are not covered.
-    Raises NonFiniteError after the epoch in which the loss stopped being finite, and InputError for a state of another
-    network, of other data or of other settings; more epochs than before are none, but for the cosine.
+    ``data`` lies on the network's device. ``seed`` decides the order of the samples. ``on_epoch`` is called before the
+    first epoch and after each; it may take codes of the network. ``on_batch`` receives the row numbers (batch,) of
+    each batch before its step, while the network has the weights that the step starts from.
+
+    ``resume`` is the ``state()`` of an epoch: the training goes on after it, and ``on_epoch`` is called from the next
+    epoch on. The same seed gives the same weights on the same machine and number of threads, resumed or not; random
+    layers, such as dropout, draw from torch's own random state and are not covered. ``recipe.epochs`` may be increased
+    on resuming unless the schedule is cosine.
+
+    Raises NonFiniteError after the epoch in which the loss or a weight stopped being finite, and InputError for a
+    state of another network, of other data or of other settings.
     """
     check_training(data, recipe, learning_rate)
-    if data.inputs.ndim == 4:
+    if recipe.channels_last and data.inputs.ndim == 4:
         network.to(memory_format=torch.channels_last)
-    steps = recipe.epochs * math.ceil(len(data) / recipe.batch_size)
-    run = _Run(network, data, recipe, learning_rate, seed)
+    training = _Training(network, len(data), learning_rate, recipe, seed)
     if resume is not None:
-        run.resume(resume)
+        training.resume(resume)
     elif on_epoch:
-        on_epoch(Epoch(0, math.nan, run.reader()))
-    slopes = _slopes(network, data, recipe, run.descent.weights)
-    step = run.epoch * math.ceil(len(data) / recipe.batch_size)
-    while run.epoch < recipe.epochs:
+        on_epoch(Epoch(0, math.nan, training.state_reader()))
+    forward = recipe.compiled(network)
+    steps_per_epoch = math.ceil(len(data) / recipe.batch_size)
+    while training.epoch < recipe.epochs:
         network.train()
         losses: list[Tensor] = []
-        for rows, inputs, labels in batches(data, run.order(), recipe):
+        for rows, inputs, targets in batches(data, training.next_order(), recipe):
             if on_batch:
                 on_batch(rows)
-            loss, gradients = slopes(inputs, inputs if labels is None else labels)
-            run.descent.step(gradients, recipe.rate(1.0, step, steps))
-            losses.append(loss)
-            step += 1
-        run.epoch += 1
-        mean = float(mean_loss(torch.stack(losses), len(data), recipe.batch_size))
+            loss = batch_loss(forward(inputs), targets, recipe.loss)
+            loss.backward()
+            step = training.epoch * steps_per_epoch + len(losses)
+            training.step(recipe.rate(learning_rate, step, recipe.epochs * steps_per_epoch))
+            losses.append(loss.detach())
+        training.epoch += 1
+        mean = float(epoch_loss(torch.stack(losses), len(data), recipe.batch_size))
         if not (math.isfinite(mean) and all(bool(p.isfinite().all()) for p in network.parameters())):
             raise NonFiniteError(
-                f"loss or weights stopped being finite in epoch {run.epoch} "
+                f"loss or weights stopped being finite in epoch {training.epoch} "
                 f"(loss {mean:g}, learning rate {learning_rate:g})"
             )
         if on_epoch:
-            on_epoch(Epoch(run.epoch, mean, run.reader()))
+            on_epoch(Epoch(training.epoch, mean, training.state_reader()))
 
 
 def evaluate(network: nn.Module, data: Split, *, loss: str = "cross_entropy", batch_size: int = 512) -> Evaluation:
-    """The mean loss and the accuracy of ``network``, which is left as it was, in one pass in evaluation mode.
+    """The mean loss and the accuracy of ``network`` on ``data``, in one pass in evaluation mode.
+
+    The network's modes, buffers and gradients are left as they were.
 
     >>> evaluate(nn.Linear(2, 2), Split(torch.zeros(3, 2), None), loss="mse").accuracy is None
     True
     """
     recipe = Recipe(loss=loss, batch_size=batch_size)
     reconstructs = loss != "cross_entropy"
-    if not reconstructs and data.labels is None:
+    targets = data.inputs if reconstructs else data.labels
+    if targets is None:
         raise InputError(
             "there are no labels to evaluate by. Give some, or the loss of a reconstruction: sigmoid, mse."
         )
     if not len(data):
         return Evaluation(math.nan, None if reconstructs else math.nan)
     losses: list[Tensor] = []
-    right: list[Tensor] = []
-    targets = data.inputs if reconstructs else data.labels
-    assert targets is not None
+    correct: list[Tensor] = []
     with untouched(network), torch.no_grad():
-        for inputs, wanted in zip(data.inputs.split(batch_size), targets.split(batch_size), strict=True):
+        for inputs, batch_targets in zip(data.inputs.split(batch_size), targets.split(batch_size), strict=True):
             outputs = network(inputs)
-            losses.append(mean_of(outputs, wanted, loss))
+            losses.append(batch_loss(outputs, batch_targets, loss))
             if not reconstructs:
-                right.append((outputs.argmax(dim=1) == wanted).sum())
-    mean = float(mean_loss(torch.stack(losses), len(data), recipe.batch_size))
-    return Evaluation(mean, None if reconstructs else int(torch.stack(right).sum()) / len(data))
+                correct.append((outputs.argmax(dim=1) == batch_targets).sum())
+    mean = float(epoch_loss(torch.stack(losses), len(data), recipe.batch_size))
+    return Evaluation(mean, None if reconstructs else int(torch.stack(correct).sum()) / len(data))
 
 
 def accuracy(network: nn.Module, data: Split, *, batch_size: int = 512) -> float:
-    """The fraction of the samples that are classified as labelled, see `evaluate`; NaN if there are none."""
-    found = None if data.labels is None else evaluate(network, data, batch_size=batch_size).accuracy
-    return math.nan if found is None else found
+    """The fraction of the samples that are classified as labelled (see `evaluate`); NaN if there are none."""
+    value = None if data.labels is None else evaluate(network, data, batch_size=batch_size).accuracy
+    return math.nan if value is None else value
 
 
 def check_training(data: Split, recipe: Recipe, learning_rate: float) -> None:
-    """Raises InputError unless there is something to train on by this loss, at a positive learning rate."""
+    """Raises InputError unless the data suit the recipe's loss and the learning rate is positive."""
     if not 0 < learning_rate < math.inf:
         raise InputError(f"learning rate {learning_rate!r} is out of range. Give a positive number, e.g. 0.01.")
     if recipe.loss == "cross_entropy" and (data.labels is None or not len(data)):
@@ -166,122 +169,135 @@ def check_training(data: Split, recipe: Recipe, learning_rate: float) -> None:
             )
 
 
-def batches(data: Split, order: Tensor, recipe: Recipe) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-    """Rows, inputs and labels (None where the inputs are reconstructed) of each batch of one epoch.
+def batches(data: Split, order: Tensor, recipe: Recipe) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Row numbers, inputs and targets of each batch of one epoch; many batches are copied into their order at once.
 
-    ``order`` is (samples,), or (networks, samples) for networks that each see an order of their own.
+    ``order`` is (samples,), or (networks, samples) for networks that each see an order of their own. The targets are
+    the labels, or the inputs themselves if the recipe's loss is that of a reconstruction.
     """
     labels = data.labels if recipe.loss == "cross_entropy" else None
     size, axis = recipe.batch_size, order.ndim - 1
-    numbers = data.inputs[0].numel() * order[..., 0].numel() * size
-    fit = max(1, GATHERED // max(1, numbers))  # batches gathered in one go
-    for rows in order.to(data.inputs.device).split(size * fit, axis):
-        inputs = _rows(data.inputs, rows).split(size, axis)
-        wanted = [None] * len(inputs) if labels is None else _rows(labels, rows).split(size, axis)
-        yield from zip(rows.split(size, axis), inputs, wanted, strict=True)
+    numbers_per_batch = data.inputs[0].numel() * order[..., 0].numel() * size
+    batches_at_once = max(1, GATHERED_NUMBERS // max(1, numbers_per_batch))
+    for rows in order.to(data.inputs.device).split(size * batches_at_once, axis):
+        inputs = _gather(data.inputs, rows).split(size, axis)
+        targets = inputs if labels is None else _gather(labels, rows).split(size, axis)
+        yield from zip(rows.split(size, axis), inputs, targets, strict=True)
 
 
-def _rows(values: Tensor, rows: Tensor) -> Tensor:
-    """``values[rows]``, which index_select takes a third of the time for."""
+def sgd(weights: Sequence[Tensor], learning_rate: float, *, momentum: float, weight_decay: float) -> torch.optim.SGD:
+    """torch.optim.SGD, fused (one kernel for all weights) where that is possible. Weights without gradients stay.
+
+    Raises InputError if there are no weights.
+    """
+    if not weights:
+        raise InputError("the network has nothing to train. Give one with parameters that require gradients.")
+    # The fused kernel runs over memory in order: it needs weights without gaps, whose gradients are laid out likewise.
+    dense = all(weight.stride() == torch.empty_like(weight).stride() for weight in weights)
+    fused = dense and weights[0].device.type in ("cpu", "cuda")
+    return torch.optim.SGD(weights, lr=learning_rate, momentum=momentum, weight_decay=weight_decay, fused=fused)
+
+
+def clear_gradients(weights: Sequence[Tensor]) -> None:
+    """Optimizer.zero_grad, which takes as long as some small networks' forward pass."""
+    for weight in weights:
+        weight.grad = None
+
+
+def _gather(values: Tensor, rows: Tensor) -> Tensor:
+    """``values[rows]``; index_select takes a third of the time of indexing."""
     return values.index_select(0, rows.flatten()).unflatten(0, rows.shape)
 
 
-def _slopes(
-    network: nn.Module, data: Split, recipe: Recipe, weights: Sequence[Tensor]
-) -> Callable[[Tensor, Tensor], tuple[Tensor, Sequence[Tensor | None]]]:
-    """The loss of a batch and its gradients: of a small network written out, else by autograd."""
-    products = quick_products(network, recipe.batch_size)
-    layers = written_out(network, data, recipe) if isinstance(products, contextlib.nullcontext) else None
-    if layers:
-        views = {name: value.detach().unsqueeze(0) for name, value in network.named_parameters()}
+class _Training:
+    """What changes from epoch to epoch: the network, its optimizer and the generator of the samples' orders."""
 
-        def small(inputs: Tensor, wanted: Tensor) -> tuple[Tensor, Sequence[Tensor | None]]:
-            means, gradients = by_products(layers, views, inputs, wanted, recipe.loss, own=False)
-            return means[0], [gradients[name][0] for name in views]
-
-        return small
-    forward = torch.compile(network) if recipe.compile else network
-    if recipe.compile or recipe.mixed_precision:
-        products = contextlib.nullcontext()
-
-    def any_network(inputs: Tensor, wanted: Tensor) -> tuple[Tensor, Sequence[Tensor | None]]:
-        with products:
-            loss = mean_of(outputs_of(forward, inputs, recipe), wanted, recipe.loss)
-        return loss.detach(), torch.autograd.grad(loss, weights, allow_unused=True)
-
-    return any_network
-
-
-class _Run:
-    """What changes from epoch to epoch, so that it can be written down and gone on from."""
-
-    def __init__(self, network: nn.Module, data: Split, recipe: Recipe, learning_rate: float, seed: int) -> None:
+    def __init__(self, network: nn.Module, samples: int, learning_rate: float, recipe: Recipe, seed: int) -> None:
         self.network = network
-        self.samples = len(data)
-        self.epoch = 0
-        self.epochs = recipe.epochs
-        self.generator = torch.Generator().manual_seed(seed)
-        self.settings = asdict(recipe) | {"learning_rate": learning_rate, "seed": seed, "samples": len(data)}
-        del self.settings["compile"]
-        if recipe.schedule == "constant":
-            del self.settings["epochs"]
-        self.descent = Descent(
-            [p for p in network.parameters() if p.requires_grad],
-            float(learning_rate),
-            momentum=recipe.momentum,
-            weight_decay=recipe.weight_decay,
+        self.weights = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self.optimizer = sgd(
+            self.weights, float(learning_rate), momentum=recipe.momentum, weight_decay=recipe.weight_decay
         )
+        clear_gradients(self.weights)
+        self.samples, self.generator = samples, torch.Generator().manual_seed(seed)
+        self.epoch, self.epochs = 0, recipe.epochs
+        # What decides the weights after an epoch; a training is resumed with the same.
+        self.settings = recipe.as_dict() | {"learning_rate": learning_rate, "seed": seed, "samples": samples}
+        for name in ("compile", "channels_last", *(["epochs"] if recipe.schedule == "constant" else [])):
+            self.settings.pop(name, None)
 
-    def order(self) -> Tensor:
+    def next_order(self) -> Tensor:
         return torch.randperm(self.samples, generator=self.generator)
 
-    def reader(self) -> Callable[[], dict[str, Any]]:
+    def step(self, learning_rate: float) -> None:
+        """One step down the gradients, which are cleared."""
+        self.optimizer.param_groups[0]["lr"] = learning_rate
+        self.optimizer.step()
+        clear_gradients(self.weights)
+
+    def state_reader(self) -> Callable[[], dict[str, Any]]:
+        """A function that reads the state after this epoch, and refuses to once the next one is over."""
         number = self.epoch
 
-        def read() -> dict[str, Any]:
+        def read_state() -> dict[str, Any]:
             if self.epoch != number:
                 raise InputError(f"epoch {number} is over. Call its state() within on_epoch.")
-            found = {
+            state = {
                 "epoch": number,
                 "settings": self.settings,
                 "network": self.network.state_dict(),
-                "velocities": self.descent.velocities,
+                "optimizer": self.optimizer.state_dict(),
                 "order": self.generator.get_state(),
             }
-            copied: dict[str, Any] = _copied(found)
+            copied: dict[str, Any] = _copied(state)
             return copied
 
-        return read
+        return read_state
 
     def resume(self, state: Mapping[str, Any]) -> None:
-        missing = {"epoch", "settings", "network", "velocities", "order"} - set(state)
+        """Takes over a state. Raises InputError, and changes nothing, if it is not a state of this training."""
+        optimizer_key = "velocities" if "velocities" in state else "optimizer"  # what 0.1.0 and later versions write
+        missing = {"epoch", "settings", "network", optimizer_key, "order"} - set(state)
         if missing:
             raise InputError(
                 f"the state to resume from has no {', '.join(sorted(missing))}. Give that of Epoch.state()."
             )
         before = state["settings"]
         pairs = {name: (before.get(name), self.settings.get(name)) for name in sorted({*before, *self.settings})}
-        other = [f"{name} {was!r}, not {now!r}" for name, (was, now) in pairs.items() if was != now]
-        if other:
+        changed = [f"{name} {then!r}, not {now!r}" for name, (then, now) in pairs.items() if then != now]
+        if changed:
             raise InputError(
-                f"the state to resume from was made with {'; '.join(other)}. Give the same, or start anew."
+                f"the state to resume from was made with {'; '.join(changed)}. Give the same, or start anew."
             )
         if state["epoch"] > self.epochs:
             raise InputError(
-                f"the state is that of epoch {state['epoch']}, but {self.epochs} are wanted. Ask for more."
+                f"the state is that of epoch {state['epoch']}, but the training has {self.epochs} epochs. "
+                "Increase epochs."
             )
-        given, own = state["network"], self.network.state_dict()
-        strange = [name for name in {**given, **own} if _shape(given.get(name)) != _shape(own.get(name))]
-        if strange:
+        then, now = state["network"], self.network.state_dict()
+        differing = [name for name in {**then, **now} if _shape(then.get(name)) != _shape(now.get(name))]
+        momenta = _momenta(state)
+        trained = dict(enumerate(self.weights))
+        differing += [f"momentum {n}" for n in momenta if _shape(momenta[n]) != _shape(trained.get(n))]
+        if differing:
             raise InputError(
-                f"the state to resume from is that of another network ({', '.join(strange[:3])} differ). "
+                f"the state to resume from is that of another network ({', '.join(differing[:3])} differ). "
                 "Build the network as it was built then."
             )
-        self.network.load_state_dict(given)
-        for velocity, value in zip(self.descent.velocities, state["velocities"], strict=True):
-            velocity.copy_(value)
+        self.network.load_state_dict(then)
+        for number, momentum in momenta.items():  # in the layout of the weights, which the fused optimizer relies on
+            weight = self.weights[number]
+            self.optimizer.state[weight]["momentum_buffer"] = torch.empty_like(weight).copy_(momentum)
         self.generator.set_state(state["order"])
         self.epoch = state["epoch"]
+
+
+def _momenta(state: Mapping[str, Any]) -> dict[int, Tensor]:
+    """The momentum of each trained weight by its number; weights that have taken no step yet have none."""
+    if "velocities" in state:  # as version 0.1.0 wrote it before it used torch.optim.SGD
+        return dict(enumerate(state["velocities"]))
+    entries = state["optimizer"]["state"].items()
+    return {n: entry["momentum_buffer"] for n, entry in entries if entry.get("momentum_buffer") is not None}
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:
@@ -289,7 +305,7 @@ def _shape(value: Any) -> tuple[int, ...] | None:
 
 
 def _copied(value: Any) -> Any:
-    """Tensors copied to the CPU, dicts and lists as plain ones."""
+    """Tensors copied to the CPU; mappings and sequences as plain dicts and lists."""
     if isinstance(value, Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""What a training can be asked for, checked without torch: data sets and backbones by name, heads, seeds."""
+"""Names of data sets and backbones, and checks of heads and seeds: what a command line needs before torch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LARGEST_SEED = 2**62  # torch's generators take 64 bits
 
 
 def parse_head(head: str) -> list[int]:
-    """Layer widths of a head.
+    """The layer widths of a head. Raises InputError for text that is not a list of widths.
 
     >>> parse_head("256-128-128")
     [256, 128, 128]
@@ -36,6 +36,6 @@ def parse_head(head: str) -> list[int]:
 
 
 def check_seed(seed: int) -> None:
-    """Raises InputError for a seed that torch's generators do not take."""
+    """Raises InputError for a seed that is out of the range of torch's generators."""
     if not 0 <= seed < LARGEST_SEED:
         raise InputError(f"seed {seed} is out of range. Give a whole number from 0 to {LARGEST_SEED - 1}.")

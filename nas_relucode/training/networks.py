@@ -1,10 +1,17 @@
-"""The networks of Table 1 and B.1: a backbone and an FC head, and the dense autoencoder; no dropout."""
+"""The networks of Table 1 and B.1 (a backbone and an FC head; the dense autoencoder), and networks by name."""
 
 from __future__ import annotations
 
+import contextlib
+import difflib
+import importlib
 import math
+import os
+import pickle
+import sys
+import warnings
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +24,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 class Network(nn.Module):
-    """Logits of images: a backbone that ends in a vector, and an FC head whose ReLUs are ``head.1``, ``head.3``, ..."""
+    """A classifier: a backbone that ends in a vector, and an FC head whose ReLUs are ``head.1``, ``head.3``, ..."""
 
     def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
         super().__init__()
@@ -30,10 +37,10 @@ class Network(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """Reconstructions of images: FC layers with ReLU (``head``, Table 1: 128-64-32) and a dense decoder.
+    """An autoencoder of images: FC layers with ReLU (``head``, Table 1: 128-64-32) and a dense decoder.
 
-    The paper does not say what the decoder is; 128-256-output is that of its released code.
-    The reconstruction is linear: put the sigmoid into the loss.
+    The paper does not describe its decoder; 128-256-output is that of its released code. The last layer is linear:
+    the sigmoid belongs to the loss.
     """
 
     def __init__(self, image_shape: ImageShape, head: str = "128-64-32", decoder: str = "128-256") -> None:
@@ -62,9 +69,10 @@ def build_network(
 ) -> Network:
     """A classifier with Xavier weights drawn from ``seed`` and zero biases.
 
-    ``width`` multiplies the number of channels of the backbone, so that the same network runs on a CPU. With a
-    ``backbone_seed``, or with ``weights`` of ``"imagenet"``, the backbone is that of `build_backbone` and ``seed``
-    draws the head alone: the very head that ``backbone="none"`` gives behind the backbone's outputs as images.
+    ``image_shape`` is (channels, height, width). ``width`` multiplies the number of channels of the backbone; a
+    fraction makes a network that trains on a CPU. With a ``backbone_seed``, or with ``weights="imagenet"``, the
+    backbone is that of `build_backbone` and ``seed`` draws the head alone. The head is then the same as the one that
+    ``backbone="none"`` builds for the backbone's outputs, taken as images.
 
     >>> network = build_network("256-128-128", (3, 32, 32), 10, width=1 / 8)
     >>> network(torch.zeros(2, 3, 32, 32)).shape
@@ -73,18 +81,20 @@ def build_network(
     widths = parse_head(head)
     if classes < 1:
         raise InputError(f"{classes} classes are too few. Give the number of outputs.")
-    apart = weights != "random" or backbone_seed is not None
-    first = build_backbone(
+    has_own_backbone = weights != "random" or backbone_seed is not None
+    backbone_layers = build_backbone(
         image_shape,
         backbone=backbone,
         width=width,
         seed=seed if backbone_seed is None else backbone_seed,
         weights=weights,
     )
-    with torch.random.fork_rng(devices=[]):  # new layers draw weights of their own, which initialise replaces
+    with torch.random.fork_rng(devices=[]):  # new layers draw random weights, which initialise replaces
         _, features = LAYERS[backbone](image_shape, width)
-        network = Network(nn.Sequential(*first, nn.Flatten()), nn.Sequential(*_dense(features, widths, classes)))
-    if apart:
+        network = Network(
+            nn.Sequential(*backbone_layers, nn.Flatten()), nn.Sequential(*_dense(features, widths, classes))
+        )
+    if has_own_backbone:
         initialise(network.head, seed)
         return network
     return initialise(network, seed)
@@ -93,11 +103,11 @@ def build_network(
 def build_backbone(
     image_shape: ImageShape, *, backbone: str = "vgg16", width: float = 1.0, seed: int = 0, weights: str = "random"
 ) -> nn.Sequential:
-    """The backbone alone, whose outputs are NCHW: with Xavier weights drawn from ``seed``, or with given ``weights``.
+    """The backbone alone, with outputs (samples, channels, height, width) and Xavier weights drawn from ``seed``.
 
-    ``"imagenet"`` are torchvision's weights of VGG16 (width 1, three channels), for which ``seed`` does not matter;
-    torchvision keeps them where torch.hub keeps its files and fetches them (528 MB) if they are not there. They expect
-    images normalised channel by channel.
+    ``weights="imagenet"`` takes torchvision's weights of VGG16 (width 1, three channels) instead; they expect images
+    normalised channel by channel. torchvision keeps them in the folder of torch.hub, and downloads them (528 MB) if
+    they are missing.
 
     >>> build_backbone((1, 8, 8), backbone="small_conv")(torch.zeros(2, 1, 8, 8)).shape
     torch.Size([2, 16, 2, 2])
@@ -133,7 +143,7 @@ def build_autoencoder(
 
 
 def initialise(network: Module, seed: int = 0) -> Module:
-    """Xavier (Glorot) uniform weights from a generator of their own, zero biases; for Linear and Conv2d layers."""
+    """Gives Linear and Conv2d layers Xavier (Glorot) uniform weights, drawn from ``seed``, and zero biases."""
     generator = torch.Generator().manual_seed(seed)
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
@@ -143,10 +153,58 @@ def initialise(network: Module, seed: int = 0) -> Module:
     return network
 
 
+def torchvision_names() -> list[str]:
+    """The names of torchvision's classifiers, as `network_by_name` takes them.
+
+    >>> {"resnet18", "vgg16_bn", "mobilenet_v3_small"} <= set(torchvision_names())
+    True
+    """
+    from torchvision import models  # imports torch's compiler, which takes seconds
+
+    return list(models.list_models(module=models))
+
+
+def network_by_name(model: str, weights: str | None = None, *, classes: int | None = None) -> nn.Module:
+    """The network that ``model`` names, as its factory returns it, with ``weights`` loaded if they are given.
+
+    ``model`` is ``package.module:factory``, called without arguments, or the name of one of torchvision's classifiers,
+    which then has ``classes`` outputs (None: 1000). ``weights`` is a file written by
+    ``torch.save(network.state_dict(), file)``, or ``"imagenet"`` for torchvision's default weights of its networks,
+    which it downloads if they are missing and which have 1000 outputs. Random weights are drawn from torch's random
+    state.
+
+    The module is also looked for in the current folder; what it prints goes to standard error. Raises InputError with
+    the reason if there is no such network, or the weights do not fit.
+    """
+    module, colon, factory = model.partition(":")
+    pretrained = weights == "imagenet"
+    if colon and module and factory:
+        if pretrained:
+            raise InputError(f"imagenet weights are torchvision's: model {model!r} needs a file of its own.")
+        network = _call_factory(model, module, factory)
+    elif not colon and model in torchvision_names():
+        network = _torchvision_network(model, pretrained, classes)
+    else:
+        similar = difflib.get_close_matches(model, torchvision_names(), n=3)
+        raise InputError(
+            f"model {model!r} is neither package.module:factory, e.g. torchvision.models:resnet18, nor one of "
+            f"torchvision's classifiers, e.g. {', '.join(similar) or 'resnet18, vgg16'}."
+        )
+    if weights and not pretrained:
+        try:
+            network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        except Exception as error:  # torch raises many types of error for foreign files
+            raise InputError(
+                f"{weights} does not hold the weights of {model} ({_loading_problem(error)}). "
+                "Save them with torch.save(network.state_dict(), file)."
+            ) from error
+    return network
+
+
 def _hidden(features: int, widths: list[int]) -> list[nn.Module]:
     layers: list[nn.Module] = []
-    for before, after in zip([features, *widths], widths, strict=False):
-        layers += [nn.Linear(before, after), nn.ReLU(inplace=True)]
+    for inputs, outputs in zip([features, *widths], widths, strict=False):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU(inplace=True)]
     return layers
 
 
@@ -179,7 +237,7 @@ def _vgg16(image_shape: ImageShape, width: float) -> tuple[list[nn.Module], int]
     channels, height, columns = image_shape
     if min(height, columns) < 32:
         raise InputError(
-            f"backbone vgg16 halves an image five times and can't take {height}x{columns}. "
+            f"backbone vgg16 halves an image five times and cannot take {height}x{columns}. "
             "Set image_size to at least 32, or choose small_conv or none."
         )
     plan = [item if isinstance(item, str) else _channels(item, width) for item in cfgs["D"]]
@@ -195,10 +253,10 @@ def _imagenet() -> dict[str, Tensor]:
 
     try:
         state = VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    except (OSError, RuntimeError) as error:  # no network, a full disk; a file that is not what its hash says
+    except (OSError, RuntimeError) as error:  # no connection, a full disk, a wrong hash
         raise InputError(
-            f"the ImageNet weights of VGG16 can't be had ({error}). Put {VGG16_Weights.IMAGENET1K_V1.url} into "
-            f"{torch.hub.get_dir()}/checkpoints by hand, try again with a network, or take random weights."
+            f"the ImageNet weights of VGG16 cannot be downloaded ({error}). Put {VGG16_Weights.IMAGENET1K_V1.url} into "
+            f"{torch.hub.get_dir()}/checkpoints by hand, try again with a network connection, or take random weights."
         ) from error
     return {name.removeprefix("features."): value for name, value in state.items() if name.startswith("features.")}
 
@@ -212,3 +270,52 @@ LAYERS: dict[str, Callable[[ImageShape, float], tuple[list[nn.Module], int]]] = 
     "small_conv": _small_conv,
     "vgg16": _vgg16,
 }
+
+
+def _call_factory(model: str, module: str, factory: str) -> nn.Module:
+    sys.path.insert(0, os.getcwd())
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # standard output is for results
+            network = getattr(importlib.import_module(module), factory)()
+    except (Exception, SystemExit) as error:  # the user's own code may raise anything
+        raise InputError(f"model {model!r} could not be built ({_first_line(error)}).") from error
+    finally:
+        sys.path.remove(os.getcwd())
+    if not isinstance(network, nn.Module):
+        raise InputError(f"model {model!r} returns a {type(network).__name__}. It must return a torch.nn.Module.")
+    return network
+
+
+def _torchvision_network(model: str, pretrained: bool, classes: int | None) -> nn.Module:
+    settings: dict[str, Any] = {"progress": False}
+    if classes is not None and not pretrained:
+        settings["num_classes"] = classes
+    from torchvision import models
+
+    weights = models.get_model_weights(model).DEFAULT if pretrained else None
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):  # standard output is for results
+            # googlenet and inception_v3 warn of a coming change of their random weights
+            warnings.filterwarnings("ignore", "The default weight initialization of", FutureWarning)
+            return models.get_model(model, weights=weights, **settings)
+    except (OSError, RuntimeError) as error:  # no connection, a full disk, a wrong hash
+        if weights is None:
+            raise
+        raise InputError(
+            f"the ImageNet weights of {model} cannot be downloaded ({error}). Put {weights.url} into "
+            f"{torch.hub.get_dir()}/checkpoints by hand, try again with a network connection, or give a file."
+        ) from error
+
+
+def _loading_problem(error: Exception) -> str:
+    """Why weights could not be loaded, in a line; torch's message can be a page, or a number."""
+    if isinstance(error, pickle.UnpicklingError | EOFError | KeyError):
+        return "it was not written by torch.save, or holds more than tensors, for example a whole network"
+    first, *more = str(error).splitlines() or [""]
+    detail = f" {more[0].strip()}" if more and first.endswith(":") else ""
+    return f"{type(error).__name__}: {first}{detail}"
+
+
+def _first_line(error: BaseException) -> str:
+    """The type of an error and the first line of its message."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]

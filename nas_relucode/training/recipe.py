@@ -1,10 +1,10 @@
-"""Recipes: what a training is but for its network, its data, its learning rate and its seed; the losses."""
+"""The training recipe of B.1 (everything except a candidate's learning rate and seed), and the losses."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -14,48 +14,27 @@ from torch.nn import functional
 from nas_relucode.errors import InputError, unknown
 
 SCHEDULES = ("constant", "cosine")
-
-
-class _SigmoidLoss(torch.autograd.Function):
-    """max(z, 0) - z x - log max(s, 1 - s), where s is the sigmoid of z, pixel by pixel, and its gradient s - x.
-
-    That is binary_cross_entropy_with_logits without log1p, which torch takes one number at a time: most of the step of
-    an autoencoder.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, outputs: Tensor, images: Tensor) -> Tensor:
-        share = outputs.sigmoid()
-        ctx.save_for_backward(share, images)
-        return torch.maximum(share, 1 - share).log_().neg_().add_(outputs.clamp_min(0)).sub_(outputs * images)
-
-    @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
-        share, images = ctx.saved_tensors
-        return (share - images).mul_(slope), None
-
-
-def sigmoid_loss(outputs: Tensor, images: Tensor) -> Tensor:
-    """Pixel by pixel; functional.binary_cross_entropy_with_logits within rounding."""
-    found: Tensor = _SigmoidLoss.apply(outputs, images)
-    return found
-
-
-def squared_error(outputs: Tensor, images: Tensor) -> Tensor:
-    """Pixel by pixel."""
-    return functional.mse_loss(outputs, images, reduction="none")
-
-
-RECONSTRUCTIONS = {"sigmoid": sigmoid_loss, "mse": squared_error}
-LOSSES = ("cross_entropy", *RECONSTRUCTIONS)
+COMPILE = (False, True, "reduce-overhead")
+LOSSES: dict[str, Callable[..., Tensor]] = {
+    "cross_entropy": functional.cross_entropy,
+    "sigmoid": functional.binary_cross_entropy_with_logits,
+    "mse": functional.mse_loss,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a candidate is trained, but for its learning rate and its seed. The defaults are the paper's.
+    """How every candidate of a study is trained. The defaults are the paper's.
 
-    The losses ``sigmoid`` and ``mse`` compare the outputs with the inputs, which they reconstruct, and need no labels:
-    the binary cross-entropy of the outputs' sigmoid, and the squared error, both as means over samples and pixels.
+    The loss ``cross_entropy`` needs labels. ``sigmoid`` and ``mse`` compare a network's outputs with its inputs, which
+    it reconstructs: the binary cross-entropy of the outputs' sigmoid, and the squared error, both as means over
+    samples and pixels.
+
+    Three options are for speed, most of all on a GPU, and change results by rounding only. ``mixed_precision`` runs
+    the training steps in bfloat16 by autocast; codes are always taken in float32. ``compile`` runs the network through
+    torch.compile; ``"reduce-overhead"`` also records its kernels as CUDA graphs, which helps small networks.
+    ``channels_last`` keeps the convolutions' weights in the memory layout that is fastest for large ones; it applies
+    to `train` and to images (samples, channels, height, width).
     """
 
     epochs: int = 20
@@ -63,9 +42,10 @@ class Recipe:
     momentum: float = 0.0
     weight_decay: float = 0.0
     schedule: str = "constant"  # or "cosine": from the learning rate down to 0 over all steps
-    mixed_precision: bool = False  # bfloat16 autocast in the training steps; codes are always taken in float32
-    compile: bool = False  # torch.compile of the training step
+    mixed_precision: bool = False
+    compile: bool | str = False  # or True, or "reduce-overhead"
     loss: str = "cross_entropy"  # or "sigmoid", "mse"
+    channels_last: bool = True
 
     def __post_init__(self) -> None:
         for name, low in {"epochs": 0, "batch_size": 1}.items():
@@ -77,11 +57,13 @@ class Recipe:
             raise InputError(f"weight_decay {self.weight_decay!r} is out of range. Give a number of at least 0.")
         if self.schedule not in SCHEDULES:
             raise unknown("schedule", self.schedule, SCHEDULES)
+        if self.compile not in COMPILE:
+            raise InputError(f"compile {self.compile!r} is unknown. Give true, false or 'reduce-overhead'.")
         if self.loss not in LOSSES:
             raise unknown("loss", self.loss, LOSSES)
 
     def rate(self, learning_rate: float, step: int, steps: int) -> float:
-        """The learning rate of the step numbered from 0, of so many.
+        """The learning rate of step number ``step``, counted from 0, of ``steps``.
 
         >>> [round(Recipe(schedule="cosine").rate(0.1, step, 4), 6) for step in range(4)]
         [0.1, 0.085355, 0.05, 0.014645]
@@ -90,59 +72,55 @@ class Recipe:
             return learning_rate
         return learning_rate * (1 + math.cos(math.pi * step / steps)) / 2
 
+    def as_dict(self) -> dict[str, Any]:
+        """The recipe as plain values, for checkpoints; earlier versions wrote no ``channels_last``, which was true.
 
-def outputs_of(forward: Callable[[Tensor], Tensor], inputs: Tensor, recipe: Recipe) -> Tensor:
-    """The outputs in a training step, in the precision of the recipe; losses are taken in at least float32."""
-    if not recipe.mixed_precision:
-        return forward(inputs)
-    with torch.autocast(inputs.device.type, torch.bfloat16):
-        return forward(inputs).float()
+        >>> "channels_last" in Recipe().as_dict(), Recipe(channels_last=False).as_dict()["channels_last"]
+        (False, False)
+        """
+        values = asdict(self)
+        if self.channels_last:
+            del values["channels_last"]
+        return values
+
+    def compiled(self, forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        """``forward`` through torch.compile where the recipe asks for it, in the precision of the recipe.
+
+        Outputs are float32 at least, so that losses are taken in it.
+        """
+        if self.compile:
+            forward = torch.compile(forward, mode=self.compile if isinstance(self.compile, str) else None)
+        if not self.mixed_precision:
+            return forward
+
+        def mixed(*arguments: Any) -> Tensor:
+            with torch.autocast(arguments[-1].device.type, torch.bfloat16):
+                return forward(*arguments).float()
+
+        return mixed
 
 
-def mean_of(outputs: Tensor, wanted: Tensor, loss: str) -> Tensor:
-    """The mean loss of a batch; ``wanted`` are its labels, or the images that it reconstructs."""
-    _check_shapes(outputs, wanted, loss)
-    if loss == "cross_entropy":
-        return functional.cross_entropy(outputs, wanted)
-    return RECONSTRUCTIONS[loss](outputs, wanted).mean()
+def batch_loss(outputs: Tensor, targets: Tensor, loss: str) -> Tensor:
+    """The mean loss of one batch; ``targets`` are its labels, or the images that the network reconstructs."""
+    check_shapes(outputs.shape, targets.shape, loss)
+    return LOSSES[loss](outputs, targets)
 
 
-def means_of(outputs: Tensor, wanted: Tensor, loss: str) -> Tensor:
-    """The mean losses (networks,) of outputs (networks, batch, ...); ``wanted`` may be one batch for all networks."""
-    own = wanted.ndim > 1 if loss == "cross_entropy" else wanted.ndim == outputs.ndim
-    wanted = wanted if own else wanted.expand(len(outputs), *wanted.shape)
-    _check_shapes(outputs[0], wanted[0], loss)
-    if loss == "cross_entropy":
-        return functional.cross_entropy(outputs.transpose(1, 2), wanted, reduction="none").mean(dim=1)
-    return RECONSTRUCTIONS[loss](outputs, wanted).flatten(1).mean(dim=1)
+def epoch_loss(batch_losses: Tensor, samples: int, batch_size: int) -> Tensor:
+    """The mean over the samples, from the mean losses (batches, ...) of batches of which the last may be short.
 
-
-def slope_of(outputs: Tensor, wanted: Tensor, loss: str) -> tuple[Tensor, Tensor]:
-    """The losses of `means_of` and their gradient by the outputs, which are (networks, features, samples) here.
-
-    ``wanted`` are labels ([networks,] samples) or images ([networks,] features, samples).
+    >>> float(epoch_loss(torch.tensor([1.0, 4.0]), samples=3, batch_size=2))
+    2.0
     """
-    if loss == "cross_entropy":
-        wanted = wanted.expand(len(outputs), outputs.shape[2]).unsqueeze(1)
-        logarithms = outputs.log_softmax(dim=1)
-        means = logarithms.gather(1, wanted).mean(dim=(1, 2)).neg_()
-        slope = logarithms.exp_().scatter_add_(1, wanted, outputs.new_full((), -1).expand(wanted.shape))
-        return means, slope.div_(outputs.shape[2])
-    means = RECONSTRUCTIONS[loss](outputs, wanted.expand_as(outputs)).mean(dim=(1, 2))
-    slope = outputs.sigmoid().sub_(wanted) if loss == "sigmoid" else (outputs - wanted).mul_(2)
-    return means, slope.div_(outputs[0].numel())
-
-
-def mean_loss(losses: Tensor, samples: int, batch_size: int) -> Tensor:
-    """The mean over the samples of the batches' mean losses (batches, ...), of which the last batch may be short."""
-    last = samples - (len(losses) - 1) * batch_size
-    values = losses.cpu().double()
+    last = samples - (len(batch_losses) - 1) * batch_size
+    values = batch_losses.cpu().double()
     return (values[:-1].sum(dim=0) * batch_size + values[-1] * last) / samples
 
 
-def _check_shapes(outputs: Tensor, wanted: Tensor, loss: str) -> None:
-    if loss != "cross_entropy" and outputs.shape != wanted.shape:
+def check_shapes(outputs: torch.Size, targets: torch.Size, loss: str) -> None:
+    """Raises InputError where a reconstruction has another shape than its inputs."""
+    if loss != "cross_entropy" and outputs != targets:
         raise InputError(
-            f"the loss {loss} compares outputs with inputs, but a batch has outputs of shape {tuple(outputs.shape)} "
-            f"and inputs of shape {tuple(wanted.shape)}. Give a network that reconstructs its inputs."
+            f"the loss {loss} compares outputs with inputs, but a batch has outputs of shape {tuple(outputs)} "
+            f"and inputs of shape {tuple(targets)}. Give a network that reconstructs its inputs."
         )

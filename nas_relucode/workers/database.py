@@ -1,4 +1,4 @@
-"""The database of a queue, PostgreSQL: opened with few connections, and nobody waits for a lock without end."""
+"""The PostgreSQL database of a queue: few connections for each worker, and a limit to every wait for a lock."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ from sqlalchemy.pool import NullPool
 from nas_relucode.errors import InputError
 from nas_relucode.study.storage import has_all_tables, no_driver, redact
 
-# Few connections: one that is kept while the worker talks, and two for its heartbeat and a lock in the same moment.
+# One connection is kept between statements; a lock and a query within it may need two more at the same time.
 ENGINE: dict[str, Any] = {"pool_size": 1, "max_overflow": 2, "pool_pre_ping": True}
 CONNECT: dict[str, Any] = {
-    # PgBouncer gives a connection to others after each transaction, and with it what psycopg has prepared there.
+    # No prepared statements: PgBouncer hands a server's connection to another client after each transaction.
     "prepare_threshold": None,
-    # A server whose machine vanishes is noticed after a minute (seconds; the last in milliseconds).
+    # Seconds, the last in milliseconds: a server whose machine is gone is noticed after a minute.
     "connect_timeout": 30,
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
 }
-# Of each connection: who waits for a lock asks again, and can be stopped; who freezes with one loses it to the others.
-LOCK_WAIT, SILENCE, CREATING_SILENCE = "10s", "5min", "1h"
-GRACE = 5  # heartbeats that may be missing before a trial is given to somebody else
-CREATING = sqlalchemy.text("SELECT pg_advisory_xact_lock(hashtextextended('nas-relucode', 0))")
+# Limits of each connection. A worker that waits for a lock gets an error after 10 s and retries, so that it can be
+# stopped; the server ends the transaction of one that freezes while it holds a lock.
+LOCK_TIMEOUT, IDLE_TIMEOUT, CREATING_IDLE_TIMEOUT = "10s", "5min", "1h"
+GRACE = 5  # missing heartbeats after which a trial is given to another worker
+CREATION_LOCK = sqlalchemy.text("SELECT pg_advisory_xact_lock(hashtextextended('nas-relucode', 0))")
 
 
 def is_queue(url: str) -> bool:
@@ -44,21 +45,21 @@ def is_queue(url: str) -> bool:
 
 
 def check_queue(url: str) -> None:
-    """Raises InputError for a storage that only one process may use."""
+    """Raises InputError for a storage that only one process at a time may use."""
     if not is_queue(url):
         raise InputError(
-            f"the storage {redact(url)} takes one process. Give --storage postgresql+psycopg://USER@HOST/DATABASE "
-            "(or OPTUNA_STORAGE) for several workers, or use `nas-relucode run`, in one process."
+            f"the storage {redact(url)} serves one process. For several workers give --storage "
+            "postgresql+psycopg://USER@HOST/DATABASE (or set OPTUNA_STORAGE); for one process use `nas-relucode run`."
         )
 
 
 def open_queue(
     url: str, heartbeat: int | None = None, *, create: bool = False, engine: dict[str, Any] | None = None
 ) -> RDBStorage:
-    """Optuna's storage as workers use it: few connections, a ``heartbeat`` every so many seconds.
+    """Optuna's storage as workers use it, with a ``heartbeat`` every so many seconds.
 
-    ``engine`` is for SQLAlchemy, by default a pool of one connection.
-    ``create`` makes Optuna's tables where they are missing; hold `creating` then: two that make them collide.
+    ``engine`` holds SQLAlchemy's options, by default for a pool of one connection. ``create`` makes Optuna's tables
+    where they are missing, within `creation_lock`: two processes that create them at once collide.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -75,10 +76,10 @@ def open_queue(
 
 
 @contextmanager
-def opened(
+def briefly_opened(
     url: str, heartbeat: int | None = None, *, create: bool = False, engine: dict[str, Any] | None = None
 ) -> Iterator[RDBStorage]:
-    """`open_queue` for a moment: by default each connection is closed after use, also by a study that outlives this."""
+    """`open_queue` as a context. By default each connection is closed after use, also by a study used afterwards."""
     storage = open_queue(url, heartbeat, create=create, engine=engine or {"poolclass": NullPool})
     try:
         yield storage
@@ -88,17 +89,19 @@ def opened(
 
 
 def has_tables(url: str) -> bool:
-    """Whether Optuna has made its tables in this database."""
+    """Whether the database has Optuna's tables."""
     with _connection(url) as connection:
         return has_all_tables(connection)
 
 
 @contextmanager
-def creating(url: str) -> Iterator[None]:
-    """Held by the one process at a time that makes tables or a study; the server frees a dead one's."""
+def creation_lock(url: str) -> Iterator[None]:
+    """A lock on the database for creating tables or a study; the server releases it when its holder dies."""
     with _connection(url) as connection:
-        connection.execute(sqlalchemy.text(f"SET LOCAL idle_in_transaction_session_timeout = '{CREATING_SILENCE}'"))
-        connection.execute(CREATING)
+        connection.execute(
+            sqlalchemy.text(f"SET LOCAL idle_in_transaction_session_timeout = '{CREATING_IDLE_TIMEOUT}'")
+        )
+        connection.execute(CREATION_LOCK)
         yield
 
 
@@ -116,22 +119,22 @@ def _connection(url: str) -> Iterator[sqlalchemy.Connection]:
 
 
 def connect_options(url: str) -> dict[str, Any]:
-    """How SQLAlchemy is to open connections: with the driver's arguments, and with limits for locks."""
-    return {"connect_args": connect_arguments(url), "pool_events": [(_limit_locks, "connect")]}
+    """SQLAlchemy's options for opening connections: the driver's arguments and the timeouts of locks."""
+    return {"connect_args": connect_arguments(url), "pool_events": [(_set_timeouts, "connect")]}
 
 
 def connect_arguments(url: str) -> dict[str, Any]:
-    """What the driver is told, but for what the URL tells it."""
+    """The arguments of the driver, except those that the URL sets."""
     parsed = make_url(url)
-    known = CONNECT if parsed.get_driver_name() == "psycopg" else {}
-    return {key: value for key, value in known.items() if key not in parsed.query}
+    arguments = CONNECT if parsed.get_driver_name() == "psycopg" else {}
+    return {key: value for key, value in arguments.items() if key not in parsed.query}
 
 
-def _limit_locks(connection: Any, record: Any) -> None:
-    # Behind PgBouncer it stays with the server's connection, where others of this user and database get it, too.
-    limits = {"lock_timeout": LOCK_WAIT, "idle_in_transaction_session_timeout": SILENCE}
-    connection.autocommit = True  # one message instead of three
+def _set_timeouts(connection: Any, record: Any) -> None:
+    # Behind PgBouncer they stay with the server's connection, also for other clients of this user and database.
+    timeouts = {"lock_timeout": LOCK_TIMEOUT, "idle_in_transaction_session_timeout": IDLE_TIMEOUT}
+    connection.autocommit = True  # one message to the server instead of three
     cursor = connection.cursor()
-    cursor.execute("SELECT " + ", ".join(f"set_config('{name}', '{limit}', false)" for name, limit in limits.items()))
+    cursor.execute("SELECT " + ", ".join(f"set_config('{name}', '{value}', false)" for name, value in timeouts.items()))
     cursor.close()
     connection.autocommit = False

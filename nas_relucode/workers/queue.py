@@ -2,8 +2,11 @@
 
 `optuna.Study.ask` reads every waiting trial for each that it hands out (1.2 s with a thousand of them, measured in
 benchmarks/workers.py), draws a new one where none waits, and leaves a trial whose worker dies before its first
-heartbeat running for ever. So a trial is taken by one statement of SQL on Optuna's own tables, and told in one
-transaction there, where Optuna needs one for the state and one for each attribute.
+heartbeat in the state RUNNING for ever. So a trial is taken by one SQL statement on Optuna's own tables, and its
+result is written in one transaction, where Optuna needs one for the state and one for each attribute.
+
+This is the only module that uses Optuna's private names and tables; tests/workers/test_queue.py fails if Optuna
+changes one of them.
 """
 
 from __future__ import annotations
@@ -13,7 +16,6 @@ import threading
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from types import TracebackType
 from typing import Any
 
 import optuna
@@ -33,6 +35,7 @@ from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
+from nas_relucode.study.record import Outcome, write_outcome
 from nas_relucode.workers.database import connect_arguments
 
 TAKE = sqlalchemy.text("""
@@ -48,7 +51,7 @@ TAKE = sqlalchemy.text("""
 """)
 INDEX = sqlalchemy.text("CREATE INDEX IF NOT EXISTS nas_relucode_queue ON trials (study_id, state, number)")
 COUNT = sqlalchemy.text("SELECT count(*) FROM trials WHERE study_id = :study AND state = CAST(:state AS trialstate)")
-# How many of the failed trials were followed up: a system attribute of the study.
+# How many of the failed trials have been followed up by a retry where one is due: a system attribute of the study.
 FOLLOWED_UP = sqlalchemy.text("""
     SELECT value_json FROM study_system_attributes WHERE study_id = :study AND key = 'nas_relucode:followed_up'
 """)
@@ -62,74 +65,84 @@ BEAT = sqlalchemy.text("UPDATE trial_heartbeats SET heartbeat = localtimestamp W
 
 
 class Queue:
-    """The waiting and running trials of a study, seen by one worker."""
+    """The waiting and running trials of a study, as one worker uses them."""
 
     def __init__(self, study: optuna.Study, storage: RDBStorage) -> None:
         self.study, self.storage = study, storage
         self.study_id = storage.get_study_id_from_name(study.study_name)
-        # One engine for all heartbeats: it asks the server's version only once.
+        # One engine for all heartbeats: it asks the server for its version only once.
         arguments = connect_arguments(storage.url)
-        self.beats = sqlalchemy.create_engine(storage.url, poolclass=NullPool, connect_args=arguments)
+        self.heartbeat_engine = sqlalchemy.create_engine(storage.url, poolclass=NullPool, connect_args=arguments)
 
-    def prepare(self) -> None:
-        """Makes the index that keeps `take` as fast with a million trials behind it; who may not make one, goes on."""
+    def create_index(self) -> None:
+        """Creates the index that keeps `take` fast behind a million finished trials; skipped where it is forbidden."""
         with suppress(ProgrammingError), self.storage.engine.begin() as connection:
             connection.execute(INDEX)
 
     def take(self) -> optuna.Trial | None:
-        """The next waiting trial, from now on this worker's, with its first heartbeat; None if none waits."""
+        """The next waiting trial, now RUNNING for this worker, with its first heartbeat; None if no trial waits."""
         with self.storage.engine.begin() as connection:
             trial_id = connection.execute(TAKE, {"study": self.study_id}).scalar()
         return None if trial_id is None else optuna.Trial(self.study, trial_id)
 
     def take_waiting(self, trial: FrozenTrial) -> optuna.Trial | None:
-        """A certain waiting trial, from now on this worker's; None if another was faster."""
+        """The given waiting trial, now RUNNING for this worker; None if another worker took it first."""
         self.storage.record_heartbeat(trial._trial_id)
-        mine = self.storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
-        return optuna.Trial(self.study, trial._trial_id) if mine else None
+        taken = self.storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+        return self.running(trial) if taken else None
 
-    def tell(self, end: FrozenTrial) -> bool:
-        """Writes the state, the values and the attributes of a trial that ran, all or none.
+    def running(self, trial: FrozenTrial) -> optuna.Trial:
+        """A trial that runs already, for writing to it."""
+        return optuna.Trial(self.study, trial._trial_id)
 
-        It may be done again after an error. False if the trial was taken from this worker meanwhile.
+    def stored(self, trial: optuna.Trial) -> FrozenTrial:
+        """The trial as the database has it now."""
+        return self.storage.get_trial(trial._trial_id)
+
+    def write(self, finished: FrozenTrial) -> bool:
+        """Writes the state, the values and the attributes of a `finished_trial`, all or none.
+
+        Safe to repeat after an error. Returns False if the trial was given to another worker in the meantime.
         """
         with Session(self.storage.engine) as session, session.begin():
-            trial = session.get_one(TrialModel, end._trial_id, with_for_update=True)
+            trial = session.get_one(TrialModel, finished._trial_id, with_for_update=True)
             if trial.state != TrialState.RUNNING:
-                return trial.state in (TrialState.COMPLETE, TrialState.PRUNED)  # by an earlier try
-            trial.state, trial.datetime_complete = end.state, end.datetime_complete
-            for objective, number in enumerate(end.values or ()):
-                value, kind = TrialValueModel.value_to_stored_repr(number)
-                row = TrialValueModel(trial_id=trial.trial_id, objective=objective, value=value, value_type=kind)
+                return trial.state in (TrialState.COMPLETE, TrialState.PRUNED)  # written by an earlier attempt
+            trial.state, trial.datetime_complete = finished.state, finished.datetime_complete
+            for objective, number in enumerate(finished.values or ()):
+                value, value_type = TrialValueModel.value_to_stored_repr(number)
+                row = TrialValueModel(trial_id=trial.trial_id, objective=objective, value=value, value_type=value_type)
                 session.add(row)
-            for model, rows in _attribute_rows(trial.trial_id, end).items():
+            for model, rows in _attribute_rows(trial.trial_id, finished).items():
                 statement = postgresql.insert(model).values(rows)
-                new = {"value_json": statement.excluded.value_json}
-                session.execute(statement.on_conflict_do_update(index_elements=["trial_id", "key"], set_=new))
+                update = {"value_json": statement.excluded.value_json}
+                session.execute(statement.on_conflict_do_update(index_elements=["trial_id", "key"], set_=update))
         return True
 
-    def add(self, missing: Callable[[], list[FrozenTrial]], *, after_failures: bool = False) -> int:
-        """Adds the trials that ``missing`` returns, all or none, and returns how many.
+    def add(self, missing_trials: Callable[[], list[FrozenTrial]], *, after_failures: bool = False) -> int:
+        """Adds the trials that ``missing_trials`` returns, all or none, and returns their number.
 
-        Nobody else adds a trial to the study from before it is called until they are there: Optuna's own lock of the
-        study's row is held, and what a dying process or server had added is undone. ``after_failures`` calls it only if
-        trials have failed since it was last called, by anybody: a thousand workers that find the queue empty must not
-        read all trials one after the other. Raises SQLAlchemy's OperationalError if the lock is not free within 10 s.
+        While it is called and until its trials are written, nobody else can add a trial to the study: Optuna's own lock
+        on the study's row is held, and a process or server that dies leaves nothing behind. With ``after_failures`` it
+        is called only if a trial has failed since any process last called it: otherwise a thousand workers that find
+        the queue empty would each read all trials. Raises SQLAlchemy's OperationalError if the lock is not free within
+        10 s.
         """
         with Session(self.storage.engine) as session, session.begin():
             if after_failures and self._failures(session) == self._followed_up(session):
                 return 0
             session.execute(LOCK, {"study": self.study_id})
-            failures = self._failures(session)  # before missing() looks: one more is for the next time
+            # Counted before missing_trials() reads the trials: a failure in between is followed up the next time.
+            failures = self._failures(session)
             if after_failures and failures == self._followed_up(session):
                 return 0
-            trials = missing()
+            trials = missing_trials()
             _insert(session, self.study_id, trials)
             session.execute(FOLLOW_UP, {"study": self.study_id, "failures": failures})
         return len(trials)
 
     def unfinished(self) -> int:
-        """How many trials run or wait, here or elsewhere; one that waits and is not to be had is just being taken."""
+        """The number of trials that run or wait; one that waits but can't be taken is being taken by another worker."""
         with Session(self.storage.engine) as session:
             return sum(self._count(session, state) for state in (TrialState.RUNNING, TrialState.WAITING))
 
@@ -137,55 +150,86 @@ class Queue:
         return self._count(session, TrialState.FAIL)
 
     def _followed_up(self, session: Session) -> int:
-        found = session.execute(FOLLOWED_UP, {"study": self.study_id}).scalar()
-        return -1 if found is None else int(found)
+        number = session.execute(FOLLOWED_UP, {"study": self.study_id}).scalar()
+        return -1 if number is None else int(number)
 
     def _count(self, session: Session, state: TrialState) -> int:
         return int(session.execute(COUNT, {"study": self.study_id, "state": state.name}).scalar_one())
 
-    def fail_stale(self) -> None:
+    def fail_stale_trials(self) -> None:
         """Fails the trials whose worker has sent no heartbeat for five intervals."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             optuna.storages.fail_stale_trials(self.study)
 
-    def stale(self) -> list[int]:
-        """The ids of running trials whose worker has sent no heartbeat for five intervals."""
+    def stale_trial_ids(self) -> list[int]:
+        """The ids of the running trials whose worker has sent no heartbeat for five intervals."""
         return self.storage._get_stale_trial_ids(self.study_id)
 
-    def beat(self, trial_id: int) -> None:
-        """Says that this worker is alive, through a connection of its own that is closed at once."""
-        with self.beats.begin() as connection:
-            connection.execute(BEAT, {"trial": trial_id})
+    def send_heartbeat(self, trial: optuna.Trial) -> None:
+        """Records that the trial's worker is alive, through a connection of its own that is closed at once."""
+        with self.heartbeat_engine.begin() as connection:
+            connection.execute(BEAT, {"trial": trial._trial_id})
 
-    def let_go(self) -> None:
-        """Closes the connections that are not in use: while a worker trains, it holds none."""
+    def close_connections(self) -> None:
+        """Closes the idle connections: a worker that trains holds none. The next use opens new ones."""
         self.storage.remove_session()
         self.storage.engine.dispose()
 
 
+def finished_trial(trial: optuna.Trial, outcome: Outcome, store: Any) -> FrozenTrial:
+    """The running ``trial`` as it will be with its outcome, for `Queue.write`; uploads the predictions to ``store``.
+
+    The outcome is written to a trial of a study in memory, so that Optuna decides how it is stored.
+    """
+    study = _study_in_memory(trial.study.directions)
+    stand_in = study.ask()
+    values = write_outcome(stand_in, outcome, store)
+    if isinstance(values, optuna.TrialPruned):
+        finished = study.tell(stand_in, state=TrialState.PRUNED)
+    else:
+        finished = study.tell(stand_in, values)
+    finished.number, finished._trial_id = trial.number, trial._trial_id
+    finished.datetime_start = trial.datetime_start
+    finished.params, finished.distributions = trial.params, trial.distributions
+    finished.user_attrs = trial.user_attrs | finished.user_attrs
+    return finished
+
+
+def _study_in_memory(directions: list[optuna.study.StudyDirection]) -> optuna.Study:
+    """A new study, without the line in Optuna's log."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        return optuna.create_study(directions=directions)
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+
+
 def _insert(session: Session, study_id: int, trials: list[FrozenTrial]) -> None:
-    """Adds waiting trials as `optuna.Study.add_trial` does, which takes 14 statements for each, in four for all."""
-    there = session.query(TrialModel).filter(TrialModel.study_id == study_id).count()
+    """Adds waiting trials as `optuna.Study.add_trial` does: 4 statements in total, where it needs 14 for each trial."""
+    next_number = session.query(TrialModel).filter(TrialModel.study_id == study_id).count()
     rows = [
         TrialModel(study_id=study_id, number=number, state=trial.state, datetime_start=trial.datetime_start)
-        for number, trial in enumerate(trials, there)
+        for number, trial in enumerate(trials, next_number)
     ]
     session.add_all(rows)
-    session.flush()  # gives them their ids
+    session.flush()  # assigns their ids
     for row, trial in zip(rows, trials, strict=True):
         for name, distribution in trial.distributions.items():
-            value = distribution.to_internal_repr(trial.params[name])
-            described = distribution_to_json(distribution)
-            session.add(
-                TrialParamModel(trial_id=row.trial_id, param_name=name, param_value=value, distribution_json=described)
+            parameter = TrialParamModel(
+                trial_id=row.trial_id,
+                param_name=name,
+                param_value=distribution.to_internal_repr(trial.params[name]),
+                distribution_json=distribution_to_json(distribution),
             )
+            session.add(parameter)
         for model, attributes in _attribute_rows(row.trial_id, trial).items():
             session.add_all(model(**attribute) for attribute in attributes)
 
 
 def _attribute_rows(trial_id: Any, trial: FrozenTrial) -> dict[type[Any], list[dict[str, Any]]]:
-    """The rows of a trial's attributes by their tables, for those that have any."""
+    """The rows for a trial's attributes, by table, for the tables that get any."""
     tables = {TrialUserAttributeModel: trial.user_attrs, TrialSystemAttributeModel: trial.system_attrs}
     return {
         model: [{"trial_id": trial_id, "key": key, "value_json": json.dumps(item)} for key, item in attributes.items()]
@@ -195,27 +239,28 @@ def _attribute_rows(trial_id: Any, trial: FrozenTrial) -> dict[type[Any], list[d
 
 
 class Heartbeat:
-    """Tells the storage every few seconds, from a thread, that a trial's worker is alive; for `with`."""
+    """A context in which a thread sends the heartbeats of a running trial.
 
-    def __init__(self, queue: Queue, trial_id: int, *, ignore: Callable[[Exception], bool]) -> None:
-        self.queue, self.trial_id, self.ignore = queue, trial_id, ignore
-        self.stop = threading.Event()
-        self.thread = threading.Thread(target=self._beat, daemon=True)
+    ``ignore`` decides which errors leave the thread running: those of a database that may come back.
+    """
+
+    def __init__(self, queue: Queue, trial: optuna.Trial, *, ignore: Callable[[Exception], bool]) -> None:
+        self.queue, self.trial, self.ignore = queue, trial, ignore
+        self.end = threading.Event()
+        self.thread = threading.Thread(target=self._send, daemon=True)
 
     def __enter__(self) -> None:
         self.thread.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop.set()
+    def __exit__(self, *exception: object) -> None:
+        self.end.set()
         self.thread.join()
 
-    def _beat(self) -> None:
+    def _send(self) -> None:
         interval = self.queue.storage.get_heartbeat_interval()
-        while not self.stop.wait(interval):
+        while not self.end.wait(interval):
             try:
-                self.queue.beat(self.trial_id)
+                self.queue.send_heartbeat(self.trial)
             except Exception as error:
                 if not self.ignore(error):
                     raise

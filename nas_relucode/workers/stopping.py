@@ -1,4 +1,4 @@
-"""How a worker is asked to stop: SIGTERM, SIGINT or its time limit end a training, and let all else come to its end."""
+"""Requests to stop a worker: SIGTERM, SIGINT or the time limit interrupt a training; everything else is finished."""
 
 from __future__ import annotations
 
@@ -10,52 +10,58 @@ from types import FrameType
 
 
 class StoppedError(KeyboardInterrupt):
-    """A training that was ended from outside."""
+    """A training was interrupted by a request to stop."""
 
 
 class Stop:
-    """The wish to stop, and the reason; `interruptible` marks what it may end at once."""
+    """A request to stop and its reason; code within `interruptible` is interrupted at once."""
 
     def __init__(self) -> None:
         self.reason: str | None = None
-        self._open = False
+        self._interruptible = False
 
-    def ask(self, reason: str) -> None:
-        """Asks to stop; in the main thread, within `interruptible`, raises StoppedError."""
+    def request(self, reason: str) -> None:
+        """Requests a stop; within `interruptible`, in the main thread, raises StoppedError. The first reason stays."""
         self.reason = self.reason or reason
-        if self._open:
-            self._open = False
+        if self._interruptible:
+            self._interruptible = False
             raise StoppedError(self.reason)
 
     def check(self) -> None:
-        """Raises StoppedError if it was asked: a signal that met a `__del__` raised where nobody could hear it."""
+        """Raises StoppedError if a stop was requested.
+
+        Needed besides `interruptible`: Python ignores an exception raised by a signal handler during `__del__`.
+        """
         if self.reason is not None:
             raise StoppedError(self.reason)
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """What may be ended at any moment."""
+        """A context that a request to stop leaves at once with StoppedError."""
         self.check()
-        self._open = True
+        self._interruptible = True
         try:
             yield
         finally:
-            self._open = False
+            self._interruptible = False
 
     @contextmanager
     def on_signals(self, time_limit: float | None = None) -> Iterator[None]:
-        """Within it SIGTERM, SIGINT and, after so many seconds, the time limit ask to stop. For the main thread."""
+        """A context in which SIGTERM, SIGINT and, after ``time_limit`` seconds, a timer request a stop.
+
+        Only for the main thread, as Python's signal handlers are.
+        """
         reasons: dict[int, str] = {}
 
-        def ask(number: int, frame: FrameType | None) -> None:
-            self.ask(reasons.get(number) or signal.Signals(number).name)
+        def handle(number: int, frame: FrameType | None) -> None:
+            self.request(reasons.get(number) or signal.Signals(number).name)
 
-        def end() -> None:
+        def time_out() -> None:
             reasons[signal.SIGTERM] = f"the time limit of {time_limit:g} s"
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)  # wakes it from a pause, too
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)  # also ends a sleep
 
-        before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
-        timer = threading.Timer(time_limit, end) if time_limit is not None else None
+        previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+        timer = threading.Timer(time_limit, time_out) if time_limit is not None else None
         if timer is not None:
             timer.daemon = True
             timer.start()
@@ -64,5 +70,5 @@ class Stop:
         finally:
             if timer is not None:
                 timer.cancel()
-            for number, handler in before.items():
+            for number, handler in previous.items():
                 signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""plan, worker and status on the command line, as processes; a password is nowhere to be read."""
+"""plan, worker and status on the command line, as processes; no output and no file shows the password."""
 
 import json
 import os
@@ -50,11 +50,11 @@ def test_a_study_is_planned_worked_on_and_reported_without_a_password_anywhere(
     assert main(["run", "own.toml"]) == 2
     assert main(["worker", "own.toml", "--max-trials", "2", "--device", "cpu", "-v"]) == 0
     assert main(["status", "own", "-f", "json"]) == 0
-    told = capfd.readouterr()
-    status = json.loads(told.out[told.out.index("{") :])
+    output = capfd.readouterr()
+    status = json.loads(output.out[output.out.index("{") :])
     assert (status["size"], status["done"], status["waiting"], status["running"]) == (6, 2, 4, 0)
-    assert "nothing to enqueue" in told.out
-    assert "Do: nas-relucode plan and worker in place of run" in told.err
+    assert "nothing to enqueue" in output.out
+    assert "Use `nas-relucode plan` and `worker` instead" in output.err
 
     command = [sys.executable, "-m", "nas_relucode", "worker", "own.toml", "--processes", "2", "--device", "cpu"]
     lines: set[str] = set()
@@ -62,30 +62,30 @@ def test_a_study_is_planned_worked_on_and_reported_without_a_password_anywhere(
         while fleet.poll() is None:
             lines |= command_lines()
             time.sleep(0.2)
-        output = fleet.communicate()[0]
-    assert fleet.returncode == 0, output
+        fleet_output = fleet.communicate()[0]
+    assert fleet.returncode == 0, fleet_output
     assert sum("worker own.toml" in line for line in lines) >= 2
     assert main(["status", "own.toml"]) == 0
     assert main(["report", "own.toml"]) == 0
     assert main(["run", "own.toml"]) == 0  # nothing is left to run
     assert main(["select", "own.toml", "--tolerance", "mcnemar"]) == 0
-    told = capfd.readouterr()
-    assert "6 of 6 trials done" in told.out
+    output = capfd.readouterr()
+    assert "6 of 6 trials done" in output.out
     written = [path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()]
     assert len(written) >= 6
-    for text in (output, told.out, told.err, *lines, *(content.decode("latin-1") for content in written)):
+    for text in (fleet_output, output.out, output.err, *lines, *(content.decode("latin-1") for content in written)):
         assert PASSWORD not in text
 
 
 def command_lines() -> set[str]:
-    """Those of all processes, as `ps` shows them."""
-    found = set()
+    """The command lines of all processes, as `ps` shows them."""
+    lines = set()
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            found.add(path.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"))
+            lines.add(path.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"))
         except OSError:  # it has ended
             continue
-    return found
+    return lines
 
 
 def test_the_url_is_read_from_a_file(study: Path, queue_url: str, capsys: pytest.CaptureFixture[str]):
@@ -109,9 +109,9 @@ def test_changed_settings_are_refused_by_plan_and_worker(
 
 
 @pytest.mark.parametrize(
-    ("told", "message"),
+    ("arguments", "message"),
     [
-        (["plan", "own.toml", "--storage", "sqlite:///own.db"], "takes one process"),
+        (["plan", "own.toml", "--storage", "sqlite:///own.db"], "one process"),
         (["worker", "own.toml"], "Set OPTUNA_STORAGE"),
         (["worker", "own.toml", "--storage", "URL"], "nas-relucode plan own"),
         (["run", "own.toml", "--storage", "URL"], "holds no study. Do: nas-relucode plan"),
@@ -120,26 +120,26 @@ def test_changed_settings_are_refused_by_plan_and_worker(
         (["worker", "own.toml", "--storage", "URL", "--time-limit", "0"], "'0'"),
         (["worker", "own.toml", "--storage", "URL", "--time-limit", "99999999-00:00:00"], "99999999-00:00:00"),
         (["worker", "own.toml", "--storage", "URL", "--time-limit", "9" * 400], "DAYS-HH:MM:SS"),
-        (["worker", "own.toml", "--storage", "URL", "--patience", "nan"], "patience for nan seconds"),
-        (["plan", "own.toml", "--storage", "URL", "--patience", "-1"], "patience for -1.0 seconds"),
+        (["worker", "own.toml", "--storage", "URL", "--patience", "nan"], "patience is nan"),
+        (["plan", "own.toml", "--storage", "URL", "--patience", "-1"], "patience is -1.0"),
         (["worker", "own.toml", "--storage", "URL", "--gpus", "0,0"], "'0,0'"),
         (["worker", "own.toml", "--storage", "URL", "--processes", "0"], "too small"),
-        (["worker", "own.toml", "--storage", "URL", "--max-trials", "0"], "too small"),
+        (["worker", "own.toml", "--storage", "URL", "--max-trials", "0"], "max_trials is 0"),
         (["plan", "own.toml", "--storage", "URL", "--heartbeat", "0"], "from 1 to 86400"),
         (["status", "own.toml", "--storage", "URL"], "there is no study 'own'"),
         (["status", "own.toml", "--storage", "postgresql+psycopg://me:SECRET@127.0.0.1:1/none"], "cannot be used"),
     ],
 )
-def test_what_can_not_be_done_is_refused(
+def test_bad_input_is_refused(
     study: Path,
     queue_url: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    told: list[str],
+    arguments: list[str],
     message: str,
 ):
     monkeypatch.delenv("OPTUNA_STORAGE", raising=False)
-    assert main([queue_url if word == "URL" else word for word in told]) == 2
+    assert main([queue_url if word == "URL" else word for word in arguments]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert PASSWORD not in error
@@ -151,11 +151,13 @@ def test_a_database_that_stays_away_is_exit_code_1(study: Path, capsys: pytest.C
     away = f"postgresql+psycopg://me:{PASSWORD}@127.0.0.1:1/none"
     assert main([command, "own.toml", "--storage", away, "--patience", "0"]) == 1
     error = capsys.readouterr().err
-    assert "the storage was away for 0 s" in error
+    assert "the storage was unavailable for 0 s" in error
     assert PASSWORD not in error
 
 
-def test_a_worker_works_on_when_nobody_reads_its_lines(study: Path, queue_url: str, capfd: pytest.CaptureFixture[str]):
+def test_a_worker_continues_when_nobody_reads_its_output(
+    study: Path, queue_url: str, capfd: pytest.CaptureFixture[str]
+):
     environment = {**os.environ, "OPTUNA_STORAGE": queue_url}
     assert main(["plan", "own.toml", "--storage", queue_url]) == 0
     capfd.readouterr()
@@ -168,7 +170,7 @@ def test_a_worker_works_on_when_nobody_reads_its_lines(study: Path, queue_url: s
     assert json.loads(capfd.readouterr().out)["done"] == 6
 
 
-def test_a_process_that_dies_is_started_again_three_times_and_its_code_is_told(tmp_path: Path):
+def test_a_process_that_dies_is_restarted_three_times_and_its_exit_code_is_returned(tmp_path: Path):
     script = "import os, sys; open(os.environ['FILE'], 'a').write('.'); sys.exit(int(os.environ['CODE']))"
     places = [{"FILE": str(tmp_path / code), "CODE": code} for code in ("0", "1", "2")]
     said: list[str] = []
@@ -181,7 +183,7 @@ def test_a_process_that_dies_is_started_again_three_times_and_its_code_is_told(t
     ("kinds", "code"),
     [(["ends", "given back"], 0), (["given back", "dies"], 1), (["given back", "fails to end"], 2)],
 )
-def test_a_fleet_that_is_stopped_waits_for_its_processes_and_tells_what_failed_but_not_that_they_stopped(
+def test_a_fleet_that_is_stopped_waits_for_its_processes_and_returns_the_code_of_those_that_failed(
     tmp_path: Path, kinds: list[str], code: int
 ):
     script = (

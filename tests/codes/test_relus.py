@@ -20,7 +20,7 @@ X = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
 
 
 def seen(network, *inputs, also=(), passes=1):
-    """The names and kinds of the calls of the last of some forward passes."""
+    """The name and label of each call in the last of some forward passes."""
     calls = ReluCalls(network, also)
     found = []
     for _ in range(passes):
@@ -69,7 +69,7 @@ def saved_and_loaded(network):
 
 
 def run(network, times=5):
-    """TorchScript rewrites what it runs after some runs."""
+    """After some runs TorchScript rewrites its graph."""
     with torch.no_grad():
         for _ in range(times):
             network(X)
@@ -175,7 +175,7 @@ SMOOTH_MODULES = {
 
 
 @pytest.mark.parametrize("label", SMOOTH)
-def test_smooth_activations_are_told_of_on_request_alone(label):
+def test_smooth_activations_are_reported_only_on_request(label):
     for act in SMOOTH_MODULES[label]:
         network = Two(act)
         assert seen(network, torch.randn(3, 5)) == []
@@ -227,7 +227,7 @@ def test_an_operation_with_a_relu_inside_is_an_error_that_names_it():
             encoder(torch.randn(2, 3, 4))
 
 
-def test_errors_of_the_listener_come_out_as_they_are():
+def test_errors_of_the_subscriber_are_raised_unchanged():
     def refuse(call):
         raise InputError(f"not {call.name}")
 
@@ -263,7 +263,7 @@ def kept(found, call):
 
 
 class Subclass(nn.Sequential):
-    """Has code of its own, as far as anybody knows."""
+    """A class that might have code of its own."""
 
 
 def with_a_forward_of_its_own(network):
@@ -276,7 +276,7 @@ def with_a_hook(network):
     return network
 
 
-def test_hooks_are_used_only_where_they_see_all_there_is():
+def test_hooks_are_used_only_where_they_see_every_call():
     plain = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Dropout(), nn.Sequential(nn.Linear(4, 4), nn.ReLU6()))
     act = nn.ReLU(inplace=True)
     for network in (plain, nn.Sequential(nn.Linear(4, 4), act, nn.Linear(4, 4), act)):
@@ -306,7 +306,7 @@ def test_hooks_are_used_only_where_they_see_all_there_is():
 
 
 def test_the_compiler_is_not_imported_to_take_codes():
-    """It takes seconds; torch's own default would import it."""
+    """Importing it takes seconds; torch's own default would do so."""
     code = (
         "import sys, torch; from torch import nn; from nas_relucode.codes.relus import ReluCalls\n"
         "network = nn.Sequential(nn.Linear(1, 1), nn.ReLU())\n"

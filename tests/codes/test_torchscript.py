@@ -1,4 +1,4 @@
-"""The callers that are read off TorchScript's graphs, against those that eager networks show while they run."""
+"""The callers read off TorchScript's graphs, against those of the same networks without TorchScript."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def test_a_plan_is_the_calls_in_their_order():
 
 
 def test_attributes_decide_which_branch_is_read():
-    """Every calls one ReLU more while it is trained."""
+    """`Every` calls one ReLU more in training mode."""
     script = scripted(Every())
     operations = {"relu"}
     training = script_plan(script.train(), names_of(script), operations)

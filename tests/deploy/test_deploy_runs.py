@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -144,11 +145,21 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, said
 
 
-def wait_for_checkpoints(folder: Path, count: int) -> None:
-    end = time.monotonic() + 120
-    while len(list((folder / "runs" / "own" / "checkpoints").glob("*_*.pt"))) < count:
+def wait_until(state: Callable[[], bool]) -> None:
+    """Returns as soon as the state is reached, however busy the machine is."""
+    end = time.monotonic() + 300
+    while not state():
         assert time.monotonic() < end
         time.sleep(0.1)
+
+
+def running(server: Server, database: str) -> int:
+    """The number of trials that run; 0 before the study is planned."""
+    import psycopg
+
+    with suppress(psycopg.errors.UndefinedTable):
+        return server.sql(database, "SELECT count(*) FROM trials WHERE state = 'RUNNING'")[0][0]
+    return 0
 
 
 def interrupted(trials: list[FrozenTrial]) -> list[Any]:
@@ -179,9 +190,9 @@ def children(pid: int) -> list[int]:
 def test_the_signal_of_slurm_makes_its_workers_give_their_candidates_back(
     whole: bool, tmp_path: Path, postgres: Server, queue_url: str, job: Callable[..., Any]
 ):
-    (tmp_path / "own.toml").write_text(STUDY.format(epochs=400))
+    (tmp_path / "own.toml").write_text(STUDY.format(epochs=1000))
     first = job()
-    wait_for_checkpoints(tmp_path, 2)
+    wait_until(lambda: running(postgres, database_of(queue_url)) == 2)
     tasks = [int(line) for line in (tmp_path / "tasks").read_text().split()]
     for pid in [*tasks, *[child for task in tasks for child in children(task)]] if whole else tasks:
         os.kill(pid, signal.SIGTERM)
@@ -236,7 +247,7 @@ def test_the_first_process_of_a_container_passes_sigterm_on_from_its_first_momen
         while not (first := children(process.pid)) or not children(first[0]):
             time.sleep(0.01)
         if not early:
-            wait_for_checkpoints(tmp_path, 1)
+            wait_until(lambda: running(postgres, "relucode") == 1)
         os.kill(first[0], signal.SIGTERM)
         start = time.monotonic()
         ended(process)

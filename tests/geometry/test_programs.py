@@ -1,4 +1,4 @@
-"""Whole networks against their own forward pass, autograd along directions, and the codes that are captured of them."""
+"""Whole networks against their own forward pass, autograd along directions, and their captured codes."""
 
 import itertools
 
@@ -57,14 +57,14 @@ DEEP = {
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_network_of_others_is_read_as_it_computes(name):
+def test_a_published_network_is_read_as_it_computes(name):
     torch.manual_seed(0)
     check_network(odd_statistics(NETWORKS[name]()), 3, 32, 32)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DEEP)
-def test_a_deep_network_of_others_is_read_as_it_computes(name):
+def test_a_deep_published_network_is_read_as_it_computes(name):
     torch.manual_seed(0)
     check_network(odd_statistics(DEEP[name]()), 3, 64, 64)
 
@@ -84,8 +84,8 @@ def test_every_layers_gradients_are_autograds():
         assert torch.allclose(slopes, jacobians(exact[: 2 * at + 1], points), atol=1e-12)
 
 
-def test_given_states_are_those_of_another_cell():
-    """Points are mapped as in the cell of the first: by the affine map there, which a Taylor series gives."""
+def test_points_can_be_mapped_as_in_another_cell():
+    """In the states of the first point, all points are mapped by its affine map, which a Taylor series gives."""
     network, points = mlp(5, 9, 8, 3), points_of(5, count=4)
     program, exact = read_program(network, points), in_float64(network)
     states = [state for _, _, state, _ in program.run(points[:1], to_the_end=False)]
@@ -127,7 +127,7 @@ def test_a_module_that_cannot_be_read_alone_is_refused():
 
 
 class Branches(nn.Module):
-    """Smooth branches that no ReLU lies behind; the outputs may lie behind one of them."""
+    """A smooth branch without a ReLU behind it, which may be added to the outputs."""
 
     def __init__(self, joined):
         super().__init__()
@@ -141,7 +141,7 @@ class Branches(nn.Module):
 
 
 @pytest.mark.parametrize("joined", [False, True])
-def test_smooth_operations_that_no_relu_lies_behind_do_no_harm(joined):
+def test_smooth_operations_without_a_relu_behind_them_are_allowed(joined):
     torch.manual_seed(0)
     network, points = Branches(joined), points_of(4)
     program, exact = read_program(network, points), in_float64(network)
@@ -247,7 +247,7 @@ def test_shared_tangents_are_those_of_each_point():
 
 
 def test_double_precision_is_kept_however_the_network_is_stored():
-    """Float32 weights are exact in float64, and what is computed of them is not rounded on the way."""
+    """Float32 weights are exact in float64, and nothing computed from them is rounded to float32."""
     network, point = mlp(3, 40, 40, 2), points_of(3)
     for dtype in (torch.float32, torch.bfloat16):
         stored = in_float64(network).to(dtype)
@@ -263,7 +263,7 @@ def test_sequences_go_through_linear_layers():
     check_network(network, 3, 4)
 
 
-def test_a_module_is_read_at_what_it_was_given_also_if_that_is_overwritten_later():
+def test_a_modules_inputs_are_kept_before_the_network_overwrites_them():
     class Late(nn.Module):
         def __init__(self):
             super().__init__()
@@ -303,6 +303,6 @@ def test_networks_are_read_in_inference_mode_too():
     assert program.layers == ["1"]
 
 
-def test_what_the_forward_pass_raises_is_told_with_the_shape():
+def test_an_error_of_the_forward_pass_names_the_shape():
     with pytest.raises(InputError, match=r"failed on an input of shape \(2,\) .*RuntimeError"):
         read_program(nn.Sequential(nn.Linear(3, 4), nn.ReLU()), torch.zeros(1, 2))

@@ -1,4 +1,4 @@
-"""What a recording must see through, and what it must refuse by the name of the module, or else cells are wrong."""
+"""What a recording must follow, and what it must refuse by the name of the module: otherwise cells are wrong."""
 
 import copy
 import pickle
@@ -20,7 +20,7 @@ LINEAR = lambda *widths: nn.Linear(*(widths or (4, 4)))  # noqa: E731
 
 
 class Residual(nn.Module):
-    """A module that is used twice, sums that overwrite, and a ReLU that overwrites what has been seen in a shape."""
+    """A module that is used twice, sums in place, and a ReLU in place on a view."""
 
     def __init__(self):
         super().__init__()
@@ -103,7 +103,7 @@ def test_memory_that_is_overwritten_is_refused_by_name(way):
         read_program(Overwritten(way), torch.randn(1, 4))
 
 
-def test_a_counter_in_a_buffer_is_no_reason_to_refuse():
+def test_a_counter_in_a_buffer_is_allowed():
     def count(network, x):
         network.kept += 1
         return x
@@ -154,7 +154,7 @@ def test_attention_is_refused_by_name():
     [Function(lambda x: F.relu(x.reshape(1, -1)).reshape(x.shape)), Function(lambda x: F.relu(x.T).T), HYPERNETWORK],
 )
 def test_bits_that_would_be_missing_are_refused(last):
-    """What bends last has bits in the code, though nothing comes behind it."""
+    """The last bend has bits in the code, although nothing comes behind it."""
     network = nn.Sequential(LINEAR(), nn.ReLU(), LINEAR(), last)
     with pytest.raises(InputError, match=r"^3 \(\w+\) can't be read as piecewise linear, and"):
         read_program(network, torch.randn(1, 4))
@@ -169,13 +169,13 @@ ASKS = {
 
 
 @pytest.mark.parametrize("name", ASKS)
-def test_a_way_that_depends_on_the_data_is_refused_by_name(name):
+def test_a_path_that_depends_on_the_data_is_refused_by_name(name):
     network = nn.Sequential(LINEAR(), Function(ASKS[name]), nn.ReLU())
     with pytest.raises(InputError, match=r"^1 \(\w+\) asks for an activation's value as a number"):
         read_program(network, torch.randn(1, 4))
 
 
-def test_a_way_that_depends_on_the_data_behind_torchs_back_is_refused():
+def test_a_path_that_depends_on_the_data_unseen_by_torch_is_refused():
     for function in (
         lambda x: x + torch.from_numpy(np.sin(x.detach().numpy())),
         lambda x: x + torch.tensor(x.tolist(), dtype=x.dtype).sin(),
@@ -203,7 +203,7 @@ def test_what_does_not_depend_on_the_input_is_no_layer():
     assert read_program(Gated(), torch.randn(3, 4)).layers == ["act"]
 
 
-def test_one_tensor_must_come_out():
+def test_a_network_must_return_one_tensor():
     with pytest.raises(InputError, match="Function does not return one tensor made of its input"):
         read_program(Function(lambda x: (x, F.relu(x))), torch.ones(1, 5))
     with pytest.raises(InputError, match="does not return one tensor"):

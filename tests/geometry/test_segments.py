@@ -1,4 +1,4 @@
-"""Crossings against closed forms, exact rational arithmetic, a fine grid of points, and the geometry of cells."""
+"""Segments against closed forms, exact rational arithmetic, a fine grid of points, and the geometry of cells."""
 
 import copy
 import itertools
@@ -15,6 +15,7 @@ from torch.nn.utils import prune
 
 from nas_relucode import InputError, capture
 from nas_relucode.geometry import segments
+from nas_relucode.geometry.program import read_program
 from nas_relucode.geometry.segments import crossings, same_class_pairs, segment_transitions
 
 
@@ -56,20 +57,20 @@ def ends(count, *shape, seed=0):
     return torch.randn(2, count, *shape, generator=torch.Generator().manual_seed(seed))
 
 
-def check_against_grid(network, start, end, found, layers="all", points=2000):
-    """At every point of a fine grid the code is that of the stretch it lies in, so no transition is missing there."""
+def check_against_grid(network, start, end, segment, layers="all", points=2000):
+    """At each point of a fine grid the code is that of the stretch in which it lies, so no transition is missing."""
     t = np.linspace(0, 1, points + 1)[:-1] + 0.5 / points
     share = torch.from_numpy(t).reshape(-1, *[1] * start.ndim)
     grid = (1 - share) * start.double() + share * end.double()
     codes = capture(copy.deepcopy(network).double(), grid, layers=layers)
     assert [(layer.name, layer.shape, layer.start) for layer in codes.layers] == [
-        (layer.name, layer.shape, layer.start) for layer in found.cells.layers
+        (layer.name, layer.shape, layer.start) for layer in segment.cells.layers
     ]
-    apart = np.abs(t[:, None] - found.times[None]).min(axis=1, initial=1) > 1e-7
-    stretch = np.searchsorted(found.times, t)
-    assert np.array_equal(codes.words[apart], found.cells.words[stretch[apart]])
+    apart = np.abs(t[:, None] - segment.times[None]).min(axis=1, initial=1) > 1e-7
+    stretch = np.searchsorted(segment.times, t)
+    assert np.array_equal(codes.words[apart], segment.cells.words[stretch[apart]])
     changes = int((codes.words[apart][1:] != codes.words[apart][:-1]).any(axis=1).sum())
-    assert changes <= found.transitions
+    assert changes <= segment.transitions
 
 
 def test_one_hidden_layer_is_crossed_where_its_neurons_are_zero():
@@ -79,14 +80,14 @@ def test_one_hidden_layer_is_crossed_where_its_neurons_are_zero():
     weight, bias = network[0].weight.detach().double(), network[0].bias.detach().double()
     slope, offset = weight @ (end[0].double() - start[0].double()), weight @ start[0].double() + bias
     t = np.sort((-offset / slope).numpy())
-    (found,) = crossings(network, start, end)
-    assert found.transitions == found.cells.samples - 1 > 5
-    assert found.times == pytest.approx(t[(t > 0) & (t < 1)], abs=1e-12)
+    (segment,) = crossings(network, start, end)
+    assert segment.transitions == segment.cells.samples - 1 > 5
+    assert segment.times == pytest.approx(t[(t > 0) & (t < 1)], abs=1e-12)
 
 
 @st.composite
 def small_networks(draw):
-    """Weights, biases, a start and an end: whole numbers, so that coinciding and touching borders are frequent."""
+    """Weights, biases, a start and an end, all whole numbers, so that borders often coincide or touch."""
     widths = draw(st.lists(st.integers(1, 4), min_size=2, max_size=4))
     number = st.integers(-3, 3)
 
@@ -98,7 +99,7 @@ def small_networks(draw):
 
 
 def exact_crossings(layers, start, end):
-    """The same in fractions: each layer's input is held at the borders so far, between which it is linear."""
+    """Times and codes in fractions: each layer's input is kept at the borders so far, between which it is linear."""
     times = [Fraction(0), Fraction(1)]
     values = [[Fraction(x) for x in point] for point in (start, end)]  # the layer's input at each time
     inputs = []  # of each ReLU, as a function of the times when it was computed
@@ -135,10 +136,53 @@ def test_crossings_are_those_of_exact_rational_arithmetic(case):
         linear = nn.Linear(len(weight[0]), len(weight))
         linear.weight.data, linear.bias.data = torch.tensor(weight).float(), torch.tensor(bias).float()
         modules += [linear, nn.ReLU()]
-    (found,) = crossings(nn.Sequential(*modules), torch.tensor([start]).float(), torch.tensor([end]).float())
+    (segment,) = crossings(nn.Sequential(*modules), torch.tensor([start]).float(), torch.tensor([end]).float())
     times, codes = exact_crossings(layers, start, end)
-    assert found.cells.bits().tolist() == codes
-    assert found.times == pytest.approx([float(t) for t in times], abs=1e-10)
+    assert segment.cells.bits().tolist() == codes
+    assert segment.times == pytest.approx([float(t) for t in times], abs=1e-10)
+
+
+class Written(nn.Module):
+    """Shifts its features by writing into new memory, as temporal shift modules do."""
+
+    def forward(self, x):
+        shifted = torch.zeros_like(x)
+        shifted[:, :5], shifted[:, 5:] = x[:, 5:], x[:, :5]
+        return shifted
+
+
+BEYOND_PROGRAMS = {
+    "writes into memory": Written(),
+    "a cumulative sum": Function(lambda x: x.cumsum(1)),
+    "a Fourier transform": Function(lambda x: torch.fft.rfft(x, norm="ortho").real.repeat(1, 2)[:, :10]),
+    "chosen features": Function(lambda x: x[:, [3, 1, 4, 1, 5, 9, 2, 6, 5, 3]]),
+    "a constant mask": Function(lambda x: x.masked_fill(torch.arange(10) < 3, 0.5)),
+    "a question with one answer": Function(lambda x: x if torch.isfinite(x).all() else 0 * x),
+    "NumPy": Function(lambda x: torch.from_numpy(x.numpy()[:, ::-1].copy())),
+}
+
+
+@pytest.mark.parametrize("name", BEYOND_PROGRAMS)
+def test_what_no_program_can_express_is_followed(name):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(5, 10), nn.ReLU(), BEYOND_PROGRAMS[name], nn.Linear(10, 12), nn.ReLU())
+    with pytest.raises(InputError):
+        read_program(network, torch.randn(1, 5))
+    starts, targets = ends(4, 5)
+    segments = crossings(network, starts, targets)
+    assert sum(segment.transitions for segment in segments) > 10
+    for start, end, segment in zip(starts, targets, segments, strict=True):
+        check_against_grid(network, start, end, segment)
+
+
+def test_a_recurrent_network_is_followed():
+    torch.manual_seed(0)
+    network, (starts, targets) = nn.RNN(4, 8, nonlinearity="relu", batch_first=True), ends(3, 6, 4)
+    with pytest.raises(InputError):
+        read_program(network, starts[:1])
+    for start, end, segment in zip(starts, targets, crossings(network, starts, targets), strict=True):
+        assert segment.transitions > 5
+        check_against_grid(network, start, end, segment)
 
 
 def test_convolutions_batch_norm_max_pooling_and_residual_paths_are_followed():
@@ -146,9 +190,9 @@ def test_convolutions_batch_norm_max_pooling_and_residual_paths_are_followed():
     network = Residual()
     starts, targets = ends(3, 2, 8, 8)
     for layers in ("all", "head", ["stem.*", "relu"]):
-        found = crossings(network, starts, targets, layers=layers)
-        for start, end, one in zip(starts, targets, found, strict=True):
-            check_against_grid(network, start, end, one, layers)
+        crossed = crossings(network, starts, targets, layers=layers)
+        for start, end, segment in zip(starts, targets, crossed, strict=True):
+            check_against_grid(network, start, end, segment, layers)
     assert min(one.transitions for one in crossings(network, starts, targets)) > 100
 
 
@@ -184,7 +228,7 @@ BENDING = {
 
 
 @pytest.mark.parametrize("name", BENDING)
-def test_what_bends_before_a_relu_is_found(name):
+def test_bends_before_a_relu_are_followed(name):
     torch.manual_seed(2)
     bend = Function(BENDING[name])
     width = bend(torch.zeros(1, 48)).numel()
@@ -195,22 +239,22 @@ def test_what_bends_before_a_relu_is_found(name):
         features = network[:3](ends(100, 5)[0])
         network[3].running_mean, network[3].running_var = features.mean(0), features.var(0) + 1e-3
     starts, targets = ends(3, 5, seed=3)
-    found = crossings(network, starts, targets, layers="5")
-    assert sum(one.transitions for one in found) > 5
-    for start, end, one in zip(starts, targets, found, strict=True):
+    crossed = crossings(network, starts, targets, layers="5")
+    assert sum(one.transitions for one in crossed) > 5
+    for start, end, one in zip(starts, targets, crossed, strict=True):
         check_against_grid(network, start, end, one, "5")
 
 
 def test_a_cell_is_met_once_and_its_neighbours_are_one_bit_away():
     """Cells of all ReLUs are convex, and general position lets a segment cross one border at a time (Lemma 1)."""
     network = mlp(6, 30, 30, 20)
-    for found in crossings(network, *ends(5, 6)):
-        bits = found.cells.bits()
+    for segment in crossings(network, *ends(5, 6)):
+        bits = segment.cells.bits()
         assert len({row.tobytes() for row in bits}) == len(bits) > 10
         assert ((bits[1:] != bits[:-1]).sum(axis=1) == 1).all()
 
 
-def test_crossings_of_one_layer_are_the_others_left_out():
+def test_crossings_of_one_layer_are_those_where_its_bits_change():
     network = mlp(6, 30, 30, 20)
     for joint, last in zip(crossings(network, *ends(5, 6)), crossings(network, *ends(5, 6), layers="5"), strict=True):
         bits = joint.cells.layer("5").bits()
@@ -223,9 +267,9 @@ def test_neurons_that_are_zero_at_one_place_make_one_transition():
     network = nn.Sequential(nn.Linear(2, 6), nn.ReLU())
     weight = torch.tensor([[1.0, 3.0], [1.0, 3.0], [-2.0, -6.0], [0.25, 0.75], [0.0, 0.0], [1.0, 1.0]])
     network[0].weight.data, network[0].bias.data = weight, torch.tensor([-1.0, -1.0, 2.0, -0.25, 0.0, 9.0])
-    (found,) = crossings(network, torch.tensor([[0.0, 0.0]]), torch.tensor([[1.0, 1.0]]))
-    assert found.times == pytest.approx([0.25])
-    assert found.cells.bits().astype(int).tolist() == [[0, 0, 1, 0, 0, 1], [1, 1, 0, 1, 0, 1]]
+    (segment,) = crossings(network, torch.tensor([[0.0, 0.0]]), torch.tensor([[1.0, 1.0]]))
+    assert segment.times == pytest.approx([0.25])
+    assert segment.cells.bits().astype(int).tolist() == [[0, 0, 1, 0, 0, 1], [1, 1, 0, 1, 0, 1]]
 
 
 def test_without_biases_all_is_crossed_at_the_origin():
@@ -235,8 +279,8 @@ def test_without_biases_all_is_crossed_at_the_origin():
         if isinstance(module, nn.Linear):
             module.bias.data.zero_()
     point = torch.randn(4, 7)
-    for found in crossings(network, -point, 2 * point):
-        assert found.times == pytest.approx([1 / 3], abs=1e-12)
+    for segment in crossings(network, -point, 2 * point):
+        assert segment.times == pytest.approx([1 / 3], abs=1e-12)
 
 
 def test_a_border_that_is_touched_or_where_a_segment_begins_is_not_crossed():
@@ -253,9 +297,9 @@ def test_a_border_that_is_touched_or_where_a_segment_begins_is_not_crossed():
 
 def test_a_segment_of_one_point_lies_in_the_cell_of_the_point():
     network, (points, _) = mlp(6, 30, 30), ends(4, 6)
-    for point, found in zip(points, crossings(network, points, points), strict=True):
-        assert found.transitions == 0
-        assert np.array_equal(found.cells.words, capture(network, point[None]).words)
+    for point, segment in zip(points, crossings(network, points, points), strict=True):
+        assert segment.transitions == 0
+        assert np.array_equal(segment.cells.words, capture(network, point[None]).words)
 
 
 @pytest.mark.parametrize("stored", [1, 10_000, 100_000])
@@ -296,7 +340,7 @@ def test_a_layer_behind_what_is_not_piecewise_linear_is_refused_by_name(name):
 
 
 def test_a_smooth_layer_is_refused_although_the_points_stand_close():
-    """Thousands of borders of a first layer, between which a GELU looks straight."""
+    """Between thousands of borders of a first layer a GELU looks straight."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(5, 4000), nn.ReLU(), nn.Linear(4000, 50), nn.GELU(), nn.Linear(50, 50), nn.ReLU())
     with pytest.raises(InputError, match="the input of 5 is off a straight line"):
@@ -340,11 +384,11 @@ def test_a_network_of_several_tensors_is_called_by_forward():
             return F.relu(self.first(a) + self.second(b))
 
     network, (starts, targets) = Two(), ends(3, 5)
-    found = crossings(network, starts, targets, forward=lambda net, x: net(a=x[:, :2], b=x[:, 2:]))
+    crossed = crossings(network, starts, targets, forward=lambda net, x: net(a=x[:, :2], b=x[:, 2:]))
     single = nn.Sequential(nn.Linear(5, 9), nn.ReLU())
     single[0].weight.data = torch.hstack([network.first.weight, network.second.weight]).detach()
     single[0].bias.data = (network.first.bias + network.second.bias).detach()
-    for one, other in zip(found, crossings(single, starts, targets), strict=True):
+    for one, other in zip(crossed, crossings(single, starts, targets), strict=True):
         assert one.times == pytest.approx(other.times, abs=1e-6)
         assert np.array_equal(one.cells.bits(), other.cells.bits())
 
@@ -363,7 +407,7 @@ def test_a_path_that_does_not_depend_on_the_input_has_no_borders():
         check_against_grid(network, start, end, one, "sum")
 
 
-def test_a_forward_pass_that_takes_another_way_is_refused():
+def test_a_forward_pass_that_takes_another_path_is_refused():
     network = nn.Sequential(nn.Linear(4, 9), Function(lambda x: F.relu(x) if x.sum() > 0 else F.relu(-x).abs()))
     with pytest.raises(InputError, match="calls other operations on segment"):
         crossings(network, *(10 * ends(20, 4)), batch_size=1)
@@ -394,7 +438,7 @@ def test_transitions_are_those_of_the_crossings_between_samples_of_one_class():
     network, (inputs, _) = mlp(6, 20, 20), ends(30, 6)
     labels = np.arange(30) % 4
     first, second = same_class_pairs(labels, 25, seed=3)
-    expected = [found.transitions for found in crossings(network, inputs[first], inputs[second])]
+    expected = [segment.transitions for segment in crossings(network, inputs[first], inputs[second])]
     counts = segment_transitions(network, inputs, labels, segments=25, seed=3)
     assert counts.dtype == np.int64
     assert counts.tolist() == expected

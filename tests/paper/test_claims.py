@@ -1,4 +1,4 @@
-"""Claims on frames made up so that the answer is known, and against scipy on the same numbers."""
+"""The paper's claims on tables with a known answer, and their statistics against scipy."""
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ SEEDS = 6
 
 
 def curves(accuracy=(0.9, 0.9), cells=(100, 300), epochs=(0, 1, 2, 4), layers=("FC-0", "joint"), shape=None):
-    """Two learning rates: ``cells`` at each, times ``shape`` (epochs,) a learning rate; a little noise a seed."""
+    """Two learning rates with ``cells`` cells each, times ``shape`` (epochs,) for each rate; a little noise by seed."""
     rng = np.random.default_rng(0)
     shape = shape or [np.ones(len(epochs))] * 2
     rows = []
@@ -37,13 +37,13 @@ def values(frame, rate, **where):
 
 def test_differences_are_scipys_on_the_values_of_each_seed():
     frame = curves()
-    found = compare_curves(frame.sample(frac=1, random_state=0))  # in any order of the rows
+    comparison = compare_curves(frame.sample(frac=1, random_state=0))  # in any order of the rows
     a, b = (values(frame, rate, layer="joint", epoch=4)["accuracy"] for rate in (0.01, 0.1))
-    assert found.accuracy.p == pytest.approx(stats.ttest_rel(b, a).pvalue)
+    assert comparison.accuracy.p == pytest.approx(stats.ttest_rel(b, a).pvalue)
     for layer in ("FC-0", "joint"):
-        of_layer = found.frame.query("layer == @layer and measure == 'cell_count' and over == 'epoch'")
-        assert list(of_layer["epoch"]) == [0, 1, 2, 4]
-        for row in of_layer.itertuples():
+        layer_rows = comparison.frame.query("layer == @layer and measure == 'cell_count' and over == 'epoch'")
+        assert list(layer_rows["epoch"]) == [0, 1, 2, 4]
+        for row in layer_rows.itertuples():
             a, b = (values(frame, rate, layer=layer, epoch=row.epoch)["cell_count"] for rate in (0.01, 0.1))
             expected = stats.ttest_rel(b, a)
             assert (row.difference, row.p) == pytest.approx((np.mean(b) - np.mean(a), expected.pvalue))
@@ -52,7 +52,7 @@ def test_differences_are_scipys_on_the_values_of_each_seed():
             assert row.seeds == SEEDS
 
 
-def test_the_whole_is_the_area_between_the_curves_also_of_epochs_unevenly_apart():
+def test_all_epochs_means_the_area_between_the_curves_also_for_uneven_epochs():
     frame = curves()
     whole = compare_curves(frame).counts["joint", "cell_count"]
     areas = []
@@ -64,22 +64,22 @@ def test_the_whole_is_the_area_between_the_curves_also_of_epochs_unevenly_apart(
     assert whole.p == pytest.approx(stats.ttest_1samp(areas, 0).pvalue)
 
 
-def test_the_claim_holds_if_accuracies_are_alike_and_cells_are_not():
-    found = compare_curves(curves())
-    assert found.holds
-    assert found.equal
-    assert found.equivalent
-    assert found.learning_rates == (0.01, 0.1)
-    assert found.differing_epochs("joint", "cell_count") == [0, 1, 2, 4]
-    said = found.sentences()
-    assert "holds (joint code space, 6 seeds" in said[0]
-    assert "No significant difference" in said[1]
-    assert "is shown" in said[1]
-    assert len(said) == 2 + 4
+def test_the_claim_holds_if_accuracies_are_equal_and_cells_differ():
+    comparison = compare_curves(curves())
+    assert comparison.holds
+    assert comparison.equal
+    assert comparison.equivalent
+    assert comparison.learning_rates == (0.01, 0.1)
+    assert comparison.differing_epochs("joint", "cell_count") == [0, 1, 2, 4]
+    sentences = comparison.sentences()
+    assert "holds (joint code space, 6 seeds" in sentences[0]
+    assert "No significant difference" in sentences[1]
+    assert "is shown" in sentences[1]
+    assert len(sentences) == 2 + 4
 
 
 @pytest.mark.parametrize(
-    ("made", "verdict"),
+    ("changes", "verdict"),
     [
         ({"accuracy": (0.90, 0.92)}, "does not hold: the accuracies differ"),
         ({"cells": (200, 200)}, "does not hold: the cells over the epochs do not differ significantly"),
@@ -89,76 +89,76 @@ def test_the_claim_holds_if_accuracies_are_alike_and_cells_are_not():
         ),
     ],
 )
-def test_it_does_not_hold_otherwise_and_says_why(made, verdict):
-    found = compare_curves(curves(**made))
-    assert found.verdict == verdict
-    assert not found.holds
-    assert verdict in found.sentences()[0]
+def test_otherwise_it_does_not_hold_and_the_verdict_says_why(changes, verdict):
+    comparison = compare_curves(curves(**changes))
+    assert comparison.verdict == verdict
+    assert not comparison.holds
+    assert verdict in comparison.sentences()[0]
 
 
-def test_few_scattered_seeds_do_not_differ_yet_that_they_are_equal_is_not_shown():
+def test_few_scattered_seeds_neither_differ_nor_are_shown_to_be_equal():
     frame = curves()
     frame["accuracy"] += 0.05 * (frame["seed"] % 2) * (frame["learning_rate"] == 0.1)
     few = frame[frame["seed"] < 3]
-    found = compare_curves(few)
-    assert found.equal
-    assert not found.equivalent
-    assert not found.holds
+    comparison = compare_curves(few)
+    assert comparison.equal
+    assert not comparison.equivalent
+    assert not comparison.holds
     half = (
         "is half shown: the cells differ{} and the accuracies do not significantly, but that they are equal within "
         "0.01 is not shown"
     )
-    assert found.verdict == half.format("")
-    assert f"while the occupied cells over the epochs do, {found.verdict} (joint" in found.sentences()[0]
-    assert "is not shown" in found.sentences()[1]
+    assert comparison.verdict == half.format("")
+    assert f"while the occupied cells over the epochs do, {comparison.verdict} (joint" in comparison.sentences()[0]
+    assert "is not shown" in comparison.sentences()[1]
     assert compare_curves(few, margin=0.5).holds
     crossing = curves(cells=(200, 200), shape=[np.array([1, 2, 1, 1]), np.array([3, 1, 1, 1])])
     crossing["accuracy"] = frame["accuracy"]
     assert compare_curves(crossing).verdict == half.format(" at single epochs only")
 
 
-def test_seeds_that_do_not_vary_show_nothing():
+def test_nothing_is_tested_where_the_seeds_do_not_vary():
     frame = curves()
     frame["cell_count"] = frame["cell_count"].where(frame["epoch"] > 0, 7.0)  # the same weights at epoch 0
-    found = compare_curves(frame)
-    assert found.holds
-    start = found.frame.query("epoch == 0 and measure == 'cell_count'")
+    comparison = compare_curves(frame)
+    assert comparison.holds
+    start = comparison.frame.query("epoch == 0 and measure == 'cell_count'")
     assert start[["low", "high", "p", "p_holm"]].isna().all(axis=None)
-    assert 0 not in found.differing_epochs("joint", "cell_count")
+    assert 0 not in comparison.differing_epochs("joint", "cell_count")
     for column, values, verdict in (
         ("accuracy", (0.9, 0.9), "is not tested: the accuracies do not vary over the seeds"),
         ("accuracy", (0.8, 0.9), "is not tested: the accuracies do not vary over the seeds"),
         ("cell_count", (100, 300), "is not tested: the difference of the cells does not vary over the seeds"),
     ):
         flat = frame.assign(**{column: np.where(frame["learning_rate"] == 0.01, *values)})
-        found = compare_curves(flat)
-        assert found.verdict == verdict
-        assert not found.holds
-        said = found.sentences()
-        assert verdict in said[0]
-        assert "the same for all 6 seeds, so that nothing is tested" in said[1 if column == "accuracy" else 4]
-        assert not any("p = nan" in sentence or "p = 0:" in sentence for sentence in said)
+        comparison = compare_curves(flat)
+        assert comparison.verdict == verdict
+        assert not comparison.holds
+        sentences = comparison.sentences()
+        assert verdict in sentences[0]
+        assert "the same for all 6 seeds, so that nothing is tested" in sentences[1 if column == "accuracy" else 4]
+        assert not any("p = nan" in sentence or "p = 0:" in sentence for sentence in sentences)
 
 
-def test_seeds_without_a_partner_are_left_out_and_named():
+def test_seeds_of_one_learning_rate_alone_are_left_out_and_named():
     frame = curves()
-    found = compare_curves(frame[(frame["seed"] != 5) | (frame["learning_rate"] == 0.1)])
-    assert found.left_out == (5,)
-    assert found.accuracy.seeds == 5
-    assert "left out: 5" in found.sentences()[-1]
+    comparison = compare_curves(frame[(frame["seed"] != 5) | (frame["learning_rate"] == 0.1)])
+    assert comparison.left_out == (5,)
+    assert comparison.accuracy.seeds == 5
+    assert "left out: 5" in comparison.sentences()[-1]
 
 
-def test_two_learning_rates_of_more_are_chosen_and_without_classes_occupied_cells_alone_count():
+def test_two_of_several_learning_rates_are_selected_and_autoencoders_have_occupied_cells_alone():
     frame = pd.concat([curves(), curves().assign(learning_rate=lambda f: f["learning_rate"] * 100)])
     frame["correct_cell_count"] = np.nan
-    found = compare_curves(frame, learning_rates=(10.0, 0.01))
-    assert found.learning_rates == (0.01, 10.0)
-    assert set(found.counts) == {("FC-0", "cell_count"), ("joint", "cell_count")}
+    comparison = compare_curves(frame, learning_rates=(10.0, 0.01))
+    assert comparison.learning_rates == (0.01, 10.0)
+    assert set(comparison.counts) == {("FC-0", "cell_count"), ("joint", "cell_count")}
     with pytest.raises(InputError, match=r"learning rates \[0\.01, 0\.1, 1\.0, 10\.0\]"):
         compare_curves(frame)
 
 
-def test_without_joint_every_layer_decides():
+def test_without_the_joint_code_space_every_layer_decides():
     frame = curves(layers=("FC-0", "FC-1"))
     assert compare_curves(frame).holds
     assert "(every layer, 6 seeds" in compare_curves(frame).sentences()[0]
@@ -177,7 +177,7 @@ def test_without_joint_every_layer_decides():
         (lambda f: f.assign(head=f["seed"].astype(str)), "heads"),
     ],
 )
-def test_curves_that_are_no_pairs_are_refused(spoil, message):
+def test_curves_that_cannot_be_paired_are_refused(spoil, message):
     with pytest.raises(InputError, match=message):
         compare_curves(spoil(curves()))
 
@@ -187,8 +187,8 @@ def separability(values, *, label="a", samples=10_000):
     return pd.DataFrame(
         {"label": label, "layer": f"FC-{depth}", "depth": depth + 1, "epoch": epoch, "knn_accuracy": value}
         | {"class_silhouette": value, "cells": 50, "samples": samples}
-        for epoch, of_layers in values.items()
-        for depth, value in enumerate(of_layers)
+        for epoch, layers in values.items()
+        for depth, value in enumerate(layers)
     )
 
 
@@ -196,7 +196,7 @@ FALLS = {1: [0.90, 0.85, 0.80], 10: [0.95, 0.85, 0.70]}
 BOTH = {"knn_accuracy", "class_silhouette"}
 
 
-def test_separability_falls_where_the_deepest_layer_has_less_and_the_effect_grows():
+def test_separability_falls_where_the_deepest_layer_has_the_smaller_value_and_the_effect_grows():
     claim = separability_claim(separability(FALLS), expect="falls")
     assert claim.holds == claim.grows == dict.fromkeys(BOTH, True)
     row = claim.frame.iloc[0]
@@ -207,41 +207,41 @@ def test_separability_falls_where_the_deepest_layer_has_less_and_the_effect_grow
     assert other.holds == other.grows == dict.fromkeys(BOTH, False)
 
 
-def test_it_rises_the_other_way_round_whatever_the_order_of_the_rows():
+def test_it_rises_with_the_values_reversed_in_any_order_of_the_rows():
     rising = {epoch: [1 - value for value in values] for epoch, values in FALLS.items()}
     claim = separability_claim(separability(rising).sample(frac=1, random_state=1), expect="rises")
     assert claim.holds == claim.grows == dict.fromkeys(BOTH, True)
 
 
-def test_a_detour_is_not_every_step():
+def test_a_rise_on_the_way_down_is_not_every_step():
     claim = separability_claim(separability({1: [0.9, 0.95, 0.7]}))
     assert claim.holds["knn_accuracy"]
     assert not claim.frame["every_step"].any()
     assert "as a whole" in claim.sentences[1]
     assert "one epoch" in claim.sentences[1]
     assert claim.grows == dict.fromkeys(BOTH)
-    assert "grows stronger with training is not defined by" in claim.sentences[0]
+    assert "the effect grows with training is not defined by" in claim.sentences[0]
 
 
-def test_a_vote_within_chance_is_no_effect():
-    """Of 100 samples 0.9 has a standard error of 0.03."""
+def test_a_difference_of_the_vote_within_its_noise_is_no_effect():
+    """With 100 samples, 0.9 has a standard error of 0.03."""
     near = separability({1: [0.90, 0.88]}, samples=100)
     claim = separability_claim(near)
     assert claim.holds == {"knn_accuracy": False, "class_silhouette": True}
-    assert "chance" in claim.sentences[1]
+    assert "within its noise" in claim.sentences[1]
     assert "one seed; two standard errors, those of the 100 samples: 0.088" in claim.sentences[1]
     assert separability_claim(near.assign(samples=10_000)).holds["knn_accuracy"]
 
 
 def test_an_effect_grows_only_where_it_holds():
-    """From 0.2 against the claim to 0.1 against it, and to what chance does."""
+    """From 0.2 against the claim to 0.1 against it, and to no effect."""
     for last in ([0.70, 0.80], [0.80, 0.80]):
         claim = separability_claim(separability({1: [0.70, 0.90], 10: last}))
         assert claim.holds == claim.grows == dict.fromkeys(BOTH, False)
 
 
-def test_a_change_of_the_vote_within_chance_is_no_growth():
-    """The change is a difference of four shares: of 1000 samples it has an error of about 0.025."""
+def test_a_change_of_the_vote_within_its_noise_is_no_growth():
+    """The change is a difference of four shares: with 1000 samples its error is about 0.025."""
     shares = {1: [0.90, 0.60], 10: [0.92, 0.58]}
     claim = separability_claim(separability(shares, samples=1000))
     assert claim.holds == dict.fromkeys(BOTH, True)
@@ -252,7 +252,7 @@ def test_a_change_of_the_vote_within_chance_is_no_growth():
     assert separability_claim(separability(shares, samples=10_000)).grows["knn_accuracy"]
 
 
-def test_joint_takes_no_part_and_every_label_must_agree():
+def test_the_joint_code_space_is_left_out_and_every_label_must_agree():
     frame = separability(FALLS)
     joint = frame[frame["depth"] == 1].assign(layer="joint", depth=np.nan, knn_accuracy=1.0)
     assert separability_claim(pd.concat([frame, joint])).frame.equals(separability_claim(frame).frame)
@@ -292,15 +292,15 @@ def test_seeds_of_both_signs_or_of_no_spread_show_no_effect():
     assert "the same for all 2 seeds, so that nothing is tested" in same.sentences[1]
 
 
-def test_a_single_layer_says_nothing_of_depth():
+def test_with_one_layer_the_effect_of_depth_is_not_defined():
     with pytest.raises(InputError, match="two layers"):
         separability_claim(separability({1: [0.5]}))
     claim = separability_claim(pd.concat([separability({1: [0.5]}), separability(FALLS, label="b")]))
-    assert "a: a single layer" in claim.sentences[1]
+    assert "a: there is one layer" in claim.sentences[1]
     assert claim.holds["knn_accuracy"]
 
 
-def test_what_is_not_defined_neither_holds_nor_fails():
+def test_an_undefined_measure_neither_holds_nor_fails():
     undefined = separability(FALLS, label="u").assign(class_silhouette=np.nan)
     claim = separability_claim(undefined)
     assert claim.holds == claim.grows == {"knn_accuracy": True, "class_silhouette": None}

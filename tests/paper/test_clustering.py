@@ -1,4 +1,4 @@
-"""The clustering of a code space over theta against scipy's single linkage, and what its figure shows."""
+"""The clusters of a code space over theta against scipy's single linkage, and their figure."""
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,8 @@ from torch import nn
 
 from nas_relucode import CodeSpace, InputError, code_space
 from nas_relucode.codes import pack
-from nas_relucode.paper.clustering import clustering_figure, clustering_figures, clustering_frame
+from nas_relucode.paper.numbers import clustering_frame
+from nas_relucode.plots.clustering import clustering_figure, clustering_figures
 
 
 def space(seed=0, *, labelled=True):
@@ -29,8 +30,8 @@ def frame(**seeds):
 @pytest.mark.parametrize("layer", ["joint", "1", "3"])
 def test_each_row_is_scipys_single_linkage_at_its_theta(layer):
     whole = space()
-    of = whole if layer == "joint" else whole.layer(layer)
-    bits = of.codes.bits()
+    part = whole if layer == "joint" else whole.layer(layer)
+    bits = part.codes.bits()
     tree = linkage(pdist(bits, "hamming") * bits.shape[1], "single")
     rows = clustering_frame(whole)
     rows = rows[rows["layer"] == layer]
@@ -38,20 +39,20 @@ def test_each_row_is_scipys_single_linkage_at_its_theta(layer):
     for row in rows.itertuples():
         clusters = fcluster(tree, row.theta + 0.5, "distance")
         largest = np.bincount(clusters).max() / len(bits)
-        pure = sum(of.class_counts[clusters == c].sum(axis=0).max() for c in set(clusters)) / 60
-        found = (row.neurons, row.cells, row.components, row.largest_component_share, row.purity)
-        assert found == pytest.approx((bits.shape[1], len(bits), clusters.max(), largest, pure))
+        pure = sum(part.class_counts[clusters == c].sum(axis=0).max() for c in set(clusters)) / 60
+        values = (row.neurons, row.cells, row.components, row.largest_component_share, row.purity)
+        assert values == pytest.approx((bits.shape[1], len(bits), clusters.max(), largest, pure))
     assert len(set(rows["dendrogram_purity"])) == 1
 
 
 def test_few_thetas_keep_the_first_and_the_last():
     every, few = clustering_frame(space()), clustering_frame(space(), most=3)
     for layer in ("joint", "1"):
-        have, kept = (frame.loc[frame["layer"] == layer, "theta"].tolist() for frame in (every, few))
+        all_thetas, kept = (frame.loc[frame["layer"] == layer, "theta"].tolist() for frame in (every, few))
         assert len(kept) == 3
-        assert (kept[0], kept[-1]) == (have[0], have[-1])
-        assert set(kept) <= set(have)
-    with pytest.raises(InputError, match="most 1"):
+        assert (kept[0], kept[-1]) == (all_thetas[0], all_thetas[-1])
+        assert set(kept) <= set(all_thetas)
+    with pytest.raises(InputError, match=r"most is 1.*at least 2"):
         clustering_frame(space(), most=1)
 
 
@@ -62,7 +63,7 @@ def test_without_labels_there_is_no_purity_and_one_cell_is_one_component():
     assert one[["theta", "components", "largest_component_share", "purity"]].to_numpy().tolist() == [[0, 1, 1, 0.5]] * 2
 
 
-def test_the_figure_has_a_line_an_epoch_and_a_panel_a_layer_on_the_same_axes():
+def test_the_figure_has_a_line_for_each_epoch_and_a_panel_for_each_layer_on_the_same_axes():
     points = frame(a=(1, 5, 10))
     axes = clustering_figure(points).axes
     assert [panel.get_title() for panel in axes[:3]] == ["1", "3", "joint"]
@@ -80,7 +81,7 @@ def test_the_figure_has_a_line_an_epoch_and_a_panel_a_layer_on_the_same_axes():
     assert purities[1] == pytest.approx(expected.to_numpy())
 
 
-def test_labels_are_dashed_and_unlabelled_cells_have_no_purity_to_draw():
+def test_labels_have_dashes_and_cells_without_classes_no_purity():
     styles = {line.get_linestyle() for line in clustering_figure(frame(a=(1, 5), b=(1, 5))).axes[0].lines}
     assert styles == {"-", "--"}
     unlabelled = clustering_frame(space(labelled=False)).assign(epoch=1)
@@ -88,7 +89,7 @@ def test_labels_are_dashed_and_unlabelled_cells_have_no_purity_to_draw():
 
 
 @pytest.mark.parametrize(("labels", "parts"), [("a", [1]), ("abcd", [4]), ("abcde", [3, 2]), ("abcdefghi", [3, 3, 3])])
-def test_many_labels_are_drawn_in_figures_of_at_most_four_alike_in_colours_and_axes(labels, parts):
+def test_many_labels_are_drawn_in_figures_of_at_most_four_with_equal_colours_and_axes(labels, parts):
     figures = clustering_figures(frame(**dict.fromkeys(labels, (1, 5))))
     assert list(figures) == ["", "_2", "_3"][: len(parts)]
     drawn, firsts = [], []
@@ -101,15 +102,15 @@ def test_many_labels_are_drawn_in_figures_of_at_most_four_alike_in_colours_and_a
     assert all(first == firsts[0] for first in firsts)
 
 
-def test_colours_and_axes_are_those_of_all_labels_also_where_a_part_has_fewer_epochs():
+def test_colours_and_axes_are_those_of_all_labels_also_in_a_figure_with_fewer_epochs():
     points = frame(**dict.fromkeys("abc", (1, 5)), **dict.fromkeys("de", (5,)))
-    points.loc[points["label"] == "a", "theta"] *= 2  # as of fewer neurons
+    points.loc[points["label"] == "a", "theta"] *= 2  # as with fewer neurons
     one, two = clustering_figures(points).values()
     assert one.axes[0].get_xlim() == two.axes[0].get_xlim()
     assert one.axes[0].lines[1].get_color() == two.axes[0].lines[0].get_color()
 
 
-def test_of_several_seeds_the_first_is_drawn_and_the_legend_says_so():
+def test_the_first_of_several_seeds_is_drawn_and_the_legend_says_so():
     first = frame(a=(1, 5))
     other = pd.concat([clustering_frame(space(7 + epoch)).assign(epoch=epoch, label="a") for epoch in (1, 5)])
     figure = clustering_figure(pd.concat([other.assign(seed=4), first.assign(seed=3)]))
@@ -122,7 +123,7 @@ def test_of_several_seeds_the_first_is_drawn_and_the_legend_says_so():
     assert list(clustering_figures(pd.concat([other.assign(seed=4), first.assign(seed=3)]))) == [""]
 
 
-def test_what_cannot_be_told_apart_is_refused():
+def test_too_many_labels_repeated_points_and_missing_columns_are_refused():
     with pytest.raises(InputError, match="5 labels"):
         clustering_figure(frame(**dict.fromkeys("abcde", (1,))))
     with pytest.raises(InputError, match="twice"):

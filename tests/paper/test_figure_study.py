@@ -1,4 +1,4 @@
-"""Figures of small studies: what is drawn is counted again from activations; nothing is computed twice or half done."""
+"""Figures of small studies: their numbers are counted again from activations, and embeddings are reused."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from nas_relucode.cells.classes import knn_accuracy
 from nas_relucode.cells.code_spaces import CodeSpace
 from nas_relucode.paper import figure_study as module
 from nas_relucode.paper.figure_study import draw_figure
-from nas_relucode.paper.frames import read_numbers
+from nas_relucode.paper.numbers import read_numbers
 from nas_relucode.study.curves import curves_frame, kept_spaces
 from nas_relucode.study.record import ATTRIBUTE
 from nas_relucode.study.runner import load_study_data
@@ -55,7 +55,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[optuna.Study, Path]
     return study, folder
 
 
-def test_a_grid_a_learning_rate_and_the_numbers_behind_it_are_written(drawn: tuple[optuna.Study, Path]):
+def test_a_grid_for_each_learning_rate_and_its_numbers_are_written(drawn: tuple[optuna.Study, Path]):
     _, folder = drawn
     for name in ("embedding_0.5", "embedding_0.1", "separability", "clustering_0.5", "clustering_0.1"):
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
@@ -64,10 +64,10 @@ def test_a_grid_a_learning_rate_and_the_numbers_behind_it_are_written(drawn: tup
     assert set(points["epoch"]) == {1, 2}
     assert set(points["layer"]) == {"FC-0", "FC-1"}
     kept = kept_spaces(drawn[0], folder)
-    for of in kept:
-        if of.epoch:
-            panel = points.query("label == @of.label and epoch == @of.epoch and layer == 'FC-1'")
-            space = of.load().layer("head.3")
+    for saved in kept:
+        if saved.epoch:
+            panel = points.query("label == @saved.label and epoch == @saved.epoch and layer == 'FC-1'")
+            space = saved.load().layer("head.3")
             assert sorted(panel["size"]) == sorted(space.cells.sizes)
     assert "claim" in (folder / "claim.txt").read_text()
 
@@ -77,15 +77,15 @@ def test_separability_is_that_of_each_layers_codes(drawn: tuple[optuna.Study, Pa
     kept = kept_spaces(study, folder)
     frame = read_numbers(kept, DIGITS).separability
     assert len(frame) == len(kept) * 3  # two layers and joint
-    for of in kept:
-        space = of.load().layer("head.1")
+    for saved in kept:
+        space = saved.load().layer("head.1")
         assert space.class_counts is not None
-        (row,) = frame.query("label == @of.label and epoch == @of.epoch and layer == 'FC-0'").to_dict("records")
+        (row,) = frame.query("label == @saved.label and epoch == @saved.epoch and layer == 'FC-0'").to_dict("records")
         assert row["knn_accuracy"] == knn_accuracy(space.codes, space.class_counts)
         assert (row["depth"], row["cells"], row["samples"]) == (1, len(space.cells), 120)
 
 
-def test_embeddings_are_not_computed_twice_and_a_damaged_one_is_made_again(
+def test_embeddings_are_reused_and_a_damaged_one_is_computed_again(
     drawn: tuple[optuna.Study, Path], monkeypatch: pytest.MonkeyPatch
 ):
     study, folder = drawn
@@ -113,12 +113,12 @@ def test_the_released_codes_counts_are_those_of_the_saved_activations(tmp_path: 
     counts = read_numbers(kept_spaces(study, tmp_path), DIGITS).by_class
     counts = counts[counts["learning_rate"] == 0.5].set_index(["epoch", "layer", "class"])["cells"]
 
-    # The same training by hand: what the encoder's ReLUs put out before each step goes to disk, and is counted there.
+    # The same training by hand: the outputs of the encoder's ReLUs before each step are saved and counted.
     data = load_study_data(settings.data).train
     assert data.labels is not None
     network, saved, epochs = build_autoencoder((1, 8, 8), head="16-8", decoder="16"), [], []
     for relu in (network.head[1], network.head[3]):
-        relu.register_forward_hook(lambda module, given, out: saved.append(out.detach().numpy().copy()))
+        relu.register_forward_hook(lambda module, inputs, out: saved.append(out.detach().numpy().copy()))
 
     def on_batch(rows: Tensor) -> None:
         saved.clear()
@@ -140,37 +140,37 @@ def test_the_released_codes_counts_are_those_of_the_saved_activations(tmp_path: 
             for layer, name in (("first", "FC-0"), ("second", "FC-1")):
                 bits = 1 * (file[layer].astype("int") > 0)
                 for label, digit in enumerate(DIGITS):
-                    of_class = bits[file["labels"] == label]
-                    assert counts[number, name, digit] == len(np.unique(of_class, axis=0))
+                    class_bits = bits[file["labels"] == label]
+                    assert counts[number, name, digit] == len(np.unique(class_bits, axis=0))
 
 
-def test_an_epoch_that_was_not_kept_is_named_with_those_that_were(drawn: tuple[optuna.Study, Path]):
+def test_an_epoch_that_was_not_kept_is_refused_with_those_that_were(drawn: tuple[optuna.Study, Path]):
     study, folder = drawn
-    with pytest.raises(InputError, match=r"after epoch 7\. Kept: 0, 1, 2"):
+    with pytest.raises(InputError, match=r"after epoch 7\. Give some of: 0, 1, 2"):
         draw_figure(study, FigureSettings(epochs=(1, 7)), folder)
 
 
-def test_codes_without_labels_give_no_coloured_picture(drawn: tuple[optuna.Study, Path], tmp_path: Path):
+def test_codes_without_labels_are_refused(drawn: tuple[optuna.Study, Path], tmp_path: Path):
     study, folder = drawn
     (tmp_path / "codes").mkdir()
-    for of in kept_spaces(study, folder):
-        space = load_code_space(of.path)
-        save_code_space(CodeSpace(space.cells, made=space.made), tmp_path / "codes" / of.path.name)
+    for saved in kept_spaces(study, folder):
+        space = load_code_space(saved.path)
+        save_code_space(CodeSpace(space.cells, settings=space.settings), tmp_path / "codes" / saved.path.name)
     with pytest.raises(InputError, match="no labels"):
         draw_figure(study, FigureSettings(), tmp_path)
 
 
-def test_a_code_space_that_is_gone_is_named(drawn: tuple[optuna.Study, Path], tmp_path: Path):
+def test_a_missing_code_space_is_named(drawn: tuple[optuna.Study, Path], tmp_path: Path):
     with pytest.raises(InputError, match=r"16-8_.*is gone"):
         draw_figure(drawn[0], FigureSettings(), tmp_path)
 
 
-def test_a_study_that_kept_no_codes_has_curves_and_no_grid(tmp_path: Path):
+def test_a_study_without_kept_codes_has_curves_and_no_grid(tmp_path: Path):
     settings = settings_in(tmp_path, ("8",), "[0.1, 0.05]", seeds=(0, 1, 2), training=Recipe(epochs=2, batch_size=32))
     study = run(settings, f"sqlite:///{tmp_path}/study.db", folder=tmp_path)
     with pytest.raises(InputError, match="kept_epochs"):
         draw_figure(study, FigureSettings(), tmp_path)
-    found = draw_figure(study, FigureSettings(kind="curves"), tmp_path)
+    drawn = draw_figure(study, FigureSettings(kind="curves"), tmp_path)
     curves = pd.read_csv(tmp_path / "curves.csv", dtype={"head": str})
     pd.testing.assert_frame_equal(curves, curves_frame(study), check_dtype=False)
     counts = curves[curves["layer"] == "FC-0"].set_index(["learning_rate", "seed", "epoch"])["cell_count"]
@@ -178,22 +178,24 @@ def test_a_study_that_kept_no_codes_has_curves_and_no_grid(tmp_path: Path):
         for point in trial.user_attrs[ATTRIBUTE]["curve"]:
             at = (trial.params["learning_rate"], trial.params["seed"], point["epoch"])
             assert counts[at] == point["layers"]["head.1"]["cell_count"]
-    assert "interval" in " ".join(found.sentences)
-    assert {path.name for path in found.files} == {
+    assert "interval" in " ".join(drawn.sentences)
+    assert {path.name for path in drawn.files} == {
         *("curves.png", "curves.svg", "curves.csv", "comparison.csv", "claim.txt")
     }
 
 
-def test_an_embedding_is_made_again_for_other_settings(drawn: tuple[optuna.Study, Path]):
+def test_an_embedding_is_computed_again_for_other_settings(drawn: tuple[optuna.Study, Path]):
     study, folder = drawn
-    of = kept_spaces(study, folder)[1]
-    space = of.load()
-    few, many = (module._embedded(of, space, "head.1", FigureSettings(neighbours=count), folder) for count in (3, 30))
+    saved = kept_spaces(study, folder)[1]
+    space = saved.load()
+    few, many = (
+        module._embedding(saved, space, "head.1", FigureSettings(neighbours=count), folder) for count in (3, 30)
+    )
     assert (few.settings["neighbours"], many.settings["neighbours"]) == (3, 30)
     assert not np.array_equal(few.points, many.points)
 
 
-def test_of_several_seeds_the_first_is_shown_and_all_are_counted(tmp_path: Path):
+def test_pictures_show_the_first_seed_and_tables_all_seeds(tmp_path: Path):
     settings = autoencoders(tmp_path, search=settings_in(tmp_path, ("16-8",), "[0.1]", seeds=(4, 2)).search)
     study = run(settings, f"sqlite:///{tmp_path}/study.db", folder=tmp_path)
     draw_figure(study, FigureSettings(epochs=(2,)), tmp_path)
@@ -201,13 +203,13 @@ def test_of_several_seeds_the_first_is_shown_and_all_are_counted(tmp_path: Path)
     assert set(pd.read_csv(tmp_path / "separability.csv")["seed"]) == {2, 4}
 
 
-def test_what_diverged_is_said_and_does_not_block_the_rest(tmp_path: Path):
+def test_a_diverged_candidate_is_named_and_the_others_are_drawn(tmp_path: Path):
     parts = {"seeds": (0, 1), "training": Recipe(epochs=1, batch_size=32)}
     study = run(
         settings_in(tmp_path, ("8",), "[1e22, 0.1]", **parts), f"sqlite:///{tmp_path}/study.db", folder=tmp_path
     )
-    found = draw_figure(study, FigureSettings(kind="curves"), tmp_path)
-    assert [sentence for sentence in found.sentences if "1e+22" in sentence and "finite" in sentence]
+    drawn = draw_figure(study, FigureSettings(kind="curves"), tmp_path)
+    assert [sentence for sentence in drawn.sentences if "1e+22" in sentence and "finite" in sentence]
     assert (tmp_path / "claim.txt").read_text().count("is not shown") == 2
 
 
@@ -222,10 +224,10 @@ def test_curves_of_moving_weights_and_of_autoencoders_are_drawn(tmp_path: Path):
     assert "occupied cells" in " ".join(draw_figure(study, FigureSettings(kind="curves"), tmp_path).sentences)
     settings = autoencoders(tmp_path, search=settings_in(tmp_path, ("16-8",), "[0.5, 0.1]", seeds=(0, 1)).search)
     study = run(settings, f"sqlite:///{tmp_path}/study.db", "autoencoders", folder=tmp_path / "of")
-    assert "Compared are classifiers" in draw_figure(study, FigureSettings(kind="curves"), tmp_path / "of").sentences[0]
+    assert "Nothing is compared" in draw_figure(study, FigureSettings(kind="curves"), tmp_path / "of").sentences[0]
 
 
-def test_a_study_of_others_has_nothing_to_draw(tmp_path: Path):
+def test_a_study_of_another_program_has_nothing_to_draw(tmp_path: Path):
     with pytest.raises(InputError, match="no complete trial of ours"):
         draw_figure(optuna.create_study(), FigureSettings(kind="curves"), tmp_path)
 

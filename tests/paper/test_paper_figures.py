@@ -1,4 +1,4 @@
-"""The paper's figures: what is drawn is read back from the axes, files from their bytes."""
+"""The paper's figures, read back from their axes and from the bytes of their files."""
 
 import re
 import struct
@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from nas_relucode import InputError
-from nas_relucode.paper.figures import Panel, curves_figure, embedding_grid, save_figure, separability_figure
+from nas_relucode.plots.paper_figures import Panel, curves_figure, embedding_grid, save_figure, separability_figure
 from nas_relucode.plots.style import COLOURS, class_mark
 
 LAYERS = ["FC-0", "joint", "FC-1"]
@@ -72,7 +72,7 @@ def test_curves_are_means_over_the_seeds_and_bands_their_range():
     assert legend[-1] == "smallest to largest\nof 3 seeds"
 
 
-def test_counts_far_apart_are_logarithmic_and_counts_of_zero_are_still_there():
+def test_counts_far_apart_get_a_logarithmic_axis_that_still_shows_zero():
     frame = curves()
     assert curves_figure(frame).axes[2].get_yscale() == "linear"
     frame.loc[frame["layer"] == "joint", ["cell_count", "correct_cell_count"]] *= 100
@@ -82,7 +82,7 @@ def test_counts_far_apart_are_logarithmic_and_counts_of_zero_are_still_there():
     assert (axes.get_yscale(), axes.get_ylim()[0]) == ("symlog", 0)
 
 
-def test_the_loss_stands_in_where_nothing_is_classified_and_one_seed_has_no_band():
+def test_the_loss_is_drawn_where_nothing_is_classified_and_one_seed_has_no_band():
     frame = curves(seeds=1).assign(accuracy=np.nan, train_accuracy=np.nan, correct_cell_count=np.nan)
     figure = curves_figure(frame)
     assert figure.axes[0].get_ylabel() == "training loss"
@@ -94,7 +94,7 @@ def test_the_loss_stands_in_where_nothing_is_classified_and_one_seed_has_no_band
 
 
 @pytest.mark.parametrize("labels", [["a"], ["a", "b"], ["a", "b", "c", "d"]])
-def test_separability_has_a_line_an_epoch_on_the_same_axes_and_joint_apart(labels):
+def test_separability_has_a_line_for_each_epoch_on_the_same_axes_and_joint_beside_the_layers(labels):
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(
         {"label": label, "layer": layer, "depth": depth, "epoch": epoch, "knn_accuracy": rng.random()}
@@ -113,18 +113,18 @@ def test_separability_has_a_line_an_epoch_on_the_same_axes_and_joint_apart(label
         lines = [
             line.get_ydata() for line in axes[0].lines if len(line.get_xdata()) == 2 and line.get_marker() != "None"
         ]
-        of_layers = frame[(frame["label"] == "a") & (frame["layer"] != "joint")]
-        expected = of_layers.pivot_table(index="epoch", columns="layer", values=measure)
+        layer_rows = frame[(frame["label"] == "a") & (frame["layer"] != "joint")]
+        expected = layer_rows.pivot_table(index="epoch", columns="layer", values=measure)
         assert np.array(lines) == pytest.approx(expected.to_numpy())
     assert [text.get_text() for text in shown[0].get_xticklabels()] == ["FC-0", "FC-1", "joint"]
 
 
-def test_a_grid_draws_every_point_once_at_the_scale_of_its_row():
-    made = panels()
-    figure = embedding_grid(made, title="codes", classes=DIGITS)
+def test_a_grid_draws_every_point_once_and_each_row_has_one_scale():
+    grid_panels = panels()
+    figure = embedding_grid(grid_panels, title="codes", classes=DIGITS)
     assert [axes.get_title() for axes in figure.axes] == ["FC-0", "FC-1", "", ""]
     assert [axes.get_ylabel() for axes in figure.axes] == ["epoch 1", "", "epoch 5", ""]
-    for axes, panel in zip(figure.axes, made.values(), strict=True):
+    for axes, panel in zip(figure.axes, grid_panels.values(), strict=True):
         points, _ = drawn(axes)
         middle = (panel.points.min(axis=0) + panel.points.max(axis=0)) / 2
         assert sorted(points.tolist()) == pytest.approx(np.array(sorted((panel.points - middle).tolist())), abs=1e-4)
@@ -135,10 +135,10 @@ def test_a_grid_draws_every_point_once_at_the_scale_of_its_row():
     assert first == second != third
 
 
-def test_the_area_of_a_mark_is_the_square_root_of_the_samples_everywhere_alike():
-    made = panels()
+def test_areas_of_marks_are_proportional_to_the_square_root_of_the_samples():
+    grid_panels = panels()
     ratios = []
-    for axes, panel in zip(embedding_grid(made, title="", classes=None).axes, made.values(), strict=True):
+    for axes, panel in zip(embedding_grid(grid_panels, title="", classes=None).axes, grid_panels.values(), strict=True):
         ratios += (np.sort(drawn(axes)[1]) / np.sort(np.sqrt(panel.sizes))).tolist()
     assert ratios == pytest.approx([ratios[0]] * 120)
 
@@ -155,7 +155,7 @@ def test_marks_have_the_colour_and_the_shape_of_their_class():
 
 
 def clusters(names, *, around=()):
-    """A far cluster a class, at (10 * class, 0); classes ``around`` are spread over all of them."""
+    """One separate cluster for each class, at (10 * class, 0); the classes ``around`` are spread over all of them."""
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(len(names)), 50)
     points = rng.normal(0, 0.5, (len(labels), 2)) + np.outer(10 * labels, [1, 0])
@@ -164,7 +164,7 @@ def clusters(names, *, around=()):
     return Panel(points, labels, np.full(len(labels), 2))
 
 
-def test_a_class_has_its_name_where_it_keeps_together():
+def test_a_class_is_named_where_its_points_are_close_together():
     panel = clusters(DIGITS, around=(3, 7))
     axes = embedding_grid({(1, "a"): panel}, title="", classes=DIGITS).axes[0]
     places = {int(text.get_text()): text.get_position() for text in axes.texts}
@@ -179,27 +179,27 @@ def test_a_class_has_its_name_where_it_keeps_together():
     assert not embedding_grid({(1, "a"): mixed}, title="", classes=DIGITS).axes[0].texts
 
 
-def test_long_names_stand_in_the_legend_and_their_numbers_in_the_picture():
+def test_long_names_are_in_the_legend_and_their_numbers_in_the_panel():
     names = ["cat", "dog", "truck"]
     figure = embedding_grid({(1, "a"): clusters(names)}, title="", classes=names)
     assert {text.get_text() for text in figure.axes[0].texts} == {"0", "1", "2"}
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["0 cat", "1 dog", "2 truck"]
 
 
-def test_the_legend_says_what_colour_and_area_are_where_marks_stand_for_several_samples():
-    said = "colour: the most frequent class; area: square root of the samples behind a mark"
+def test_the_legend_explains_colour_and_area_where_marks_stand_for_several_samples():
+    title = "colour: the most frequent class; area: square root of the samples behind a mark"
     panel = clusters(DIGITS)
-    assert embedding_grid({(1, "a"): panel}, title="", classes=DIGITS).legends[0].get_title().get_text() == said
+    assert embedding_grid({(1, "a"): panel}, title="", classes=DIGITS).legends[0].get_title().get_text() == title
     single = Panel(panel.points, panel.labels, np.ones(len(panel.labels), np.int64))
     assert not embedding_grid({(1, "a"): single}, title="", classes=DIGITS).legends[0].get_title().get_text()
 
 
-def test_missing_panels_and_single_cells_are_drawn_as_such(tmp_path):
-    made = panels()
-    del made[5, "FC-0"]
-    made[5, "FC-1"] = Panel(np.full((1, 2), 9.0), np.array([3]), np.array([60_000]))
-    made[1, "FC-1"] = Panel(np.empty((0, 2)), np.empty(0, np.int64), np.empty(0, np.int64))
-    figure = embedding_grid(made, title="", classes=DIGITS)
+def test_missing_panels_and_single_cells_are_marked(tmp_path):
+    grid_panels = panels()
+    del grid_panels[5, "FC-0"]
+    grid_panels[5, "FC-1"] = Panel(np.full((1, 2), 9.0), np.array([3]), np.array([60_000]))
+    grid_panels[1, "FC-1"] = Panel(np.empty((0, 2)), np.empty(0, np.int64), np.empty(0, np.int64))
+    figure = embedding_grid(grid_panels, title="", classes=DIGITS)
     _, empty, missing, one = figure.axes
     assert empty.texts[0].get_text() == missing.texts[0].get_text() == "not recorded"
     assert one.get_xlabel() == "one cell"
@@ -209,13 +209,13 @@ def test_missing_panels_and_single_cells_are_drawn_as_such(tmp_path):
     save_figure(figure, tmp_path / "grid.png")
 
 
-def test_epochs_and_layers_are_chosen_in_their_order():
+def test_epochs_and_layers_are_selected_in_the_given_order():
     figure = embedding_grid(panels(), title="", classes=DIGITS, epochs=[5], layers=["FC-1", "FC-0"])
     assert [axes.get_title() for axes in figure.axes] == ["FC-1", "FC-0"]
     assert figure.axes[0].get_ylabel() == "epoch 5"
 
 
-def test_what_is_asked_for_twice_is_drawn_once():
+def test_a_repeated_epoch_or_layer_is_drawn_once():
     figure = embedding_grid(panels(), title="", classes=DIGITS, epochs=[5, 1, 5], layers=["FC-1", "FC-1"])
     assert [axes.get_ylabel() for axes in figure.axes] == ["epoch 5", "epoch 1"]
 
@@ -223,32 +223,32 @@ def test_what_is_asked_for_twice_is_drawn_once():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"epochs": [1, 3]}, "epoch 3 was not recorded. There are: 1, 5"),
+        ({"epochs": [1, 3]}, "epoch 3 was not recorded.*: 1, 5"),
         ({"layers": ["FC-9"]}, "layer 'FC-9' was not recorded"),
-        ({"panels": {}}, "no panels"),
+        ({"panels": {}}, "panels is empty"),
         ({"panels": {(1, "a"): Panel(np.zeros((3, 2)), None, np.ones(3))}}, "epoch 1, layer a has no labels"),
-        ({"panels": {(1, "a"): Panel(np.zeros((3, 3)), None, np.ones(3))}}, r"points \(3, 3\)"),
+        ({"panels": {(1, "a"): Panel(np.zeros((3, 3)), None, np.ones(3))}}, r"shape \(3, 3\)"),
         ({"panels": {(1, "a"): Panel(np.full((1, 2), np.nan), np.zeros(1, int), np.ones(1))}}, "finite"),
-        ({"panels": {(1, "a"): Panel(np.zeros((2, 2)), np.array([0, 10]), np.ones(2))}}, "not 0 to 9"),
+        ({"panels": {(1, "a"): Panel(np.zeros((2, 2)), np.array([0, 10]), np.ones(2))}}, "0 to 9"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(given, message):
+def test_panels_that_cannot_be_drawn_are_refused(given, message):
     with pytest.raises(InputError, match=message):
         embedding_grid(**{"panels": panels(), "title": "", "classes": DIGITS, **given})
 
 
-def test_unlabelled_points_are_drawn_in_one_colour_if_no_classes_are_named():
+def test_points_without_labels_have_one_colour_if_there_are_no_classes():
     panel = Panel(np.random.default_rng(0).normal(size=(9, 2)), None, np.ones(9, np.int64))
     figure = embedding_grid({(1, "a"): panel}, title="", classes=None)
     assert len(figure.axes[0].collections) == 1
     assert not figure.legends
 
 
-def test_files_are_1200_pixels_wide_small_and_the_same_each_time(tmp_path):
-    made = panels(points=10_000, layers=("FC-0", "FC-1", "FC-2"))
+def test_files_are_1200_pixels_wide_small_and_reproducible(tmp_path):
+    grid_panels = panels(points=10_000, layers=("FC-0", "FC-1", "FC-2"))
     written = []
     for name in ("first", "second"):
-        figure = embedding_grid(made, title="ten thousand", classes=DIGITS)
+        figure = embedding_grid(grid_panels, title="ten thousand", classes=DIGITS)
         paths = [save_figure(figure, tmp_path / f"{name}{end}") for end in (".svg", ".png")]
         written.append([path.read_bytes() for path in paths])
     assert written[0] == written[1]
@@ -256,10 +256,10 @@ def test_files_are_1200_pixels_wide_small_and_the_same_each_time(tmp_path):
     assert struct.unpack(">I", png[16:20]) == (1200,)
     assert len(svg) < 2_000_000
     assert not re.search(rb"<dc:date>", svg)
-    assert svg.count(b"<image") == 6  # the marks are pixels, the rest is lines and letters
+    assert svg.count(b"<image") == 6  # the marks are pixels, the rest vectors
 
 
-def test_other_formats_are_refused_and_nothing_is_left_of_a_failed_one(tmp_path):
+def test_other_formats_are_refused_and_a_failed_write_leaves_no_file(tmp_path):
     figure = embedding_grid(panels(), title="", classes=DIGITS)
     with pytest.raises(InputError, match="neither PNG nor SVG"):
         save_figure(figure, tmp_path / "grid.pdf")
@@ -268,16 +268,16 @@ def test_other_formats_are_refused_and_nothing_is_left_of_a_failed_one(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_frames_without_their_columns_are_refused():
+def test_frames_that_lack_columns_are_refused():
     with pytest.raises(InputError, match="lacks the columns loss"):
         curves_figure(curves().drop(columns="loss"))
     with pytest.raises(InputError, match="lacks the columns depth"):
         separability_figure(curves().assign(knn_accuracy=1.0, class_silhouette=1.0))
 
 
-def test_classes_stand_in_an_embedding_as_they_are_and_the_file_is_xml(tmp_path):
-    made = panels(classes=3)
-    for classes in (["$\\x$", "b\x1b[31m", "c"], ["$$", "\x01", "c"]):  # as a formula, $\x$ is an error
-        file = save_figure(embedding_grid(made, title="$\\x$\x02", classes=classes), tmp_path / "embedding.svg")
+def test_names_of_classes_are_drawn_literally_and_the_file_is_xml(tmp_path):
+    grid_panels = panels(classes=3)
+    for classes in (["$\\x$", "b\x1b[31m", "c"], ["$$", "\x01", "c"]):  # $\x$ as a formula would be an error
+        file = save_figure(embedding_grid(grid_panels, title="$\\x$\x02", classes=classes), tmp_path / "embedding.svg")
         ElementTree.parse(file)
     assert "<!-- $$ -->" in file.read_text("utf-8")

@@ -11,7 +11,7 @@ from hand_made import hand_made, study_of
 from small_studies import run, settings_in
 
 from nas_relucode.cli.main import main
-from nas_relucode.paper.clustering import clustering_frame
+from nas_relucode.paper.numbers import clustering_frame
 from nas_relucode.ranking.selection import select
 from nas_relucode.report import contents
 from nas_relucode.report.contents import gather, page_data

@@ -1,4 +1,4 @@
-"""Artifact stores: a folder, and moto's S3 server, through which two machines without a shared disk do one study."""
+"""Artifact stores in a folder and on moto's S3 server, with which machines without a shared disk run one study."""
 
 import threading
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ from sqlalchemy.pool import NullPool
 from nas_relucode.cli.main import main
 from nas_relucode.errors import InputError
 from nas_relucode.ranking.selection import select
-from nas_relucode.study.artifact_stores import StoreAwayError, artifact_store, name_store, store_of
+from nas_relucode.study.artifact_stores import StoreUnavailableError, artifact_store, set_store, study_store
 from nas_relucode.training.recipe import Recipe
-from nas_relucode.workers.patience import StorageLostError
 from nas_relucode.workers.planning import plan_study
+from nas_relucode.workers.retrying import StorageUnavailableError
 from nas_relucode.workers.stopping import Stop
 from nas_relucode.workers.worker import work
 
@@ -59,8 +59,8 @@ class S3:
         return f"s3://bucket-{self.buckets}"
 
     def keys(self, address: str) -> list[str]:
-        found = self.client().list_objects_v2(Bucket=address.removeprefix("s3://"))
-        return [item["Key"] for item in found.get("Contents", [])]
+        listing = self.client().list_objects_v2(Bucket=address.removeprefix("s3://"))
+        return [item["Key"] for item in listing.get("Contents", [])]
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def server() -> Iterator[S3]:
 
 @pytest.fixture
 def s3(server: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S3:
-    """The server, to which boto3's own environment leads."""
+    """The server, with boto3's environment variables pointing to it."""
     own = {"AWS_ENDPOINT_URL": server.url, "AWS_MAX_ATTEMPTS": "1", "AWS_EC2_METADATA_DISABLED": "true"}
     files = {name: str(tmp_path / "none") for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE")}
     forget_keys(monkeypatch)
@@ -86,10 +86,10 @@ def forget_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name in (*KEYS, "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # it remembers them
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # it caches the keys
 
 
-def test_what_a_bucket_is_given_comes_back_until_it_is_removed(s3: S3):
+def test_a_bucket_returns_what_was_written_until_it_is_removed(s3: S3):
     address, content = s3.bucket(), bytes(range(256)) * 50_000  # more than a part of 8 MB
     store = artifact_store(address)
     assert isinstance(store, Boto3ArtifactStore)
@@ -106,7 +106,7 @@ def test_what_a_bucket_is_given_comes_back_until_it_is_removed(s3: S3):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({}, r"s3://not-there cannot be used .*NoSuchBucket.* Create it, or name another\."),
+        ({}, r"s3://not-there cannot be used .*NoSuchBucket.* Create it, or give another bucket\."),
         ({"AWS_SECRET_ACCESS_KEY": None}, "Partial credentials .* Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
         (dict.fromkeys(KEYS), "Unable to locate credentials.* Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
         ({"AWS_PROFILE": "gone"}, r"profile \(gone\) could not be found"),
@@ -114,7 +114,7 @@ def test_what_a_bucket_is_given_comes_back_until_it_is_removed(s3: S3):
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "Could not connect.* AWS_ENDPOINT_URL is right"),
     ],
 )
-def test_what_is_wrong_with_a_bucket_is_told_in_one_line_with_what_to_do(
+def test_an_unusable_bucket_is_an_error_of_one_line_with_the_remedy(
     s3: S3, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str | None], message: str
 ):
     for name, value in changes.items():
@@ -135,11 +135,13 @@ def test_what_is_wrong_with_a_bucket_is_told_in_one_line_with_what_to_do(
         (403, "InvalidAccessKeyId", InputError, "Set AWS_ACCESS_KEY_ID"),
         (403, "SignatureDoesNotMatch", InputError, "Set AWS_ACCESS_KEY_ID"),
         (400, "ExpiredToken", InputError, "Set AWS_ACCESS_KEY_ID"),
-        (503, "SlowDown", StoreAwayError, "the same command then goes on"),
-        (500, "InternalError", StoreAwayError, "the same command then goes on"),
+        (503, "SlowDown", StoreUnavailableError, "repeat the same command"),
+        (500, "InternalError", StoreUnavailableError, "repeat the same command"),
     ],
 )
-def test_a_refusal_is_told_from_an_outage(s3: S3, status: int, code: str, kind: type[InputError], message: str):
+def test_a_refusal_and_an_outage_have_different_errors(
+    s3: S3, status: int, code: str, kind: type[InputError], message: str
+):
     from botocore.stub import Stubber
 
     store = artifact_store(s3.bucket())
@@ -151,30 +153,30 @@ def test_a_refusal_is_told_from_an_outage(s3: S3, status: int, code: str, kind: 
             assert type(refused.value) is kind
 
 
-def test_a_bucket_that_goes_is_told_and_so_is_a_server(s3: S3):
+def test_a_bucket_or_server_that_disappears_is_an_error_with_the_remedy(s3: S3):
     address = s3.bucket()
     store = artifact_store(address)
     s3.client().delete_bucket(Bucket=address.removeprefix("s3://"))
     for use in (lambda: store.write("key", BytesIO(b"x")), lambda: store.open_reader("key")):
         with pytest.raises(InputError, match=r"NoSuchBucket.* Create it") as refused:
             use()
-        assert not isinstance(refused.value, StoreAwayError)
+        assert not isinstance(refused.value, StoreUnavailableError)
     s3.stop()
     try:
-        with pytest.raises(StoreAwayError, match="Could not connect"):
+        with pytest.raises(StoreUnavailableError, match="Could not connect"):
             store.write("key", BytesIO(b"x"))
     finally:
         s3.start()
 
 
 @pytest.mark.parametrize("address", ["s3://", "s3://bucket/folder", "s3://me:s3cret@bucket", "s3:bucket", "gs://b"])
-def test_what_is_no_address_is_refused_and_told_how_one_looks(address: str):
+def test_an_invalid_address_is_refused_with_an_example(address: str):
     with pytest.raises(InputError, match="s3://BUCKET") as refused:
         artifact_store(address)
     assert "s3cret" not in str(refused.value)
 
 
-def test_a_folder_is_made_for_who_writes_and_not_for_who_reads(tmp_path: Path):
+def test_a_folder_is_created_for_writing_and_not_for_reading(tmp_path: Path):
     store = artifact_store(str(tmp_path / "to" / "read"), make=False)
     assert not (tmp_path / "to").exists()
     with pytest.raises(ArtifactNotFound):
@@ -184,28 +186,28 @@ def test_a_folder_is_made_for_who_writes_and_not_for_who_reads(tmp_path: Path):
     assert artifact_store(None) is None
 
 
-def test_a_study_says_where_its_artifacts_lie_whatever_folder_one_is_in(
+def test_a_study_keeps_the_address_of_its_store_whatever_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     study = optuna.create_study()
-    assert store_of(study) is None
+    assert study_store(study) is None
     monkeypatch.chdir(tmp_path)
-    name_store(study, "store")
-    store_of(study).write("key", BytesIO(b"content"))
+    set_store(study, "store")
+    study_store(study).write("key", BytesIO(b"content"))
     study.ask()
     with pytest.raises(InputError, match=r"artifacts in .*store, not in s3://bucket"):
-        name_store(study, "s3://bucket")
-    name_store(study, "store")
+        set_store(study, "s3://bucket")
+    set_store(study, "store")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    found = store_of(study, make=False)
-    assert isinstance(found, FileSystemArtifactStore)
-    with found.open_reader("key") as reader:
+    store = study_store(study, make=False)
+    assert isinstance(store, FileSystemArtifactStore)
+    with store.open_reader("key") as reader:
         assert reader.read() == b"content"
 
 
 class Watch:
-    """What was trained, by trial and epoch; SIGTERM after a certain epoch of a trial."""
+    """Records the trained epochs; requests a stop after a given epoch of a trial."""
 
     def __init__(self, stop_at: tuple[int, int] | None = None) -> None:
         self.epochs: list[tuple[int, int]] = []
@@ -214,11 +216,11 @@ class Watch:
     def epoch(self, number: int, epoch: Any, point: dict[str, Any]) -> None:
         self.epochs.append((number, epoch.number))
         if (number, epoch.number) == self.stop_at:
-            self.stop.ask("SIGTERM")
+            self.stop.request("SIGTERM")
 
 
-def worker(folder: Path, url: str, watch: Watch, **told: Any) -> int:
-    return work("own", storage=url, device="cpu", folder=folder, on_epoch=watch.epoch, stop=watch.stop, **told)
+def worker(folder: Path, url: str, watch: Watch, **options: Any) -> int:
+    return work("own", storage=url, device="cpu", folder=folder, on_epoch=watch.epoch, stop=watch.stop, **options)
 
 
 def study_in(url: str) -> optuna.Study:
@@ -226,7 +228,7 @@ def study_in(url: str) -> optuna.Study:
     return optuna.load_study(study_name="own", storage=storage)
 
 
-def test_machines_without_a_shared_disk_go_on_with_each_others_trainings_and_their_predictions_are_found(
+def test_machines_without_a_shared_disk_continue_each_others_trainings_and_share_predictions(
     s3: S3, tmp_path: Path, queue_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     address = s3.bucket()
@@ -239,27 +241,28 @@ def test_machines_without_a_shared_disk_go_on_with_each_others_trainings_and_the
     assert worker(tmp_path / "two", queue_url, second) == 2
     assert [epoch for trial, epoch in second.epochs if trial == 2] == [3, 4]
 
-    study = study_in(queue_url)
+    storage = optuna.storages.RDBStorage(queue_url, engine_kwargs={"poolclass": NullPool})
+    study = optuna.load_study(study_name="own", storage=storage)
     trials = study.get_trials(states=[TrialState.COMPLETE])
-    artifacts = [get_all_artifact_meta(trial, storage=study._storage)[0].artifact_id for trial in trials]
+    artifacts = [get_all_artifact_meta(trial, storage=storage)[0].artifact_id for trial in trials]
     assert sorted(s3.keys(address)) == sorted(artifacts)  # the checkpoint is gone
-    assert select(study, tolerance="mcnemar", store=store_of(study)).ranking.comparison["p"].notna().any()
+    assert select(study, tolerance="mcnemar", store=study_store(study)).comparison["p"].notna().any()
 
-    monkeypatch.chdir(tmp_path)  # where no file of the study lies
+    monkeypatch.chdir(tmp_path)  # without files of the study
     monkeypatch.setenv("OPTUNA_STORAGE", queue_url)
     assert main(["select", "own", "--tolerance", "mcnemar"]) == 0
     assert main(["report", "own"]) == 0
     assert WITHOUT not in (tmp_path / "runs" / "own" / "report.md").read_text()
     forget_keys(monkeypatch)
     capsys.readouterr()
-    assert main(["report", "own", "--output", "without"]) == 0  # by somebody who has no keys
+    assert main(["report", "own", "--output", "without"]) == 0  # without keys
     assert "no predictions are compared: the bucket" in capsys.readouterr().err
     assert WITHOUT in (tmp_path / "without" / "report.md").read_text()
-    assert main(["report", "own", "--artifacts", address]) == 2  # asked for by name
+    assert main(["report", "own", "--artifacts", address]) == 2  # given on the command line: an error
 
 
 class Outage(Watch):
-    """The server is away from the end of one epoch to that of another, or for good."""
+    """Stops the server after one epoch and starts it after another, or never."""
 
     def __init__(self, s3: S3, begin: int, end: int | None = None) -> None:
         super().__init__()
@@ -273,7 +276,7 @@ class Outage(Watch):
             self.s3.start()
 
 
-def test_a_worker_trains_on_while_its_store_is_away(s3: S3, tmp_path: Path, queue_url: str):
+def test_a_worker_continues_to_train_while_its_store_is_unavailable(s3: S3, tmp_path: Path, queue_url: str):
     address = s3.bucket()
     settings = settings_in(tmp_path, ("8",), training=Recipe(epochs=3, batch_size=35))
     plan_study("own", settings, storage=queue_url, artifacts=address)
@@ -283,13 +286,13 @@ def test_a_worker_trains_on_while_its_store_is_away(s3: S3, tmp_path: Path, queu
     assert [trial.state for trial in study_in(queue_url).trials] == [TrialState.COMPLETE]
 
 
-def test_a_result_that_its_store_does_not_take_is_saved_and_handed_in_by_the_next(
+def test_a_result_that_the_store_does_not_accept_is_saved_and_written_by_the_next_worker(
     s3: S3, tmp_path: Path, queue_url: str
 ):
     address = s3.bucket()
     plan_study("own", settings_in(tmp_path, ("8",)), storage=queue_url, artifacts=address)
     try:
-        with pytest.raises(StorageLostError, match=r"away for .*Could not connect"):
+        with pytest.raises(StorageUnavailableError, match=r"unavailable for .*Could not connect"):
             worker(tmp_path / "one", queue_url, Outage(s3, 1), patience=1.0)
     finally:
         s3.start()
@@ -301,7 +304,7 @@ def test_a_result_that_its_store_does_not_take_is_saved_and_handed_in_by_the_nex
     assert len([key for key in s3.keys(address) if not key.startswith("checkpoint")]) == 1
 
 
-def test_a_store_that_is_away_when_a_worker_starts_is_waited_for_and_then_exit_code_1(
+def test_a_starting_worker_waits_for_its_store_and_then_exits_with_code_1(
     s3: S3, tmp_path: Path, queue_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     address = s3.bucket()
@@ -309,13 +312,13 @@ def test_a_store_that_is_away_when_a_worker_starts_is_waited_for_and_then_exit_c
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OPTUNA_STORAGE", queue_url)
     s3.stop()
-    back = threading.Timer(3.0, s3.start)
-    back.start()
+    restart = threading.Timer(3.0, s3.start)
+    restart.start()
     try:
-        for named in ([], ["--artifacts", address]):
-            assert main(["worker", "own", "--device", "cpu", "--patience", "0", *named]) == 1
-            assert "the storage was away for 0 s (Could not connect" in capsys.readouterr().err
+        for options in ([], ["--artifacts", address]):
+            assert main(["worker", "own", "--device", "cpu", "--patience", "0", *options]) == 1
+            assert "the storage was unavailable for 0 s (Could not connect" in capsys.readouterr().err
         assert main(["worker", "own", "--device", "cpu"]) == 0
     finally:
-        back.join()
+        restart.join()
     assert [trial.state for trial in study_in(queue_url).trials] == [TrialState.COMPLETE]

@@ -8,15 +8,15 @@ from optuna.artifacts import FileSystemArtifactStore
 
 from nas_relucode.study.checkpoint_files import CheckpointFiles
 
-MADE = {"head": "8"}
+SETTINGS = {"head": "8"}
 
 
 def save(files: CheckpointFiles, name: str, value: float) -> None:
-    files.save(name, {"weight": torch.tensor([value])}, made=MADE, found=[value])
+    files.save(name, {"weight": torch.tensor([value])}, settings=SETTINGS, results=[value])
 
 
 def loaded(files: CheckpointFiles, name: str) -> float | None:
-    checkpoint = files.load(name, MADE)
+    checkpoint = files.load(name, SETTINGS)
     return None if checkpoint is None else checkpoint[0]["weight"].item()
 
 
@@ -25,7 +25,7 @@ def stored(folder: Path, store: Path) -> CheckpointFiles:
     return CheckpointFiles(folder, FileSystemArtifactStore(store))
 
 
-def test_workers_that_share_a_folder_may_remove_it_while_others_write(tmp_path: Path):
+def test_a_worker_may_remove_the_shared_folder_while_others_write(tmp_path: Path):
     errors: list[Exception] = []
 
     def train(name: str) -> None:
@@ -34,7 +34,7 @@ def test_workers_that_share_a_folder_may_remove_it_while_others_write(tmp_path: 
             for step in range(150):
                 save(files, name, step)
                 assert loaded(files, name) == step
-                files.remove(name, MADE)
+                files.remove(name, SETTINGS)
         except Exception as error:
             errors.append(error)
 
@@ -47,15 +47,15 @@ def test_workers_that_share_a_folder_may_remove_it_while_others_write(tmp_path: 
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_another_machine_goes_on_from_the_copy_in_the_store(tmp_path: Path):
+def test_another_machine_continues_from_the_copy_in_the_store(tmp_path: Path):
     here, there = (stored(tmp_path / folder, tmp_path / "store") for folder in ("here", "there"))
     save(here, "candidate", 1.0)
     assert loaded(there, "candidate") == 1.0
-    there.remove("candidate", MADE)
+    there.remove("candidate", SETTINGS)
     assert loaded(stored(tmp_path / "third", tmp_path / "store"), "candidate") is None
 
 
-def test_a_copy_that_was_cut_short_is_no_checkpoint(tmp_path: Path):
+def test_a_truncated_copy_is_ignored(tmp_path: Path):
     save(stored(tmp_path / "here", tmp_path / "store"), "candidate", 1.0)
     (copy,) = (tmp_path / "store").iterdir()
     copy.write_bytes(copy.read_bytes()[:-5])

@@ -1,4 +1,4 @@
-"""Predictions: compact, without pickles, and either what was kept or an error that names the trial."""
+"""Predictions are compact, without pickles, and read back exactly or with an error that names the trial."""
 
 import io
 
@@ -15,11 +15,11 @@ from nas_relucode.errors import InputError
 from nas_relucode.study.predictions import (
     FILE,
     Predictions,
-    find_predictions,
     from_bytes,
-    keep_predictions,
     predict,
+    read_predictions,
     to_bytes,
+    upload_predictions,
 )
 from nas_relucode.training.data import Split
 from nas_relucode.training.loop import accuracy
@@ -38,64 +38,68 @@ def split():
 
 def test_predictions_are_those_of_plain_pytorch_and_their_mean_is_the_accuracy(split):
     network = nn.Sequential(nn.Linear(5, 8), nn.Dropout(0.5), nn.ReLU(), nn.Linear(8, 3))
-    found = predict(network, split, batch_size=64)
+    predictions = predict(network, split, batch_size=64)
     assert network.training
     with torch.no_grad():
         expected = network.eval()(split.inputs).argmax(dim=1)
-    assert found.classes.tolist() == expected.tolist()
-    assert found.correct.tolist() == (expected == split.labels).tolist()
-    assert found.correct.mean() == pytest.approx(accuracy(network, split), abs=1e-12)
+    assert predictions.classes.tolist() == expected.tolist()
+    assert predictions.correct.tolist() == (expected == split.labels).tolist()
+    assert predictions.correct.mean() == pytest.approx(accuracy(network, split), abs=1e-12)
 
 
-def test_without_labels_nothing_is_right():
+def test_predictions_need_labels():
     with pytest.raises(InputError, match="no labels"):
         predict(nn.Linear(2, 2), Split(torch.zeros(3, 2), None))
 
 
-def test_the_digest_tells_other_samples_and_another_order():
-    first = Predictions.of([0, 1, 1], [0, 1, 0])
-    assert first.labels == Predictions.of([1, 1, 1], [0, 1, 0]).labels
-    assert first.labels == Predictions.of([0, 1, 1], np.array([0, 1, 0], np.int32)).labels
+def test_the_digest_differs_for_other_samples_and_another_order():
+    first = Predictions.from_classes([0, 1, 1], [0, 1, 0])
+    assert first.labels == Predictions.from_classes([1, 1, 1], [0, 1, 0]).labels
+    assert first.labels == Predictions.from_classes([0, 1, 1], np.array([0, 1, 0], np.int32)).labels
     others = ([1, 0, 0], [0, 1], [0, 1, 0, 0])
-    assert first.labels not in [Predictions.of(np.zeros(len(labels), int), labels).labels for labels in others]
+    assert first.labels not in [
+        Predictions.from_classes(np.zeros(len(labels), int), labels).labels for labels in others
+    ]
 
 
 @pytest.mark.parametrize(("classes", "dtype"), [(1, "uint8"), (256, "uint8"), (257, "uint16"), (70_000, "uint32")])
 def test_the_type_is_the_smallest_that_holds_the_classes(classes, dtype):
-    assert Predictions.of([0, classes - 1], [0, 0]).classes.dtype == dtype
+    assert Predictions.from_classes([0, classes - 1], [0, 0]).classes.dtype == dtype
 
 
 @given(st.lists(st.tuples(st.integers(0, 300), st.integers(0, 300)), max_size=40))
-def test_what_is_written_is_what_is_read(rows):
+def test_predictions_are_read_back_as_written(rows):
     classes, labels = [row[0] for row in rows], [row[1] for row in rows]
-    found = Predictions.of(np.array(classes, int), np.array(labels, int))
-    assert same(from_bytes(to_bytes(found)), found)
+    predictions = Predictions.from_classes(np.array(classes, int), np.array(labels, int))
+    assert same(from_bytes(to_bytes(predictions)), predictions)
 
 
 def test_a_prediction_takes_9_bits_at_most():
     generator = np.random.default_rng(0)
-    found = Predictions.of(generator.integers(256, size=10_000), generator.integers(256, size=10_000))
-    assert len(to_bytes(found)) < 10_000 * 9 / 8 + 1500
+    predictions = Predictions.from_classes(generator.integers(256, size=10_000), generator.integers(256, size=10_000))
+    assert len(to_bytes(predictions)) < 10_000 * 9 / 8 + 1500
 
 
 @pytest.mark.parametrize(("classes", "labels"), [([0, 1], [0]), ([[0], [1]], [[0], [1]]), ([-1], [0]), ([0.5], [0])])
-def test_what_are_no_class_numbers_is_refused(classes, labels):
+def test_values_that_are_not_class_numbers_are_refused(classes, labels):
     with pytest.raises(InputError, match="predictions"):
-        Predictions.of(classes, labels)
+        Predictions.from_classes(classes, labels)
 
 
-def test_an_artifact_lies_with_its_trial_under_the_name_that_the_dashboard_shows(tmp_path):
-    study, store = optuna.create_study(), FileSystemArtifactStore(tmp_path)
-    trial, found = study.ask(), Predictions.of([0, 1, 2], [0, 1, 1])
-    artifact = keep_predictions(found, trial, store)
+def test_an_artifact_belongs_to_its_trial_and_has_a_file_name(tmp_path):
+    storage, store = optuna.storages.InMemoryStorage(), FileSystemArtifactStore(tmp_path)
+    study = optuna.create_study(storage=storage)
+    study = optuna.create_study(storage=storage)
+    trial, predictions = study.ask(), Predictions.from_classes([0, 1, 2], [0, 1, 1])
+    artifact = upload_predictions(predictions, trial, store)
     study.tell(trial, 0.0)
-    (meta,) = get_all_artifact_meta(study.trials[0], storage=study._storage)
+    (meta,) = get_all_artifact_meta(study.trials[0], storage=storage)
     assert (meta.artifact_id, meta.filename) == (artifact, FILE)
     assert [file.name for file in tmp_path.iterdir()] == [artifact]
-    assert same(find_predictions(artifact, store, "trial 0"), found)
+    assert same(read_predictions(artifact, store, "trial 0"), predictions)
 
 
-def test_a_store_of_another_kind_will_do():
+def test_any_class_with_write_and_open_reader_is_a_store():
     class Memory(dict):
         def write(self, artifact_id, content_body):
             self[artifact_id] = content_body.read()
@@ -103,26 +107,26 @@ def test_a_store_of_another_kind_will_do():
         def open_reader(self, artifact_id):
             return io.BytesIO(self[artifact_id])
 
-    store, found = Memory(), Predictions.of([0, 1], [1, 1])
-    artifact = keep_predictions(found, optuna.create_study().ask(), store)
-    assert same(find_predictions(artifact, store, "trial 0"), found)
+    store, predictions = Memory(), Predictions.from_classes([0, 1], [1, 1])
+    artifact = upload_predictions(predictions, optuna.create_study().ask(), store)
+    assert same(read_predictions(artifact, store, "trial 0"), predictions)
 
 
-def test_a_lost_artifact_is_named(tmp_path):
+def test_the_error_for_a_missing_artifact_names_it(tmp_path):
     with pytest.raises(InputError, match=r"predictions of trial 7, artifact abc, are not in this store"):
-        find_predictions("abc", FileSystemArtifactStore(tmp_path), "trial 7")
+        read_predictions("abc", FileSystemArtifactStore(tmp_path), "trial 7")
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"not a zip" * 50])
-def test_a_damaged_artifact_is_named(tmp_path, content):
+def test_the_error_for_a_damaged_artifact_names_it(tmp_path, content):
     (tmp_path / "abc").write_bytes(content)
     with pytest.raises(InputError, match=r"trial 7, artifact abc: the file is damaged"):
-        find_predictions("abc", FileSystemArtifactStore(tmp_path), "trial 7")
+        read_predictions("abc", FileSystemArtifactStore(tmp_path), "trial 7")
 
 
 def test_a_changed_byte_is_an_error_or_changes_nothing():
-    found = Predictions.of(np.arange(60) % 7, np.arange(60) % 5)
-    content = to_bytes(found)
+    predictions = Predictions.from_classes(np.arange(60) % 7, np.arange(60) % 5)
+    content = to_bytes(predictions)
     for place in range(len(content)):
         damaged = bytearray(content)
         damaged[place] ^= 0x55
@@ -130,11 +134,11 @@ def test_a_changed_byte_is_an_error_or_changes_nothing():
             read = from_bytes(bytes(damaged))
         except InputError:
             continue
-        assert same(read, found), place
+        assert same(read, predictions), place
 
 
-def test_a_file_that_was_cut_short_is_refused():
-    content = to_bytes(Predictions.of(np.arange(60) % 7, np.arange(60) % 5))
+def test_a_truncated_file_is_refused():
+    content = to_bytes(Predictions.from_classes(np.arange(60) % 7, np.arange(60) % 5))
     for keep in range(0, len(content), 7):
         with pytest.raises(InputError, match="damaged"):
             from_bytes(content[:keep])
@@ -143,14 +147,14 @@ def test_a_file_that_was_cut_short_is_refused():
 def test_pickles_are_not_read():
     file = io.BytesIO()
     np.savez(file, header=np.array([{}], dtype=object), classes=np.array([0]), correct=np.array([0]))
-    with pytest.raises(InputError, match="damaged, or holds no predictions"):
+    with pytest.raises(InputError, match="damaged or holds no predictions"):
         from_bytes(file.getvalue())
 
 
 @pytest.mark.parametrize(
     "parts", [{"classes": np.zeros(3, np.int64)}, {"correct": np.zeros(2, np.uint8)}, {"version": 9}]
 )
-def test_parts_that_do_not_fit_are_refused(parts):
+def test_inconsistent_parts_are_refused(parts):
     file = io.BytesIO()
     version = parts.pop("version", 1)
     header = b'{"version": %d, "samples": 3, "labels": "x"}' % version

@@ -8,12 +8,12 @@ import pytest
 from optuna.artifacts import FileSystemArtifactStore
 from optuna.trial import FixedTrial, TrialState
 
-from nas_relucode.study.predictions import Predictions, find_predictions
+from nas_relucode.study.predictions import Predictions, read_predictions
 from nas_relucode.study.record import ATTRIBUTE, Outcome, write_outcome
 from nas_relucode.study.search_space import Candidate
 
 CANDIDATE = Candidate("8", 0.1, 0)
-PREDICTIONS = Predictions.of([0, 1, 1], [0, 1, 0])
+PREDICTIONS = Predictions.from_classes([0, 1, 1], [0, 1, 0])
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_without_values_the_trial_is_to_be_pruned_and_says_why(study: optuna.Stu
 def test_predictions_come_back_by_what_the_attribute_says(study: optuna.Study, store: FileSystemArtifactStore):
     trial, found = study.ask(), {"accuracy": 2 / 3}
     write_outcome(trial, Outcome(CANDIDATE, found, (0.5, 3.0), {}, PREDICTIONS), store)
-    again = find_predictions(study.trials[0].user_attrs[ATTRIBUTE]["predictions"], store, "trial 0")
+    again = read_predictions(study.trials[0].user_attrs[ATTRIBUTE]["predictions"], store, "trial 0")
     assert (again.classes.tolist(), again.correct.tolist()) == ([0, 1, 1], [True, True, False])
     assert found == {"accuracy": 2 / 3}  # the outcome may be written into another trial yet
 
@@ -83,4 +83,4 @@ def test_it_may_be_written_again_when_the_storage_was_lost_in_between(
     study.tell(trial, told)
     (kept,) = study.trials
     assert kept.state == TrialState.COMPLETE
-    assert find_predictions(kept.user_attrs[ATTRIBUTE]["predictions"], store, "trial 0").labels == PREDICTIONS.labels
+    assert read_predictions(kept.user_attrs[ATTRIBUTE]["predictions"], store, "trial 0").labels == PREDICTIONS.labels

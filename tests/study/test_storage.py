@@ -1,4 +1,4 @@
-"""Storages: locked, full, unreachable or none at all; an error names the storage without its password."""
+"""Storages that are locked, full, unreachable or invalid: the error names the storage without its password."""
 
 import sqlite3
 from collections import Counter
@@ -13,7 +13,7 @@ from nas_relucode.errors import InputError
 from nas_relucode.study.storage import only_process, redact
 
 
-def test_the_lock_of_a_file_holds_off_a_run_and_is_given_back(tmp_path: Path, url: str):
+def test_a_locked_file_refuses_a_run_until_the_lock_is_released(tmp_path: Path, url: str):
     settings = settings_in(tmp_path, ("8",))
     with only_process(url), pytest.raises(InputError, match=r"another process.*study\.db.*--storage"):
         run(settings, url)
@@ -21,9 +21,9 @@ def test_the_lock_of_a_file_holds_off_a_run_and_is_given_back(tmp_path: Path, ur
     assert len(candidates(reread(url))) == 1
 
 
-def test_a_run_that_raised_gives_the_lock_back_at_once(tmp_path: Path, url: str):
+def test_a_run_that_raises_releases_the_lock_at_once(tmp_path: Path, url: str):
     run(settings_in(tmp_path, ("8",)), url)
-    with pytest.raises(InputError, match="heads") as kept:  # a notebook keeps the last error, and its frames, too
+    with pytest.raises(InputError, match="heads") as kept:  # kept, with its frames, as a notebook keeps the last error
         run(settings_in(tmp_path, ("4",)), url)
     run(settings_in(tmp_path, ("8",)), url)
     assert kept.value is not None
@@ -45,7 +45,7 @@ def test_a_server_that_cannot_be_reached_is_named_without_its_password(tmp_path:
     "wrong",
     ["study.db", "://", "postgresql://u:secret@host:port/db", "nosuchdatabase://u:secret@host/db", "sqlite:/x.db"],
 )
-def test_what_is_no_storage_url_is_refused_and_told_how_one_looks(tmp_path: Path, wrong: str):
+def test_an_invalid_storage_url_is_refused_without_showing_it(tmp_path: Path, wrong: str):
     with pytest.raises(InputError, match="storage") as refused:
         run(settings_in(tmp_path), wrong)
     assert "secret" not in str(refused.value)
@@ -57,25 +57,25 @@ def test_a_storage_whose_driver_is_not_installed_is_refused(tmp_path: Path):
     assert "secret" not in str(refused.value)
 
 
-def test_the_folder_of_a_new_file_is_made(tmp_path: Path):
+def test_the_folder_of_a_new_file_is_created(tmp_path: Path):
     url = f"sqlite:///{tmp_path}/not/there/yet.db"
     run(settings_in(tmp_path, ("8",)), url)
     assert len(reread(url)) == 1
 
 
-def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path, url: str):
+def test_a_file_that_is_not_a_database_is_refused_and_unchanged(tmp_path: Path, url: str):
     (tmp_path / "study.db").write_text("a letter to my aunt, longer than the header of a database " * 10)
     with pytest.raises(InputError, match=r"study\.db.*not a database"):
         run(settings_in(tmp_path), url)
     assert (tmp_path / "study.db").read_text().startswith("a letter to my aunt")
 
 
-def test_a_folder_is_no_database(tmp_path: Path):
+def test_a_folder_in_place_of_a_file_is_refused(tmp_path: Path):
     with pytest.raises(InputError, match="cannot be used"):
         run(settings_in(tmp_path), f"sqlite:///{tmp_path}")
 
 
-def test_a_file_locked_by_another_program_is_told_as_such(tmp_path: Path, url: str):
+def test_a_file_locked_by_another_program_is_refused_with_the_reason(tmp_path: Path, url: str):
     settings = settings_in(tmp_path)
     run(settings, url)
     other = sqlite3.connect(tmp_path / "study.db", isolation_level=None)
@@ -88,7 +88,7 @@ def test_a_file_locked_by_another_program_is_told_as_such(tmp_path: Path, url: s
     run(settings, url)
 
 
-def test_a_disk_that_runs_full_during_a_study_is_told_and_the_study_goes_on_later(tmp_path: Path, small_disk: Path):
+def test_a_full_disk_is_the_error_and_the_study_continues_later(tmp_path: Path, small_disk: Path):
     filler = small_disk / "filler"
 
     def fill(study: optuna.Study, trial: FrozenTrial) -> None:
@@ -107,7 +107,7 @@ def test_a_disk_that_runs_full_during_a_study_is_told_and_the_study_goes_on_late
     assert Counter(candidates(reread(url))) == Counter([(None, "8", 0.1), (None, "4-4", 0.1)])
 
 
-def test_an_error_of_ones_own_callback_is_not_blamed_on_the_storage(tmp_path: Path, url: str):
+def test_an_error_of_the_users_callback_is_not_blamed_on_the_storage(tmp_path: Path, url: str):
     failing = Failing("8", 1, ImportError("No module named 'mine'"))
     with pytest.raises(ImportError, match="mine"):
         run(settings_in(tmp_path), url, on_start=failing.start, on_epoch=failing.epoch)

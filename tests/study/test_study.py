@@ -1,4 +1,4 @@
-"""Studies: run, stopped and gone on with; what is left is read back by Optuna from the storage."""
+"""Studies that are run, interrupted and resumed, read back by Optuna from the storage."""
 
 import dataclasses
 import sys
@@ -46,11 +46,11 @@ def test_the_values_are_those_of_the_objective_alone(tmp_path: Path, url: str):
     assert [tuple(trial.values) for trial in study.trials] == [objective(FixedTrial(t.params)) for t in study.trials]
 
 
-def test_a_finished_study_is_returned_as_it_is_and_nothing_is_trained(tmp_path: Path, url: str):
+def test_a_finished_study_is_returned_unchanged_and_nothing_is_trained(tmp_path: Path, url: str):
     settings, epochs = settings_in(tmp_path), []
     run(settings, url)
     before = reread(url)
-    study = run(settings, url, on_epoch=lambda *told: epochs.append(told))
+    study = run(settings, url, on_epoch=lambda *arguments: epochs.append(arguments))
     assert epochs == []
     assert reread(url) == before
     assert study.trials == before
@@ -74,17 +74,17 @@ def test_two_studies_share_a_file(tmp_path: Path, url: str):
     assert candidates(reread(url, "two")) == [(None, "4", 0.1)]
 
 
-def test_the_callbacks_are_told_the_size_each_epoch_and_each_trial(tmp_path: Path, url: str):
-    told: list[Any] = []
+def test_the_callbacks_get_the_size_each_epoch_and_each_trial(tmp_path: Path, url: str):
+    events: list[Any] = []
     run(
         settings_in(tmp_path, seeds=(0, 1)),
         url,
-        on_start=lambda study, size: told.append((study.study_name, size)),
-        on_epoch=lambda number, epoch, point: told.append((number, epoch.number)),
-        on_trial=lambda study, trial: told.append(trial.number),
+        on_start=lambda study, size: events.append((study.study_name, size)),
+        on_epoch=lambda number, epoch, point: events.append((number, epoch.number)),
+        on_trial=lambda study, trial: events.append(trial.number),
     )
-    assert told[0] == ("own", 4)
-    assert told[1:] == [event for number in range(4) for event in ((number, 0), (number, 1), number)]
+    assert events[0] == ("own", 4)
+    assert events[1:] == [event for number in range(4) for event in ((number, 0), (number, 1), number)]
 
 
 def test_settings_versions_and_metric_names_are_stored(tmp_path: Path, url: str):
@@ -98,7 +98,10 @@ def test_settings_versions_and_metric_names_are_stored(tmp_path: Path, url: str)
     assert set(stored) == {field.name for field in dataclasses.fields(StudySettings)}
     assert stored["data"]["train_samples"] == 100
     assert stored["training"]["epochs"] == 1
-    assert stored["search"]["space"] == {"heads": ["8", "4-4"], "learning_rates": [0.1]}  # not a name, which may change
+    assert stored["search"]["space"] == {
+        "heads": ["8", "4-4"],
+        "learning_rates": [0.1],
+    }  # the space itself: a file of this name may change
     assert study.user_attrs["versions"] == {
         "python": sys.version.split()[0],
         **{package: version(package) for package in ("nas-relucode", "torch", "optuna", "numpy")},
@@ -106,12 +109,14 @@ def test_settings_versions_and_metric_names_are_stored(tmp_path: Path, url: str)
 
 
 def test_the_accuracy_floor_decides_what_optuna_calls_best(tmp_path: Path, url: str):
-    study = run(settings_in(tmp_path, rates="[1e-9]", accuracy_floor=0.99), url)  # which nobody reaches untrained
+    study = run(
+        settings_in(tmp_path, rates="[1e-9]", accuracy_floor=0.99), url
+    )  # out of reach for an untrained network
     assert study.best_trials == []
     assert all(trial.constraints["accuracy_floor"] > 0 for trial in study.trials)
 
 
-# Failed, interrupted, gone on with
+# Failures, interruptions, resumed studies
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no memory"), MemoryError("none left")])
@@ -131,7 +136,7 @@ def test_a_candidate_that_fails_is_retried_twice_and_then_given_up(tmp_path: Pat
     assert reread(url) == trials
 
 
-def test_a_candidate_that_fails_once_is_complete_in_the_end(tmp_path: Path, url: str):
+def test_a_candidate_that_fails_once_is_completed_by_its_retry(tmp_path: Path, url: str):
     settings, failing = settings_in(tmp_path), Failing("8", 1, RuntimeError("no memory"))
     run(settings, url, on_start=failing.start, on_epoch=failing.epoch)
     trials = reread(url)
@@ -142,7 +147,7 @@ def test_a_candidate_that_fails_once_is_complete_in_the_end(tmp_path: Path, url:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ZeroDivisionError("of my own callback")])
-def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path, url: str, error: BaseException):
+def test_an_interrupted_run_continues_where_it_stopped(tmp_path: Path, url: str, error: BaseException):
     settings, failing = settings_in(tmp_path, ("8", "4-4", "4")), Failing("4-4", 1, error)
     with pytest.raises(type(error)):
         run(settings, url, on_start=failing.start, on_epoch=failing.epoch)
@@ -153,7 +158,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path, url: str, e
     assert [trial.number for trial in trials if trial.user_attrs.get("retry_of") == 1] == [3]
 
 
-def test_a_candidate_that_was_interrupted_again_and_again_is_complete_in_the_end(tmp_path: Path, url: str):
+def test_a_candidate_that_is_interrupted_any_number_of_times_is_completed(tmp_path: Path, url: str):
     settings = settings_in(tmp_path, ("8",), training=Recipe(epochs=3, batch_size=35))
     failing = Failing("8", 3, KeyboardInterrupt())
     for _ in range(3):
@@ -168,16 +173,16 @@ def test_a_candidate_that_was_interrupted_again_and_again_is_complete_in_the_end
 # Candidates of one head trained as one
 
 
-def test_candidates_trained_together_find_what_each_finds_alone(tmp_path: Path, url: str):
+def test_candidates_trained_together_get_the_results_of_each_trained_alone(tmp_path: Path, url: str):
     parts = {"seeds": (0, 1), "training": Recipe(epochs=2, batch_size=20), "codes": CodeSettings(kept_epochs=(2,))}
     alone = settings_in(tmp_path, ("8", "4-4"), "[0.1, 0.05]", **parts)
     search = dataclasses.replace(alone.search, together=4)
     study = run(alone, url)
     batched = run(dataclasses.replace(alone, search=search), url, "batched")
     assert sorted(candidates(batched.trials)) == sorted(candidates(study.trials))
-    found = {tuple(t.params.items()): t.user_attrs[ATTRIBUTE] for t in study.trials}
+    records = {tuple(t.params.items()): t.user_attrs[ATTRIBUTE] for t in study.trials}
     for trial in batched.trials:
-        mine, other = trial.user_attrs[ATTRIBUTE], found[tuple(trial.params.items())]
+        mine, other = trial.user_attrs[ATTRIBUTE], records[tuple(trial.params.items())]
         assert mine.keys() == other.keys()
         assert [point["loss"] for point in mine["curve"][1:]] == pytest.approx(
             [point["loss"] for point in other["curve"][1:]], abs=1e-4
@@ -190,7 +195,7 @@ def test_candidates_trained_together_find_what_each_finds_alone(tmp_path: Path, 
     )
 
 
-def test_one_that_diverges_or_is_complete_does_not_stop_those_trained_with_it(tmp_path: Path, url: str):
+def test_a_diverging_or_complete_candidate_does_not_stop_those_trained_with_it(tmp_path: Path, url: str):
     settings = settings_in(tmp_path, ("8",), "[1e22, 0.1]", training=Recipe(epochs=2, batch_size=20))
     settings = dataclasses.replace(settings, search=dataclasses.replace(settings.search, together=5))
     study = run(settings, url)
@@ -210,25 +215,25 @@ def test_a_group_that_fails_is_retried_twice_and_then_given_up(
 
     monkeypatch.setattr("nas_relucode.study.objective.train_together", fail)
     settings = settings_in(tmp_path, ("8",), "[0.2, 0.1]")
-    told: list[int] = []
+    numbers: list[int] = []
     run(
         dataclasses.replace(settings, search=dataclasses.replace(settings.search, together=2)),
         url,
-        on_trial=lambda study, trial: told.append(trial.number),
+        on_trial=lambda study, trial: numbers.append(trial.number),
     )
     assert [trial.state for trial in reread(url)] == [TrialState.FAIL] * 6
-    assert told == list(range(6))
+    assert numbers == list(range(6))
     assert all("no memory" in trial.user_attrs[ATTRIBUTE]["failed"] for trial in reread(url))
 
 
-def test_a_candidate_whose_outputs_overflow_does_not_stop_the_others(tmp_path: Path, url: str):
+def test_a_candidate_whose_outputs_overflow_does_not_end_the_study(tmp_path: Path, url: str):
     settings = settings_in(tmp_path, ("8",), "[1e22, 0.1]", training=Recipe(epochs=1, batch_size=100))
     run(settings, url)
     assert candidates(reread(url)) == [(None, "8", 0.1)]
     assert candidates(reread(url), TrialState.PRUNED) == [(None, "8", 1e22)]
 
 
-def test_a_trial_that_a_dead_process_left_running_is_failed_and_retried(tmp_path: Path, url: str):
+def test_a_trial_left_running_by_a_dead_process_is_failed_and_retried(tmp_path: Path, url: str):
     settings = settings_in(tmp_path)
     study = run(settings, url)
     dead = study.ask()
@@ -242,7 +247,7 @@ def test_a_trial_that_a_dead_process_left_running_is_failed_and_retried(tmp_path
     with pytest.raises(KeyboardInterrupt):
         run(fresh, url, "other", on_start=failing.start, on_epoch=failing.epoch)
     study = optuna.load_study(study_name="other", storage=url)
-    dead = study.ask()  # takes the waiting 4-4 with seed 1, as a process would, and is heard of no more
+    dead = study.ask()  # takes the waiting 4-4 with seed 1, like a process that then dies
     params = load_search_space(fresh.search.space).suggest(dead, [1, 2])
     run(fresh, url, "other")
     trials = reread(url, "other")
@@ -252,24 +257,24 @@ def test_a_trial_that_a_dead_process_left_running_is_failed_and_retried(tmp_path
     assert Counter(candidates(trials)) == Counter({(s, head, 0.1): 1 for s in (1, 2) for head in ("8", "4-4")})
 
 
-def test_a_study_that_was_killed_while_it_was_made_is_made_whole(tmp_path: Path, url: str):
+def test_a_study_whose_creation_was_killed_is_completed(tmp_path: Path, url: str):
     optuna.create_study(storage=url, study_name="own", directions=["maximize", "minimize"])
     assert run(settings_in(tmp_path), url).user_attrs["settings"]["data"]["source"] == "digits"
 
 
-def test_a_study_of_others_with_the_same_name_is_refused(tmp_path: Path, url: str):
+def test_a_study_of_another_program_with_the_same_name_is_refused(tmp_path: Path, url: str):
     study = optuna.create_study(storage=url, study_name="own", directions=["maximize", "minimize"])
     study.add_trial(optuna.trial.create_trial(values=[0.5, 3]))
-    with pytest.raises(InputError, match=r"'own'.*not one of ours.*--study-name"):
+    with pytest.raises(InputError, match=r"'own'.*not created by nas-relucode.*--study-name"):
         run(settings_in(tmp_path), url)
     assert len(reread(url)) == 1
 
 
-# Spaces that are sampled
+# Sampled search spaces
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
-def test_a_sampled_space_is_drawn_from_and_each_draw_gets_every_seed(tmp_path: Path, url: str, sampler: str):
+def test_each_draw_from_a_sampled_space_gets_every_seed(tmp_path: Path, url: str, sampler: str):
     settings = settings_in(tmp_path, rates=INTERVAL, seeds=(0, 1), trials=2, sampler=sampler)
     sizes: list[int] = []
     run(settings, url, on_start=lambda study, size: sizes.append(size))
@@ -289,7 +294,7 @@ def test_a_sampled_space_with_one_seed_has_as_many_trials_as_asked_for(tmp_path:
     assert len(candidates(reread(url))) == len(reread(url)) == 3
 
 
-def test_a_draw_that_was_stopped_is_completed_with_every_seed(tmp_path: Path, url: str):
+def test_an_interrupted_draw_is_completed_with_every_seed(tmp_path: Path, url: str):
     settings = settings_in(tmp_path, ("8",), INTERVAL, seeds=(0, 1), trials=2)
     failing = Failing("8", 1, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
@@ -301,7 +306,7 @@ def test_a_draw_that_was_stopped_is_completed_with_every_seed(tmp_path: Path, ur
     assert [trial.user_attrs["retry_of"] for trial in trials if "retry_of" in trial.user_attrs] == [0]
 
 
-def test_a_small_space_with_more_trials_than_candidates_comes_to_an_end(tmp_path: Path, url: str):
+def test_a_study_with_more_trials_than_candidates_ends(tmp_path: Path, url: str):
     settings = settings_in(tmp_path, trials=6, sampler="random")
     run(settings, url)
     trials = reread(url)

@@ -1,4 +1,4 @@
-"""A study whose process is killed in the middle of a trial, and goes on when the same command is given again."""
+"""A study whose process is killed during a trial continues when the same command is repeated."""
 
 import re
 import signal
@@ -21,11 +21,11 @@ from nas_relucode.study.settings import load_settings
 
 @dataclass
 class Killed:
-    """What was seen when a run was killed in its third trial and the same command was given again."""
+    """A run that was killed in its third trial, and the same command repeated."""
 
-    while_running: str  # what a second process was told meanwhile
+    while_running: str  # the error of a second process
     at_death: list[FrozenTrial]
-    trials: list[FrozenTrial]  # in the end
+    trials: list[FrozenTrial]  # after the second run
     report: str
     exit_code: int
 
@@ -36,7 +36,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
     (folder / "space.toml").write_text('heads = ["8", "4-4"]\nlearning_rates = [0.1, 0.01]\n')
     (folder / "own.toml").write_text(
         '[data]\nsource = "digits"\nclasses = [0, 1]\ntrain_samples = 60\nvalidation = 0.3\n'
-        '[network]\nbackbone = "none"\n[training]\nepochs = 100\n[search]\nspace = "space.toml"\n'
+        '[network]\nbackbone = "none"\n[training]\nepochs = 40\n[search]\nspace = "space.toml"\n'
     )
     command = ["run", "own.toml", "-v", "--device", "cpu"]
     process = subprocess.Popen(
@@ -57,7 +57,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
                 break
         else:
             pytest.fail(f"the run never came to its third trial: {''.join(lines)}")
-        process.send_signal(signal.SIGSTOP)  # it stays where it is, and keeps its lock
+        process.send_signal(signal.SIGSTOP)  # stopped, with its lock held
         with chdir(folder):
             with pytest.raises(InputError) as refused:
                 run_study("own", load_settings("own.toml"), device="cpu")
@@ -91,14 +91,14 @@ def test_a_killed_run_finishes_every_candidate_once(killed: Killed):
     assert killed.trials[:2] == killed.at_death[:2]
 
 
-def test_the_trial_that_was_killed_is_failed_and_its_retry_names_it(killed: Killed):
+def test_the_killed_trial_is_failed_and_its_retry_names_it(killed: Killed):
     assert killed.trials[2].state == TrialState.FAIL
     (retry,) = [trial for trial in killed.trials if trial.user_attrs.get("retry_of") == 2]
     assert retry.params == killed.trials[2].params
     assert retry.state == TrialState.COMPLETE
 
 
-def test_the_report_names_the_retry_of_the_trial_that_was_killed(killed: Killed):
+def test_the_report_names_the_retry_of_the_killed_trial(killed: Killed):
     (retry,) = [trial.number for trial in killed.trials if "retry_of" in trial.user_attrs]
     sentence = rf"rial 2 \(4-4 @ 0\.1(, seed 0)?\) was interrupted and was retried as trial {retry}\."
     assert re.search(sentence, killed.report)

@@ -145,7 +145,7 @@ def test_a_study_with_other_settings_is_refused_and_nothing_is_changed(
 ):
     url = f"sqlite:///{finished}/study.db"
     before = (finished / "study.db").read_bytes()
-    with pytest.raises(InputError, match="'own' was made with other settings") as raised:
+    with pytest.raises(InputError, match="'own' has other settings") as raised:
         run(settings_in(tmp_path, **changes), url)
     assert key in str(raised.value)
     assert "--study-name" in str(raised.value)

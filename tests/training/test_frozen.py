@@ -202,7 +202,7 @@ def test_what_cannot_be_frozen_is_explained(data, tmp_path):
         frozen_features(nn.Flatten(0), data, tmp_path)
     file = tmp_path / "file"
     file.write_text("")
-    with pytest.raises(InputError, match="file is no folder"):
+    with pytest.raises(InputError, match="file is not a folder"):
         frozen_features(backbone(), data, file)
 
 

@@ -7,7 +7,7 @@ import torch
 import torchvision
 
 from nas_relucode.errors import InputError
-from nas_relucode.training.named_networks import network_by_name, torchvision_names
+from nas_relucode.training.networks import network_by_name, torchvision_names
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vgg11", "googlenet", "squeezenet1_1"])
@@ -71,7 +71,9 @@ def test_imagenet_weights_that_can_not_be_had_are_refused_with_the_reason(monkey
 
     monkeypatch.setattr(torch.hub, "urlopen", refused)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    with pytest.raises(InputError, match=r"ImageNet weights of squeezenet1_1 can't be had .*no network.* Put https://"):
+    with pytest.raises(
+        InputError, match=r"ImageNet weights of squeezenet1_1 cannot be downloaded .*no network.* Put https://"
+    ):
         network_by_name("squeezenet1_1", weights="imagenet")
     assert capsys.readouterr().out == ""  # it is for results
 
@@ -81,7 +83,7 @@ def test_a_file_that_does_not_hold_the_weights_is_refused_with_a_reason_on_one_l
     torch.save(torch.nn.ReLU(), "whole.pt")
     (here / "text.pt").write_text("hello")
     (here / "empty.pt").touch()
-    more = "it is no file of torch.save, or has more than tensors in it"
+    more = "it was not written by torch.save, or holds more than tensors"
     reasons = {"other.pt": "Missing key", "whole.pt": more, "text.pt": more, "empty.pt": more}
     for file, reason in reasons.items():
         with pytest.raises(InputError, match=reason) as refused:
@@ -96,10 +98,10 @@ def test_a_file_that_does_not_hold_the_weights_is_refused_with_a_reason_on_one_l
         ("vgg", {}, "nor one of torchvision's classifiers"),
         (":make", {}, "is neither package.module:factory"),
         ("torch.nn:", {}, "is neither package.module:factory"),
-        ("no_such_module:make", {}, "could not be made .ModuleNotFoundError"),
-        ("torch.nn:no_such_thing", {}, "could not be made .AttributeError"),
-        ("math:factorial", {}, "could not be made .TypeError"),
-        ("builtins:dict", {}, "gives a dict. It must return a torch.nn.Module"),
+        ("no_such_module:make", {}, "could not be built .ModuleNotFoundError"),
+        ("torch.nn:no_such_thing", {}, "could not be built .AttributeError"),
+        ("math:factorial", {}, "could not be built .TypeError"),
+        ("builtins:dict", {}, "returns a dict. It must return a torch.nn.Module"),
         ("torch.nn:ReLU", {"weights": "imagenet"}, "imagenet weights are torchvision's"),
         (
             "resnet18",

@@ -249,7 +249,9 @@ def test_imagenet_weights_that_cannot_be_had_are_explained(monkeypatch, error):
         raise error
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fail)
-    with pytest.raises(InputError, match=rf"can't be had \({error}\). Put https://.*vgg16.*pth into .*checkpoints"):
+    with pytest.raises(
+        InputError, match=rf"cannot be downloaded \({error}\). Put https://.*vgg16.*pth into .*checkpoints"
+    ):
         build_backbone((3, 32, 32), weights="imagenet")
 
 

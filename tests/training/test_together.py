@@ -1,26 +1,26 @@
-"""Training together: the oracle is `train` of each network alone."""
+"""Training alone and together: the oracle is a plain loop over torch.optim.SGD and torch's own losses."""
 
 import copy
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from nas_relucode.errors import InputError, NonFiniteError
 from nas_relucode.training.data import Split, load_data
-from nas_relucode.training.descent import Descent
 from nas_relucode.training.loop import Epoch, Recipe, train
 from nas_relucode.training.networks import build_autoencoder, build_network
-from nas_relucode.training.perceptrons import dense_layers
 from nas_relucode.training.together import train_together
 
 RATES = [0.3, 0.1, 0.01]
 
 
-class Bent(nn.Module):
-    """Not a Sequential: what it does can't be read off its modules."""
+class Curved(nn.Module):
+    """Not a Sequential, without ReLU, and with a layer that takes no part."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,8 +32,31 @@ class Bent(nn.Module):
         return self.second(torch.tanh(self.first(inputs)))
 
 
+def head() -> nn.Module:
+    return build_network("6-5", (1, 4, 2), 3, backbone="none")
+
+
+def autoencoder() -> nn.Module:
+    return build_autoencoder((1, 3, 2), head="4-3", decoder="5")
+
+
+def no_bias() -> nn.Module:
+    return nn.Sequential(nn.Linear(3, 4, bias=False), nn.ReLU(), nn.Linear(4, 2, bias=False))
+
+
 def normed() -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 2, 3, stride=2), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(18, 3))
+
+
+def odd_convolutions() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(2, 3, (2, 3), stride=(1, 2), padding=(1, 0), bias=False),
+        nn.Conv2d(3, 4, 2, dilation=(2, 1)),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 1, groups=2, padding="same"),
+        nn.Flatten(),
+        nn.Linear(40, 3),
+    )
 
 
 def frozen_first() -> nn.Module:
@@ -47,60 +70,103 @@ def twice() -> nn.Module:
     return nn.Sequential(layer, nn.ReLU(), layer)
 
 
-def tied() -> nn.Module:
+def tied(*names: str) -> nn.Module:
     network = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3))
-    network[2].weight = network[0].weight
+    for name in names:
+        setattr(network[2], name, getattr(network[0], name))
     return network
 
 
-NETWORKS = {  # how to build it, the shape of an input, the classes, the loss, whether it is written out as products
-    "head": (lambda: build_network("6-5", (1, 4, 2), 3, backbone="none"), (1, 4, 2), 3, "cross_entropy", True),
-    "no bias": (lambda: nn.Sequential(nn.Linear(3, 4, bias=False), nn.ReLU(), nn.Linear(4, 2, bias=False)), (3,), 2,
-                "cross_entropy", True),
-    "one layer": (lambda: nn.Sequential(nn.Linear(3, 2)), (3,), 2, "cross_entropy", True),
-    "ReLU last": (lambda: nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2), nn.ReLU()), (3,), 2,
-                  "cross_entropy", True),
-    "sigmoid": (lambda: build_autoencoder((1, 3, 2), head="4-3", decoder="5"), (1, 3, 2), 0, "sigmoid", True),
-    "squares": (lambda: build_autoencoder((1, 3, 2), head="4-3", decoder="5"), (1, 3, 2), 0, "mse", True),
-    "convolutions": (lambda: build_network("6", (1, 8, 8), 3, backbone="small_conv"), (1, 8, 8), 3, "cross_entropy",
-                     True),
-    "batch norm": (normed, (1, 8, 8), 3, "cross_entropy", False),
-    "bent": (Bent, (3,), 2, "cross_entropy", False),
-    "frozen": (frozen_first, (3,), 2, "cross_entropy", False),
-    "one layer twice": (twice, (3,), 3, "cross_entropy", False),
-    "tied weights": (tied, (3,), 3, "cross_entropy", False),
-}  # fmt: skip
+def with_gaps() -> nn.Module:
+    """Its weights are every other number of a tensor, which torch's fused optimizer would write wrongly."""
+    network = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    network[0].weight = nn.Parameter(torch.zeros(4, 6)[:, ::2])
+    return network
 
 
-def built(kind: str, count: int = 3, dtype: torch.dtype = torch.float64) -> list[nn.Module]:
+NETWORKS = {  # how to build it, the shape of an input, the classes, the loss
+    "head": (head, (1, 4, 2), 3, "cross_entropy"),
+    "no bias": (no_bias, (3,), 2, "cross_entropy"),
+    "one layer": (lambda: nn.Sequential(nn.Linear(3, 2)), (3,), 2, "cross_entropy"),
+    "sigmoid": (autoencoder, (1, 3, 2), 0, "sigmoid"),
+    "squares": (autoencoder, (1, 3, 2), 0, "mse"),
+    "images": (lambda: nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), nn.ReLU()), (2, 4, 3), 0, "mse"),
+    "convolutions": (lambda: build_network("6", (1, 8, 8), 3, backbone="small_conv"), (1, 8, 8), 3, "cross_entropy"),
+    "odd convolutions": (odd_convolutions, (2, 6, 7), 3, "cross_entropy"),
+    "batch norm": (normed, (1, 8, 8), 3, "cross_entropy"),
+    "curved": (Curved, (3,), 2, "cross_entropy"),
+    "frozen": (frozen_first, (3,), 2, "cross_entropy"),
+    "one layer twice": (twice, (3,), 3, "cross_entropy"),
+    "tied weights": (lambda: tied("weight", "bias"), (3,), 3, "cross_entropy"),
+    "tied biases": (lambda: tied("bias"), (3,), 3, "cross_entropy"),
+    "weights with gaps": (with_gaps, (3,), 2, "cross_entropy"),
+}
+
+
+def built(name: str, count: int = 3, dtype: torch.dtype = torch.float64) -> list[nn.Module]:
     networks = []
     for number in range(count):
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(number)
-            network = NETWORKS[kind][0]()
+            network = NETWORKS[name][0]().to(dtype)
         generator = torch.Generator().manual_seed(number)
         with torch.no_grad():
             for parameter in network.parameters():
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) / 2)
-        networks.append(network.to(dtype))
+        networks.append(network)
     return networks
 
 
-def samples(kind: str, count: int = 22, dtype: torch.dtype = torch.float64) -> Split:
+def samples(name: str, count: int = 22, dtype: torch.dtype = torch.float64) -> Split:
     generator = torch.Generator().manual_seed(0)
-    _, shape, classes, *_ = NETWORKS[kind]
+    _, shape, classes, _ = NETWORKS[name]
     inputs = torch.rand(count, *shape, generator=generator, dtype=torch.float64).to(dtype)
     return Split(inputs, torch.randint(classes, (count,), generator=generator) if classes else None)
 
 
-def one_by_one(networks, data, recipe, seeds) -> np.ndarray:
-    """The losses (epochs, networks)."""
+def plain_loop(network: nn.Module, data: Split, rate: float, recipe: Recipe, seed: int) -> list[float]:
+    """Trains in place as one writes it; the mean loss of each epoch."""
+    loss_of = {
+        "cross_entropy": functional.cross_entropy,
+        "sigmoid": functional.binary_cross_entropy_with_logits,
+        "mse": functional.mse_loss,
+    }[recipe.loss]
+    generator = torch.Generator().manual_seed(seed)
+    weights = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(
+        weights, lr=rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay, foreach=False
+    )
+    schedule = None
+    if recipe.schedule == "cosine":
+        steps = recipe.epochs * math.ceil(len(data) / recipe.batch_size)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: (1 + math.cos(math.pi * step / steps)) / 2)
+    network.train()
     losses = []
-    for network, rate, seed in zip(networks, RATES, seeds, strict=True):
-        told: list[Epoch] = []
-        train(network, data, learning_rate=rate, recipe=recipe, seed=seed, on_epoch=told.append)
-        losses.append([epoch.loss for epoch in told[1:]])
-    return np.array(losses).T
+    for _ in range(recipe.epochs):
+        total = 0.0
+        for rows in torch.randperm(len(data), generator=generator).split(recipe.batch_size):
+            targets = data.inputs if data.labels is None else data.labels
+            loss = loss_of(network(data.inputs[rows]), targets[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if schedule:
+                schedule.step()
+            total += loss.item() * len(rows)
+        losses.append(total / len(data))
+    return losses
+
+
+def losses_alone(network: nn.Module, data: Split, rate: float, recipe: Recipe, seed: int) -> list[float]:
+    """The losses of `train`, which trains in place."""
+    epochs: list[Epoch] = []
+    train(network, data, learning_rate=rate, recipe=recipe, seed=seed, on_epoch=epochs.append)
+    return [epoch.loss for epoch in epochs[1:]]
+
+
+def one_by_one(networks, data, recipe, seeds) -> np.ndarray:
+    """The losses (epochs, networks) of `train`, one network after the other."""
+    runs = zip(networks, RATES, seeds, strict=True)
+    return np.array([losses_alone(network, data, rate, recipe, seed) for network, rate, seed in runs]).T
 
 
 def assert_alike(first: nn.Module, second: nn.Module, tolerance: float) -> None:
@@ -108,21 +174,49 @@ def assert_alike(first: nn.Module, second: nn.Module, tolerance: float) -> None:
         torch.testing.assert_close(second.state_dict()[name], value, rtol=tolerance, atol=tolerance, msg=name)
 
 
+STEPS = [{}, {"momentum": 0.5, "weight_decay": 0.01, "schedule": "cosine"}]
+
+
+@pytest.mark.parametrize("steps", STEPS, ids=["plain steps", "all options"])
 @pytest.mark.parametrize("seeds", [[5, 5, 5], [5, 6, 7]], ids=["one order", "own orders"])
-@pytest.mark.parametrize("kind", NETWORKS)
-def test_networks_trained_together_are_those_trained_alone(kind, seeds):
-    data, networks = samples(kind), built(kind)
-    alone = copy.deepcopy(networks)
-    *_, loss, products = NETWORKS[kind]
-    assert bool(dense_layers(networks[0], data.inputs.shape[1:], 8)) == products
-    recipe = Recipe(epochs=3, batch_size=8, momentum=0.5, weight_decay=0.01, schedule="cosine", loss=loss)
-    expected = one_by_one(alone, data, recipe, seeds)
-    found = train_together(networks, data, learning_rates=RATES, seeds=seeds, recipe=recipe)
-    np.testing.assert_allclose(found.losses, expected, rtol=1e-9)
-    assert found.diverged == (None, None, None)
-    for ours, theirs in zip(networks, alone, strict=True):
-        assert_alike(theirs, ours, 1e-9)
-        assert ours.training
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_trained_alone_and_together_are_those_of_a_plain_loop(name, seeds, steps):
+    data, plain = samples(name), built(name)
+    alone, together = built(name), built(name)
+    recipe = Recipe(epochs=3, batch_size=8, loss=NETWORKS[name][3], **steps)
+    result = train_together(together, data, learning_rates=RATES, seeds=seeds, recipe=recipe)
+    assert result.diverged == (None, None, None)
+    for number, (rate, seed) in enumerate(zip(RATES, seeds, strict=True)):
+        expected = plain_loop(plain[number], data, rate, recipe, seed)
+        assert losses_alone(alone[number], data, rate, recipe, seed) == pytest.approx(expected, rel=1e-9)
+        assert result.losses[:, number] == pytest.approx(expected, rel=1e-9)
+        for ours in (alone[number], together[number]):
+            assert_alike(plain[number], ours, 1e-9)
+            assert ours.training
+            assert all(parameter.grad is None for parameter in ours.parameters())
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_the_memory_layout_of_images_and_kernels_changes_nothing(channels_last):
+    data, plain, recipe = (
+        samples("convolutions"),
+        built("convolutions")[0],
+        Recipe(epochs=3, batch_size=8, momentum=0.9),
+    )
+    data = Split(data.inputs.contiguous(memory_format=torch.channels_last), data.labels)
+    ours = copy.deepcopy(plain).to(memory_format=torch.channels_last)
+    expected = plain_loop(plain, data, 0.1, recipe, seed=1)
+    recipe = dataclasses.replace(recipe, channels_last=channels_last)
+    assert losses_alone(ours, data, 0.1, recipe, seed=1) == pytest.approx(expected, rel=1e-9)
+    assert_alike(plain, ours, 1e-9)
+
+
+def test_the_network_of_the_digits_study_learns_as_in_a_plain_loop_in_float32():
+    data = load_data("digits", train_samples=200).train
+    ours = build_network("64-32-16", (1, 8, 8), 10, backbone="small_conv")
+    plain, recipe = copy.deepcopy(ours), Recipe(epochs=3, batch_size=32, momentum=0.9)
+    expected = plain_loop(plain, data, 0.05, recipe, seed=3)
+    assert losses_alone(ours, data, 0.05, recipe, seed=3) == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("momentum", [0, 0.9])
@@ -135,9 +229,9 @@ def test_in_float32_the_losses_agree_to_four_digits(momentum):
     np.testing.assert_allclose(found.losses, one_by_one(alone, data, recipe, [1, 1, 1]), atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["head", "batch norm"])
-def test_the_callback_sees_the_current_weights(kind):
-    data, networks, alone = samples(kind), built(kind), built(kind)
+@pytest.mark.parametrize("name", ["head", "batch norm"])
+def test_the_callback_sees_the_current_weights(name):
+    data, networks, alone = samples(name), built(name), built(name)
     recipe = Recipe(epochs=2, batch_size=8)
     path: list[list[dict]] = []
     expected: list[list[dict]] = []
@@ -161,10 +255,10 @@ def test_the_callback_sees_the_current_weights(kind):
                 torch.testing.assert_close(path[number][place][name], value, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", ["head", "convolutions"])
+@pytest.mark.parametrize("name", ["head", "convolutions"])
 @pytest.mark.parametrize("seeds", [[1, 1, 1], [1, 2, 3]])
-def test_one_that_diverges_goes_alone(kind, seeds):
-    data, networks = samples(kind), built(kind)
+def test_one_that_diverges_goes_alone(name, seeds):
+    data, networks = samples(name), built(name)
     alone = copy.deepcopy(networks)
     recipe = Recipe(epochs=3, batch_size=8)
     rates = [0.1, 1e300, 0.01]
@@ -204,7 +298,6 @@ def test_no_epochs_leave_the_networks_as_they_were():
 def test_hooks_are_called():
     networks, called = built("head"), []
     networks[0].head[0].register_forward_hook(lambda *_: called.append(1))
-    assert dense_layers(networks[0], (1, 4, 2), 22) is None
     train_together(
         networks, samples("head"), learning_rates=RATES, seeds=[1, 1, 1], recipe=Recipe(epochs=1, batch_size=22)
     )
@@ -237,30 +330,6 @@ def test_a_network_with_nothing_to_train_is_explained():
         train(network, samples("head"), learning_rate=0.1, recipe=Recipe(epochs=1))
 
 
-@pytest.mark.parametrize("momentum", [0, 0.9])
-@pytest.mark.parametrize("weight_decay", [0, 0.1])
-@pytest.mark.parametrize("each", [False, True])
-def test_descent_is_torchs_sgd(momentum, weight_decay, each):
-    generator = torch.Generator().manual_seed(0)
-    start = torch.randn(3, 4, 2, generator=generator)
-    rates = torch.tensor([0.1, 0.2, 0.3]) if each else torch.full((3,), 0.1)
-    theirs = [row.clone().requires_grad_() for row in start]
-    optimizers = [
-        torch.optim.SGD([row], lr=float(rate), momentum=momentum, weight_decay=weight_decay)
-        for row, rate in zip(theirs, rates, strict=True)
-    ]
-    ours = [start.clone(), torch.ones(3, 2)]
-    descent = Descent(ours, rates if each else 0.1, momentum=momentum, weight_decay=weight_decay)
-    for _ in range(3):
-        slopes = torch.randn(3, 4, 2, generator=generator)
-        for row, slope, optimizer in zip(theirs, slopes, optimizers, strict=True):
-            row.grad = slope.clone()
-            optimizer.step()
-        descent.step([slopes, None])
-    torch.testing.assert_close(ours[0], torch.stack([row.detach() for row in theirs]), rtol=1e-6, atol=1e-6)
-    assert (ours[1] == 1).all()
-
-
 @pytest.mark.slow
 def test_compiled_networks_train_alike():
     data = load_data("digits", train_samples=256).train
@@ -274,13 +343,14 @@ def test_compiled_networks_train_alike():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_the_gpu_trains_them_like_the_cpu():
+@pytest.mark.parametrize("compile", [False, "reduce-overhead"])
+def test_the_gpu_trains_them_like_the_cpu(compile):
     losses = []
     for device in ("cpu", "cuda"):
-        data = samples("head", dtype=torch.float64)
+        data, recipe = samples("head"), Recipe(epochs=2, compile=device == "cuda" and compile)
         data = Split(data.inputs.to(device), data.labels.to(device))
         networks = [network.to(device) for network in built("head")]
-        found = train_together(networks, data, learning_rates=RATES, seeds=[1, 2, 3], recipe=Recipe(epochs=2))
+        found = train_together(networks, data, learning_rates=RATES, seeds=[1, 2, 3], recipe=recipe)
         losses.append(found.losses)
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-6)
     assert not math.isnan(losses[0].sum())

@@ -1,4 +1,4 @@
-"""Planning: every candidate and seed once, however often and by however many it is repeated."""
+"""Planning: every candidate and seed is enqueued once, however many processes repeat it."""
 
 import threading
 import time
@@ -17,9 +17,9 @@ from sqlalchemy.pool import NullPool
 from nas_relucode.errors import InputError
 from nas_relucode.study.search_space import SearchSettings
 from nas_relucode.training.loop import Recipe
-from nas_relucode.workers.database import creating
-from nas_relucode.workers.patience import StorageLostError
+from nas_relucode.workers.database import creation_lock
 from nas_relucode.workers.planning import open_planned, plan_study
+from nas_relucode.workers.retrying import StorageUnavailableError
 
 
 def trials_in(url: str, name: str = "own") -> list[optuna.trial.FrozenTrial]:
@@ -27,7 +27,7 @@ def trials_in(url: str, name: str = "own") -> list[optuna.trial.FrozenTrial]:
     return optuna.load_study(study_name=name, storage=storage).trials
 
 
-def test_every_candidate_and_seed_is_enqueued_once_and_again_nothing(tmp_path: Path, queue_url: str):
+def test_every_candidate_and_seed_is_enqueued_once_and_a_second_plan_adds_none(tmp_path: Path, queue_url: str):
     settings = settings_in(tmp_path, rates="[0.1, 0.01]", seeds=(0, 3))
     assert plan_study("own", settings, storage=queue_url)[1] == 8
     assert plan_study("own", settings, storage=queue_url)[1] == 0
@@ -66,16 +66,16 @@ def test_two_studies_are_planned_at_once_in_a_new_database(tmp_path: Path, queue
     assert added == [2, 2, 2]
 
 
-def test_who_plans_while_another_makes_the_last_table_waits_for_it(tmp_path: Path, queue_url: str):
+def test_a_plan_waits_while_another_creates_the_last_table(tmp_path: Path, queue_url: str):
     settings = settings_in(tmp_path)
     begun, added = threading.Event(), []
 
-    def linger(connection: Any, cursor: Any, statement: str, *more: Any) -> None:
+    def pause(connection: Any, cursor: Any, statement: str, *more: Any) -> None:
         if "INSERT INTO alembic_version" in statement and not begun.is_set():
             begun.set()
             time.sleep(1)
 
-    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", linger)
+    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", pause)
     try:
         first = threading.Thread(target=lambda: added.append(plan_study("own", settings, storage=queue_url)[1]))
         first.start()
@@ -83,38 +83,38 @@ def test_who_plans_while_another_makes_the_last_table_waits_for_it(tmp_path: Pat
         added.append(plan_study("own", settings, storage=queue_url)[1])
         first.join()
     finally:
-        sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", linger)
+        sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", pause)
     assert added == [2, 0]
 
 
-def test_who_repeats_a_plan_waits_for_nobody_unless_a_trial_has_failed(
+def test_a_repeated_plan_needs_no_lock_unless_a_trial_has_failed(
     tmp_path: Path, queue_url: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("nas_relucode.workers.database.LOCK_WAIT", "100ms")
+    monkeypatch.setattr("nas_relucode.workers.database.LOCK_TIMEOUT", "100ms")
     settings = settings_in(tmp_path)
     study, _ = plan_study("own", settings, storage=queue_url)
     engine = sqlalchemy.create_engine(queue_url, poolclass=NullPool)
-    with creating(queue_url), engine.begin() as connection:
+    with creation_lock(queue_url), engine.begin() as connection:
         connection.execute(sqlalchemy.text("SELECT * FROM studies FOR UPDATE"))
         assert plan_study("own", settings, storage=queue_url, patience=0)[1] == 0
         study.tell(study.ask(), state=TrialState.FAIL)
-        with pytest.raises(StorageLostError, match="lock timeout"):
+        with pytest.raises(StorageUnavailableError, match="lock timeout"):
             plan_study("own", settings, storage=queue_url, patience=0)
     assert plan_study("own", settings, storage=queue_url, patience=0)[1] == 1
 
 
-def test_a_plan_waits_for_its_database(tmp_path: Path, queue_url: str, postgres: Server):
-    settings, told = settings_in(tmp_path), []
+def test_a_plan_waits_until_the_database_is_available(tmp_path: Path, queue_url: str, postgres: Server):
+    settings, lines = settings_in(tmp_path), []
     postgres.stop()
-    back = threading.Timer(2.0, postgres.start)
-    back.start()
+    restart = threading.Timer(0.5, postgres.start)
+    restart.start()
     try:
-        with pytest.raises(StorageLostError, match="away for 0 s"):
+        with pytest.raises(StorageUnavailableError, match="unavailable for 0 s"):
             plan_study("own", settings, storage=queue_url, patience=0)
-        assert plan_study("own", settings, storage=queue_url, say=told.append)[1] == 2
+        assert plan_study("own", settings, storage=queue_url, say=lines.append)[1] == 2
     finally:
-        back.join()
-    assert "the storage is away" in told[0]
+        restart.join()
+    assert "the storage is unavailable" in lines[0]
 
 
 def test_changed_settings_are_refused_and_nothing_is_enqueued(tmp_path: Path, queue_url: str):
@@ -125,7 +125,7 @@ def test_changed_settings_are_refused_and_nothing_is_enqueued(tmp_path: Path, qu
     assert len(trials_in(queue_url)) == 2
 
 
-def test_a_waiting_trial_fits_what_the_objective_suggests(tmp_path: Path, queue_url: str):
+def test_a_waiting_trial_has_the_distributions_that_the_objective_suggests_from(tmp_path: Path, queue_url: str):
     settings = settings_in(tmp_path, seeds=(0, 1))
     plan_study("own", settings, storage=queue_url)
     space, seeds = settings.search_space, list(settings.search.seeds)
@@ -135,32 +135,32 @@ def test_a_waiting_trial_fits_what_the_objective_suggests(tmp_path: Path, queue_
         assert again.distributions == trial.distributions
 
 
-def test_a_sampled_study_waits_for_all_its_draws(tmp_path: Path, queue_url: str):
+def test_all_draws_of_a_sampled_study_are_enqueued_at_once(tmp_path: Path, queue_url: str):
     settings = settings_in(tmp_path, rates="{ low = 0.001, high = 0.1 }", trials=5, seeds=(0, 1))
     assert plan_study("own", settings, storage=queue_url)[1] == 5
     assert plan_study("own", settings, storage=queue_url)[1] == 0
 
 
-def test_the_heartbeat_is_the_studys_and_a_later_plan_may_change_it(tmp_path: Path, queue_url: str):
+def test_the_heartbeat_is_stored_in_the_study_and_a_later_plan_may_change_it(tmp_path: Path, queue_url: str):
     settings = settings_in(tmp_path)
     for given, expected in [(None, 60), (7, 7), (None, 7), (9, 9)]:
         plan_study("own", settings, storage=queue_url, heartbeat=given)
         queue = open_planned("own", queue_url)
         assert queue.storage.get_heartbeat_interval() == expected
-        queue.let_go()
+        queue.close_connections()
 
 
-def test_another_heartbeat_is_refused_while_trials_run_which_would_be_taken_for_dead(
+def test_another_heartbeat_is_refused_while_a_living_worker_runs_a_trial(
     tmp_path: Path, queue_url: str, postgres: Server
 ):
     settings = settings_in(tmp_path)
     study, _ = plan_study("own", settings, storage=queue_url, heartbeat=60)
-    trial, refusal = study.ask(), "with a heartbeat every 60 seconds"
+    trial, refusal = study.ask(), "heartbeat of 60 seconds.*when no worker runs"
     with pytest.raises(InputError, match=refusal):
         plan_study("own", settings, storage=queue_url, heartbeat=1)
     plan_study("own", settings, storage=queue_url, heartbeat=60)
-    beat = "INSERT INTO trial_heartbeats (trial_id, heartbeat) VALUES ({}, localtimestamp - interval '{} s')"
-    postgres.sql(queue_url.rpartition("/")[2], beat.format(trial._trial_id, 290))
+    beat = "INSERT INTO trial_heartbeats (trial_id, heartbeat) SELECT trial_id, {} FROM trials WHERE number = {}"
+    postgres.sql(queue_url.rpartition("/")[2], beat.format("localtimestamp - interval '290 s'", trial.number))
     with pytest.raises(InputError, match=refusal):
         plan_study("own", settings, storage=queue_url, heartbeat=1)
     postgres.sql(queue_url.rpartition("/")[2], "UPDATE trial_heartbeats SET heartbeat = heartbeat - interval '20 s'")
@@ -168,9 +168,7 @@ def test_another_heartbeat_is_refused_while_trials_run_which_would_be_taken_for_
 
 
 @pytest.mark.parametrize("first", ["here", None])
-def test_another_place_of_the_artifacts_is_refused_once_a_trial_has_been_started(
-    tmp_path: Path, queue_url: str, first: str | None
-):
+def test_another_artifact_store_is_refused_once_a_trial_has_started(tmp_path: Path, queue_url: str, first: str | None):
     settings = settings_in(tmp_path)
     here = None if first is None else str(tmp_path / first)
     plan_study("own", settings, storage=queue_url, artifacts=str(tmp_path / "mistaken"))
@@ -184,12 +182,12 @@ def test_another_place_of_the_artifacts_is_refused_once_a_trial_has_been_started
     plan_study("other", settings, storage=queue_url, artifacts=here)
 
 
-def test_what_can_be_no_plan_is_refused(tmp_path: Path, queue_url: str, url: str):
+def test_settings_that_cannot_be_planned_are_refused_with_the_remedy(tmp_path: Path, queue_url: str, url: str):
     settings = settings_in(tmp_path)
-    with pytest.raises(InputError, match="takes one process"):
+    with pytest.raises(InputError, match=r"one process.*run"):
         plan_study("own", settings, storage=url)
     for heartbeat in (0, 10**11):
-        with pytest.raises(InputError, match=f"heartbeat every {heartbeat} seconds .* from 1 to 86400"):
+        with pytest.raises(InputError, match=f"heartbeat is {heartbeat} .* from 1 to 86400"):
             plan_study("own", settings, storage=queue_url, heartbeat=heartbeat)
     together = settings_in(tmp_path, search=SearchSettings(space=settings.search.space, together=2))
     with pytest.raises(InputError, match="Set together to 1"):
@@ -198,7 +196,7 @@ def test_what_can_be_no_plan_is_refused(tmp_path: Path, queue_url: str, url: str
         plan_study("own", settings_in(tmp_path, rates="{ low = 0.001, high = 0.1 }"), storage=queue_url)
 
 
-def test_a_study_that_was_not_planned_is_named_with_what_to_do(tmp_path: Path, queue_url: str):
+def test_an_unplanned_study_is_refused_with_the_command_that_plans_it(tmp_path: Path, queue_url: str):
     with pytest.raises(InputError, match=r"holds no study\. Do: nas-relucode plan own"):
         open_planned("own", queue_url)
     plan_study("own", settings_in(tmp_path), storage=queue_url)

@@ -1,4 +1,4 @@
-"""The queue: each waiting trial once, nothing half-enqueued, the dead noticed, few connections."""
+"""The queue: each waiting trial is taken once, added whole or not at all, and few connections are held."""
 
 import threading
 import time
@@ -13,8 +13,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from private_postgres import Server
 
 from nas_relucode.workers.database import open_queue
-from nas_relucode.workers.patience import is_lost
 from nas_relucode.workers.queue import TAKE, Heartbeat, Queue
+from nas_relucode.workers.retrying import StorageRetry, is_unavailable
+from nas_relucode.workers.stopping import Stop
 
 HEADS = CategoricalDistribution([str(i) for i in range(1000)])
 
@@ -24,6 +25,13 @@ def waiting(count: int) -> list[FrozenTrial]:
         create_trial(state=TrialState.WAITING, params={"head": str(i)}, distributions={"head": HEADS})
         for i in range(count)
     ]
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -43,10 +51,10 @@ def open_one(queue_url: str) -> Iterator[Callable[..., Queue]]:
 
     yield open_it
     for queue in opened:
-        queue.let_go()
+        queue.close_connections()
 
 
-def test_trials_are_taken_in_their_order_and_none_when_none_waits(open_one):
+def test_trials_are_taken_in_their_order_and_none_is_drawn_when_none_waits(open_one):
     queue = open_one(create=True)
     assert queue.take() is None
     assert queue.add(lambda: waiting(3)) == 3
@@ -65,7 +73,7 @@ def test_threads_of_many_workers_take_each_trial_once(open_one):
     def work(queue: Queue) -> None:
         while trial := queue.take():
             taken.append(trial.number)
-        queue.let_go()
+        queue.close_connections()
 
     threads = [threading.Thread(target=work, args=(open_one(),)) for _ in range(6)]
     for thread in threads:
@@ -75,7 +83,7 @@ def test_threads_of_many_workers_take_each_trial_once(open_one):
     assert sorted(taken) == list(range(60))
 
 
-def test_a_trial_that_was_taken_is_running_as_optuna_sees_it_and_can_be_told(open_one):
+def test_a_taken_trial_is_running_for_optuna_which_can_finish_it(open_one):
     queue = open_one(create=True)
     queue.add(lambda: waiting(1))
     trial = queue.take()
@@ -87,12 +95,12 @@ def test_a_trial_that_was_taken_is_running_as_optuna_sees_it_and_can_be_told(ope
     assert queue.study.best_value == 1.0
 
 
-def test_what_was_added_before_an_error_is_undone(open_one):
+def test_an_error_undoes_the_trials_that_were_added_before_it(open_one):
     queue = open_one(create=True)
 
     def fail() -> list[FrozenTrial]:
         broken = waiting(2)
-        broken[1]._params = {}  # the second cannot be stored
+        broken[1].params = {}  # so that the second cannot be stored
         return broken
 
     with pytest.raises(KeyError):
@@ -101,7 +109,7 @@ def test_what_was_added_before_an_error_is_undone(open_one):
     assert queue.add(lambda: waiting(2)) == 2
 
 
-def test_trials_are_added_as_optuna_adds_them_one_by_one(open_one):
+def test_trials_are_stored_as_when_optuna_adds_them_one_by_one(open_one):
     queue = open_one(create=True)
     rate = optuna.distributions.FloatDistribution(1e-4, 1.0, log=True)
     choice = {"head": HEADS, "rate": rate}
@@ -110,7 +118,10 @@ def test_trials_are_added_as_optuna_adds_them_one_by_one(open_one):
         create_trial(state=TrialState.WAITING, system_attrs={"fixed_params": {"seed": 3}}),
         *(
             create_trial(
-                state=TrialState.WAITING, params={"head": str(i)}, distributions={"head": HEADS}, user_attrs={"of": i}
+                state=TrialState.WAITING,
+                params={"head": str(i)},
+                distributions={"head": HEADS},
+                user_attrs={"retry_of": i},
             )
             for i in range(40)
         ),
@@ -125,12 +136,12 @@ def test_trials_are_added_as_optuna_adds_them_one_by_one(open_one):
     assert one_by_one == at_once
 
 
-def test_two_that_add_what_is_missing_at_once_add_it_once(open_one):
+def test_queues_that_add_the_missing_trials_at_once_add_them_once(open_one):
     queues = [open_one(create=True), open_one(), open_one(), open_one()]
 
     def add(queue: Queue) -> None:
         queue.add(lambda: [] if queue.study.trials else waiting(20))
-        queue.let_go()
+        queue.close_connections()
 
     threads = [threading.Thread(target=add, args=(queue,)) for queue in queues]
     for thread in threads:
@@ -141,37 +152,37 @@ def test_two_that_add_what_is_missing_at_once_add_it_once(open_one):
 
 
 def silence(server: Server, url: str, seconds: int) -> None:
-    """Makes all heartbeats so much older."""
+    """Makes all heartbeats older by so many seconds."""
     server.sql(url.rpartition("/")[2], f"UPDATE trial_heartbeats SET heartbeat = heartbeat - interval '{seconds} s'")
 
 
-def test_missing_trials_are_looked_for_again_only_after_a_failure_whoever_looked_before(open_one):
+def test_missing_trials_are_computed_again_only_after_a_failure(open_one):
     one, other = open_one(create=True), open_one()
-    asked: list[str] = []
+    calls: list[str] = []
 
-    def missing(who: str, found: int) -> Callable[[], list[FrozenTrial]]:
-        return lambda: [asked.append(who), waiting(found)][1]
+    def missing(caller: str, count: int) -> Callable[[], list[FrozenTrial]]:
+        return lambda: [calls.append(caller), waiting(count)][1]
 
-    assert one.add(missing("one", 2), after_failures=True) == 2  # nobody has looked yet
+    assert one.add(missing("one", 2), after_failures=True) == 2  # the first time
     assert other.add(missing("other", 1), after_failures=True) == 0
     for queue in (one, other):
         queue.study.tell(queue.take(), state=TrialState.FAIL)
     assert other.add(missing("other", 1), after_failures=True) == 1
     assert one.add(missing("one", 1), after_failures=True) == 0
     assert one.add(missing("one", 1)) == 1
-    assert asked == ["one", "other", "one"]
+    assert calls == ["one", "other", "one"]
 
 
-def test_a_failure_while_somebody_looks_is_looked_for_the_next_time(open_one):
+def test_a_failure_while_the_missing_trials_are_computed_is_followed_up_the_next_time(open_one):
     queue, other = open_one(create=True), open_one()
     queue.add(lambda: waiting(2))
     first, second = other.take(), other.take()
     other.study.tell(first, state=TrialState.FAIL)
 
     def missing() -> list[FrozenTrial]:
-        found = [trial for trial in queue.study.trials if trial.state == TrialState.FAIL]
+        failed = [trial for trial in queue.study.trials if trial.state == TrialState.FAIL]
         other.study.tell(second, state=TrialState.FAIL, skip_if_finished=True)
-        return waiting(len(found))
+        return waiting(len(failed))
 
     assert queue.add(missing, after_failures=True) == 1
     assert queue.add(missing, after_failures=True) == 2
@@ -188,10 +199,10 @@ def test_trials_that_run_or_wait_are_counted(open_one):
     assert queue.unfinished() == 2
 
 
-def test_a_trial_is_taken_by_an_index_whatever_lies_behind_it(open_one, postgres: Server, queue_url: str):
+def test_a_trial_is_taken_by_an_index_behind_any_number_of_finished_trials(open_one, postgres: Server, queue_url: str):
     queue = open_one(create=True)
-    queue.prepare()
-    queue.prepare()  # it is there
+    queue.create_index()
+    queue.create_index()  # exists already: no error
     database = queue_url.rpartition("/")[2]
     rows = "INSERT INTO trials (number, study_id, state) SELECT i, 1, '{}' FROM generate_series({}, {}) i"
     postgres.sql(database, rows.format("COMPLETE", 0, 20_000))
@@ -203,17 +214,17 @@ def test_a_trial_is_taken_by_an_index_whatever_lies_behind_it(open_one, postgres
     assert queue.take().number == 20_001
 
 
-def test_a_trial_whose_worker_died_before_its_first_heartbeat_is_noticed(open_one, postgres: Server, queue_url: str):
+def test_a_worker_that_died_before_its_second_heartbeat_is_noticed(open_one, postgres: Server, queue_url: str):
     queue = open_one(create=True)
     queue.add(lambda: waiting(2))
     queue.take()
-    queue.fail_stale()
+    queue.fail_stale_trials()
     assert [trial.state for trial in queue.study.trials] == [TrialState.RUNNING, TrialState.WAITING]
     silence(postgres, queue_url, 299)
-    assert queue.stale() == []
+    assert queue.stale_trial_ids() == []
     silence(postgres, queue_url, 2)
-    assert len(queue.stale()) == 1
-    queue.fail_stale()
+    assert len(queue.stale_trial_ids()) == 1
+    queue.fail_stale_trials()
     assert [trial.state for trial in queue.study.trials] == [TrialState.FAIL, TrialState.WAITING]
 
 
@@ -222,15 +233,14 @@ def test_a_heartbeat_keeps_a_trial_alive_and_ends_with_it(open_one, postgres: Se
     queue.add(lambda: waiting(1))
     trial = queue.take()
     silence(postgres, queue_url, 100)
-    with Heartbeat(queue, trial._trial_id, ignore=lambda error: False):
-        threading.Event().wait(1.5)
-        assert queue.stale() == []
+    with Heartbeat(queue, trial, ignore=lambda error: False):
+        wait_until(lambda: queue.stale_trial_ids() == [])
     silence(postgres, queue_url, 100)
     threading.Event().wait(1.2)
-    assert len(queue.stale()) == 1
+    assert len(queue.stale_trial_ids()) == 1
 
 
-def test_a_waiting_trial_that_is_named_is_taken_by_one(open_one):
+def test_one_queue_alone_can_take_a_given_waiting_trial(open_one):
     queue, other = open_one(create=True), open_one()
     queue.add(lambda: waiting(2))
     second = queue.study.trials[1]
@@ -239,28 +249,27 @@ def test_a_waiting_trial_that_is_named_is_taken_by_one(open_one):
     assert other.take().number == 0
 
 
-def test_a_worker_that_let_go_holds_no_connection(open_one, postgres: Server, queue_url: str):
+def test_close_connections_leaves_none_open(open_one, postgres: Server, queue_url: str):
     queue = open_one(create=True)
     queue.add(lambda: waiting(1))
     queue.take()
     database = queue_url.rpartition("/")[2]
     count = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{database}'"
     assert 1 <= postgres.sql("postgres", count)[0][0] <= 3
-    queue.let_go()
-    threading.Event().wait(0.2)
-    assert postgres.sql("postgres", count)[0][0] == 0
+    queue.close_connections()
+    wait_until(lambda: postgres.sql("postgres", count)[0][0] == 0)
 
 
-def test_who_waits_for_a_lock_is_told_so_and_who_froze_with_it_loses_it(open_one, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("nas_relucode.workers.database.LOCK_WAIT", "100ms")
-    monkeypatch.setattr("nas_relucode.workers.database.SILENCE", "2s")
+def test_a_wait_for_a_lock_times_out_and_a_frozen_process_loses_its_lock(open_one, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("nas_relucode.workers.database.LOCK_TIMEOUT", "100ms")
+    monkeypatch.setattr("nas_relucode.workers.database.IDLE_TIMEOUT", "1s")
     frozen, other = open_one(create=True), open_one()
-    within, awake = threading.Event(), threading.Event()
+    holds_lock, wake = threading.Event(), threading.Event()
     raised: list[Exception] = []
 
     def freeze() -> list[FrozenTrial]:
-        within.set()
-        awake.wait()
+        holds_lock.set()
+        wake.wait()
         return waiting(3)
 
     def add() -> None:
@@ -271,21 +280,54 @@ def test_who_waits_for_a_lock_is_told_so_and_who_froze_with_it_loses_it(open_one
 
     thread = threading.Thread(target=add)
     thread.start()
-    within.wait()
-    with pytest.raises(sqlalchemy.exc.OperationalError, match="lock timeout") as waited:
+    holds_lock.wait()
+    with pytest.raises(sqlalchemy.exc.OperationalError, match="lock timeout") as timed_out:
         other.add(lambda: waiting(1))
-    assert is_lost(waited.value)
-    time.sleep(2.5)
-    assert other.add(lambda: waiting(1)) == 1
-    awake.set()
+    assert is_unavailable(timed_out.value)
+    retry = StorageRetry(30, lambda line: None, Stop())
+    assert retry(lambda: other.add(lambda: waiting(1))) == 1
+    wake.set()
     thread.join()
-    assert is_lost(raised[0])
-    assert len(other.study.trials) == 1  # the frozen one has added nothing
+    assert is_unavailable(raised[0])
+    assert len(other.study.trials) == 1  # the frozen process has added none
 
 
-def test_a_worker_prepares_no_statements_which_pgbouncer_would_hand_to_others(open_one):
+def test_no_statements_are_prepared_since_pgbouncer_would_hand_them_to_other_clients(open_one):
     queue = open_one(create=True)
-    for _ in range(10):  # psycopg prepares what it has sent five times
+    for _ in range(10):  # psycopg prepares a statement at its fifth execution
         queue.take()
     with queue.storage.engine.connect() as connection:  # the same one, from a pool of one
         assert connection.execute(sqlalchemy.text("SELECT count(*) FROM pg_prepared_statements")).scalar() == 0
+
+
+RELIED_ON = {  # table: its columns, "!" where NULL is not allowed, and the columns of its unique constraints
+    "studies": ("study_id! study_name!", []),
+    "study_system_attributes": ("study_system_attribute_id! study_id key value_json", ["key study_id"]),
+    "trials": ("trial_id! number study_id state! datetime_start datetime_complete", []),
+    "trial_params": ("param_id! trial_id param_name param_value distribution_json", ["param_name trial_id"]),
+    "trial_user_attributes": ("trial_user_attribute_id! trial_id key value_json", ["key trial_id"]),
+    "trial_system_attributes": ("trial_system_attribute_id! trial_id key value_json", ["key trial_id"]),
+    "trial_values": ("trial_value_id! trial_id! objective! value value_type!", ["objective trial_id"]),
+    "trial_heartbeats": ("trial_heartbeat_id! trial_id! heartbeat!", ["trial_id"]),
+}
+
+
+def test_optunas_tables_are_those_that_the_queue_reads_and_writes(open_one):
+    inspector = sqlalchemy.inspect(open_one(create=True).storage.engine)
+    for table, expected in RELIED_ON.items():
+        columns = " ".join(c["name"] + "!" * (not c["nullable"]) for c in inspector.get_columns(table))
+        unique = [" ".join(sorted(c["column_names"])) for c in inspector.get_unique_constraints(table)]
+        assert (columns, unique) == expected, f"Optuna {optuna.__version__} changed {table}: adapt workers/queue.py"
+    (states,) = [enum["labels"] for enum in inspector.get_enums() if enum["name"] == "trialstate"]
+    assert states == [state.name for state in TrialState]
+
+
+def test_optuna_has_the_private_names_that_the_queue_uses(open_one):
+    queue = open_one(create=True)
+    queue.add(lambda: waiting(1))
+    trial = queue.take()
+    (frozen,) = queue.study.trials
+    assert trial._trial_id == frozen._trial_id
+    assert queue.stale_trial_ids() == []
+    assert queue.stored(trial) == frozen
+    assert queue.running(frozen).number == 0

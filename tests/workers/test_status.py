@@ -1,4 +1,4 @@
-"""How far a study has come, counted by hand; who is alive, by heartbeats in PostgreSQL."""
+"""The progress of a study, counted by hand, and the living workers, by heartbeats in PostgreSQL."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -51,17 +51,17 @@ def study_of(folder: Path, rows: Sequence[Row]) -> optuna.Study:
     return study
 
 
-def test_a_study_on_its_way_is_counted(tmp_path: Path):
+def test_the_trials_of_a_running_study_are_counted(tmp_path: Path):
     rows: list[Row] = [
         (COMPLETE, "8", 0, {}, 10),
         (COMPLETE, "4-4", 0, {}, 20),
-        (FAIL, "8", 1, RAISED, 500),  # tried again in the trial after the next
+        (FAIL, "8", 1, RAISED, 500),  # retried in the trial after the next
         (RUNNING, "4-4", 1, {}, 0),
         (FAIL, "8", 1, RAISED | {"retry_of": 2}, 500),
         (RUNNING, "8", 2, {}, 0),
         (WAITING, "8", 1, {"retry_of": 4}, 0),
         (WAITING, "4-4", 2, {}, 0),
-        (RUNNING, "4-4", 0, {}, 0),  # a worker too many at the tail
+        (RUNNING, "4-4", 0, {}, 0),  # one worker too many at the end
     ]
     status = status_of(study_of(tmp_path, rows), silent=1)
     # 4 of 6 candidates are left, at 15 s each, for 2 workers: 30 s.
@@ -69,14 +69,14 @@ def test_a_study_on_its_way_is_counted(tmp_path: Path):
     assert status.lines() == [
         "study own: 2 of 6 trials done",
         "waiting 2, running 2, failed 2, retried 2",
-        "1 running trials are silent; a worker will hand them out again",
+        "1 running trials miss their heartbeats; a worker will repeat them",
         "workers alive: 2",
         "a trial takes 15.0 s on average",
         "time to go: 30.0 s",
     ]
 
 
-def test_a_pruned_candidate_is_done_but_not_one_that_another_trial_had_already(tmp_path: Path):
+def test_a_pruned_candidate_is_done_but_a_duplicate_is_not_counted(tmp_path: Path):
     rows: list[Row] = [
         (COMPLETE, "8", 0, {}, 4),
         (PRUNED, "4-4", 0, {ATTRIBUTE: {"pruned": "diverged"}}, 90),
@@ -88,7 +88,7 @@ def test_a_pruned_candidate_is_done_but_not_one_that_another_trial_had_already(t
     assert status.lines()[0] == "study own: 2 of 6 trials done, 1 of them pruned"
 
 
-def test_what_failed_three_times_is_given_up_and_nobody_waits_for_it(tmp_path: Path):
+def test_a_candidate_that_failed_three_times_is_given_up_and_not_waited_for(tmp_path: Path):
     rows: list[Row] = [(COMPLETE, head, seed, {}, 6) for head in ("8", "4-4") for seed in (0, 1, 2)][:5]
     rows += [(FAIL, "4-4", 2, RAISED, 1), (FAIL, "4-4", 2, RAISED | {"retry_of": 5}, 1)]
     assert status_of(study_of(tmp_path, [*rows, (FAIL, "4-4", 2, STOPPED, 1)])).given_up == 0
@@ -99,14 +99,14 @@ def test_what_failed_three_times_is_given_up_and_nobody_waits_for_it(tmp_path: P
 
 
 @pytest.mark.parametrize(("alive", "done"), [(0, 1), (1, 0), (0, 0)])
-def test_without_a_worker_or_a_trial_done_nobody_knows_how_long_it_takes(tmp_path: Path, alive: int, done: int):
+def test_the_time_to_go_is_unknown_without_a_worker_or_a_complete_trial(tmp_path: Path, alive: int, done: int):
     rows: list[Row] = [(COMPLETE, "8", 0, {}, 4)] * done + [(RUNNING, "8", 1, {}, 0)] * alive
     status = status_of(study_of(tmp_path, rows))
     assert (status.running, status.done, status.seconds_to_go) == (alive, done, None)
     assert not any("to go" in line for line in status.lines())
 
 
-def test_a_day_and_more_is_told_in_days_and_hours(tmp_path: Path):
+def test_more_than_a_day_is_shown_in_days_and_hours(tmp_path: Path):
     rows: list[Row] = [(COMPLETE, "8", 0, {}, 20_000), (RUNNING, "8", 1, {}, 0)]
     assert status_of(study_of(tmp_path, rows)).lines()[-2:] == [
         "a trial takes 5:33:20 on average",
@@ -118,33 +118,34 @@ def test_a_worker_that_is_silent_for_five_heartbeats_is_not_alive(tmp_path: Path
     plan_study("own", settings_in(tmp_path, seeds=(0, 1)), storage=queue_url, heartbeat=10)
     queue = open_planned("own", queue_url)
     taken: list[optuna.Trial | None] = [queue.take() for _ in range(3)]
-    queue.let_go()
+    queue.close_connections()
     assert None not in taken
     counted = study_status("own", queue_url)
     assert (counted.waiting, counted.running, counted.silent) == (1, 3, 0)
     for trial, seconds in zip(taken, (45, 55, 3600), strict=True):
         then = f"UPDATE trial_heartbeats SET heartbeat = localtimestamp - interval '{seconds} seconds'"
-        postgres.sql(queue_url.rpartition("/")[2], f"{then} WHERE trial_id = {trial._trial_id}")
+        its_id = f"(SELECT trial_id FROM trials WHERE number = {trial.number})"
+        postgres.sql(queue_url.rpartition("/")[2], f"{then} WHERE trial_id = {its_id}")
     counted = study_status("own", queue_url)
     assert (counted.waiting, counted.running, counted.silent) == (1, 1, 2)
 
 
-def test_a_study_that_ran_on_one_machine_has_a_status_too(tmp_path: Path, url: str):
+def test_a_study_on_sqlite_has_a_status(tmp_path: Path, url: str):
     run(settings_in(tmp_path), url)
     status = study_status("own", url)
     assert (status.size, status.done, status.running, status.seconds_to_go) == (2, 2, 0, 0.0)
 
 
-def test_a_study_that_is_not_there_or_not_ours_is_told_from_others(queue_url: str, url: str):
+def test_a_missing_study_and_one_of_another_program_have_different_errors(queue_url: str, url: str):
     for storage in (queue_url, url):
         with pytest.raises(KeyError):
             study_status("own", storage)
     optuna.create_study(study_name="own", storage=url)
-    with pytest.raises(InputError, match="not one of ours"):
+    with pytest.raises(InputError, match="not created by nas-relucode"):
         study_status("own", url)
 
 
-def test_the_frozen_trials_of_these_tests_are_as_optuna_makes_them(tmp_path: Path):
+def test_the_trials_of_these_tests_are_as_optuna_stores_them(tmp_path: Path):
     trials: list[FrozenTrial] = study_of(tmp_path, [(COMPLETE, "8", 2, {}, 7)]).trials
     assert trials[0].params == {"head": "8", "learning_rate": 0.1, "seed": 2}
     assert trials[0].duration == timedelta(seconds=7)

@@ -1,4 +1,4 @@
-"""A worker in this process: what it takes, gives back, hands in and refuses."""
+"""A worker in this process: the trials that it takes, gives back and finishes, and the input that it refuses."""
 
 import errno
 import json
@@ -25,9 +25,9 @@ from nas_relucode.study.predictions import file_store
 from nas_relucode.study.record import ATTRIBUTE
 from nas_relucode.study.settings import DataSettings, StudySettings
 from nas_relucode.training.recipe import Recipe
-from nas_relucode.workers.patience import StorageLostError
 from nas_relucode.workers.planning import plan_study
 from nas_relucode.workers.queue import TAKE
+from nas_relucode.workers.retrying import StorageUnavailableError
 from nas_relucode.workers.stopping import Stop
 from nas_relucode.workers.worker import DeviceLostError, idle_seconds, work
 
@@ -47,15 +47,15 @@ def planned(folder: Path, url: str, heartbeat: int = 1, **changes: Any) -> Study
     return settings
 
 
-def run(folder: Path, url: str, **told: Any) -> int:
-    return work("own", storage=url, device="cpu", folder=folder / "files", **told)
+def run(folder: Path, url: str, **options: Any) -> int:
+    return work("own", storage=url, device="cpu", folder=folder / "files", **options)
 
 
-def found(trial: FrozenTrial) -> dict[str, Any]:
+def record(trial: FrozenTrial) -> dict[str, Any]:
     return {key: value for key, value in trial.user_attrs[ATTRIBUTE].items() if key not in ("seconds", "predictions")}
 
 
-def test_a_worker_completes_every_candidate_and_then_there_is_nothing_to_do(tmp_path: Path, queue_url: str):
+def test_a_worker_completes_every_candidate_and_a_second_one_has_none_left(tmp_path: Path, queue_url: str):
     planned(tmp_path, queue_url, seeds=(0, 1))
     assert run(tmp_path, queue_url) == 4
     assert states(queue_url) == {TrialState.COMPLETE: 4}
@@ -63,23 +63,21 @@ def test_a_worker_completes_every_candidate_and_then_there_is_nothing_to_do(tmp_
     assert not (tmp_path / "files" / "checkpoints").exists()
 
 
-def test_select_finds_the_predictions_that_a_worker_kept(tmp_path: Path, queue_url: str):
+def test_select_reads_the_predictions_that_a_worker_uploaded(tmp_path: Path, queue_url: str):
     planned(tmp_path, queue_url)
     run(tmp_path, queue_url)
     chosen = select(study_in(queue_url), tolerance="mcnemar", store=file_store(tmp_path / "files"))
-    assert len(chosen.networks) >= 1
+    assert len(chosen.equal) >= 1
 
 
-def test_a_worker_ends_after_its_number_of_trials(tmp_path: Path, queue_url: str):
+def test_a_worker_ends_after_max_trials(tmp_path: Path, queue_url: str):
     planned(tmp_path, queue_url, seeds=(0, 1))
     assert run(tmp_path, queue_url, max_trials=3) == 3
     assert states(queue_url) == {TrialState.COMPLETE: 3, TrialState.WAITING: 1}
 
 
 @pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory"), MemoryError("none left")])
-def test_a_candidate_that_finds_no_memory_is_tried_again_and_then_complete(
-    tmp_path: Path, queue_url: str, error: Exception
-):
+def test_a_candidate_that_runs_out_of_memory_is_retried_and_completed(tmp_path: Path, queue_url: str, error: Exception):
     planned(tmp_path, queue_url)
     failing = Failing("4-4", 2, error)
     failing.start(study_in(queue_url), 2)
@@ -97,7 +95,7 @@ def test_a_candidate_that_always_fails_is_given_up_and_the_others_are_complete(t
     assert states(queue_url) == {TrialState.COMPLETE: 1, TrialState.FAIL: 3}
 
 
-def test_an_error_of_cuda_ends_the_worker_and_its_candidate_is_tried_by_the_next(tmp_path: Path, queue_url: str):
+def test_a_cuda_error_ends_the_worker_and_the_next_one_retries_the_candidate(tmp_path: Path, queue_url: str):
     planned(tmp_path, queue_url)
     failing = Failing("8", 1, RuntimeError("CUDA error: an illegal memory access was encountered"))
     failing.start(study_in(queue_url), 2)
@@ -107,25 +105,23 @@ def test_an_error_of_cuda_ends_the_worker_and_its_candidate_is_tried_by_the_next
     assert states(queue_url) == {TrialState.COMPLETE: 2, TrialState.FAIL: 1}
 
 
-def test_after_an_error_of_cuda_nothing_more_is_asked_of_it(
-    tmp_path: Path, queue_url: str, monkeypatch: pytest.MonkeyPatch
-):
+def test_cuda_is_not_used_after_a_cuda_error(tmp_path: Path, queue_url: str, monkeypatch: pytest.MonkeyPatch):
     planned(tmp_path, queue_url)
 
     def broken() -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    def break_it(number: int, epoch: Any, point: dict[str, Any]) -> None:
+    def break_cuda(number: int, epoch: Any, point: dict[str, Any]) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "empty_cache", broken)
         broken()
 
     with pytest.raises(DeviceLostError, match="illegal memory access"):
-        run(tmp_path, queue_url, on_epoch=break_it)
+        run(tmp_path, queue_url, on_epoch=break_cuda)
     assert states(queue_url) == {TrialState.FAIL: 1, TrialState.WAITING: 1}
 
 
-def test_any_other_error_ends_the_worker_with_the_reason_in_its_trial(tmp_path: Path, queue_url: str):
+def test_any_other_error_ends_the_worker_and_is_stored_in_the_trial(tmp_path: Path, queue_url: str):
     planned(tmp_path, queue_url)
     failing = Failing("8", 1, KeyError("a bug"))
     failing.start(study_in(queue_url), 2)
@@ -136,7 +132,7 @@ def test_any_other_error_ends_the_worker_with_the_reason_in_its_trial(tmp_path: 
 
 
 class Stopping:
-    """Asks to stop after an epoch of a trial, once."""
+    """Requests a stop after an epoch of a trial."""
 
     def __init__(self, trial: int, epoch: int) -> None:
         self.stop, self.trial, self.at = Stop(), trial, epoch
@@ -145,10 +141,10 @@ class Stopping:
     def epoch(self, number: int, epoch: Any, point: dict[str, Any]) -> None:
         self.epochs.append((number, epoch.number))
         if (number, epoch.number) == (self.trial, self.at):
-            self.stop.ask("SIGTERM")
+            self.stop.request("SIGTERM")
 
 
-def test_a_stopped_trial_is_given_back_and_goes_on_at_its_last_epoch(tmp_path: Path, queue_url: str):
+def test_a_stopped_trial_is_given_back_and_its_retry_continues_at_the_last_epoch(tmp_path: Path, queue_url: str):
     planned(tmp_path, queue_url, training=Recipe(epochs=4, batch_size=35))
     stopping = Stopping(trial=0, epoch=2)
     assert run(tmp_path, queue_url, stop=stopping.stop, on_epoch=stopping.epoch) == 0
@@ -163,22 +159,22 @@ def test_a_stopped_trial_is_given_back_and_goes_on_at_its_last_epoch(tmp_path: P
 
     expected = run_alone(settings_in(tmp_path, training=Recipe(epochs=4, batch_size=35)), url).trials[0]
     (trial,) = [t for t in study_in(queue_url).trials if t.number == 2]
-    assert found(trial) == found(expected)
+    assert record(trial) == record(expected)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_signal_in_a_destructor_stops_the_trial_at_the_end_of_the_epoch(tmp_path: Path, queue_url: str):
+def test_a_signal_during_del_stops_the_trial_at_the_end_of_the_epoch(tmp_path: Path, queue_url: str):
     planned(tmp_path, queue_url, heads=("8",), training=Recipe(epochs=4, batch_size=35))
     stop, epochs = Stop(), []
 
-    class Dying:
+    class SignalledInDel:
         def __del__(self) -> None:
-            stop.ask("SIGTERM")  # Python ignores what it raises here
+            stop.request("SIGTERM")  # Python ignores the exception here
 
     def epoch(number: int, epoch: Any, point: dict[str, Any]) -> None:
         epochs.append(epoch.number)
         if epoch.number == 2:
-            Dying()
+            SignalledInDel()
 
     assert run(tmp_path, queue_url, stop=stop, on_epoch=epoch) == 0
     assert epochs == [0, 1, 2]
@@ -186,15 +182,15 @@ def test_a_signal_in_a_destructor_stops_the_trial_at_the_end_of_the_epoch(tmp_pa
     assert given_back.user_attrs[ATTRIBUTE] == {"interrupted": "SIGTERM"}
 
 
-def test_a_trial_that_is_given_back_does_not_count_as_a_failure(tmp_path: Path, queue_url: str):
+def test_trials_that_are_given_back_do_not_count_as_failures(tmp_path: Path, queue_url: str):
     planned(tmp_path, queue_url, heads=("8",), training=Recipe(epochs=20, batch_size=35))
-    for number in range(15):  # more than the failures, and the lost workers, that a candidate may have
+    for number in range(15):  # more than the failures and dead workers that a candidate may have
         stopping = Stopping(trial=number, epoch=number)
         run(tmp_path, queue_url, stop=stopping.stop, on_epoch=stopping.epoch)
     assert run(tmp_path, queue_url) == 1
 
 
-def test_a_candidate_whose_workers_all_die_without_a_word_is_given_up(tmp_path: Path, queue_url: str):
+def test_a_candidate_all_of_whose_workers_die_is_given_up(tmp_path: Path, queue_url: str):
     planned(tmp_path, queue_url, heads=("8",))
     study = study_in(queue_url)
     for _ in range(11):
@@ -204,69 +200,79 @@ def test_a_candidate_whose_workers_all_die_without_a_word_is_given_up(tmp_path: 
     assert states(queue_url) == {TrialState.FAIL: 11}
 
 
-def test_workers_wait_for_the_trial_of_a_worker_that_may_die(tmp_path: Path, queue_url: str, postgres: Server):
+def test_a_worker_waits_for_running_trials_whose_workers_may_die(tmp_path: Path, queue_url: str, postgres: Server):
     planned(tmp_path, queue_url)
-    dead = study_in(queue_url).ask()  # it runs, and sends no heartbeat
+    dead = study_in(queue_url).ask()  # runs without heartbeats
     database = queue_url.rpartition("/")[2]
-    postgres.sql(database, f"INSERT INTO trial_heartbeats (trial_id, heartbeat) VALUES ({dead._trial_id}, now())")
+    beat = "INSERT INTO trial_heartbeats (trial_id, heartbeat) SELECT trial_id, {} FROM trials WHERE number = {}"
+    postgres.sql(database, beat.format("now() + interval '1 h'", dead.number))
     assert run(tmp_path, queue_url, wait=False) == 1
     assert states(queue_url) == {TrialState.COMPLETE: 1, TrialState.RUNNING: 1}
+    silence = "UPDATE trial_heartbeats SET heartbeat = now() - interval '1 h'"
+    timer = threading.Timer(0.5, postgres.sql, (database, silence))
+    timer.start()
     assert run(tmp_path, queue_url) == 1
+    timer.join()
     assert states(queue_url) == {TrialState.COMPLETE: 2, TrialState.FAIL: 1}
 
 
-class Holding:
-    """Another process that has locked a row in a transaction, and lets it go some seconds later."""
+class RowLock:
+    """A transaction of another process that locks a row until `end` is called."""
 
     def __init__(self, url: str, statement: str) -> None:
         self.engine = sqlalchemy.create_engine(url, poolclass=NullPool)
         self.statement = statement
 
-    def start(self, seconds: float) -> None:
+    def start(self) -> None:
         self.connection = self.engine.connect()
         self.connection.execute(sqlalchemy.text(self.statement))
-        self.timer = threading.Timer(seconds, self.connection.close)
-        self.timer.start()
+
+    def end(self) -> None:
+        self.connection.close()
 
 
-def test_a_trial_that_another_is_just_taking_is_waited_for_since_it_may_die(tmp_path: Path, queue_url: str):
+def test_a_worker_waits_for_a_trial_that_another_is_taking_since_that_may_die(tmp_path: Path, queue_url: str):
     planned(tmp_path, queue_url, heads=("8",))
-    taking = Holding(queue_url, TAKE.text.replace(":study", "1"))
-    taking.start(1.5)
+    taking = RowLock(queue_url, TAKE.text.replace(":study", "1"))
+    taking.start()
     assert run(tmp_path, queue_url, wait=False) == 0
+    timer = threading.Timer(0.5, taking.end)
+    timer.start()
     assert run(tmp_path, queue_url) == 1
-    taking.timer.join()
+    timer.join()
     assert states(queue_url) == {TrialState.COMPLETE: 1}
 
 
 @pytest.mark.parametrize("stopped", [False, True])
-def test_a_worker_whose_trial_is_locked_asks_again_and_can_be_stopped(
+def test_a_worker_whose_trial_is_locked_retries_and_can_be_stopped(
     tmp_path: Path, queue_url: str, monkeypatch: pytest.MonkeyPatch, stopped: bool
 ):
-    monkeypatch.setattr("nas_relucode.workers.database.LOCK_WAIT", "200ms")
+    monkeypatch.setattr("nas_relucode.workers.database.LOCK_TIMEOUT", "200ms")
     planned(tmp_path, queue_url, heads=("8",))
-    stop, told = Stop(), []
-    frozen = Holding(queue_url, "SELECT * FROM trials FOR UPDATE")
+    stop, lines = Stop(), []
+    frozen = RowLock(queue_url, "SELECT * FROM trials FOR UPDATE")
 
     def epoch(number: int, epoch: Any, point: dict[str, Any]) -> None:
         if epoch.number == 1:
-            frozen.start(5.0)
-            if stopped:
-                threading.Timer(1.0, stop.ask, ("SIGTERM",)).start()
+            frozen.start()
+
+    def say(line: str) -> None:
+        lines.append(line)
+        if "the storage is locked" in line:
+            stop.request("SIGTERM") if stopped else frozen.end()
 
     if stopped:
-        with pytest.raises(StorageLostError, match="lock timeout"):
-            run(tmp_path, queue_url, on_epoch=epoch, stop=stop, say=told.append)
-        assert frozen.timer.is_alive()  # it did not wait for the other
+        with pytest.raises(StorageUnavailableError, match="lock timeout"):
+            run(tmp_path, queue_url, on_epoch=epoch, stop=stop, say=say)
+        frozen.end()  # after the worker
     else:
-        assert run(tmp_path, queue_url, on_epoch=epoch, say=told.append) == 1
-    frozen.timer.join()
-    assert any("the storage is locked" in line for line in told)
+        assert run(tmp_path, queue_url, on_epoch=epoch, say=say) == 1
+    assert any("the storage is locked" in line for line in lines)
     assert run(tmp_path, queue_url) == stopped  # its result was saved
 
 
 class Outage:
-    """Stops the server after the last epoch of a trial, once, and starts it again some seconds later."""
+    """Stops the server once, after the last epoch of a trial, and starts it again some seconds later."""
 
     def __init__(self, server: Server, trial: int, seconds: float | None) -> None:
         self.server, self.trial, self.seconds, self.down = server, trial, seconds, False
@@ -280,58 +286,56 @@ class Outage:
                 self.timer.start()
 
 
-def test_an_idle_worker_looks_less_and_less_often_but_once_a_heartbeat_or_a_minute():
+def test_pauses_of_an_idle_worker_double_up_to_a_heartbeat_or_a_minute():
     assert [idle_seconds(looks, 600) for looks in (0, 1, 2, 3, 4, 10**6)] == [10, 20, 40, 60, 60, 60]
     assert [idle_seconds(looks, 30) for looks in (0, 1, 2, 3)] == [10, 20, 30, 30]
     assert [idle_seconds(looks, 1) for looks in (0, 5)] == [1, 1]
 
 
-def test_a_worker_waits_for_a_database_that_comes_back(tmp_path: Path, queue_url: str, postgres: Server):
+def test_a_worker_waits_until_the_database_is_available(tmp_path: Path, queue_url: str, postgres: Server):
     planned(tmp_path, queue_url)
-    outage = Outage(postgres, 0, 3.0)
-    told: list[str] = []
-    assert run(tmp_path, queue_url, on_epoch=outage.epoch, say=told.append) == 2
+    outage = Outage(postgres, 0, 1.0)
+    lines: list[str] = []
+    assert run(tmp_path, queue_url, on_epoch=outage.epoch, say=lines.append) == 2
     outage.timer.join()
     assert states(queue_url) == {TrialState.COMPLETE: 2}
-    assert any("the storage is away" in line for line in told)
-    assert PASSWORD not in "".join(told)
+    assert any("the storage is unavailable" in line for line in lines)
+    assert PASSWORD not in "".join(lines)
 
 
-@pytest.mark.parametrize("meanwhile", ["nothing", "noticed", "waiting again", "done by another"])
-def test_the_result_of_a_worker_that_lost_its_database_is_handed_in_by_the_next(
+@pytest.mark.parametrize("meanwhile", ["nothing", "noticed", "waiting again", "completed by another"])
+def test_the_next_worker_writes_the_result_that_one_without_a_database_saved(
     tmp_path: Path, queue_url: str, postgres: Server, meanwhile: str
 ):
     settings = planned(tmp_path, queue_url, heads=("8",))
     outage = Outage(postgres, 0, None)
-    told: list[str] = []
+    lines: list[str] = []
     try:
-        with pytest.raises(StorageLostError, match="away for"):
-            run(tmp_path, queue_url, on_epoch=outage.epoch, patience=1.0, say=told.append)
+        with pytest.raises(StorageUnavailableError, match="unavailable for"):
+            run(tmp_path, queue_url, on_epoch=outage.epoch, patience=0.3, say=lines.append)
     finally:
         postgres.start()
     (file,) = (tmp_path / "files" / "results").iterdir()
-    assert str(file) in "".join(told)
+    assert str(file) in "".join(lines)
     assert PASSWORD not in file.read_text()
     assert states(queue_url) == {TrialState.RUNNING: 1}
     if meanwhile != "nothing":
         study_in(queue_url).tell(0, state=TrialState.FAIL)
     if meanwhile == "waiting again":
         plan_study("own", settings, storage=queue_url)
-    if meanwhile == "done by another":
+    if meanwhile == "completed by another":
         work("own", storage=queue_url, device="cpu", folder=tmp_path / "elsewhere")
     trained = Stopping(trial=99, epoch=0)
-    assert run(tmp_path, queue_url, on_epoch=trained.epoch) == (meanwhile != "done by another")
+    assert run(tmp_path, queue_url, on_epoch=trained.epoch) == (meanwhile != "completed by another")
     assert trained.epochs == []  # nothing was trained again
     assert list((tmp_path / "files" / "results").iterdir()) == []
     assert states(queue_url)[TrialState.COMPLETE] == 1
     assert not (tmp_path / "files" / "checkpoints").exists()
     chosen = select(study_in(queue_url), store=file_store(tmp_path / "files")) if meanwhile == "nothing" else None
-    assert chosen is None or len(chosen.networks) == 1
+    assert chosen is None or len(chosen.equal) == 1
 
 
-def test_a_result_that_cannot_be_told_for_a_full_disk_is_saved_and_handed_in_by_the_next(
-    tmp_path: Path, queue_url: str
-):
+def test_a_result_that_a_full_disk_kept_from_the_store_is_saved_and_written_by_the_next(tmp_path: Path, queue_url: str):
     planned(tmp_path, queue_url, heads=("8",))
 
     class Full(FileSystemArtifactStore):
@@ -339,46 +343,46 @@ def test_a_result_that_cannot_be_told_for_a_full_disk_is_saved_and_handed_in_by_
             if not artifact_id.startswith("checkpoint"):
                 raise OSError(errno.ENOSPC, "No space left on device")
 
-    told: list[str] = []
+    lines: list[str] = []
     (tmp_path / "full").mkdir()
     full = Full(tmp_path / "full")
     with pytest.raises(OSError, match="No space left"):
-        run(tmp_path, queue_url, artifacts=full, say=told.append)
+        run(tmp_path, queue_url, artifacts=full, say=lines.append)
     (file,) = (tmp_path / "files" / "results").iterdir()
-    assert str(file) in "".join(told)
+    assert str(file) in "".join(lines)
     trained = Stopping(trial=99, epoch=0)
     assert run(tmp_path, queue_url, on_epoch=trained.epoch) == 1
     assert trained.epochs == []
     assert states(queue_url) == {TrialState.COMPLETE: 1}
 
 
-def test_a_database_that_is_lost_while_a_worker_is_stopped_is_told_as_such(
+def test_a_database_that_is_unavailable_while_a_worker_stops_is_the_error(
     tmp_path: Path, queue_url: str, postgres: Server
 ):
     planned(tmp_path, queue_url, heads=("8",))
-    stop, told = Stop(), []
+    stop, lines = Stop(), []
 
     def epoch(number: int, epoch: Any, point: dict[str, Any]) -> None:
         postgres.stop()
-        stop.ask("SIGTERM")
+        stop.request("SIGTERM")
 
     try:
-        with pytest.raises(StorageLostError, match="is away"):
-            run(tmp_path, queue_url, on_epoch=epoch, stop=stop, on_trial=lambda study, trial: told.append(trial))
+        with pytest.raises(StorageUnavailableError, match="is unavailable"):
+            run(tmp_path, queue_url, on_epoch=epoch, stop=stop, on_trial=lambda study, trial: lines.append(trial))
     finally:
         postgres.start()
-    assert told == []
+    assert lines == []
 
 
-def test_a_result_that_another_worker_of_the_folder_has_handed_in_meanwhile_is_none(tmp_path: Path, queue_url: str):
+def test_a_saved_result_that_another_worker_of_the_folder_removes_is_skipped(tmp_path: Path, queue_url: str):
     planned(tmp_path, queue_url)
     results = tmp_path / "files" / "results"
     results.mkdir(parents=True)
-    (results / "own_8_0.1_seed_0.json").symlink_to("gone")  # listed, and then not there
+    (results / "own_8_0.1_seed_0.json").symlink_to("gone")  # listed, but gone when it is read
     assert run(tmp_path, queue_url) == 2
 
 
-def test_a_damaged_result_is_named_with_what_to_do(tmp_path: Path, queue_url: str):
+def test_a_damaged_result_is_an_error_that_names_the_file_and_the_remedy(tmp_path: Path, queue_url: str):
     planned(tmp_path, queue_url)
     results = tmp_path / "files" / "results"
     results.mkdir(parents=True)
@@ -387,18 +391,16 @@ def test_a_damaged_result_is_named_with_what_to_do(tmp_path: Path, queue_url: st
         run(tmp_path, queue_url)
 
 
-def test_a_worker_that_was_silent_for_too_long_leaves_its_trial_to_the_other(
-    tmp_path: Path, queue_url: str, postgres: Server
-):
+def test_a_worker_that_was_silent_for_too_long_loses_its_trial(tmp_path: Path, queue_url: str, postgres: Server):
     planned(tmp_path, queue_url, heads=("8",), heartbeat=60)
-    told: list[str] = []
+    lines: list[str] = []
 
     def slow(number: int, epoch: Any, point: dict[str, Any]) -> None:
         if epoch.number == 0:
-            study_in(queue_url).tell(number, state=TrialState.FAIL)  # as another worker does with a silent one
+            study_in(queue_url).tell(number, state=TrialState.FAIL)  # as another worker does after missing heartbeats
 
-    assert run(tmp_path, queue_url, max_trials=1, on_epoch=slow, wait=False, say=told.append) == 1
-    assert any("silent for too long" in line for line in told)
+    assert run(tmp_path, queue_url, max_trials=1, on_epoch=slow, wait=False, say=lines.append) == 1
+    assert any("silent for too long" in line for line in lines)
     assert states(queue_url) == {TrialState.FAIL: 1, TrialState.COMPLETE: 1}
 
 
@@ -422,13 +424,13 @@ def test_other_data_and_other_settings_are_refused(tmp_path: Path, queue_url: st
     assert states(queue_url) == {TrialState.WAITING: 2}
 
 
-def test_a_worker_needs_no_file_of_settings(tmp_path: Path, queue_url: str):
+def test_a_worker_takes_the_settings_from_the_study(tmp_path: Path, queue_url: str):
     planned(tmp_path, queue_url)
     (tmp_path / "space.toml").unlink()
     assert run(tmp_path, queue_url) == 2
 
 
-def test_a_sampled_study_is_drawn_by_several_workers_and_every_draw_has_all_its_seeds(tmp_path: Path, queue_url: str):
+def test_several_workers_draw_a_sampled_study_and_every_draw_gets_all_seeds(tmp_path: Path, queue_url: str):
     planned(tmp_path, queue_url, rates="{ low = 0.001, high = 0.1 }", trials=4, seeds=(0, 1))
     threads = [threading.Thread(target=run, args=(tmp_path / str(i), queue_url)) for i in range(2)]
     for thread in threads:
@@ -452,7 +454,7 @@ def test_two_workers_share_the_candidates(tmp_path: Path, queue_url: str):
     assert states(queue_url) == {TrialState.COMPLETE: 9}
 
 
-def test_statements_and_attributes_a_trial_are_few_and_do_not_grow_with_the_study(tmp_path: Path, queue_url: str):
+def test_a_trial_costs_few_statements_and_attributes_whatever_the_study_holds(tmp_path: Path, queue_url: str):
     planned(tmp_path, queue_url, seeds=tuple(range(10)), heartbeat=60)
     counts = [statements(lambda trials=trials: run(tmp_path, queue_url, max_trials=trials)) for trials in (4, 4, 5, 5)]
     assert counts[0] == counts[1]
@@ -463,12 +465,12 @@ def test_statements_and_attributes_a_trial_are_few_and_do_not_grow_with_the_stud
 
 
 def statements(action: Callable[[], Any]) -> int:
-    """How many statements of SQL this process sends meanwhile."""
+    """The number of SQL statements that this process sends during ``action``."""
     sent: list[None] = []
-    heard = (sqlalchemy.Engine, "before_cursor_execute", lambda *_: sent.append(None))
-    sqlalchemy.event.listen(*heard)
+    listener = (sqlalchemy.Engine, "before_cursor_execute", lambda *_: sent.append(None))
+    sqlalchemy.event.listen(*listener)
     try:
         action()
     finally:
-        sqlalchemy.event.remove(*heard)
+        sqlalchemy.event.remove(*listener)
     return len(sent)

@@ -1,4 +1,4 @@
-"""Two hundred candidates and six workers that are killed, stopped or out of memory: each candidate once."""
+"""Six workers are killed, stopped or run out of memory: each of 200 candidates is completed once."""
 
 import json
 import os
@@ -45,7 +45,7 @@ seeds = [0, 1, 2, 3, 4]
 """
 SIZE = len(RATES) * len(HEADS) * 5
 COMMAND = [sys.executable, "-m", "nas_relucode", "worker", "own.toml", "--device", "cpu"]
-# A worker that finds no memory in the second epoch of every candidate that is tried for the first time.
+# A worker that runs out of memory in the second epoch of every candidate's first trial.
 WITHOUT_MEMORY = f"""\
 import os, torch
 from nas_relucode.workers.worker import work
@@ -56,12 +56,12 @@ def epoch(trial, epoch, point):
 
 work("own", storage=os.environ["OPTUNA_STORAGE"], device="cpu", on_epoch=epoch, say=print)
 """
-LONGEST = 900  # seconds, on a machine that does nothing else a quarter of it
-TIMES = ("seconds", "device", "predictions")  # what no two runs have in common
+LONGEST = 900  # seconds; an idle machine needs a quarter of it
+RUN_SPECIFIC = ("seconds", "device", "predictions")  # parts of a record that differ between runs
 
 
 class Workers:
-    """Worker processes in one folder, with one log, counted and replaced when they end too early."""
+    """Worker processes in one folder, with one log."""
 
     def __init__(self, folder: Path, url: str) -> None:
         self.folder, self.log = folder, folder / "workers.log"
@@ -77,7 +77,7 @@ class Workers:
             self.running.append(process)
 
     def ended(self) -> list[int]:
-        """The exit codes of those that ended since it was asked last."""
+        """The exit codes of the processes that ended since the last call."""
         codes = {process: process.poll() for process in self.running}
         self.running = [process for process in self.running if codes[process] is None]
         return [code for code in codes.values() if code is not None]
@@ -95,7 +95,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def plan(folder: Path, url: str, times: int = 1) -> None:
-    """Plans the study, so many times at once."""
+    """Plans the study in so many processes at once."""
     command = [sys.executable, "-m", "nas_relucode", "plan", "own.toml", "--heartbeat", "1"]
     environment = {**os.environ, "OPTUNA_STORAGE": url}
     running = [subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL) for _ in range(times)]
@@ -103,7 +103,7 @@ def plan(folder: Path, url: str, times: int = 1) -> None:
 
 
 def study_in(url: str) -> optuna.Study:
-    """The study as Optuna alone reads it, through connections that are closed after use."""
+    """The study as Optuna alone reads it, with connections that are closed after use."""
     storage = optuna.storages.RDBStorage(url, engine_kwargs={"poolclass": NullPool})
     return optuna.load_study(study_name="own", storage=storage)
 
@@ -113,7 +113,7 @@ def trials_in(url: str) -> list[FrozenTrial]:
 
 
 def finished(server: Server, url: str) -> int:
-    """The number of complete trials; 0 while the server is away."""
+    """The number of complete trials; 0 while the server is unavailable."""
     import psycopg
 
     with suppress(psycopg.OperationalError):
@@ -121,14 +121,14 @@ def finished(server: Server, url: str) -> int:
     return 0
 
 
-def results(trials: list[FrozenTrial]) -> dict[Any, Any]:
-    """What was found for each candidate, but for the time that it took."""
-    found = {}
+def records(trials: list[FrozenTrial]) -> dict[Any, Any]:
+    """The values and the record of each candidate, without the parts that differ between runs."""
+    results = {}
     for trial in trials:
         if trial.state == TrialState.COMPLETE:
-            attribute = {key: value for key, value in trial.user_attrs[ATTRIBUTE].items() if key not in TIMES}
-            found[tuple(trial.params.values())] = (trial.values, attribute)
-    return found
+            attribute = {key: value for key, value in trial.user_attrs[ATTRIBUTE].items() if key not in RUN_SPECIFIC}
+            results[tuple(trial.params.values())] = (trial.values, attribute)
+    return results
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ def check(url: str, undisturbed: optuna.Study) -> None:
     assert set(Counter(complete).values()) == {1}
     assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.FAIL}
     assert all("retry_of" in trial.user_attrs for trial in trials[SIZE:])
-    assert results(trials) == results(undisturbed.trials)
+    assert records(trials) == records(undisturbed.trials)
     mine, theirs = select(study_in(url)).networks, select(undisturbed).networks
     columns = [name for name in mine if name not in ("seconds", "trial", "trials")]
     order = ["head", "learning_rate"]
@@ -157,7 +157,7 @@ def check(url: str, undisturbed: optuna.Study) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_whatever_dies_each_candidate_is_completed_once_with_the_numbers_of_an_undisturbed_run(
+def test_killed_workers_and_restarts_of_the_server_leave_the_numbers_of_an_undisturbed_run(
     number: signal.Signals, folder: Path, postgres: Server, undisturbed: optuna.Study
 ):
     url, rng = postgres.database(), random.Random(1)
@@ -177,7 +177,7 @@ def test_whatever_dies_each_candidate_is_completed_once_with_the_numbers_of_an_u
             if done > SIZE * (restarts + 1) / 3 and restarts < 2:
                 postgres.restart()
                 restarts += 1
-            # Every few seconds, but where a busy machine starts workers more slowly than this, they get on first.
+            # Every four seconds; on a busy machine, which starts workers more slowly, after eight more complete trials.
             if time.monotonic() > last + 4 and done_then + 8 <= done < SIZE - 20:
                 rng.choice(workers.running[:3]).send_signal(number)
                 killed, last, done_then = killed + 1, time.monotonic(), done
@@ -189,7 +189,7 @@ def test_whatever_dies_each_candidate_is_completed_once_with_the_numbers_of_an_u
     check(url, undisturbed)
 
 
-def test_plans_at_once_and_a_worker_without_memory_leave_each_candidate_completed_once_with_the_same_numbers(
+def test_concurrent_plans_and_workers_out_of_memory_leave_the_numbers_of_an_undisturbed_run(
     folder: Path, postgres: Server, undisturbed: optuna.Study
 ):
     url = postgres.database()

@@ -1,4 +1,4 @@
-"""Small classifiers trained on images: their accuracy beside indices of their ReLU code space, as an Optuna problem."""
+"""An Optuna problem: accuracy and indices of the ReLU code space of small image classifiers that are trained."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ SMALL = rc.NetworkSettings(backbone="small_conv")
 
 
 class Problem(optunahub.benchmarks.BaseProblem):
-    """Heads and learning rates, trained; several objectives of each.
+    """A search over heads and learning rates with several objectives; each trial trains one network.
 
-    ``data`` is a data set's name or file for `nas_relucode.load_data`, or ImageData; ``space`` a search space's name or
-    file, or a SearchSpace. ``objectives`` are ``"accuracy"``, ``"validation_loss"``, an index (`nas_relucode.INDICES`),
-    or ``"layer:index"``; ``directions`` are those of the objectives where it is None. ``settings`` are further ones
-    of `nas_relucode.Objective`, such as ``seeds``, ``accuracy_floor`` or ``device``. The default, on scikit-learn's
-    digits, needs no download and takes a fraction of a second a trial on one core.
+    ``data`` is the name or file of a data set for `nas_relucode.load_data`, or ImageData; ``space`` is the name or file
+    of a search space, or a SearchSpace. ``objectives`` are ``"accuracy"``, ``"validation_loss"``, an index
+    (`nas_relucode.INDICES`), or ``"layer:index"``; ``directions`` are by default those of the objectives. ``settings``
+    are other arguments of `nas_relucode.Objective`, such as ``seeds``, ``accuracy_floor`` or ``device``. The default,
+    on scikit-learn's digits, needs no download; a trial takes a fraction of a second on one core.
     """
 
     def __init__(
@@ -48,16 +48,16 @@ class Problem(optunahub.benchmarks.BaseProblem):
             recipe=recipe or rc.Recipe(epochs=5, batch_size=32, momentum=0.9),
             **settings,
         )
-        self._directions = [StudyDirection[way.upper()] for way in directions_of(objectives, directions)]
+        self._directions = [StudyDirection[direction.upper()] for direction in directions_of(objectives, directions)]
 
     @property
     def search_space(self) -> dict[str, BaseDistribution]:
         values = parameter_values(self.objective.space, self.objective.seeds)
         return {
-            name: FloatDistribution(of.low, of.high, log=True)
-            if isinstance(of, Interval)
-            else CategoricalDistribution(of)
-            for name, of in values.items()
+            name: FloatDistribution(choices.low, choices.high, log=True)
+            if isinstance(choices, Interval)
+            else CategoricalDistribution(choices)
+            for name, choices in values.items()
         }
 
     @property
@@ -70,7 +70,7 @@ class Problem(optunahub.benchmarks.BaseProblem):
         return self.objective.objectives
 
     def __call__(self, trial: optuna.Trial) -> Sequence[float]:
-        """The objectives; every other index stands in the trial's attribute ``relucode`` afterwards."""
+        """The objectives; all indices are stored in the trial's attribute ``relucode``."""
         return self.objective(trial)
 
     def evaluate(self, params: dict[str, Any]) -> Sequence[float]:

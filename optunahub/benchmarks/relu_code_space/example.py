@@ -1,4 +1,4 @@
-"""Five trials of the default problem, and the networks that no other is better than."""
+"""Five trials of the default problem, and the networks on its Pareto front."""
 
 import optuna
 

@@ -1,4 +1,4 @@
-"""A database that is away for a while: wait with longer and longer pauses, then give up."""
+"""Retries while the database cannot be reached: pauses that double, up to a limit in seconds."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ import optuna
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, TimeoutError
 
 from nas_relucode.errors import InputError
-from nas_relucode.study.artifact_stores import StoreAwayError
+from nas_relucode.study.artifact_stores import StoreUnavailableError
 from nas_relucode.workers.stopping import Stop
 
 T = TypeVar("T")
-SHORTEST, LONGEST = 0.5, 30.0  # seconds between two tries
+SHORTEST, LONGEST = 0.5, 30.0  # seconds between two attempts
 
 
-class StorageLostError(Exception):
-    """The storage could not be reached for as long as one was to wait."""
+class StorageUnavailableError(Exception):
+    """The database or the artifact store stayed unavailable until the retries ended."""
 
 
-# What the server says to a client that will not do better by waiting.
+# Errors of the server that a retry cannot mend.
 REFUSED = ("authentication failed", "does not exist", "no pg_hba.conf entry", "no password supplied")
 
 
-def is_lost(error: BaseException) -> bool:
-    """Whether an error says that the database or the artifact store is away, not that it was asked something wrong."""
-    if isinstance(error, StoreAwayError):
+def is_unavailable(error: BaseException) -> bool:
+    """Whether an error means that the database or the artifact store is unavailable, so that a retry may succeed."""
+    if isinstance(error, StoreUnavailableError):
         return True
     cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
     if any(words in str(cause) for words in REFUSED):
@@ -40,46 +40,48 @@ def is_lost(error: BaseException) -> bool:
 
 
 @contextmanager
-def lost_errors() -> Iterator[None]:
-    """Turns whatever says inside that the database or the artifact store is away into StorageLostError."""
+def unavailable_errors() -> Iterator[None]:
+    """Turns every error inside for which `is_unavailable` holds into StorageUnavailableError."""
     try:
         yield
     except Exception as error:
-        if is_lost(error):
-            raise StorageLostError(f"the storage is away ({reason(error)})") from error
+        if is_unavailable(error):
+            raise StorageUnavailableError(f"the storage is unavailable ({reason(error)})") from error
         raise
 
 
-class Patience:
-    """How long one waits for the database, and what is said meanwhile; asked to ``stop``, one waits no more.
+class StorageRetry:
+    """Repeats an action while the storage is unavailable, for at most ``seconds`` or until ``stop`` is requested.
 
-    Raises InputError for seconds below zero, or that are no number.
+    ``say`` is called with one line when the waiting begins. Raises InputError for seconds that are negative or NaN.
     """
 
     def __init__(self, seconds: float, say: Callable[[str], None], stop: Stop) -> None:
         if not seconds >= 0:
-            raise InputError(f"patience for {seconds} seconds is none. Give a number of at least 0.")
+            raise InputError(f"patience is {seconds}. `--patience` must be at least 0 seconds.")
         self.seconds, self.say, self.stop = seconds, say, stop
 
     def __call__(self, action: Callable[[], T]) -> T:
-        """What ``action`` returns, tried again while the database is away. It must do no harm when it is done twice.
+        """The value that ``action`` returns; it must be safe to repeat.
 
-        Raises StorageLostError after so many seconds. Pauses double from half a second, and differ by chance between
-        workers, so that a thousand of them do not come back in the same moment.
+        Raises StorageUnavailableError after ``seconds``. Pauses double from half a second, with a random factor, so
+        that a thousand workers do not come back in the same moment.
         """
         start, pause = time.monotonic(), SHORTEST
         while True:
             try:
                 return action()
             except Exception as error:
-                if not is_lost(error):
+                if not is_unavailable(error):
                     raise
                 waited = time.monotonic() - start
                 if waited >= self.seconds or self.stop.reason:
-                    raise StorageLostError(f"the storage was away for {waited:.0f} s ({reason(error)})") from error
+                    raise StorageUnavailableError(
+                        f"the storage was unavailable for {waited:.0f} s ({reason(error)})"
+                    ) from error
                 if pause == SHORTEST:
-                    state = "locked" if "lock timeout" in reason(error) else "away"
-                    self.say(f"the storage is {state} ({reason(error)}); waiting up to {self.seconds:.0f} s for it")
+                    state = "locked" if "lock timeout" in reason(error) else "unavailable"
+                    self.say(f"the storage is {state} ({reason(error)}); retrying for up to {self.seconds:.0f} s")
                 self._sleep(min(self.seconds - waited, pause * random.uniform(0.5, 1.0)))
                 pause = min(2 * pause, LONGEST)
 
@@ -90,6 +92,6 @@ class Patience:
 
 
 def reason(error: BaseException) -> str:
-    """What the driver says, in a line; it names hosts and users, no passwords."""
+    """The driver's message in one line; it names hosts and users, but no passwords."""
     cause = error.__cause__ or error
     return str(getattr(cause, "orig", None) or cause).splitlines()[0]

@@ -1,4 +1,4 @@
-"""Cell-level clustering over theta and the epochs: how cells hang together, how pure their clusters are (section 2)."""
+"""Figures of the cells' clusters over theta and the epochs: their number, sizes and purity (section 2)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import StrMethodFormatter
 
-from nas_relucode.cells.code_spaces import CodeSpace
-from nas_relucode.cells.graph import connectivity, root
-from nas_relucode.codes.words import compiled
 from nas_relucode.errors import InputError
-from nas_relucode.paper.claims import need
-from nas_relucode.plots.style import COLOURS, MARKERS, WIDTH, epoch_styles, joint_last
+from nas_relucode.plots.style import COLOURS, MARKERS, WIDTH, check_columns, epoch_styles, joint_last
 
-PROFILE = {  # column -> what it is called beside its row of panels
+PROFILE = {  # column -> the name beside its row of panels
     "components": "components",
     "largest_component_share": "largest component's\nshare of the cells",
     "purity": "purity of the clusters",
@@ -25,69 +21,11 @@ PROFILE = {  # column -> what it is called beside its row of panels
 DASHES = ["-", "--", ":", "-."]
 
 
-def clustering_frame(space: CodeSpace, *, most: int = 100, threads: int | None = None) -> pd.DataFrame:
-    """The single-linkage clusters of the cells, a row a layer ("joint" comes first) and theta.
-
-    Columns: layer, neurons, cells, theta, components, largest_component_share (of the cells), purity (fraction of the
-    samples in the most frequent class of their cluster), dendrogram_purity (one value a layer). Thetas are 0 and those
-    at which clusters come together; of more than ``most`` the first, the last and some evenly between. Without labels
-    purities are NaN.
-
-    >>> from nas_relucode.codes import pack
-    >>> space = CodeSpace.of(pack([[0, 0, 0], [0, 0, 1], [1, 1, 1]]), labels=[0, 1, 1])
-    >>> clustering_frame(space)[["theta", "components", "purity"]].round(3).values.tolist()[:3]
-    [[0.0, 3.0, 1.0], [1.0, 2.0, 0.667], [2.0, 1.0, 0.667]]
-    """
-    if most < 2:
-        raise InputError(f"most {most} leaves out the first or the last theta. Give at least 2.")
-    names = [layer.name for layer in space.codes.layers]
-    spaces = {"joint": space, **{name: space.layer(name) for name in names}}
-    rows: list[dict[str, Any]] = []
-    for name, of in spaces.items():
-        profile = connectivity(of.codes, threads=threads)
-        cells, counts = len(of.cells), of.class_counts
-        steps = np.arange(len(profile.thetas))
-        if len(steps) > most:
-            steps = np.unique(np.linspace(0, len(steps) - 1, most).round().astype(np.int64))
-        whole = float("nan") if counts is None else profile.dendrogram_purity(counts)
-        purities = np.full(len(profile.thetas), np.nan)
-        if counts is not None:
-            tree = profile.tree
-            purities = _purities(counts, tree.first, tree.second, tree.distance, profile.thetas) / counts.sum()
-        for step in steps:
-            theta = int(profile.thetas[step])
-            row = {"layer": name, "neurons": of.neurons, "cells": cells, "theta": theta}
-            row["components"] = int(profile.component_counts[step])
-            row["largest_component_share"] = float(profile.largest_components[step]) / cells
-            rows.append(row | {"purity": float(purities[step]), "dendrogram_purity": whole})
-    return pd.DataFrame(rows)
-
-
-@compiled
-def _purities(class_counts, first, second, distance, thetas):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """The samples in the most frequent class of their cluster at each theta: all thetas in one pass over the tree."""
-    n = class_counts.shape[0]
-    parent, counts = np.arange(n), class_counts.copy()
-    result, right, edge = np.empty(thetas.shape[0], np.int64), np.int64(0), 0
-    for i in range(n):
-        right += counts[i].max()
-    for step in range(thetas.shape[0]):
-        while edge < distance.shape[0] and distance[edge] <= thetas[step]:
-            a, b = root(parent, first[edge]), root(parent, second[edge])
-            right -= counts[a].max() + counts[b].max()
-            parent[b] = a
-            counts[a] += counts[b]
-            right += counts[a].max()
-            edge += 1
-        result[step] = right
-    return result
-
-
 def clustering_figures(frame: pd.DataFrame) -> dict[str, Figure]:
-    """`clustering_figure` of any number of labels; the key is "" for the first figure, then "_2", "_3", ...
+    """`clustering_figure` for any number of labels; the keys are "" for the first figure, then "_2", "_3", ...
 
-    Each has at most four labels, in the order of the frame and about as many as the others, and all have the same
-    colours of epochs and the same scale of theta.
+    The labels are spread evenly over figures of at most four, in the order of the frame. All figures have the same
+    colours for the epochs and the same scale for theta.
     """
     labels = list(dict.fromkeys(_checked(frame)["label"]))
     parts = np.array_split(np.array(labels, object), -(-len(labels) // len(DASHES)))
@@ -99,31 +37,34 @@ def clustering_figures(frame: pd.DataFrame) -> dict[str, Figure]:
 
 
 def clustering_figure(frame: pd.DataFrame) -> Figure:
-    """The profile and the purity over theta, a line an epoch and a column a layer; dendrogram purity over the epochs.
+    """Components and purity over theta, a line for each epoch and a column for each layer; dendrogram purity below.
 
-    ``frame`` is `clustering_frame`'s with a column epoch, and label where there is more than one (up to four, told
-    apart by dashes; for more see `clustering_figures`). Of several seeds (column seed) each label's first, the
-    smallest, is drawn, which the legend says. Theta is drawn as a share of the layer's neurons, so that all columns
-    have the same axes.
+    ``frame`` is `clustering_frame`'s with a column epoch, and a column label for up to four labels, which get different
+    dashes (for more see `clustering_figures`). Of several seeds (column seed) the smallest of each label is drawn, and
+    the legend says so. Theta is drawn as a share of the layer's neurons, so that all columns have the same axes.
     """
     labels = list(dict.fromkeys(_checked(frame)["label"]))
     if len(labels) > len(DASHES):
         raise InputError(
-            f"{len(labels)} labels cannot be told apart. Draw at most {len(DASHES)} in one figure: clustering_figures."
+            f"there are {len(labels)} labels, but only {len(DASHES)} kinds of dashes. "
+            "Use clustering_figures, which draws several figures."
         )
     return _figure(frame, labels, sorted(frame["epoch"].unique()), _end(frame))
 
 
 def _checked(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with a label and a seed in any case."""
-    need(frame, ["epoch", "layer", "neurons", "theta", *PROFILE, "dendrogram_purity"])
+    """The frame, with the columns label and seed added where they are missing."""
+    check_columns(frame, ["epoch", "layer", "neurons", "theta", *PROFILE, "dendrogram_purity"])
     frame = frame.assign(**{name: value for name, value in (("label", ""), ("seed", 0)) if name not in frame})
     if frame.duplicated(["label", "seed", "layer", "epoch", "theta"]).any():
-        raise InputError("a label, layer, epoch and theta is there twice. Name the seed, or give the clusters of one.")
+        raise InputError(
+            "a label, layer, epoch and theta occurs twice. Add a column seed, or give the clusters of one seed."
+        )
     return frame
 
 
 def _end(frame: pd.DataFrame) -> float:
+    """The right end of the axis of theta / neurons."""
     return float((frame["theta"] / frame["neurons"]).max()) * 1.05 or 1.0
 
 

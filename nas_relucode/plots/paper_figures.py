@@ -19,23 +19,34 @@ from matplotlib.ticker import StrMethodFormatter
 
 from nas_relucode.errors import InputError
 from nas_relucode.files import write_atomically
-from nas_relucode.paper.claims import COUNTS, MEASURES, need
 from nas_relucode.plots.pareto import GREY
-from nas_relucode.plots.style import COLOURS, MARKERS, WIDTH, class_mark, epoch_styles, joint_last, short
+from nas_relucode.plots.style import (
+    COLOURS,
+    COUNTS,
+    MARKERS,
+    MEASURES,
+    WIDTH,
+    check_columns,
+    class_mark,
+    epoch_styles,
+    joint_last,
+    short,
+)
 from nas_relucode.texts import plain
 
 SHORT = {"knn_accuracy": "accuracy of the vote", "class_silhouette": "silhouette"}
 DPI = 150  # WIDTH is 1200 pixels
-CONCENTRATED = 0.5  # a class that spreads less than so much of all the points has its name there,
-NAMED = 0.02  # if its marks stand for so many of the samples
-LAYERS_OF_POINTS = 4  # so that no class lies under all the others
+# A class is named in a panel if its points spread at most half as far as all points and are 2 % of the samples.
+CONCENTRATED = 0.5
+NAMED = 0.02
+DRAWING_ROUNDS = 4  # points are drawn in rounds of all classes, so that no class is hidden by the others
 
 
 def save_figure(figure: Figure, path: str | Path) -> Path:
-    """Write a figure whole or not at all, as PNG or SVG by the name of ``path``; the same bytes for the same figure."""
+    """Writes a figure atomically as PNG or SVG, by the suffix of ``path``; equal figures give equal bytes."""
     path = Path(path)
     if path.suffix not in (".png", ".svg"):
-        raise InputError(f"{path.name} is neither PNG nor SVG. Give a name that ends in .png or .svg.")
+        raise InputError(f"{path.name} is neither PNG nor SVG. Give a path that ends in .png or .svg.")
     metadata = {"Date": None} if path.suffix == ".svg" else {}
 
     def write(file: Path) -> None:
@@ -46,13 +57,13 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
 
 
 def curves_figure(curves: pd.DataFrame) -> Figure:
-    """Figure 1: accuracy, and for each layer and joint the occupied cells, over the epochs.
+    """Figure 1: the accuracy over the epochs, and the occupied cells of each layer and of the joint code space.
 
-    ``curves`` has a row a label, learning_rate, seed, epoch and layer, with accuracy, train_accuracy, loss, cell_count
-    and correct_cell_count; the training loss stands for accuracy where there is none. A line is the mean over the
-    seeds, the band reaches from the smallest to the largest.
+    ``curves`` has one row for each label, learning_rate, seed, epoch and layer, with accuracy, train_accuracy, loss,
+    cell_count and correct_cell_count. Without accuracies the training loss is drawn. A line is the mean over the seeds;
+    the band reaches from the smallest value to the largest.
     """
-    need(
+    check_columns(
         curves,
         ["label", "head", "learning_rate", "seed", "epoch", "layer", "accuracy", "train_accuracy", "loss", *COUNTS],
     )
@@ -124,11 +135,11 @@ def _band(axes: Any, rows: pd.DataFrame, column: str, *, color: str, alpha: floa
 
 
 def separability_figure(frame: pd.DataFrame) -> Figure:
-    """The measures of separability over the layers: a line an epoch, a column a label, joint beside the layers.
+    """The measures of separability over the layers: a line for each epoch, a column for each label.
 
-    ``frame`` is that of `separability_claim`; rows of several seeds are averaged.
+    ``frame`` is that of `separability_claim`; seeds are averaged. The joint code space stands beside the layers.
     """
-    need(frame, ["label", "layer", "depth", "epoch", *MEASURES])
+    check_columns(frame, ["label", "layer", "depth", "epoch", *MEASURES])
     labels = list(dict.fromkeys(frame["label"]))
     columns = min(3, len(labels))
     bands = -(-len(labels) // columns)
@@ -180,9 +191,9 @@ class Panel:
     """One picture of a grid: the embedded codes of a layer at an epoch."""
 
     points: np.ndarray  # float, (n, 2)
-    labels: np.ndarray | None  # int64, (n,): class of each point
-    sizes: np.ndarray  # int64, (n,): samples behind each point
-    note: str = ""  # what is written beneath
+    labels: np.ndarray | None  # int64, (n,): the class of each point
+    sizes: np.ndarray  # int64, (n,): the number of samples at each point
+    note: str = ""  # written below the panel
 
 
 def embedding_grid(
@@ -193,21 +204,20 @@ def embedding_grid(
     epochs: Sequence[int] | None = None,
     layers: Sequence[str] | None = None,
 ) -> Figure:
-    """Figures 2 to 6: embedded codes, a row an epoch and a column a layer, coloured by class.
+    """Figures 2 to 6: embedded codes coloured by class, a row for each epoch and a column for each layer.
 
-    ``classes`` are their names by label; with None points are of one colour. ``epochs`` and ``layers`` choose and
-    order what is shown, each once, by default all there is. Pictures of a row have the same scale, each about its own
-    middle; the area of a mark grows with the square root of the samples behind it, of which the colour is the most
-    frequent class. A class of 2 % of the samples or more has its name at the median of its marks where these keep
-    together: where half of them lie within half the distance of it within which half of all marks lie of theirs. A
-    panel that is missing is drawn as such.
+    ``classes`` are the names of the labels; with None all points have one colour. ``epochs`` and ``layers`` select and
+    order the rows and columns, by default all of them. The panels of a row have one scale, each about its own middle.
+    A mark's colour is the most frequent class of its samples; its area grows with the square root of their number. The
+    name of a class with at least 2 % of the samples is written at the median of its marks if their median distance from
+    it is at most half of that of all marks from their own median. Missing panels are grey.
 
     Raises InputError for a panel without labels if there are classes, and for an epoch or layer that no panel has.
     """
     if not panels:
-        raise InputError("there are no panels to draw. Give at least one, by epoch and layer.")
-    rows = _chosen("epoch", epochs, sorted({epoch for epoch, _ in panels}))
-    columns = _chosen("layer", layers, joint_last([layer for _, layer in panels]))
+        raise InputError("panels is empty. Give at least one panel, by epoch and layer.")
+    rows = _selected("epoch", epochs, sorted({epoch for epoch, _ in panels}))
+    columns = _selected("layer", layers, joint_last([layer for _, layer in panels]))
     shown = {key: panels[key] for key in itertools.product(rows, columns) if key in panels}
     for key, panel in shown.items():
         _check(key, panel, classes)
@@ -217,14 +227,15 @@ def embedding_grid(
     grid = figure.subplots(len(rows), len(columns), squeeze=False)
     most = max((int(panel.sizes.max(initial=1)) for panel in shown.values()), default=1)
     count = max((len(panel.points) for panel in shown.values()), default=1)
-    unit = float(np.clip(6000 / count, 2, 20)) * (side / 2.7) ** 2  # square points that one sample takes
-    unit = min(unit, 500 / most**0.5)  # so that the largest cell hides nothing else
+    unit = float(np.clip(6000 / count, 2, 20)) * (side / 2.7) ** 2  # the area of one sample, in square points
+    unit = min(unit, 500 / most**0.5)  # so that the largest cell does not hide the others
     for axes, layer in zip(grid[0], columns, strict=True):
         axes.set_title(layer, fontsize=11)
     for epoch, line in zip(rows, grid, strict=True):
         line[0].set_ylabel(f"epoch {epoch}", fontsize=11)
-        of_row = [shown[epoch, layer].points for layer in columns if (epoch, layer) in shown]
-        half = 0.54 * max((float(np.ptp(points, axis=0).max()) for points in of_row if len(points)), default=0) or 1.0
+        row_points = [shown[epoch, layer].points for layer in columns if (epoch, layer) in shown]
+        widest = max((float(np.ptp(points, axis=0).max()) for points in row_points if len(points)), default=0)
+        half = 0.54 * widest or 1.0
         for axes, layer in zip(line, columns, strict=True):
             axes.set(xticks=[], yticks=[], aspect="equal", xlim=(-half, half), ylim=(-half, half))
             if (epoch, layer) not in shown or not len(shown[epoch, layer].points):
@@ -243,42 +254,43 @@ def embedding_grid(
         sizes = "colour: the most frequent class; area: square root of the samples behind a mark" if most > 1 else None
         legend = figure.legend(handles=handles, loc="outside lower center", title=sizes, **style)
         for text in legend.get_texts():
-            text.set_parse_math(False)  # a class may be called $x$
+            text.set_parse_math(False)  # a class may be named $x$
     return figure
 
 
-def _chosen(kind: str, asked: Sequence[Any] | None, have: list[Any]) -> list[Any]:
-    for name in asked or []:
-        if name not in have:
-            raise InputError(f"{kind} {name!r} was not recorded. There are: {', '.join(map(str, have))}.")
-    return have if asked is None else list(dict.fromkeys(asked))
+def _selected(axis: str, names: Sequence[Any] | None, recorded: list[Any]) -> list[Any]:
+    for name in names or []:
+        if name not in recorded:
+            raise InputError(f"{axis} {name!r} was not recorded. Give some of: {', '.join(map(str, recorded))}.")
+    return recorded if names is None else list(dict.fromkeys(names))
 
 
 def _check(key: tuple[int, str], panel: Panel, classes: Sequence[str] | None) -> None:
     where, count = f"epoch {key[0]}, layer {key[1]}", len(panel.points)
     if panel.points.shape != (count, 2) or panel.sizes.shape != (count,) or not np.isfinite(panel.points).all():
         raise InputError(
-            f"{where}: points {panel.points.shape} and sizes {panel.sizes.shape}, or points that are not finite. "
+            f"{where}: points have shape {panel.points.shape} and sizes {panel.sizes.shape}, or points are not finite. "
             "Give finite points (n, 2) and sizes (n,)."
         )
     if classes is None:
         return
     if panel.labels is None:
-        raise InputError(f"{where} has no labels to be coloured by. Give the codes with labels, or classes=None.")
+        raise InputError(f"{where} has no labels to colour by. Give the codes with labels, or classes=None.")
     if panel.labels.shape != (count,) or (count and not 0 <= panel.labels.min() <= panel.labels.max() < len(classes)):
         raise InputError(
-            f"{where}: labels are not 0 to {len(classes) - 1} for each of {count} points. Name every class."
+            f"{where}: the labels are not one of 0 to {len(classes) - 1} for each of {count} points. "
+            "Give a name for every class."
         )
 
 
 def _scatter(axes: Any, panel: Panel, classes: Sequence[str] | None, unit: float, type_size: float) -> None:
-    """The points about the middle of their bounding box, in several turns of all classes, and names of classes."""
+    """Draws the points about the middle of their bounding box, in rounds of all classes, and the names of classes."""
     points = panel.points - (panel.points.min(axis=0) + panel.points.max(axis=0)) / 2
     areas = unit * np.sqrt(panel.sizes)
     labels = np.zeros(len(points), np.int64) if panel.labels is None or classes is None else panel.labels
     order = np.random.default_rng(0).permutation(len(points))
-    order = order[np.argsort(-areas[order], kind="stable")]  # the small ones above the large ones
-    for part in np.array_split(order, LAYERS_OF_POINTS if len(order) > 50 else 1):
+    order = order[np.argsort(-areas[order], kind="stable")]  # small marks above large ones
+    for part in np.array_split(order, DRAWING_ROUNDS if len(order) > 50 else 1):
         for label in np.unique(labels[part]):
             of_class = part[labels[part] == label]
             style = {"alpha": 0.75, "linewidths": 0, "rasterized": True, **class_mark(int(label))}
@@ -287,9 +299,9 @@ def _scatter(axes: Any, panel: Panel, classes: Sequence[str] | None, unit: float
         reach = _spread(points)
         for label in np.unique(labels):
             if panel.sizes[labels == label].sum() < NAMED * panel.sizes.sum():
-                continue  # its name would hide its few small marks
+                continue  # its name would hide its few marks
             if _spread(points[labels == label]) > CONCENTRATED * reach:
-                continue  # its name would stand among the others
+                continue  # its name would stand among other classes
             x, y = np.median(points[labels == label], axis=0)
             halo = [withStroke(linewidth=2.5, foreground="white")]
             name = plain(classes[label]) if short(classes) else str(label)
