@@ -88,7 +88,7 @@ def test_bad_options_are_refused(tmp_path, capsys):
     oracle("A")
     model = str(ORACLES / "A.npz")
     assert "is empty or not finite" in refused(capsys, "complex", model, "--box", "1", "-1")
-    assert "at most 0" in refused(capsys, "complex", model, "--max-cells", "0")
+    assert "max_cells is 0" in refused(capsys, "complex", model, "--max-cells", "0")
     assert "there is no" in refused(capsys, "complex", str(tmp_path / "none.npz"))
     assert "Leave out --weights" in refused(capsys, "complex", model, "--weights", "some.pt")
     assert "no folder" in refused(capsys, "complex", model, "--state", str(tmp_path / "none" / "state.npz"))
