@@ -2,12 +2,13 @@
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
 import optuna
 import pytest
-from command_line import refused, write_study
+from command_line import refused
 from hand_made import hand_made, study_of
 from optuna.artifacts import get_all_artifact_meta
 
@@ -24,11 +25,9 @@ from nas_relucode.training.recipe import Recipe
 
 
 @pytest.fixture
-def ran(here: Path, capsys: pytest.CaptureFixture[str]) -> optuna.Study:
-    """The small study of two networks, run in an empty folder."""
-    write_study(here)
-    assert main(["run", "own.toml", "-q", "--device", "cpu"]) == 0
-    capsys.readouterr()
+def ran(here: Path, trained: Path) -> optuna.Study:
+    """The small study of two networks, run in the current folder."""
+    shutil.copytree(trained / "runs", "runs")
     return optuna.load_study(study_name="own", storage="sqlite:///runs/own/study.db")
 
 

@@ -371,6 +371,7 @@ def check_vgg(network, pixels):
     return cell
 
 
+@pytest.mark.slow
 def test_the_rows_of_vgg16_are_not_written_out(vgg):
     cell = check_vgg(vgg, 32)
     bits = int(cell.is_bit.sum())
