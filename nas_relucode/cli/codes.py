@@ -1,4 +1,4 @@
-"""`nas-relucode codes --model ... --data ... --output FILE`: codes at scale, by itself or under torchrun."""
+"""The command `codes`: a network's code space over a data set, shard by shard, in one process or under torchrun."""
 
 from __future__ import annotations
 
@@ -14,30 +14,28 @@ import torch
 
 from nas_relucode.cells.code_spaces import CodeSpace, save_code_space
 from nas_relucode.cells.shards import ProcessesError, code_space_of_shards, cut_into_shards, holds_shards
-from nas_relucode.cli.score import (
-    images,
-    reading_options,
-)
+from nas_relucode.cli.score import error_line, load_images, reading_options
 from nas_relucode.errors import InputError
 from nas_relucode.training.loop import pick_device
 from nas_relucode.training.names import check_seed
 from nas_relucode.training.networks import network_by_name
 
-SHARD = 10_000  # samples in a shard of a data set, about; whatever the number of processes, so that any may go on
+SHARD = 10_000  # samples in a shard, about; the same for any number of processes, so that any number can resume
 
 
 def run(options: argparse.Namespace) -> int:
+    """Writes the code space and prints its size; the exit code."""
     start = time.perf_counter()
     output = Path(options.output)
     if output.suffix != ".npz" or not output.absolute().parent.is_dir():
-        raise InputError(f"{output} is no .npz file in a folder that exists. Name the output so.")
+        raise InputError(f"--output {output} must be an .npz file in a folder that exists.")
     check_seed(options.seed)
     shards, classes = _shards(options)
     torch.manual_seed(options.seed)
     network = network_by_name(options.model, options.weights, classes=options.outputs or classes)
     network = network.to(_device(options.device))
 
-    def told(number: int, space: CodeSpace) -> None:
+    def show(number: int, space: CodeSpace) -> None:
         if not options.quiet:
             line = f"shard {number}: {space.samples:,} samples in {len(space.cells):,} cells"
             print(line, file=sys.stderr, flush=True)
@@ -47,20 +45,19 @@ def run(options: argparse.Namespace) -> int:
             network,
             shards,
             folder=options.folder or output.with_suffix(".shards"),
-            on_shard=told,
+            on_shard=show,
             **reading_options(options),
         )
     except (InputError, OSError, ProcessesError):
         raise
     except Exception as error:  # the user's own forward pass may raise anything
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(
-            f"{options.model} failed on the inputs ({reason}). Check their shape, with --debug."
+            f"{options.model} failed on the inputs ({error_line(error)}). Check their shape; --debug shows where."
         ) from error
-    if space is None:  # the first process has it
+    if space is None:  # another process, the first, has it
         return 0
     save_code_space(space, output)
-    found = {
+    summary = {
         "samples": space.samples,
         "neurons": space.neurons,
         "cells": len(space.cells),
@@ -69,17 +66,17 @@ def run(options: argparse.Namespace) -> int:
         "output": str(output),
     }
     if options.format == "json":
-        print(json.dumps(found, indent=2))
+        print(json.dumps(summary, indent=2))
     else:
-        width = max(map(len, found))
-        for name, value in found.items():
+        width = max(map(len, summary))
+        for name, value in summary.items():
             print(f"{name.replace('_', ' '):{width}}  {value if isinstance(value, str) else f'{value:,}'}")
     return 0
 
 
 def _shards(options: argparse.Namespace) -> tuple[Any, int | None]:
-    """The shards, and the number of classes where it is known."""
-    of_data_sets = {
+    """The shards, and the number of classes if it is known."""
+    for_data_sets = {
         "--shards": options.shards,
         "--split": options.split,
         "--classes": options.classes,
@@ -87,18 +84,18 @@ def _shards(options: argparse.Namespace) -> tuple[Any, int | None]:
         "--normalise": options.normalise,
     }
     if holds_shards(options.data):
-        given = [name for name, value in of_data_sets.items() if value]
+        given = [name for name, value in for_data_sets.items() if value]
         if given:
-            raise InputError(f"{options.data} holds shards, which are taken as they are. Leave out {', '.join(given)}.")
+            raise InputError(f"{options.data} holds shards, which are read as they are. Leave out {', '.join(given)}.")
         return options.data, None
-    data = images(options)
+    data = load_images(options)
     split = data.split(options.split or "train")
     shards = max(1, round(len(split) / SHARD)) if options.shards is None else options.shards
     return cut_into_shards(split, shards, batch_size=options.batch_size), len(data.classes)
 
 
 def _device(name: str | None) -> torch.device:
-    """The device of that name; among processes on one machine that are free to take any GPU, each takes its own."""
+    """The device of that name; under torchrun each process of a machine takes its own GPU unless one is named."""
     local = os.environ.get("LOCAL_RANK")
     if local is not None and name in (None, "cuda") and torch.cuda.is_available():
         name = f"cuda:{int(local) % torch.cuda.device_count()}"

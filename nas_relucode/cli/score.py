@@ -1,7 +1,4 @@
-"""The command `score`: accuracy and code-space indices of any network, as a table or JSON.
-
-Which network, which images and how codes are taken is said as here by `codes`, too.
-"""
+"""The command `score`: accuracy and code-space indices of any network, as a table or JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from nas_relucode.training.loop import pick_device
 from nas_relucode.training.networks import network_by_name
 
 
-def images(options: argparse.Namespace) -> ImageData:
+def load_images(options: argparse.Namespace) -> ImageData:
     """The data that the options name."""
     return load_data(
         options.data,
@@ -38,10 +35,10 @@ def reading_options(options: argparse.Namespace) -> ReadingOptions:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Scores the network and prints what was found; the exit code."""
+    """Scores the network and prints its accuracy and indices; the exit code."""
     if options.split == "validation":
-        raise InputError("score takes an image source's own splits whole: give --split train, test or all.")
-    data = images(options)
+        raise InputError("--split validation: score uses the whole splits of the data. Give train, test or all.")
+    data = load_images(options)
     network = network_by_name(options.model, options.weights, classes=len(data.classes))
     network = network.to(pick_device(options.device))
     try:
@@ -64,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
     except Exception as error:  # the user's own forward pass may raise anything
         shape = " x ".join(map(str, data.image_shape))
         raise InputError(
-            f"{options.model} failed on images of {shape} ({_reason(error)}). "
+            f"{options.model} failed on images of {shape} ({error_line(error)}). "
             "Check the channels and the size that it takes; --image-size makes images square."
         ) from error
     if options.format == "json":
@@ -73,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
         accuracy = "none" if result.accuracy is None else f"{result.accuracy:.4f}"
         print(f"accuracy {accuracy} on {result.samples} samples ({result.split})\n")
         print(text_table(_table(result)))
-        print("\n* at an end of its range, where it tells networks apart no longer")
+        print("\n* at an end of its range, where it no longer distinguishes networks")
     return 0
 
 
@@ -88,6 +85,6 @@ def _table(result: Score) -> Table:
     return ["index", *columns], [[index, *(cell(column, index) for column in columns)] for index in result.joint]
 
 
-def _reason(error: BaseException) -> str:
-    """The kind of an error and the first line of what it says."""
+def error_line(error: BaseException) -> str:
+    """The type of an error and the first line of its message."""
     return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -77,14 +77,14 @@ def read_weights(texts: Sequence[str]) -> dict[str, float] | None:
     >>> read_weights(["cell_count=2"]), read_weights([])
     ({'cell_count': 2.0}, None)
     """
-    found = {}
+    weights_by_name = {}
     for text in texts:
         name, _, weight = text.rpartition("=")
         try:
-            found[name] = float(weight)
+            weights_by_name[name] = float(weight)
         except ValueError as error:
             raise InputError(f"weight {text!r} cannot be read. Write INDEX=WEIGHT, e.g. cell_count=2.") from error
-    return found or None
+    return weights_by_name or None
 
 
 def lines(selection: Selection) -> list[str]:

@@ -14,9 +14,8 @@ import optuna
 from nas_relucode.errors import InputError, NonFiniteError, unknown
 from nas_relucode.indices.registry import INDICES
 from nas_relucode.study.objective import Objective
-from nas_relucode.study.record import record_of
+from nas_relucode.study.record import QUALITIES, record_of
 from nas_relucode.study.search_space import Interval, SearchSpace
-from nas_relucode.study.settings import QUALITIES
 
 PARAMETERS = ("head", "learning_rate", "seed")
 OF_A_TRIAL = ("accuracy", "validation_loss", "train_accuracy", "parameters", "seconds")  # the test split is for reports

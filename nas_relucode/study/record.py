@@ -22,16 +22,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.trial import BaseTrial, FrozenTrial, TrialState
 
-from nas_relucode.study.predictions import Predictions, upload_predictions
 from nas_relucode.study.search_space import Candidate
-from nas_relucode.study.settings import QUALITIES
+
+if TYPE_CHECKING:
+    from nas_relucode.study.predictions import Predictions
 
 ATTRIBUTE = "relucode"  # the user attribute that holds the record
+QUALITIES = ("accuracy", "validation_loss")  # objectives that are not indices
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ def write_outcome(trial: BaseTrial, outcome: Outcome, store: Any) -> tuple[float
     """
     record = dict(outcome.record)
     if outcome.predictions is not None and store is not None and isinstance(trial, optuna.Trial):
+        from nas_relucode.study.predictions import upload_predictions  # imports torch, which `status` can do without
+
         record["predictions"] = upload_predictions(outcome.predictions, trial, store)
     trial.set_user_attr(ATTRIBUTE, record)
     for name, value in outcome.constraints.items():

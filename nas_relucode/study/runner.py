@@ -28,6 +28,7 @@ from nas_relucode.study.storage import (
     redact,
     sqlite_path,
     storage_errors,
+    stored_table,
 )
 from nas_relucode.toml_files import parse
 from nas_relucode.training.data import ImageData, load_data
@@ -227,20 +228,9 @@ def _fail_interrupted(study: optuna.Study) -> None:
 
 def stored_settings(study: optuna.Study) -> StudySettings:
     """The settings that are stored in a study. Raises InputError for a study that nas-relucode did not create."""
-    stored = study.user_attrs.get("settings")
-    if stored is None:
-        raise InputError(
-            f"study {study.study_name!r} in this storage was not created by nas-relucode. Give another --study-name."
-        )
-    table = _without_none(stored)
+    table = stored_table(study)
     table["data"].pop("sha256", None)
     return parse(StudySettings, table, f"the stored settings of study {study.study_name!r}")
-
-
-def _without_none(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_none(item) for key, item in value.items() if item is not None}
-    return value
 
 
 def check_settings(study: optuna.Study, settings: StudySettings) -> None:

@@ -13,6 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import BaseTrial
 
 from nas_relucode.errors import InputError, unknown
+from nas_relucode.study.storage import stored_table
 from nas_relucode.toml_files import parse, read_toml
 from nas_relucode.training.names import check_seed, parse_head
 
@@ -201,3 +202,13 @@ class SearchSettings:
         for name in ("trials", "together"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"{name} {getattr(self, name)} is too small. Give at least 1.")
+
+    @property
+    def search_space(self) -> SearchSpace:
+        """The space itself, also where it is given by name."""
+        return load_search_space(self.space) if isinstance(self.space, str) else self.space
+
+
+def stored_search(study: optuna.Study) -> SearchSettings:
+    """What a stored study searches. Raises InputError for a study that nas-relucode did not create."""
+    return parse(SearchSettings, stored_table(study)["search"], f"the stored settings of study {study.study_name!r}")

@@ -13,12 +13,12 @@ from nas_relucode.cells.embedding import POINTS, PRESETS, check_layout
 from nas_relucode.codes.reading import Reading
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.indices.registry import INDICES
-from nas_relucode.study.search_space import SearchSettings, SearchSpace, load_search_space
+from nas_relucode.study.record import QUALITIES
+from nas_relucode.study.search_space import SearchSettings, SearchSpace
 from nas_relucode.toml_files import parse, read_toml
 from nas_relucode.training.names import SOURCES, parse_head
 from nas_relucode.training.recipe import Recipe
 
-QUALITIES = ("accuracy", "validation_loss")  # objectives that are not indices
 EXPECTATIONS = ("falls", "rises")  # of separability with depth
 
 
@@ -151,8 +151,7 @@ class StudySettings:
 
     @property
     def search_space(self) -> SearchSpace:
-        space = self.search.space
-        return load_search_space(space) if isinstance(space, str) else space
+        return self.search.search_space
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON values, with the search space itself in the place of its name."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import filelock
 import optuna
@@ -128,6 +129,26 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
 def has_all_tables(bind: sqlalchemy.Engine | sqlalchemy.Connection) -> bool:
     """Whether Optuna has created all its tables in a database: the one looked up is created last, in one step."""
     return sqlalchemy.inspect(bind).has_table("alembic_version")
+
+
+def stored_table(study: optuna.Study) -> dict[str, Any]:
+    """The settings stored in a study, without the keys that are None, as a TOML file would hold them.
+
+    Raises InputError for a study that nas-relucode did not create.
+    """
+    stored = study.user_attrs.get("settings")
+    if stored is None:
+        raise InputError(
+            f"study {study.study_name!r} in this storage was not created by nas-relucode. Give another --study-name."
+        )
+    table: dict[str, Any] = _without_none(stored)
+    return table
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return value
 
 
 @contextmanager

@@ -1,9 +1,10 @@
-"""Images and labels as whole tensors, split into train, validation and test: where the data flow begins."""
+"""Data sets as whole tensors of images and labels, split into train, validation and test (Table 1)."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import html
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nas_relucode.errors import InputError, unknown
+from nas_relucode.texts import html_table
 from nas_relucode.training.names import SOURCES
 
 
@@ -29,11 +31,16 @@ class Split:
         if self.labels is not None and self.labels.shape != self.inputs.shape[:1]:
             raise InputError(
                 f"there are {len(self.inputs)} inputs, but labels of shape {tuple(self.labels.shape)}. "
-                "Give one label an input."
+                "Give one label for each input."
             )
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    def __repr__(self) -> str:
+        labels = "without labels" if self.labels is None else "with labels"
+        shape, dtype = tuple(self.inputs.shape[1:]), str(self.inputs.dtype).removeprefix("torch.")
+        return f"Split of {len(self):,} samples {labels}: inputs {shape}, {dtype}, on {self.inputs.device}"
 
     def to(self, device: torch.device | str) -> Split:
         """The same samples on ``device``."""
@@ -42,13 +49,38 @@ class Split:
 
 @dataclass(frozen=True)
 class ImageData:
-    """One data set. Objectives see train and validation; the test split is for the report alone."""
+    """A data set in three splits. Objectives see train and validation; the test split is for the report alone.
+
+    >>> load_data("digits", validation=0.25, classes=[4, 9])
+    ImageData digits: 2 classes (4, 9), on cpu
+    split       samples  images
+    train           216  (1, 8, 8)
+    validation       73  (1, 8, 8)
+    test             72  (1, 8, 8)
+    """
 
     name: str
     classes: tuple[str, ...]
     train: Split  # images float32, NCHW, in [0, 1] unless normalised; labels 0 .. classes - 1
     validation: Split  # may be empty
     test: Split
+
+    def __repr__(self) -> str:
+        rows = [f"{name:<10}  {samples:>7}  {images}" for name, samples, images in self._table()]
+        return "\n".join([self._title(), *rows])
+
+    def _repr_html_(self) -> str:
+        """The table as a notebook shows it."""
+        return f"<p>{html.escape(self._title())}</p>{html_table(self._table())}"
+
+    def _title(self) -> str:
+        names = ", ".join([*self.classes[:10], *(["..."] if len(self.classes) > 10 else [])])
+        return f"ImageData {self.name}: {len(self.classes)} classes ({names}), on {self.train.inputs.device}"
+
+    def _table(self) -> list[tuple[str, str, str]]:
+        splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        rows = [(name, f"{len(split):,}", str(tuple(split.inputs.shape[1:]))) for name, split in splits.items()]
+        return [("split", "samples", "images"), *rows]
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -57,7 +89,7 @@ class ImageData:
         return channels, height, width
 
     def split(self, name: str) -> Split:
-        """One of ``train``, ``validation``, ``test``, or ``all`` of them, one after the other."""
+        """The split named ``train``, ``validation`` or ``test``, or ``all`` of them concatenated in this order."""
         splits = {"train": self.train, "validation": self.validation, "test": self.test}
         if name == "all":
             labels = [split.labels for split in splits.values() if split.labels is not None]
@@ -67,14 +99,14 @@ class ImageData:
         return splits[name]
 
     def digest(self) -> str:
-        """A SHA-256 of every image and label, to tell whether two data sets are the same."""
-        found = hashlib.sha256()
+        """A SHA-256 of every image and label; equal data sets have equal digests."""
+        sha256 = hashlib.sha256()
         for split in (self.train, self.validation, self.test):
             for tensor in (split.inputs, split.labels):
                 if tensor is not None:
-                    found.update(repr(tuple(tensor.shape)).encode())
-                    found.update(tensor.cpu().contiguous().numpy())
-        return found.hexdigest()
+                    sha256.update(repr(tuple(tensor.shape)).encode())
+                    sha256.update(tensor.cpu().contiguous().numpy())
+        return sha256.hexdigest()
 
     def to(self, device: torch.device | str) -> ImageData:
         """The same data with every tensor on ``device``."""
@@ -85,7 +117,7 @@ class ImageData:
 
 @dataclass(frozen=True)
 class _Images:
-    """One part of a source: float32 NCHW in [0, 1] or uint8 NCHW, and labels."""
+    """Images as they were read, float32 in [0, 1] or uint8, (samples, channels, height, width), and their labels."""
 
     images: Tensor
     labels: Tensor
@@ -111,18 +143,24 @@ def load_data(
 ) -> ImageData:
     """A data set as whole tensors on the CPU.
 
-    ``source`` is ``digits`` (scikit-learn's 8x8 digits, embedded), ``mnist`` or ``cifar10`` (torchvision, under
-    ``data_root``; fetched if they are absent or ``download`` asks for it), ``cifar10_small`` (1,000 and 200 images of
-    each class: ``cifar10_subset.npz`` under ``data_root``, else drawn from CIFAR-10), an ``.npz`` file with x_train,
-    y_train, x_test, y_test (uint8, NHWC or NHW; optionally ``classes``, their names), or a folder of images:
-    ``train/CLASS/*`` and ``test/CLASS/*``, or ``CLASS/*``.
+    ``source`` is one of
+
+    - ``digits``: scikit-learn's 8x8 digits, which need no download;
+    - ``mnist``, ``cifar10``: torchvision's, under ``data_root``; downloaded if they are missing or if ``download``;
+    - ``cifar10_small``: 1,000 training and 200 test images of each class, from ``cifar10_subset.npz`` under
+      ``data_root`` if there is one, else drawn from CIFAR-10;
+    - an ``.npz`` file with x_train, y_train, x_test, y_test (uint8, NHWC or NHW; ``classes``, their names, is
+      optional);
+    - a folder of images: ``train/CLASS/*`` and ``test/CLASS/*``, or ``CLASS/*``.
 
     ``classes`` keeps these classes (numbers or names) and numbers them 0, 1, ... in the order given. ``image_size``
-    makes images square: MNIST is padded with zeros, others are resized. ``train_samples`` and ``test_samples`` keep
-    a random part. ``validation`` is the fraction of the training images set aside, class by class. ``normalise``
-    subtracts the training images' mean and divides by their standard deviation, channel by channel.
-    A source without a test part (digits, ``CLASS/*``) gives a fifth of its images, the same ones whatever the
-    ``seed``, to the test split.
+    makes images square, in pixels: MNIST is padded with zeros, others are resized. ``train_samples`` and
+    ``test_samples`` keep a random subset. ``validation`` is the fraction of the training images to hold out, class by
+    class. ``normalise`` subtracts the training images' mean and divides by their standard deviation, channel by
+    channel. Of a source without a test split (digits, ``CLASS/*``) a fifth of the images become the test split, the
+    same ones for every ``seed``.
+
+    Raises InputError for a source that cannot be read, and for settings that do not fit it.
 
     >>> data = load_data("digits", validation=0.25, classes=[4, 9])
     >>> data.image_shape, data.classes, len(data.train), len(data.validation), len(data.test)
@@ -135,22 +173,23 @@ def load_data(
     train, test = _load(source, Path(data_root), download, image_size)
     if classes is not None:
         train, test = _subset(train, classes), _subset(test, classes)
-    train = _part(train, train_samples, seed, "train_samples")
-    test = _part(test, test_samples, seed, "test_samples")
+    train = _random_subset(train, train_samples, seed, "train_samples")
+    test = _random_subset(test, test_samples, seed, "test_samples")
     if image_size is not None:
         resize = _pad if source == "mnist" else _interpolate
         train, test = (replace(part, images=resize(part.images, image_size)) for part in (train, test))
-    train, held = _hold_out(train, validation, seed) if validation else (train, train.take(np.arange(0)))
-    parts = [_scaled(part.images) for part in (train, held, test)]
+    train, held_out = _hold_out(train, validation, seed) if validation else (train, train.take(np.arange(0)))
+    parts = (train, held_out, test)
+    images_of_parts = [_scaled(part.images) for part in parts]
     if normalise:
-        mean = parts[0].mean(dim=(0, 2, 3), keepdim=True)
-        deviation = parts[0].std(dim=(0, 2, 3), keepdim=True).clamp_min(1e-8)
-        parts = [(images - mean) / deviation for images in parts]
+        mean = images_of_parts[0].mean(dim=(0, 2, 3), keepdim=True)
+        deviation = images_of_parts[0].std(dim=(0, 2, 3), keepdim=True).clamp_min(1e-8)
+        images_of_parts = [(images - mean) / deviation for images in images_of_parts]
     empty = set(range(len(train.classes))) - set(train.labels.tolist())
     if classes is not None and empty:
         names = ", ".join(train.classes[label] for label in sorted(empty))
         raise InputError(f"{source} has no training image of the classes {names}. Leave them out of classes.")
-    splits = [Split(images, part.labels) for images, part in zip(parts, (train, held, test), strict=True)]
+    splits = [Split(images, part.labels) for images, part in zip(images_of_parts, parts, strict=True)]
     return ImageData(source, train.classes, *splits)
 
 
@@ -179,22 +218,22 @@ def _digits(root: Path, download: bool) -> tuple[_Images, _Images]:
 def _mnist(root: Path, download: bool) -> tuple[_Images, _Images]:
     from torchvision.datasets import MNIST
 
-    def part(train: bool) -> _Images:
+    def split(train: bool) -> _Images:
         data = _torchvision(MNIST, root, train, download)
         return _Images(data.data.unsqueeze(1), data.targets.long(), tuple(map(str, range(10))))
 
-    return part(True), part(False)
+    return split(True), split(False)
 
 
 def _cifar10(root: Path, download: bool) -> tuple[_Images, _Images]:
     from torchvision.datasets import CIFAR10  # reads the official batches only after their checksums agree
 
-    def part(train: bool) -> _Images:
+    def split(train: bool) -> _Images:
         data = _torchvision(CIFAR10, root, train, download)
         images = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
         return _Images(images, torch.tensor(data.targets), tuple(data.classes))
 
-    return part(True), part(False)
+    return split(True), split(False)
 
 
 def _cifar10_small(root: Path, download: bool) -> tuple[_Images, _Images]:
@@ -214,12 +253,12 @@ READERS: dict[str, Callable[[Path, bool], tuple[_Images, _Images]]] = {
 
 
 def _torchvision(dataset: type, root: Path, train: bool, download: bool):  # type: ignore[no-untyped-def]
-    """The data set under ``root``; fetched if asked for or absent. torchvision's progress on stdout is swallowed."""
+    """The data set under ``root``, downloaded if it is missing or ``download``; torchvision's progress is not shown."""
     if not download:
         try:
             return dataset(root=str(root), train=train, download=False)
         except (OSError, RuntimeError, ValueError) as error:
-            if "not found" not in str(error):  # torchvision's way to say that the files are not there
+            if "not found" not in str(error):  # torchvision says so of missing files
                 raise InputError(
                     f"{dataset.__name__} under {root} cannot be read ({error}). Delete its files there and run again."
                 ) from error
@@ -228,8 +267,8 @@ def _torchvision(dataset: type, root: Path, train: bool, download: bool):  # typ
             return dataset(root=str(root), train=train, download=True)
     except (OSError, RuntimeError) as error:
         raise InputError(
-            f"{dataset.__name__} is not under {root} and could not be fetched ({error}). "
-            "Name the folder that holds it with --data-root, or try again with a network."
+            f"{dataset.__name__} is not under {root} and could not be downloaded ({error}). "
+            "Name the folder that holds it with --data-root, or try again with a network connection."
         ) from error
 
 
@@ -246,7 +285,7 @@ def _npz(path: Path) -> tuple[_Images, _Images]:
         raise
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist. Give an .npz file with {', '.join(keys)}.") from error
-    except Exception as error:  # a truncated or foreign file: numpy and zipfile raise half a dozen kinds
+    except Exception as error:  # numpy and zipfile raise many types of error for truncated and foreign files
         raise InputError(
             f"{path} cannot be read ({error}). Write plain arrays (no objects) with numpy.savez_compressed."
         ) from error
@@ -254,11 +293,11 @@ def _npz(path: Path) -> tuple[_Images, _Images]:
         if arrays[key].ndim != 1 or not np.issubdtype(arrays[key].dtype, np.integer):
             raise InputError(
                 f"{key} in {path} is {arrays[key].dtype} of shape {arrays[key].shape}. "
-                "Labels are integers, one a sample."
+                "Labels are integers, one for each sample."
             )
     if not len(arrays["y_train"]):
         raise InputError(f"{path} has no training images. Give at least one.")
-    # Without names there are as many classes as the largest label says, and no more than training images.
+    # Without names the largest label decides how many classes there are, at most one for each training image.
     count = len(names) if names else min(int(arrays["y_train"].max()) + 1, len(arrays["y_train"]))
     for key in ("y_train", "y_test"):
         if len(arrays[key]) and not 0 <= arrays[key].min() <= arrays[key].max() < count:
@@ -268,23 +307,25 @@ def _npz(path: Path) -> tuple[_Images, _Images]:
             )
     names = names or tuple(map(str, range(count)))
 
-    def part(name: str) -> _Images:
+    def split(name: str) -> _Images:
         images, labels = _nchw(arrays[f"x_{name}"], f"x_{name} in {path}"), arrays[f"y_{name}"]
         if len(images) != len(labels):
-            raise InputError(f"{path} has {len(images)} images but {len(labels)} labels for {name}.")
+            raise InputError(
+                f"{path} has {len(images)} images but {len(labels)} labels for {name}. Give one label for each image."
+            )
         return _Images(images, torch.from_numpy(labels.astype(np.int64)), names)
 
-    train, test = part("train"), part("test")
+    train, test = split("train"), split("test")
     if train.images.shape[1:] != test.images.shape[1:]:
-        raise InputError(f"x_train and x_test in {path} hold images of different shapes.")
+        raise InputError(f"x_train and x_test in {path} hold images of different shapes. Resize them to one shape.")
     return train, test
 
 
-def _nchw(array: np.ndarray, what: str) -> Tensor:
+def _nchw(array: np.ndarray, name: str) -> Tensor:
     channels_fit = array.ndim == 3 or (array.ndim == 4 and array.shape[3] in (1, 3))
     if array.dtype != np.uint8 or not channels_fit or 0 in array.shape[1:]:
         raise InputError(
-            f"{what} is {array.dtype} of shape {array.shape}. Images are uint8, NHW or NHWC with 1 or 3 channels."
+            f"{name} is {array.dtype} of shape {array.shape}. Images are uint8, NHW or NHWC with 1 or 3 channels."
         )
     array = array[..., None] if array.ndim == 3 else array
     return torch.from_numpy(array).permute(0, 3, 1, 2).contiguous()
@@ -331,35 +372,37 @@ def _subset(part: _Images, classes: Sequence[int | str]) -> _Images:
         else:
             raise unknown("class", str(name), part.classes)
     if len(set(chosen)) != len(chosen) or len(chosen) < 2:
-        raise InputError(f"classes {list(classes)} are not two or more different classes.")
-    new = torch.full((len(part.classes),), -1)
-    new[chosen] = torch.arange(len(chosen))
-    rows = torch.nonzero(new[part.labels] >= 0).flatten()
+        raise InputError(f"classes {list(classes)} are not two or more different classes. Name each once.")
+    new_labels = torch.full((len(part.classes),), -1)
+    new_labels[chosen] = torch.arange(len(chosen))
+    rows = torch.nonzero(new_labels[part.labels] >= 0).flatten()
     names = tuple(part.classes[number] for number in chosen)
-    return _Images(part.images[rows], new[part.labels[rows]], names)
+    return _Images(part.images[rows], new_labels[part.labels[rows]], names)
 
 
-def _part(part: _Images, samples: int | None, seed: int, what: str) -> _Images:
+def _random_subset(part: _Images, samples: int | None, seed: int, setting: str) -> _Images:
     if samples is None:
         return part
     if not 1 <= samples <= len(part.images):
-        raise InputError(f"{what} is {samples}, but there are {len(part.images)} images. Give 1..{len(part.images)}.")
+        raise InputError(
+            f"{setting} is {samples}, but there are {len(part.images)} images. Give 1..{len(part.images)}."
+        )
     generator = torch.Generator().manual_seed(seed)
     return part.take(torch.randperm(len(part.images), generator=generator)[:samples])
 
 
 def _hold_out(part: _Images, fraction: float, seed: int) -> tuple[_Images, _Images]:
-    """The rest, and a fraction of the images of each class."""
+    """The images without a fraction of each class, and that fraction."""
     from sklearn.model_selection import train_test_split
 
     rows = np.arange(len(part.images))
     try:
-        kept, held = train_test_split(rows, test_size=fraction, random_state=seed, stratify=part.labels.numpy())
+        kept, held_out = train_test_split(rows, test_size=fraction, random_state=seed, stratify=part.labels.numpy())
     except ValueError as error:
         raise InputError(
             f"{len(rows)} images are too few to set {fraction:g} of each class aside ({error})."
         ) from error
-    return part.take(np.sort(kept)), part.take(np.sort(held))
+    return part.take(np.sort(kept)), part.take(np.sort(held_out))
 
 
 def _pad(images: Tensor, size: int) -> Tensor:
@@ -373,7 +416,7 @@ def _pad(images: Tensor, size: int) -> Tensor:
 def _interpolate(images: Tensor, size: int) -> Tensor:
     """Bilinear, with antialiasing where images shrink; float32 in [0, 1]."""
     if size < 1:
-        raise InputError(f"image_size {size} is not positive.")
+        raise InputError(f"image_size {size} is too small. Give at least 1.")
     return functional.interpolate(_scaled(images), (size, size), mode="bilinear", antialias=True)
 
 

@@ -1,4 +1,4 @@
-"""How far a study has come: what is done, running, failed and tried again, who is alive, and how long it will take."""
+"""The status of a study: how many trials are done, running and failed, how many workers live, the time to go."""
 
 from __future__ import annotations
 
@@ -11,60 +11,64 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_relucode.study.plan import Plan
-from nas_relucode.study.runner import stored_settings
+from nas_relucode.study.search_space import stored_search
 from nas_relucode.study.storage import open_storage
 from nas_relucode.workers.database import briefly_opened, has_tables, is_queue
 from nas_relucode.workers.defaults import BEAT
-from nas_relucode.workers.queue import Queue
 
 
 @dataclass(frozen=True)
 class Status:
-    """Counts of trials; a candidate is a head, a learning rate and a seed."""
+    """How far a study has come, in trials; a candidate is a head, a learning rate and a seed."""
 
     study: str
     size: int  # candidates in the whole study
-    done: int  # trials that came to an end, the pruned ones too
-    pruned: int  # of these, those without values
+    done: int  # complete and pruned trials
+    pruned: int  # those of them that have no values
     waiting: int
-    running: int  # trials whose worker is alive: as many workers are
-    silent: int  # running trials whose worker has sent no heartbeat for long
-    failed: int  # trials that failed or were given back, each tried again unless it is given up
-    retried: int  # trials that try again what failed
-    given_up: int  # candidates that failed too often
-    seconds_a_trial: float | None  # mean, of the complete ones
-    seconds_to_go: float | None  # at the speed of the workers that are alive; None if it can't be told
+    running: int  # trials whose worker is alive; also the number of living workers
+    silent: int  # running trials whose worker has missed its heartbeats
+    failed: int  # trials that failed or were interrupted; each is tried again unless its candidate is given up
+    retried: int  # trials that repeat a failed one
+    given_up: int  # candidates that failed too often to be tried again
+    seconds_a_trial: float | None  # the mean of the complete trials
+    seconds_to_go: float | None  # with the living workers; None without a worker or a complete trial
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON values."""
+        """The counts as JSON values."""
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """For people."""
-        told = [
+        """The status as lines of text."""
+        lines = [
             f"study {self.study}: {self.done} of {self.size} trials done"
             + (f", {self.pruned} of them pruned" if self.pruned else ""),
             f"waiting {self.waiting}, running {self.running}, failed {self.failed}, retried {self.retried}",
         ]
         if self.silent:
-            told.append(f"{self.silent} running trials are silent; a worker will hand them out again")
+            lines.append(f"{self.silent} running trials miss their heartbeats; a worker will repeat them")
         if self.given_up:
-            told.append(f"{self.given_up} candidates are given up: their trials failed too often")
-        told.append(f"workers alive: {self.running}")
+            lines.append(f"{self.given_up} candidates are given up: their trials failed too often")
+        lines.append(f"workers alive: {self.running}")
         if self.seconds_a_trial is not None:
-            told.append(f"a trial takes {_duration(self.seconds_a_trial)} on average")
+            lines.append(f"a trial takes {_duration(self.seconds_a_trial)} on average")
         if self.seconds_to_go is not None:
-            told.append(f"time to go: {_duration(self.seconds_to_go)}")
-        return told
+            lines.append(f"time to go: {_duration(self.seconds_to_go)}")
+        return lines
 
 
 def study_status(name: str, storage: str) -> Status:
-    """The status of a study in any storage. Raises KeyError if there is none, InputError if it is not one of ours."""
+    """The status of a study in any storage.
+
+    Raises KeyError if the storage has no such study, InputError if nas-relucode did not create it.
+    """
     if is_queue(storage):
         if not has_tables(storage):
             raise KeyError(name)
         with briefly_opened(storage) as engine:
             heartbeat = optuna.load_study(study_name=name, storage=engine).user_attrs.get(BEAT)
+        from nas_relucode.workers.queue import Queue  # takes a tenth of a second to import
+
         with briefly_opened(storage, heartbeat) as engine:
             study = optuna.load_study(study_name=name, storage=engine)
             return status_of(study, silent=len(Queue(study, engine).stale_trial_ids()) if heartbeat else 0)
@@ -72,9 +76,9 @@ def study_status(name: str, storage: str) -> Status:
 
 
 def status_of(study: optuna.Study, silent: int = 0) -> Status:
-    """The status of a study whose workers are ``silent`` in so many running trials."""
-    settings = stored_settings(study)
-    plan = Plan(study, settings.search, settings.search_space)
+    """The status of a study, of whose running trials ``silent`` have a worker that misses its heartbeats."""
+    search = stored_search(study)
+    plan = Plan(study, search, search.search_space)
     trials = study.get_trials(deepcopy=False)
     states = Counter(trial.state for trial in trials)
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]

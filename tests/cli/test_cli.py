@@ -1,7 +1,8 @@
-"""The command line, from the outside: what it prints where, what it writes, how it exits."""
+"""The command line from the outside: what it prints to stdout and stderr, which files it writes, its exit codes."""
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,10 +12,11 @@ from typing import Any
 
 import optuna
 import pytest
-from command_line import NETWORK, STUDY, refused, write_study
+from command_line import NETWORK, STUDY, refused
 from optuna.trial import TrialState
 from reports_read_back import FILES, tables
 
+from nas_relucode.cli.arguments import TOPICS
 from nas_relucode.cli.main import main
 from nas_relucode.indices.registry import INDICES
 from nas_relucode.ranking.selection import select
@@ -24,13 +26,9 @@ from nas_relucode.training.names import BACKBONES, SOURCES
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Path:
     """A folder in which the study has been run."""
-    folder = tmp_path_factory.mktemp("finished")
-    write_study(folder)
-    with chdir(folder):
-        assert main(["run", "own.toml", "-q", "--device", "cpu"]) == 0
-    return folder
+    return Path(shutil.copytree(trained, tmp_path_factory.mktemp("finished"), dirs_exist_ok=True))
 
 
 # run, report
@@ -66,8 +64,8 @@ def test_run_again_trains_nothing_and_prints_the_same(finished: Path, capsys: py
 
 def test_verbose_prints_a_line_an_epoch(here: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["run", "own.toml", "-v", "--device", "cpu"]) == 0
-    told = re.findall(r"^trial (\d), epoch (\d): accuracy [\d.]+, \d+ cells$", capsys.readouterr().err, re.MULTILINE)
-    assert told == [(trial, epoch) for trial in "01" for epoch in "012"]
+    lines = re.findall(r"^trial (\d), epoch (\d): accuracy [\d.]+, \d+ cells$", capsys.readouterr().err, re.MULTILINE)
+    assert lines == [(trial, epoch) for trial in "01" for epoch in "012"]
 
 
 def test_run_takes_a_storage_a_name_and_a_folder_and_quiet_prints_results_alone(
@@ -87,7 +85,7 @@ def test_run_takes_a_storage_a_name_and_a_folder_and_quiet_prints_results_alone(
     assert not Path("runs").exists()
 
 
-def test_the_storage_may_stand_in_the_environment(
+def test_the_storage_can_be_given_in_the_environment(
     finished: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("OPTUNA_STORAGE", f"sqlite:///{finished}/runs/own/study.db")
@@ -103,7 +101,7 @@ def test_report_writes_what_run_wrote(finished: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize("study", ["digits", "own.toml", "other"])
-def test_study_name_says_which_study_whatever_is_given_beside_it(
+def test_study_name_decides_which_study_is_read_whatever_the_argument(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], study: str
 ):
     storage = f"sqlite:///{finished}/runs/own/study.db"
@@ -128,7 +126,9 @@ def test_report_makes_no_storage(here: Path, capsys: pytest.CaptureFixture[str])
     assert not Path("folder").exists()
 
 
-def test_report_of_a_study_of_others_says_what_is_missing(here: Path, capsys: pytest.CaptureFixture[str]):
+def test_report_of_a_study_that_nas_relucode_did_not_create_says_what_is_missing(
+    here: Path, capsys: pytest.CaptureFixture[str]
+):
     optuna.create_study(storage="sqlite:///foreign.db", study_name="foreign", directions=["maximize", "minimize"])
     assert "relucode" in refused(capsys, "report", "foreign", "--storage", "sqlite:///foreign.db")
 
@@ -156,7 +156,7 @@ def test_where_every_candidate_is_pruned_run_says_why_and_exits_with_1(here: Pat
     assert "Traceback" not in captured.err
 
 
-def test_an_interrupt_exits_with_1_and_says_how_to_go_on(
+def test_an_interrupt_exits_with_1_and_says_how_to_resume(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     def interrupt(*arguments: Any, **options: Any) -> None:
@@ -224,7 +224,7 @@ def test_a_storage_that_cannot_be_used_is_refused(here: Path, capsys: pytest.Cap
 # list, copy
 
 
-def test_list_names_everything(capsys: pytest.CaptureFixture[str]):
+def test_list_shows_every_name_of_all_topics_or_of_one(capsys: pytest.CaptureFixture[str]):
     assert main(["list"]) == 0
     table = capsys.readouterr().out
     assert main(["list", "-f", "json"]) == 0
@@ -238,6 +238,9 @@ def test_list_names_everything(capsys: pytest.CaptureFixture[str]):
     assert all(found["indices"].values())
     lines = [line.split()[0] for line in table.splitlines() if line.startswith("  ")]
     assert lines == [name for group in found.values() for name in group]
+    for topic, group in zip(TOPICS, found, strict=True):
+        assert main(["list", topic, "-f", "json"]) == 0
+        assert json.loads(capsys.readouterr().out) == {group: found[group]}
 
 
 @pytest.mark.parametrize("name", ["digits", "cifar10_vgg16"])
@@ -261,7 +264,7 @@ def test_copy_never_overwrites(here: Path, capsys: pytest.CaptureFixture[str]):
     assert Path("own.toml").read_text() == STUDY
 
 
-def test_copy_refuses_what_could_not_be_read_again(here: Path, capsys: pytest.CaptureFixture[str]):
+def test_copy_refuses_a_file_name_that_could_not_be_read_again(here: Path, capsys: pytest.CaptureFixture[str]):
     assert ".toml" in refused(capsys, "copy", "digits", "mine.txt")
     assert not Path("mine.txt").exists()
 
@@ -316,7 +319,7 @@ def test_debug_raises_what_would_have_been_a_message(here: Path):
         main(["run", "nosuch", "--debug"])
 
 
-def test_an_error_nobody_thought_of_exits_with_1_and_names_debug(
+def test_an_unforeseen_error_exits_with_1_and_names_debug(
     images: str, module: Callable[[str], str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     def broken(*arguments: Any, **options: Any) -> None:

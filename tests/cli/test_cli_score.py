@@ -1,4 +1,4 @@
-"""The command score: the library's numbers for anybody's network on anybody's images, and what it refuses."""
+"""The command `score`: the library's numbers for any network on any images, and bad input."""
 
 import json
 import os
@@ -26,7 +26,9 @@ MNIST = Path(__file__).parents[1] / "data" / "mnist.npz"
 UNASKED = [name for name, index in INDICES.items() if not index.on_request]
 
 
-def test_score_is_that_of_the_library(images: str, module: Callable[[str], str], capsys: pytest.CaptureFixture[str]):
+def test_the_command_prints_the_numbers_of_the_library(
+    images: str, module: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+):
     model = module(NETWORK.format(pixels=20, classes=3))
     assert main(["score", "--model", f"{model}:make", "--data", images, "-f", "json", "--device", "cpu"]) == 0
     found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
@@ -52,7 +54,7 @@ def test_indices_of_polyhedra_are_scored_by_name_and_by_module(
     assert found["margin_mean_correct"] >= 0
 
 
-def test_score_prints_a_table_by_itself(images: str, module: Callable[[str], str], capsys: pytest.CaptureFixture[str]):
+def test_a_table_is_the_default_format(images: str, module: Callable[[str], str], capsys: pytest.CaptureFixture[str]):
     model = module(NETWORK.format(pixels=20, classes=3))
     assert main(["score", "--model", f"{model}:make", "--data", images, "--device", "cpu"]) == 0
     captured = capsys.readouterr()
@@ -80,7 +82,7 @@ def test_the_table_of_one_index_and_a_layer_with_a_short_name_is_a_table(
 
 
 @pytest.mark.parametrize(("split", "samples"), [("train", 30), ("test", 12), ("all", 42)])
-def test_score_takes_the_files_own_splits_whole(
+def test_score_uses_the_whole_splits_of_a_file(
     images: str, module: Callable[[str], str], capsys: pytest.CaptureFixture[str], split: str, samples: int
 ):
     model = module(NETWORK.format(pixels=20, classes=3))
@@ -120,7 +122,7 @@ def test_score_takes_the_weights_of_a_file(
     assert found == score(trained, load_data("digits"), held_out="test").as_dict() != without
 
 
-def test_score_of_a_network_that_is_no_classifier_has_no_accuracy(
+def test_a_network_that_is_not_a_classifier_has_no_accuracy(
     images: str, module: Callable[[str], str], capsys: pytest.CaptureFixture[str]
 ):
     model = module("import torch\ndef make():\n    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.ReLU(),"
@@ -191,7 +193,7 @@ def test_what_a_module_prints_does_not_spoil_the_json(
         (["--image-size", "big"], ["big", "--image-size"]),
     ],
 )
-def test_what_cannot_be_scored_is_refused(
+def test_bad_input_is_refused(
     images: str,
     module: Callable[[str], str],
     capsys: pytest.CaptureFixture[str],
@@ -218,7 +220,7 @@ def test_labels_that_the_network_has_no_output_for_are_refused(
     "raised",
     ["RuntimeError('needs 32 x 32')", "RuntimeError()", "ValueError('needs 32 x 32')", "AssertionError('needs 32')"],
 )
-def test_a_network_that_does_not_take_the_images_is_named_with_their_shape(
+def test_a_network_that_fails_on_the_images_is_named_with_their_shape(
     images: str, module: Callable[[str], str], capsys: pytest.CaptureFixture[str], raised: str
 ):
     model = module(

@@ -17,8 +17,8 @@ def network() -> torch.nn.Module:
     return build_network("6-4", (1, 8, 8), 10, backbone="none", seed=3)
 
 
-def codes(output: Path, *told: str) -> int:
-    return main(["codes", "--model", f"{__name__}:network", "--data", "digits", "--output", str(output), *told])
+def codes(output: Path, *arguments: str) -> int:
+    return main(["codes", "--model", f"{__name__}:network", "--data", "digits", "--output", str(output), *arguments])
 
 
 def test_the_cells_are_those_of_score_for_any_number_of_shards(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -36,7 +36,7 @@ def test_the_cells_are_those_of_score_for_any_number_of_shards(tmp_path: Path, c
 
 
 @pytest.mark.parametrize(
-    ("told", "message"),
+    ("arguments", "message"),
     [
         (["--shards", "0"], "shards"),
         (["--layers", "nowhere"], "nowhere"),
@@ -45,20 +45,20 @@ def test_the_cells_are_those_of_score_for_any_number_of_shards(tmp_path: Path, c
         (["--seed", "9" * 23], "out of range"),
     ],
 )
-def test_what_can_not_be_used_is_refused_and_nothing_is_written(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], told: list[str], message: str
+def test_bad_input_is_refused_and_nothing_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ):
-    assert codes(tmp_path / "space.npz", *told) == 2
+    assert codes(tmp_path / "space.npz", *arguments) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "space.npz").exists()
 
 
-def test_an_output_in_no_folder_is_refused_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_an_output_in_a_missing_folder_is_refused_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert codes(tmp_path / "nowhere" / "space.npz") == 2
     assert "folder that exists" in capsys.readouterr().err
 
 
-def test_other_weights_do_not_go_on_with_the_shards_of_these(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_shards_of_other_weights_are_not_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert codes(tmp_path / "space.npz", "-q") == 0
     state = {name: value + 1 for name, value in network().state_dict().items()}
     torch.save(state, tmp_path / "other.pt")

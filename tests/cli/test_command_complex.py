@@ -37,7 +37,7 @@ def test_the_counts_are_those_of_the_oracles(name, capsys):
     assert found["facet_neighbours"] == truth["box_minus1_1"]["adjacent_pairs_inside_box"]
 
 
-def test_a_table_is_printed_by_itself(capsys):
+def test_a_table_is_the_default_format(capsys):
     oracle("U")
     code, out, _ = run(capsys, ORACLES / "U.npz")
     assert code == 0
@@ -52,7 +52,7 @@ def test_a_factorys_network_is_counted(module, capsys):
     assert json.loads(out)["cells"] == 8
 
 
-def test_beyond_the_cap_the_counts_are_of_what_was_found_and_the_next_call_goes_on(tmp_path, capsys):
+def test_at_the_cap_the_counts_so_far_are_printed_and_the_next_call_resumes(tmp_path, capsys):
     _, truth = oracle("A")
     state = tmp_path / "state.npz"
     code, out, err = run(capsys, ORACLES / "A.npz", "--max-cells", 50, "--state", state, "-f", "json")
@@ -81,14 +81,14 @@ def test_files_that_hold_no_network_are_refused(arrays, message, tmp_path, capsy
 
 def test_objects_in_a_file_are_not_run(tmp_path, capsys):
     np.savez(tmp_path / "network.npz", W0=np.array([object()]), allow_pickle=True)
-    assert "no .npz file of arrays" in refused(capsys, "complex", str(tmp_path / "network.npz"))
+    assert "not an .npz file of arrays" in refused(capsys, "complex", str(tmp_path / "network.npz"))
 
 
 def test_bad_options_are_refused(tmp_path, capsys):
     oracle("A")
     model = str(ORACLES / "A.npz")
-    assert "no inside" in refused(capsys, "complex", model, "--box", "1", "-1")
-    assert "at most 0" in refused(capsys, "complex", model, "--max-cells", "0")
+    assert "is empty or not finite" in refused(capsys, "complex", model, "--box", "1", "-1")
+    assert "max_cells is 0" in refused(capsys, "complex", model, "--max-cells", "0")
     assert "there is no" in refused(capsys, "complex", str(tmp_path / "none.npz"))
     assert "Leave out --weights" in refused(capsys, "complex", model, "--weights", "some.pt")
     assert "no folder" in refused(capsys, "complex", model, "--state", str(tmp_path / "none" / "state.npz"))

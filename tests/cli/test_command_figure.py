@@ -52,7 +52,7 @@ def mine(here: Path) -> Path:
 
 @pytest.mark.parametrize("figure", FIGURES)
 @pytest.mark.parametrize("small", [True, False])
-def test_every_figure_of_the_paper_is_there_in_both_sizes(figure: str, small: bool):
+def test_every_figure_of_the_paper_has_its_studies_in_both_sizes(figure: str, small: bool):
     studies = figure_studies(figure, small)
     assert len(studies) == FIGURES[figure]
     for name in studies:
@@ -78,22 +78,22 @@ def test_the_full_sizes_are_the_papers():
 
 def test_a_figure_of_ones_own_is_run_drawn_and_drawn_again(mine: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["figure", "mine.toml", "--device", "cpu", "--epochs", "1"]) == 0
-    told = capsys.readouterr()
-    assert "The claim that" in told.out
-    assert str(Path("runs/mine/embedding.png")) in told.out
-    assert "0 of 1 trials are done" in told.err
+    output = capsys.readouterr()
+    assert "The claim that" in output.out
+    assert str(Path("runs/mine/embedding.png")) in output.out
+    assert "0 of 1 trials are done" in output.err
     assert Path("runs/mine/embedding.png").is_file()
     assert main(["figure", "mine.toml", "--device", "cpu", "-q"]) == 0
-    told = capsys.readouterr()
-    assert told.err == ""
+    output = capsys.readouterr()
+    assert output.err == ""
     assert main(["run", "mine.toml", "--device", "cpu", "-q"]) == 0
-    told = capsys.readouterr()
-    assert "no accuracy to be ranked by" in told.out
-    assert "nas-relucode figure mine.toml" in told.out
+    output = capsys.readouterr()
+    assert "no accuracy to rank by" in output.out
+    assert "nas-relucode figure mine.toml" in output.out
     assert "autoencoders" in refused(capsys, "report", "mine.toml")
 
 
-def test_the_released_codes_way_is_a_study_of_its_own(mine: Path, capsys: pytest.CaptureFixture[str]):
+def test_codes_read_as_in_the_released_code_make_a_study_of_their_own(mine: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["figure", "mine.toml", "--device", "cpu", "-q", "--released-code", "--output", "there"]) == 0
     assert Path("there/mine_released/cells_by_class.csv").is_file()
     study = optuna.load_study(study_name="mine_released", storage="sqlite:///runs/mine_released/study.db")
@@ -105,7 +105,9 @@ def test_the_released_codes_way_is_a_study_of_its_own(mine: Path, capsys: pytest
     assert "random" in {of["init"] for of in made}  # where there are more than a few points
 
 
-def test_what_cannot_be_drawn_is_refused_before_anything_is_trained(mine: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_figure_that_cannot_be_drawn_is_refused_before_anything_is_trained(
+    mine: Path, capsys: pytest.CaptureFixture[str]
+):
     assert "unknown figure '7'. Known: 1, 2, 3, 4, 5, 6" in refused(capsys, "figure", "7")
     assert "no [figure]" in refused(capsys, "figure", "own.toml")
     assert "epoch 2 is not trained" in refused(capsys, "figure", "mine.toml", "--epochs", "1", "2")

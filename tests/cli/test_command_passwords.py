@@ -19,7 +19,7 @@ WARNING = "everybody on this machine can read a password on the command line"
 
 @pytest.fixture
 def said(here: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int | None, str]]:
-    """The exit code of a command, None where it raised, and all that it wrote, the traceback of --debug too."""
+    """Runs a command: its exit code (None if it raised) and all its output, with the traceback of --debug."""
 
     def run(*words: str) -> tuple[int | None, str]:
         try:
@@ -27,14 +27,14 @@ def said(here: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[i
         except Exception:
             code = None
             traceback.print_exc()
-        told = capfd.readouterr()
-        return code, told.out + without_source(told.err)
+        output = capfd.readouterr()
+        return code, output.out + without_source(output.err)
 
     return run
 
 
 def without_source(text: str) -> str:
-    """A traceback without the lines of the program's text, among which are those of this test."""
+    """A traceback without its lines of source code, some of which are from this test."""
     return "\n".join(line for line in text.splitlines() if not line.startswith("    "))
 
 
@@ -50,7 +50,7 @@ def without_source(text: str) -> str:
         "me:{}@127.0.0.1",
     ],
 )
-def test_no_part_of_it_is_in_an_error(said: Callable[..., tuple[int | None, str]], url: str, between: str):
+def test_no_part_of_the_password_is_in_an_error(said: Callable[..., tuple[int | None, str]], url: str, between: str):
     for more in ([], ["--debug", "-v"]):
         code, text = said("status", "own", "--storage", url.format(LEFT + between + RIGHT), *more)
         assert code == (None if more else 2), text
@@ -63,7 +63,7 @@ def test_a_password_that_is_taken_for_a_port_is_not_shown(said: Callable[..., tu
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
-def test_no_command_shows_it_when_the_server_is_away_refuses_or_has_no_such_database(
+def test_no_command_shows_the_password_if_the_server_is_away_refuses_or_lacks_the_database(
     said: Callable[..., tuple[int | None, str]], postgres: Server, monkeypatch: pytest.MonkeyPatch, command: list[str]
 ):
     right = postgres.url("no_such_database")

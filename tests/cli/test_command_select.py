@@ -2,12 +2,13 @@
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
 import optuna
 import pytest
-from command_line import refused, write_study
+from command_line import refused
 from hand_made import hand_made, study_of
 from optuna.artifacts import get_all_artifact_meta
 
@@ -24,16 +25,14 @@ from nas_relucode.training.recipe import Recipe
 
 
 @pytest.fixture
-def ran(here: Path, capsys: pytest.CaptureFixture[str]) -> optuna.Study:
-    """The small study of two networks, run in an empty folder."""
-    write_study(here)
-    assert main(["run", "own.toml", "-q", "--device", "cpu"]) == 0
-    capsys.readouterr()
+def ran(here: Path, trained: Path) -> optuna.Study:
+    """The small study of two networks, run in the current folder."""
+    shutil.copytree(trained / "runs", "runs")
     return optuna.load_study(study_name="own", storage="sqlite:///runs/own/study.db")
 
 
 @pytest.mark.parametrize("tolerance", ["1se", "mcnemar", "bootstrap", "1"])
-def test_select_prints_what_select_finds(ran, here, capsys, tolerance):
+def test_the_command_prints_the_selection_of_the_function(ran, here, capsys, tolerance):
     assert main(["select", "own", "--tolerance", tolerance, "-f", "json"]) == 0
     given = float(tolerance) if tolerance == "1" else tolerance
     selection = select(ran, tolerance=given, store=file_store(here / "runs" / "own"))
@@ -46,7 +45,7 @@ def test_select_prints_what_select_finds(ran, here, capsys, tolerance):
         assert f"| {head} @ 0.1" in printed
 
 
-def test_what_orders_can_be_named(ran, capsys):
+def test_the_criteria_of_the_order_can_be_named(ran, capsys):
     arguments = ["--by", "cell_count:maximize", "head.1:cell_count", "--how", "weighted", "--weights", "cell_count=3"]
     assert main(["select", "own", "--tolerance", "1", "-f", "json", *arguments]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -55,7 +54,7 @@ def test_what_orders_can_be_named(ran, capsys):
     assert len(found["equally_accurate"]) == 2
 
 
-def test_of_hundreds_of_equal_networks_json_has_a_line_each_and_the_pairs_of_the_first_hundred():
+def test_json_of_hundreds_of_equal_networks_has_a_line_each_and_the_pairs_of_the_first_hundred():
     generator = random.Random(0)
     trials = [
         hand_made("8", 0.001 * (1 + number), seed, cell_count=float(generator.randint(1, 9)))
@@ -92,7 +91,7 @@ def test_the_help_says_what_the_json_holds(capsys):
         (["--study-name", "other"], "there is no runs/other/study.db"),
     ],
 )
-def test_what_cannot_be_selected_is_refused(ran, capsys, arguments, message):
+def test_bad_input_is_refused(ran, capsys, arguments, message):
     assert message in refused(capsys, "select", "own", *arguments)
 
 
@@ -101,11 +100,12 @@ def test_a_trial_of_an_objective_keeps_the_predictions_that_made_its_accuracy(tm
     space = SearchSpace(heads=("4",), learning_rates=(0.1,))
     chosen = {"network": NetworkSettings(backbone="none"), "recipe": Recipe(epochs=1), "device": "cpu"}
     objective = Objective(data, space, folder=tmp_path, **chosen)
-    study = optuna.create_study(directions=["maximize", "minimize"])
+    storage = optuna.storages.InMemoryStorage()
+    study = optuna.create_study(directions=["maximize", "minimize"], storage=storage)
     study.optimize(objective, n_trials=1)
     (trial,) = study.trials
     found = trial.user_attrs[ATTRIBUTE]
-    (meta,) = get_all_artifact_meta(trial, storage=study._storage)
+    (meta,) = get_all_artifact_meta(trial, storage=storage)
     assert (meta.artifact_id, meta.filename) == (found["predictions"], FILE)
     predictions = read_predictions(found["predictions"], file_store(tmp_path), "trial 0")
     assert len(predictions) == found["validation_samples"]

@@ -1,4 +1,4 @@
-"""nas-relucode train: the network that comes out is the one whose numbers the study's trial holds."""
+"""nas-relucode train: the trained network has the numbers that the study's trial recorded."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def test_a_trial_is_trained_again_to_the_same_numbers(here: Path, backbone: str,
     )  # the backbone ran in batches of another size
 
 
-def test_what_cannot_be_written_or_trained_is_refused(here: Path, capsys: pytest.CaptureFixture[str]):
+def test_bad_input_is_refused(here: Path, capsys: pytest.CaptureFixture[str]):
     Path("there.pt").write_text("mine")
     assert "exists already" in refused(capsys, *TRAIN, "--weights", "there.pt")
     assert Path("there.pt").read_text() == "mine"
@@ -62,17 +62,17 @@ def test_what_cannot_be_written_or_trained_is_refused(here: Path, capsys: pytest
     ],
 )
 def test_a_candidate_outside_the_search_space_is_trained_with_a_note(here: Path, capsys, changed, notes):
-    asked = {"--head": "8", "--learning-rate": "0.1", "--seed": "0"} | changed
-    options = [word for pair in asked.items() for word in pair]
+    parameters = {"--head": "8", "--learning-rate": "0.1", "--seed": "0"} | changed
+    options = [word for pair in parameters.items() for word in pair]
     assert main(["train", "own.toml", *options, "--device", "cpu", "--weights", "w.pt"]) == 0
     captured = capsys.readouterr()
-    said = [line for line in captured.err.splitlines() if "note: " in line]
-    assert len(said) == bool(notes)
-    assert all(note in line and "It is trained as such." in line for line in said for note in notes)
+    lines = [line for line in captured.err.splitlines() if "note: " in line]
+    assert len(lines) == bool(notes)
+    assert all(note in line and "is trained all the same" in line for line in lines for note in notes)
     assert "note" not in captured.out
     weights = torch.load("w.pt", weights_only=True)
     first = next(value for name, value in weights.items() if name.endswith("weight"))
-    assert len(first) == int(asked["--head"].split("-")[0])
+    assert len(first) == int(parameters["--head"].split("-")[0])
 
 
 def test_an_interval_holds_its_ends_and_a_long_list_is_cut(here: Path):

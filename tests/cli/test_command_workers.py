@@ -1,4 +1,4 @@
-"""plan, worker and status on the command line, as processes; a password is nowhere to be read."""
+"""plan, worker and status on the command line, as processes; no output and no file shows the password."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -50,42 +51,61 @@ def test_a_study_is_planned_worked_on_and_reported_without_a_password_anywhere(
     assert main(["run", "own.toml"]) == 2
     assert main(["worker", "own.toml", "--max-trials", "2", "--device", "cpu", "-v"]) == 0
     assert main(["status", "own", "-f", "json"]) == 0
-    told = capfd.readouterr()
-    status = json.loads(told.out[told.out.index("{") :])
+    output = capfd.readouterr()
+    status = json.loads(output.out[output.out.index("{") :])
     assert (status["size"], status["done"], status["waiting"], status["running"]) == (6, 2, 4, 0)
-    assert "nothing to enqueue" in told.out
-    assert "Use `nas-relucode plan` and `worker` instead" in told.err
+    assert "nothing to enqueue" in output.out
+    assert "Use `nas-relucode plan` and `worker` instead" in output.err
+    assert main(["worker", "own.toml", "--device", "cpu"]) == 0
+    check_no_password(output.out + output.err + output_of_reports(capfd))
 
+
+@pytest.mark.slow
+def test_a_fleet_shows_no_password_in_its_lines_and_command_lines(
+    study: Path, queue_url: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("OPTUNA_STORAGE", queue_url)
+    assert main(["plan", "own.toml", "--heartbeat", "1"]) == 0
     command = [sys.executable, "-m", "nas_relucode", "worker", "own.toml", "--processes", "2", "--device", "cpu"]
     lines: set[str] = set()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as fleet:
         while fleet.poll() is None:
             lines |= command_lines()
             time.sleep(0.2)
-        output = fleet.communicate()[0]
-    assert fleet.returncode == 0, output
+        fleet_output = fleet.communicate()[0]
+    assert fleet.returncode == 0, fleet_output
     assert sum("worker own.toml" in line for line in lines) >= 2
+    check_no_password(fleet_output + "".join(lines) + output_of_reports(capfd))
+
+
+def output_of_reports(capfd: pytest.CaptureFixture[str]) -> str:
+    """What the commands that report a study print once all its trials are done."""
     assert main(["status", "own.toml"]) == 0
     assert main(["report", "own.toml"]) == 0
     assert main(["run", "own.toml"]) == 0  # nothing is left to run
     assert main(["select", "own.toml", "--tolerance", "mcnemar"]) == 0
-    told = capfd.readouterr()
-    assert "6 of 6 trials done" in told.out
+    output = capfd.readouterr()
+    assert "6 of 6 trials done" in output.out
+    return output.out + output.err
+
+
+def check_no_password(printed: str) -> None:
+    """The password is neither in the printed text nor in a file of the study."""
     written = [path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()]
     assert len(written) >= 6
-    for text in (output, told.out, told.err, *lines, *(content.decode("latin-1") for content in written)):
+    for text in (printed, *(content.decode("latin-1") for content in written)):
         assert PASSWORD not in text
 
 
 def command_lines() -> set[str]:
-    """Those of all processes, as `ps` shows them."""
-    found = set()
+    """The command lines of all processes, as `ps` shows them."""
+    lines = set()
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            found.add(path.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"))
+            lines.add(path.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"))
         except OSError:  # it has ended
             continue
-    return found
+    return lines
 
 
 def test_the_url_is_read_from_a_file(study: Path, queue_url: str, capsys: pytest.CaptureFixture[str]):
@@ -109,7 +129,7 @@ def test_changed_settings_are_refused_by_plan_and_worker(
 
 
 @pytest.mark.parametrize(
-    ("told", "message"),
+    ("arguments", "message"),
     [
         (["plan", "own.toml", "--storage", "sqlite:///own.db"], "one process"),
         (["worker", "own.toml"], "Set OPTUNA_STORAGE"),
@@ -130,16 +150,16 @@ def test_changed_settings_are_refused_by_plan_and_worker(
         (["status", "own.toml", "--storage", "postgresql+psycopg://me:SECRET@127.0.0.1:1/none"], "cannot be used"),
     ],
 )
-def test_what_can_not_be_done_is_refused(
+def test_bad_input_is_refused(
     study: Path,
     queue_url: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    told: list[str],
+    arguments: list[str],
     message: str,
 ):
     monkeypatch.delenv("OPTUNA_STORAGE", raising=False)
-    assert main([queue_url if word == "URL" else word for word in told]) == 2
+    assert main([queue_url if word == "URL" else word for word in arguments]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert PASSWORD not in error
@@ -155,7 +175,27 @@ def test_a_database_that_stays_away_is_exit_code_1(study: Path, capsys: pytest.C
     assert PASSWORD not in error
 
 
-def test_a_worker_works_on_when_nobody_reads_its_lines(study: Path, queue_url: str, capfd: pytest.CaptureFixture[str]):
+def test_a_worker_continues_when_its_output_is_a_closed_pipe(
+    study: Path, queue_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("OPTUNA_STORAGE", queue_url)
+    assert main(["plan", "own.toml"]) == 0
+    capsys.readouterr()
+    read, write = os.pipe()
+    os.close(read)
+    with suppress(BrokenPipeError), os.fdopen(write, "w", buffering=1) as closed, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", closed)
+        assert main(["worker", "own.toml", "--device", "cpu"]) == 0
+        assert sys.stderr is not closed
+        sys.stderr.close()  # /dev/null, to which the worker turned
+    assert main(["status", "own.toml", "-f", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["done"] == 6
+
+
+@pytest.mark.slow
+def test_a_worker_continues_when_nobody_reads_its_output(
+    study: Path, queue_url: str, capfd: pytest.CaptureFixture[str]
+):
     environment = {**os.environ, "OPTUNA_STORAGE": queue_url}
     assert main(["plan", "own.toml", "--storage", queue_url]) == 0
     capfd.readouterr()
@@ -168,7 +208,7 @@ def test_a_worker_works_on_when_nobody_reads_its_lines(study: Path, queue_url: s
     assert json.loads(capfd.readouterr().out)["done"] == 6
 
 
-def test_a_process_that_dies_is_started_again_three_times_and_its_code_is_told(tmp_path: Path):
+def test_a_process_that_dies_is_restarted_three_times_and_its_exit_code_is_returned(tmp_path: Path):
     script = "import os, sys; open(os.environ['FILE'], 'a').write('.'); sys.exit(int(os.environ['CODE']))"
     places = [{"FILE": str(tmp_path / code), "CODE": code} for code in ("0", "1", "2")]
     said: list[str] = []
@@ -181,7 +221,7 @@ def test_a_process_that_dies_is_started_again_three_times_and_its_code_is_told(t
     ("kinds", "code"),
     [(["ends", "given back"], 0), (["given back", "dies"], 1), (["given back", "fails to end"], 2)],
 )
-def test_a_fleet_that_is_stopped_waits_for_its_processes_and_tells_what_failed_but_not_that_they_stopped(
+def test_a_fleet_that_is_stopped_waits_for_its_processes_and_returns_the_code_of_those_that_failed(
     tmp_path: Path, kinds: list[str], code: int
 ):
     script = (

@@ -1,5 +1,6 @@
 """Data: the oracles are scikit-learn, torchvision, PIL and numpy reading the same files."""
 
+import dataclasses
 import time
 import urllib.request
 from collections import Counter
@@ -168,7 +169,7 @@ def test_absent_data_without_a_network_name_the_option_to_set(source, tmp_path, 
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nothing listens there: no network, on any machine
     monkeypatch.setattr(urllib.request, "_opener", None)  # it may have been made with other proxies
     start = time.perf_counter()
-    with pytest.raises(InputError, match=rf"(?s)is not under {tmp_path} and could not be fetched.*--data-root"):
+    with pytest.raises(InputError, match=rf"(?s)is not under {tmp_path} and could not be downloaded.*--data-root"):
         load_data(source, data_root=tmp_path)
     assert time.perf_counter() - start < 20
     assert capfd.readouterr() == ("", "")
@@ -235,7 +236,10 @@ def test_a_constant_channel_stays_finite_when_normalised(tmp_path):
         ({"x_train": np.zeros((20, 3, 6, 5), np.uint8)}, r"\(20, 3, 6, 5\).* NHWC"),
         ({"x_test": np.zeros((4, 9, 9), np.uint8)}, "x_train and x_test in .* different shapes"),
         ({"y_train": np.arange(20) / 2}, "y_train in .* is float64 .* Labels are integers"),
-        ({"y_test": np.zeros((4, 1), int)}, r"y_test in .* of shape \(4, 1\). Labels are integers, one a sample"),
+        (
+            {"y_test": np.zeros((4, 1), int)},
+            r"y_test in .* of shape \(4, 1\). Labels are integers, one for each sample",
+        ),
         ({"y_train": np.arange(20) % 2 - 1}, r"y_train in .* out of range: labels lie in -1\.\.0"),
         ({"y_test": np.arange(4)}, r"y_test in .* labels lie in 0\.\.3, but must lie in 0\.\.1"),
         ({"classes": np.array(["cat"])}, r"y_train in .* labels lie in 0\.\.1, but must lie in 0\.\.0"),
@@ -290,7 +294,7 @@ def test_a_folder_with_train_and_test_is_taken_as_it_is(tmp_path):
         assert torch.equal(split.labels, (colours[:, 0, 0, 0] / 10 - 1).long())
 
 
-def test_a_flat_folder_gives_a_fifth_of_each_class_to_the_test_split(tmp_path):
+def test_a_folder_without_a_test_split_gives_a_fifth_of_each_class_to_the_test_split(tmp_path):
     for label, name in enumerate(("cat", "dog")):
         for number in range(10):
             write_png(tmp_path / name / f"{number}.png", (label, number, 0))
@@ -360,12 +364,12 @@ def test_a_folder_without_images_is_named(tmp_path):
         ({"classes": [True, False]}, "unknown class"),
         ({"classes": [3]}, r"classes \[3\] are not two or more different classes"),
         ({"classes": [3, "3"]}, r"classes \[3, '3'\] are not two or more different"),
-        ({"image_size": 0}, "image_size 0 is not positive"),
+        ({"image_size": 0}, "image_size 0 is too small"),
         ({"train_samples": 0}, r"train_samples is 0, but there are 1437 images. Give 1\.\.1437"),
         ({"test_samples": 361}, r"test_samples is 361, but there are 360 images. Give 1\.\.360"),
     ],
 )
-def test_arguments_that_do_not_fit_are_explained(arguments, message):
+def test_arguments_out_of_range_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
         load_data(**{"source": "digits"} | arguments)
 
@@ -386,8 +390,8 @@ def test_class_numbers_may_be_numpys():
     assert load_data("digits", classes=list(np.array([4, 9]))).classes == ("4", "9")
 
 
-def test_labels_are_one_an_input():
-    with pytest.raises(InputError, match=r"3 inputs, but labels of shape \(2,\). Give one label an input"):
+def test_another_number_of_labels_than_of_inputs_is_refused():
+    with pytest.raises(InputError, match=r"3 inputs, but labels of shape \(2,\). Give one label for each input"):
         Split(torch.zeros(3, 1), torch.zeros(2, dtype=torch.int64))
 
 
@@ -400,3 +404,16 @@ def test_the_data_move_to_the_gpu_whole():
         assert there.inputs.is_cuda
         assert there.labels.is_cuda
         assert torch.equal(there.inputs.cpu(), here.inputs)
+
+
+def test_data_print_as_a_short_table():
+    data = load_data("digits", validation=0.25)
+    lines = repr(data).splitlines()
+    assert lines[0] == "ImageData digits: 10 classes (0, 1, 2, 3, 4, 5, 6, 7, 8, 9), on cpu"
+    assert [line.split()[:2] for line in lines[2:]] == [["train", "1,077"], ["validation", "360"], ["test", "360"]]
+    assert all(line.endswith("(1, 8, 8)") for line in lines[2:])
+    assert repr(data.train) == "Split of 1,077 samples with labels: inputs (1, 8, 8), float32, on cpu"
+    assert "without labels" in repr(Split(data.train.inputs, None))
+    page = dataclasses.replace(data, name="<own>", classes=tuple(map(str, range(12))))._repr_html_()
+    assert "ImageData &lt;own&gt;: 12 classes (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...)" in page
+    assert "<tr><td>train</td><td>1,077</td><td>(1, 8, 8)</td></tr>" in page
