@@ -97,16 +97,16 @@ def loop(
         plain.load_state_dict(network.state_dict())
         return plain_loop(plain, images, 0.01, recipe)
 
-    raced(bench, name, by_us, by_loop, samples=len(levels))
+    compare(bench, name, by_us, by_loop, samples=len(levels))
 
 
 def frozen(bench: Bench, data: rc.ImageData) -> None:
-    """Three heads at three learning rates: the backbone once and heads on its outputs, or all of it each epoch."""
+    """Three heads at three learning rates: heads on the outputs of a backbone that ran once, or whole networks."""
     width = 1 / 8 if bench.quick else 1.0
     count = bench.cells("frozen")
-    some = rc.Split(data.train.inputs[:count], data.train.labels[:count])
-    nothing = rc.Split(some.inputs[:0], some.labels[:0])
-    images = rc.ImageData(data.name, data.classes, some, nothing, nothing)
+    split = rc.Split(data.train.inputs[:count], data.train.labels[:count])
+    empty = rc.Split(split.inputs[:0], split.labels[:0])
+    images = rc.ImageData(data.name, data.classes, split, empty, empty)
     recipe = rc.Recipe(epochs=EPOCHS, batch_size=32, momentum=0.9)
     shape = data.image_shape
 
@@ -123,18 +123,19 @@ def frozen(bench: Bench, data: rc.ImageData) -> None:
             ]
 
     def each_epoch() -> list[float]:
-        found = []
+        losses = []
         for head in HEADS:
             for rate in (0.01, 0.02, 0.05):
                 network = rc.build_network(head, shape, 10, width=width, backbone_seed=7)
                 network.backbone.requires_grad_(False)
-                found.append(losses_of(network, some, rate, recipe))
-        return found
+                losses.append(losses_of(network, split, rate, recipe))
+        return losses
 
-    raced(bench, "frozen", once, each_epoch, samples=count * 9 * EPOCHS, turns=1)
+    compare(bench, "frozen", once, each_epoch, samples=count * 9 * EPOCHS, turns=1)
 
 
 def together(bench: Bench, name: str, data: rc.ImageData, head: str, own: bool = False, backbone: str = "none") -> None:
+    """Eight networks of one head, each at a learning rate of its own: at once, and one after the other."""
     seeds = list(range(8)) if own else [1234] * 8
     start = [rc.build_network(head, data.image_shape, 10, backbone=backbone, seed=seed) for seed in range(8)]
     recipe = rc.Recipe(epochs=5, batch_size=64)
@@ -150,10 +151,10 @@ def together(bench: Bench, name: str, data: rc.ImageData, head: str, own: bool =
             for network, rate, seed in zip(networks, RATES, seeds, strict=True)
         ]
 
-    raced(bench, name, at_once, one_by_one, samples=8 * recipe.epochs * len(data.train))
+    compare(bench, name, at_once, one_by_one, samples=8 * recipe.epochs * len(data.train))
 
 
-def raced(
+def compare(
     bench: Bench,
     name: str,
     ours: Callable[[], object],
@@ -162,25 +163,25 @@ def raced(
     samples: int,
     turns: int = 7,
 ) -> None:
-    """A row of samples a second; losses that differ by more than 1e-4 end the script before a time is taken."""
-    apart = np.abs(np.array(ours()) - np.array(peer())).max()
-    if not apart <= 1e-4:
-        raise SystemExit(f"{bench.claims[name]}: losses are {apart:g} apart. No time was taken.")
+    """Prints a row of samples a second. Ends the script before timing if losses differ by more than 1e-4."""
+    difference = np.abs(np.array(ours()) - np.array(peer())).max()
+    if not difference <= 1e-4:
+        raise SystemExit(f"{bench.claims[name]}: losses are {difference:g} apart. No time was taken.")
     seconds: list[list[float]] = [[], []]
     turns = min(turns, 2) if bench.quick else turns
     for _ in range(turns):
         for run, taken in zip((ours, peer), seconds, strict=True):
             gc.collect()
             taken.append(measure.processor_seconds(run))
-    note = f"losses {apart:.0e} apart; {turns} run{'s' * (turns > 1)}"
-    mine, theirs = map(statistics.median, seconds)
-    bench.row(name, mine, theirs, note, lambda taken: f"{samples / taken:,.0f}/s")
+    note = f"losses {difference:.0e} apart; {turns} run{'s' * (turns > 1)}"
+    our_median, peer_median = map(statistics.median, seconds)
+    bench.row(name, our_median, peer_median, note, lambda taken: f"{samples / taken:,.0f}/s")
 
 
 def losses_of(network: nn.Module, data: rc.Split, rate: float, recipe: rc.Recipe, seed: int = 1234) -> list[float]:
-    told: list[Epoch] = []
-    rc.train(network, data, learning_rate=rate, recipe=recipe, seed=seed, on_epoch=told.append)
-    return [epoch.loss for epoch in told[1:]]
+    epochs: list[Epoch] = []
+    rc.train(network, data, learning_rate=rate, recipe=recipe, seed=seed, on_epoch=epochs.append)
+    return [epoch.loss for epoch in epochs[1:]]
 
 
 class Images(Dataset):
@@ -199,7 +200,7 @@ class Images(Dataset):
 
 
 def plain_loop(network: nn.Module, images: Dataset, rate: float, recipe: rc.Recipe) -> list[float]:
-    """One epoch as one writes it: the mean loss."""
+    """The mean loss of one epoch of the loop that everybody writes."""
     sampler = RandomSampler(images, generator=torch.Generator().manual_seed(1234))
     loader = DataLoader(images, recipe.batch_size, sampler=sampler)
     optimizer = torch.optim.SGD(network.parameters(), lr=rate, momentum=recipe.momentum)

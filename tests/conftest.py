@@ -118,6 +118,32 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the small study after `nas-relucode run`, for reading: copy it where a test changes it.
+
+    It is trained once, also for all processes of pytest-xdist, whose temporary folders lie side by side.
+    """
+    from command_line import write_study
+    from filelock import FileLock
+
+    from nas_relucode.cli.main import main
+
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    folder = root / "trained"
+    with FileLock(root / "trained.lock"), pytest.MonkeyPatch.context() as patch:
+        if not folder.exists():
+            unfinished = tmp_path_factory.mktemp("unfinished")
+            write_study(unfinished)
+            patch.chdir(unfinished)
+            patch.delenv("OPTUNA_STORAGE", raising=False)
+            assert main(["run", "own.toml", "-q", "--device", "cpu"]) == 0
+            unfinished.rename(folder)
+    return folder
+
+
 @pytest.fixture
 def module(here: Path) -> Callable[[str], str]:
     """Writes a module into the current folder and returns its name, which no other test has used."""

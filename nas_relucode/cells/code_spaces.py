@@ -1,4 +1,4 @@
-"""The code space of a sample under a network: its occupied cells, layer by layer and joint, and who lies in them."""
+"""The code space of a sample: the cells that it occupies, joint and layer by layer, and the samples in each."""
 
 from __future__ import annotations
 
@@ -22,23 +22,26 @@ from nas_relucode.codes.capturing import CodeBatch, capture_batches
 from nas_relucode.codes.reading import ReadingOptions, read_options
 from nas_relucode.errors import InputError, NonFiniteError
 from nas_relucode.files import write_atomically
+from nas_relucode.texts import aligned, html_table, plain
+
+SHOWN_LAYERS = 10  # at most, where a code space is printed
 
 
 @dataclass(frozen=True)
 class CodeSpace:
-    """The cells that a sample occupies, and how many samples of each class, and correct ones, lie in each.
+    """The cells that a sample occupies, and the number of samples in each, by class and correctly classified.
 
-    Its size grows with the cells, times the classes: of a sample only the number of its cell is kept.
+    Its size grows with cells x classes: of a sample only the number of its cell is kept.
     """
 
     cells: Cells
     class_counts: np.ndarray | None = None  # int64, (cells, classes); None without labels
-    correct_counts: np.ndarray | None = None  # int64, (cells,): samples whose class is their label; None if not known
-    made: Mapping[str, Any] = field(default_factory=dict)  # the settings that made it: plain values for JSON
+    correct_counts: np.ndarray | None = None  # int64, (cells,): correctly classified samples; None if unknown
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of the network and the reading, plain values for JSON
 
     @classmethod
     def of(cls, codes: Codes, labels: Any = None, correct: Any = None) -> CodeSpace:
-        """The code space of samples whose codes are at hand, with a label and true or false for each, if known.
+        """The code space of given codes; ``labels`` are whole numbers and ``correct`` is true or false, one a sample.
 
         >>> from nas_relucode.codes import pack
         >>> CodeSpace.of(pack([[0, 1], [1, 1], [0, 1]]), labels=[0, 1, 1]).class_counts.tolist()
@@ -46,22 +49,40 @@ class CodeSpace:
         """
         cells = find_cells(codes)
         counts: dict[str, np.ndarray | None] = {"labels": None, "correct": None}
-        for name, given in {"labels": labels, "correct": correct}.items():
-            if given is None:
+        for name, values in {"labels": labels, "correct": correct}.items():
+            if values is None:
                 continue
-            array = np.asarray(given)
+            array = np.asarray(values)
             if array.shape != (codes.samples,) or (
                 name == "labels" and (array.dtype.kind not in "iu" or array.min(initial=0) < 0)
             ):
                 raise InputError(
                     f"{name} are {array.dtype} of shape {array.shape} for {codes.samples} samples. "
-                    "Give one a sample: labels are whole numbers from 0, correct is true or false."
+                    "Give one a sample: labels as whole numbers from 0, correct as true or false."
                 )
             counts[name] = cells.class_counts(array.astype(np.int64 if name == "labels" else np.bool_).astype(np.int64))
-        right = counts["correct"]
-        if right is not None:
-            right = right[:, 1] if right.shape[1] == 2 else np.zeros(len(cells), np.int64)
-        return cls(cells, counts["labels"], right)
+        by_correctness = counts["correct"]  # (cells, 2), or (cells, 1) if no sample is correct
+        if by_correctness is not None:
+            by_correctness = by_correctness[:, 1:].sum(axis=1)
+        return cls(cells, counts["labels"], by_correctness)
+
+    def __repr__(self) -> str:
+        rows = self._rows()
+        more = [f"... and {len(rows) - 1 - SHOWN_LAYERS} more layers"] if len(rows) - 1 > SHOWN_LAYERS else []
+        return "\n".join([self._title(), aligned(rows[: SHOWN_LAYERS + 1]), *more])
+
+    def _repr_html_(self) -> str:
+        """The table of layers, as a notebook shows it."""
+        return f"<p>{self._title()}</p>{html_table(self._rows())}"
+
+    def _title(self) -> str:
+        classes = "" if self.class_counts is None else f", {self.class_counts.shape[1]} classes"
+        right = "" if self.correct_counts is None else f", {self.correct_counts.sum() / self.samples:.1%} correct"
+        return f"CodeSpace: {self.samples:,} samples in {len(self.cells):,} cells{classes}{right}"
+
+    def _rows(self) -> list[list[str]]:
+        layers = [[plain(layer.name), f"{layer.neurons:,}", layer.activation] for layer in self.codes.layers]
+        return [["layer", "neurons", "activation"], *layers]
 
     @property
     def codes(self) -> Codes:
@@ -77,33 +98,33 @@ class CodeSpace:
         return self.cells.codes.neurons
 
     def layer(self, name: str) -> CodeSpace:
-        """The code space of one layer alone: cells whose codes agree on the layer become one."""
+        """The code space of one layer: cells whose codes agree on this layer become one cell."""
         return self._joined(find_cells(self.codes.layer(name)))
 
     def sample_codes(self, samples: int | slice | np.ndarray) -> Codes:
-        """The codes of chosen samples, by number, in the order given; a whole number stands for the first so many."""
+        """The codes of the samples with these numbers, in this order; an int means the first so many samples."""
         chosen = slice(int(samples)) if isinstance(samples, int | np.integer) else samples
         return self.codes[self.cells.cell_of[chosen]]
 
     def cells_by_class(self) -> np.ndarray:
-        """Cells that hold at least one sample of a class: int64, (classes,); what the paper's released code counts."""
+        """Cells that hold at least one sample of each class: int64, (classes,), as the paper's released code counts."""
         if self.class_counts is None:
             raise InputError("the code space has no labels. Give them with the inputs.")
         return np.count_nonzero(self.class_counts, axis=0)
 
     def occupied_by(self, other: CodeSpace) -> np.ndarray:
-        """Which of these cells hold a sample of ``other`` too: bool, (cells,). Both are of the same layers.
+        """Which of these cells hold a sample of ``other``, a code space of the same layers: bool, (cells,).
 
         >>> from nas_relucode.codes import pack
         >>> CodeSpace.of(pack([[0, 1], [1, 1]])).occupied_by(CodeSpace.of(pack([[1, 1]])))
         array([False,  True])
         """
         words = np.concatenate([other.codes.words, check_comparable(other.codes, self.codes).words])
-        both = find_cells(Codes(words, self.codes.layers))  # those of other come first, and are distinct
+        both = find_cells(Codes(words, self.codes.layers))  # the cells of other come first, and are distinct
         return both.cell_of[len(other.cells) :] < len(other.cells)
 
     def _joined(self, cells: Cells) -> CodeSpace:
-        """This space with its cells grouped: ``cells`` are those of its own cells taken for samples."""
+        """This space with some cells joined: ``cells`` groups its own cells as if they were samples."""
         group = cells.cell_of
         sizes = np.zeros(len(cells), np.int64)
         np.add.at(sizes, group, self.cells.sizes)
@@ -151,9 +172,9 @@ def code_space(
         if on_batch:
             on_batch(batch)
     if counter is None:
-        raise InputError("there are no samples to take codes of. Give at least one.")
-    made = {"network": type(network).__name__, **reading.decisive, "dtype": counter.dtype, "torch": torch.__version__}
-    return counter.space(made)
+        raise InputError("there are no samples to read codes of. Give at least one.")
+    settings = {"network": type(network).__name__, **reading.decisive, "dtype": counter.dtype}
+    return counter.space(settings | {"torch": torch.__version__})
 
 
 class _Counter:
@@ -173,40 +194,40 @@ class _Counter:
         self.cell_of.append(cell_of)
         if (batch.labels is not None) != self.labels:
             raise InputError(
-                f"the batch at sample {batch.start} is labelled otherwise than the first. Label all or none."
+                f"only some batches have labels: the one at sample {batch.start} differs. Label all or none."
             )
         if batch.labels is None:
             return
         if batch.labels.min(initial=0) < 0:
-            raise InputError(f"labels go down to {batch.labels.min()}. Give whole numbers from 0, one a sample.")
+            raise InputError(f"there are labels down to {batch.labels.min()}. Give whole numbers from 0, one a sample.")
         labels = check_labels(batch.labels)
-        right = correct(batch.outputs, labels) if self.scores else None
         classes = max(self.class_counts.shape[1], int(labels.max(initial=0)) + 1)
-        self.class_counts = _room(self.class_counts, (self.table.count, classes))
+        self.class_counts = _enlarged(self.class_counts, (self.table.count, classes))
         np.add.at(self.class_counts, (cell_of, labels), 1)
-        if right is not None:
-            self.correct_counts = _room(self.correct_counts, (self.table.count,))
-            np.add.at(self.correct_counts, cell_of[right], 1)
+        if self.scores:
+            self.correct_counts = _enlarged(self.correct_counts, (self.table.count,))
+            np.add.at(self.correct_counts, cell_of[correct(batch.outputs, labels)], 1)
 
-    def space(self, made: dict[str, Any]) -> CodeSpace:
+    def space(self, settings: dict[str, Any]) -> CodeSpace:
         cells = self.table.cells(np.concatenate(self.cell_of))
         count = len(cells)
         return CodeSpace(
             cells,
             self.class_counts[:count].copy() if self.labels else None,
             self.correct_counts[:count].copy() if self.scores else None,
-            made,
+            settings,
         )
 
 
-def _room(counts: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """``counts`` in an array of at least ``shape``, new entries 0, that grows by half its rows."""
+def _enlarged(counts: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """``counts`` in an array of at least ``shape``, padded with 0; rows grow by half, to be copied seldom."""
     if all(have >= need for have, need in zip(counts.shape, shape, strict=True)):
         return counts
-    rows = shape[0] if counts.shape[0] >= shape[0] else max(shape[0], counts.shape[0] * 3 // 2)
-    wider = np.zeros((max(rows, counts.shape[0]), *shape[1:]), np.int64)
-    wider[tuple(slice(length) for length in counts.shape)] = counts
-    return wider
+    rows = counts.shape[0] if counts.shape[0] >= shape[0] else max(shape[0], counts.shape[0] * 3 // 2)
+    columns = tuple(map(max, counts.shape[1:], shape[1:]))
+    larger = np.zeros((rows, *columns), np.int64)
+    larger[tuple(slice(length) for length in counts.shape)] = counts
+    return larger
 
 
 def _class_scores(outputs: Tensor | None) -> bool:
@@ -214,7 +235,7 @@ def _class_scores(outputs: Tensor | None) -> bool:
 
 
 def correct(outputs: Tensor | None, labels: np.ndarray) -> np.ndarray:
-    """Which samples have their label's score as the largest: bool, (samples,)."""
+    """Which samples have the largest score at their label: bool, (samples,)."""
     assert outputs is not None
     if labels.max(initial=0) >= outputs.shape[1]:
         raise InputError(
@@ -227,10 +248,11 @@ def correct(outputs: Tensor | None, labels: np.ndarray) -> np.ndarray:
 
 
 def merge_code_spaces(shards: Iterable[CodeSpace]) -> CodeSpace:
-    """One code space from those of shards of a sample, in the order of the samples, as if taken in one go.
+    """The code space of a sample from the code spaces of its shards, in the order of the samples.
 
-    ``shards`` may come from an iterator that loads them: memory grows with the occupied cells of all, and holds two
-    shards at most. Raises InputError unless all were made with the same settings and know the same of their samples.
+    It is equal to the code space of one pass over the whole sample. ``shards`` may be an iterator that loads them:
+    memory grows with the occupied cells, and holds two shards at most. Raises InputError unless all have the same
+    settings, and all or none have labels and class scores.
 
     >>> from nas_relucode.codes import pack
     >>> merged = merge_code_spaces(CodeSpace.of(pack(bits)) for bits in ([[0, 1], [1, 1]], [[1, 0], [0, 1]]))
@@ -250,8 +272,8 @@ class _Merged:
     """The code space of the shards so far."""
 
     def __init__(self, first: CodeSpace) -> None:
-        self.settings = _settings(first)
-        self.made = first.made
+        self.settings = _comparable(first)
+        self.space_settings = first.settings
         self.table = CellTable(first.codes.layers)
         self.samples = 0
         self.cell_of: list[np.ndarray] = []
@@ -259,11 +281,11 @@ class _Merged:
         self.counts = {name: np.zeros((0, 0), np.int64) for name, counts in known.items() if counts is not None}
 
     def add(self, number: int, shard: CodeSpace) -> None:
-        settings = _settings(shard)
+        settings = _comparable(shard)
         if settings != self.settings:
             raise InputError(
-                f"shard {number} was made otherwise than shard 0 (layers {[layer.name for layer in settings[0]]}, "
-                f"settings {settings[1]}, labels and outputs known or not). Merge code spaces that were made alike."
+                f"shard {number} differs from shard 0 in layers ({[layer.name for layer in settings[0]]}), in settings "
+                f"({settings[1]}), or in having labels or class scores. Merge code spaces with equal settings."
             )
         before = self.table.count
         cells = self.table.add(shard.codes.words)  # the shard's cells are distinct: no cell comes twice
@@ -272,7 +294,7 @@ class _Merged:
         self.table.first[cells[new]] = shard.cells.first[new] + self.samples
         for name, kept in self.counts.items():
             counts = getattr(shard, name).reshape(len(cells), -1)
-            self.counts[name] = _at_least(kept, len(self.table.sizes), counts.shape[1])
+            self.counts[name] = _enlarged(kept, (len(self.table.sizes), counts.shape[1]))
             self.counts[name][cells, : counts.shape[1]] += counts
         self.cell_of.append(cells.astype(np.uint32)[shard.cells.cell_of])
         self.samples += shard.samples
@@ -281,25 +303,15 @@ class _Merged:
         cells = self.table.cells(np.concatenate(self.cell_of, dtype=np.int64))
         counts = {name: counts[: len(cells)].copy() for name, counts in self.counts.items()}
         correct = counts["correct_counts"].reshape(len(cells)) if "correct_counts" in counts else None
-        return CodeSpace(cells, counts.get("class_counts"), correct, self.made)
+        return CodeSpace(cells, counts.get("class_counts"), correct, self.space_settings)
 
 
-def _settings(shard: CodeSpace) -> tuple[Any, ...]:
-    return shard.codes.layers, dict(shard.made), shard.class_counts is None, shard.correct_counts is None
-
-
-def _at_least(counts: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """``counts`` in an array of so many rows and columns, or more if it has more, new entries 0."""
-    shape = (max(rows, counts.shape[0]), max(columns, counts.shape[1]))
-    if counts.shape == shape:
-        return counts
-    wider = np.zeros(shape, np.int64)
-    wider[: counts.shape[0], : counts.shape[1]] = counts
-    return wider
+def _comparable(shard: CodeSpace) -> tuple[Any, ...]:
+    return shard.codes.layers, dict(shard.settings), shard.class_counts is None, shard.correct_counts is None
 
 
 VERSION = 1
-UNREADABLE = (  # what numpy and zipfile raise for damaged files; RuntimeError for the flags of encryption or others
+UNREADABLE = (  # raised by numpy and zipfile for damaged files; RuntimeError for flags such as encryption
     OSError,
     ValueError,
     KeyError,
@@ -315,10 +327,10 @@ FIELDS = ("words", "sizes", "first", "cell_of")
 
 
 def save_code_space(space: CodeSpace, path: str | Path) -> Path:
-    """Writes ``space`` to an .npz file: its arrays, and a header with the version, layers, settings and a SHA-256."""
+    """Writes ``space`` to an .npz file: its arrays, and a header with version, layers, settings and a SHA-256."""
     path = Path(path)
     if path.suffix != ".npz":
-        raise InputError(f"{path} does not end in .npz. Name the file so.")
+        raise InputError(f"{path} does not end in .npz. Give the file this ending.")
     arrays = {
         "words": space.codes.words,
         "sizes": space.cells.sizes,
@@ -331,7 +343,7 @@ def save_code_space(space: CodeSpace, path: str | Path) -> Path:
     header: dict[str, Any] = {
         "version": VERSION,
         "layers": [[layer.name, list(layer.shape), layer.start, layer.activation] for layer in space.codes.layers],
-        "made": dict(space.made),
+        "made": dict(space.settings),
     }
     text = json.dumps(header | {"sha256": _digest(header, arrays)})
 
@@ -342,9 +354,9 @@ def save_code_space(space: CodeSpace, path: str | Path) -> Path:
 
 
 def load_code_space(path: str | Path) -> CodeSpace:
-    """The code space in a file that `save_code_space` wrote. Nothing in it is executed.
+    """The code space in a file that `save_code_space` wrote. Nothing in the file is executed.
 
-    Raises InputError for a file that is something else, was cut short or altered, or is of another version.
+    Raises InputError for any other file, one that was cut short or altered, and one of another version.
     """
     try:
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
@@ -354,10 +366,10 @@ def load_code_space(path: str | Path) -> CodeSpace:
     except FileNotFoundError as error:
         raise InputError(f"there is no {path}. Give a file that save_code_space wrote.") from error
     except UNREADABLE as error:
-        raise InputError(f"{path} is no code space, or was cut short ({error}). Save it again.") from error
+        raise InputError(f"{path} is not a code space, or was cut short ({error}). Save it again.") from error
     if version != VERSION:
         raise InputError(
-            f"{path} is of version {version}, but this package reads version {VERSION}. Take the codes again."
+            f"{path} is of version {version}, but this package reads version {VERSION}. Read the codes again."
         )
     if digest != _digest(header, arrays):
         raise InputError(f"{path} was altered: its content does not have the SHA-256 it was saved with. Save it again.")

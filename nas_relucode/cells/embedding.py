@@ -117,7 +117,7 @@ def embed(
         "epochs": epochs,
         "init": init,
         "umap": metadata.version("umap-learn"),
-        "codes": dict(space.made),
+        "codes": dict(space.settings),
     }
     return Embedding(layout.astype(np.float32), sizes, labels, cells, settings)
 

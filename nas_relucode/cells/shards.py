@@ -1,4 +1,4 @@
-"""Shards: a data set in parts that are read one by one, from a folder of files, Ray Data or anything in batches."""
+"""Shards: a data set in parts that are read one by one, from a folder of files, Ray Data or any batches."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from nas_relucode.codes.reading import ReadingOptions, read_options
 from nas_relucode.codes.relus import unwrapped
 from nas_relucode.errors import InputError
 
-NEEDED = "A shard is an .npz file with inputs (samples, ...) and, if they are known, labels (samples,)"
+NEEDED = "A shard is an .npz file with inputs (samples, ...) and, if known, labels (samples,)"
 
 
 def list_shards(shards: Any) -> Sequence[Any]:
-    """The shards that are meant: the files of a folder in the order of their names, a single one, or a list's own.
+    """The shards as a sequence: the files of a folder in the order of their names, a single file, or a list as it is.
 
-    Raises InputError for whatever is no shards: data that are whole are cut by `cut_into_shards`.
+    Raises InputError for anything else, such as whole data, which `cut_into_shards` cuts.
     """
     if isinstance(shards, str | Path):
         path = Path(shards)
@@ -44,12 +44,12 @@ def list_shards(shards: Any) -> Sequence[Any]:
         if not files:
             raise InputError(f"there is no .npz file in {path}. {NEEDED}.")
         return files
-    if _of_ray(shards):
+    if _is_ray(shards):
         return [shards]
     if not isinstance(shards, Sequence) or isinstance(shards, tuple):
         raise InputError(
             f"shards are a {type(shards).__name__}. Give a folder of .npz files, a Ray Dataset, or a list with a shard "
-            "in each place; cut_into_shards makes one of data that are whole."
+            "in each place; cut_into_shards makes a list of whole data."
         )
     if not shards:
         raise InputError("there are no shards. Give at least one.")
@@ -69,9 +69,9 @@ def holds_shards(path: str | Path) -> bool:
 
 
 def cut_into_shards(data: Any, shards: int, *, batch_size: int = 512) -> list[Any]:
-    """At most so many shards of data that are whole, in order: a tensor of inputs, (inputs, labels) or a Split.
+    """At most ``shards`` shards of whole data, in order: of a tensor of inputs, (inputs, labels) or a Split.
 
-    They are cut between batches, so that the batches, and with them the codes, are those of the whole.
+    They are cut between batches, so that the batches, and with them the codes, are those of the whole data.
 
     >>> [len(shard) for shard in cut_into_shards(torch.zeros(2000, 3), 3)]
     [1024, 976]
@@ -88,9 +88,9 @@ def cut_into_shards(data: Any, shards: int, *, batch_size: int = 512) -> list[An
 
 
 class ShardBatches:
-    """The batches of one shard, and the SHA-256 of what it holds, known once it was read to its end.
+    """The batches of one shard, and the SHA-256 of its content, which is known after the last batch.
 
-    Of a file or of Ray Data, uint8 inputs are scaled to 0 .. 1; all else is given on as it is.
+    uint8 inputs of a file or of Ray Data are scaled to 0 .. 1; other data are passed on as they are.
     """
 
     def __init__(self, shard: Any, batch_size: int) -> None:
@@ -112,30 +112,30 @@ class ShardBatches:
         return self.digest()
 
     def digest(self) -> str:
-        """Of the inputs and of the labels, each as one, whatever the batches are."""
-        found = {where: digest.hexdigest() for where, digest in sorted(self.digests.items())}
-        return hashlib.sha256(repr(found).encode()).hexdigest()
+        """The SHA-256 of the inputs and labels, which does not depend on the batches."""
+        parts = {where: digest.hexdigest() for where, digest in sorted(self.digests.items())}
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def _read(self) -> Iterator[tuple[Any, bool]]:
-        """The batches as they are stored, and whether they are of a file or of Ray Data."""
+        """The batches as they are stored, each with whether it comes from a file or from Ray Data."""
         if isinstance(self.shard, str | Path):
-            yield from ((batch, True) for batch in batches(_of_file(Path(self.shard)), self.batch_size))
-        elif _of_ray(self.shard):
+            yield from ((batch, True) for batch in batches(_load_file(Path(self.shard)), self.batch_size))
+        elif _is_ray(self.shard):
             yield from ((batch, True) for batch in _ray_batches(self.shard, self.batch_size))
         else:
             yield from ((batch, False) for batch in batches(self.shard, self.batch_size))
 
     def _hash(self, batch: Any) -> None:
         for where, values in _leaves(batch, ""):
-            kind = str(values.dtype).removeprefix("torch.")
-            digest = self.digests.setdefault(f"{where} {kind} {tuple(values.shape[1:])}", hashlib.sha256())
-            if isinstance(values, Tensor):  # as bytes, because numpy has not every dtype of torch
+            dtype = str(values.dtype).removeprefix("torch.")
+            digest = self.digests.setdefault(f"{where} {dtype} {tuple(values.shape[1:])}", hashlib.sha256())
+            if isinstance(values, Tensor):  # as bytes, because numpy lacks some of torch's dtypes
                 values = values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
             digest.update(np.ascontiguousarray(values))
 
 
 def _leaves(batch: Any, where: str) -> Iterator[tuple[str, Tensor | np.ndarray]]:
-    """The tensors and arrays in a batch, and where they are in it."""
+    """The tensors and arrays in a batch, each with its place in it."""
     if isinstance(batch, Tensor | np.ndarray):
         yield where, batch
     elif isinstance(batch, Mapping | tuple | list):
@@ -150,7 +150,7 @@ def _scaled(batch: Any) -> Any:
     return inputs if labels is None else (inputs, labels)
 
 
-def _of_file(path: Path) -> Any:
+def _load_file(path: Path) -> Any:
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files if name in ("inputs", "labels")}
@@ -161,20 +161,20 @@ def _of_file(path: Path) -> Any:
     return _checked(arrays, str(path))
 
 
-def _of_ray(shard: Any) -> bool:
+def _is_ray(shard: Any) -> bool:
     return hasattr(shard, "iter_batches") and hasattr(shard, "context")
 
 
 def _ray_batches(dataset: Any, batch_size: int) -> Iterator[Any]:
-    """The batches of a Ray Dataset in the order of its rows, which Ray otherwise changes for the sake of speed."""
+    """The batches of a Ray Dataset in the order of its rows, which Ray would change for the sake of speed."""
     options = dataset.context.execution_options
-    before = options.preserve_order
+    order_was_preserved = options.preserve_order
     options.preserve_order = True
     try:
         for columns in dataset.iter_batches(batch_size=batch_size, batch_format="numpy"):
             yield _checked(columns, "the Ray Dataset")
     finally:
-        options.preserve_order = before
+        options.preserve_order = order_was_preserved
 
 
 def _checked(arrays: Mapping[str, np.ndarray], where: str) -> Any:
@@ -195,19 +195,19 @@ def _checked(arrays: Mapping[str, np.ndarray], where: str) -> Any:
 
 
 def _tensor(array: np.ndarray) -> Tensor:
-    """Of this machine's byte order, in memory of its own where it was lent for reading only."""
+    """The array as a tensor, in this machine's byte order and in memory that may be written to."""
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
 Result = TypeVar("Result")
 
-PATIENCE = timedelta(days=365)  # for the slowest process; that one has died is heard at once
+PATIENCE = timedelta(days=365)  # for the slowest process; a process that dies is noticed at once
 TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 class ProcessesError(RuntimeError):
-    """Another process could not go on, so that there are shards without a code space; the same call goes on."""
+    """Another process could not go on, so that some shards have no code space; the same call resumes."""
 
 
 def code_space_of_shards(
@@ -221,22 +221,21 @@ def code_space_of_shards(
     """The code space of data in shards, its samples in the order of the shards; None in every process but the first.
 
     ``shards`` are a folder of .npz files in the order of their names, with ``inputs`` as the network takes them (uint8
-    is scaled to 0 .. 1) and ``labels``, if they are known; a Ray Dataset with these columns, which is one shard; or a
-    list that has in each place a file, a Ray Dataset or what `code_space` takes for data.
+    is scaled to 0 .. 1) and ``labels``, if known; a Ray Dataset with these columns, which is one shard; or a list of
+    files, Ray Datasets and data for `code_space`. The options are those of `Reading`.
 
-    Each process that torchrun has started, or that is in an initialised process group, records its share of the shards
-    and asks a lazy list for no others; a process by itself records all. The code space of a shard is written to
-    ``folder``, which all processes must see, when it is whole, so that the same call, in whatever number of processes,
-    goes on with the shards that are missing. The first process merges them.
+    Each process that torchrun has started, or that belongs to an initialised process group, records its share of the
+    shards, and only indexes a lazy list at these; a single process records all. A shard's code space is written to
+    ``folder``, which all processes must see, as soon as it is complete. The same call, with any number of processes,
+    resumes with the missing shards. The first process merges them.
 
-    The result is the same for any number of processes. It is that of one pass over all the data where every shard but
-    the last is a whole number of batches, as `cut_into_shards` makes them; else the batches are others, and with them
-    perhaps bits within rounding of 0. Memory grows with the occupied cells and holds a shard that is a file whole.
-    ``on_shard`` is told the number and the code space of every shard that this process has recorded or found recorded.
-    The options are those of `Reading`.
+    The result does not depend on the number of processes. It is that of one pass over all data if every shard except
+    the last is a whole number of batches, as `cut_into_shards` makes them; otherwise the batches differ, and with them
+    perhaps bits within rounding of 0. Memory grows with the occupied cells, and holds one whole file. ``on_shard`` is
+    called with the number and the code space of each shard that this process has recorded or found in ``folder``.
 
-    Raises InputError for shards in ``folder`` of other data, weights or settings (of ``forward`` nothing is known), and
-    for processes that do not agree on them; ProcessesError where another process could not go on.
+    Raises InputError if ``folder`` holds shards of other data, weights or settings (``forward`` is not compared), and
+    if the processes do not agree on them; ProcessesError if another process could not go on.
     """
     recorder = _Recorder(network, options)
     with _all_processes() as processes:
@@ -245,7 +244,7 @@ def code_space_of_shards(
             different = _differences(settings, prepared[0])
             if different:
                 raise InputError(
-                    f"process {number} is not like process 0: {different}. "
+                    f"process {number} differs from process 0: {different}. "
                     "Give all the same shards and settings, and weights from one file or of one seed."
                 )
         mine = range(processes.rank, len(recorder.shards), processes.world)
@@ -257,7 +256,7 @@ def code_space_of_shards(
 
 
 class _Recorder:
-    """Records shards in a folder, and finds those that are recorded."""
+    """Records shards in a folder, and reads those that are recorded."""
 
     def __init__(self, network: nn.Module, options: ReadingOptions) -> None:
         self.network = unwrapped(network)
@@ -265,7 +264,7 @@ class _Recorder:
         self.reading, _ = read_options(options)
 
     def prepare(self, shards: Any, folder: Path) -> dict[str, Any]:
-        """What all processes must have alike."""
+        """The settings, which must be equal in all processes."""
         self.shards = list_shards(shards)
         self.folder = folder
         if isinstance(shards, str | Path) and folder.resolve() in (
@@ -284,7 +283,7 @@ class _Recorder:
         return self.settings | {"shards": len(self.shards)}
 
     def record(self, number: int, on_shard: Callable[[int, CodeSpace], object] | None) -> str:
-        """Sees to it that the code space of a shard lies in the folder, and returns the SHA-256 of the shard's data."""
+        """Makes sure that the folder holds the shard's code space; returns the SHA-256 of the shard's data."""
         file, batches = self._file(number), ShardBatches(self.shards[number], self.reading.batch_size)
         try:
             if file.exists():
@@ -294,7 +293,7 @@ class _Recorder:
                 space = code_space(self.network, batches, **self.options)
                 data = batches.digest()
                 shard = {"batch_size": self.settings["batch_size"], "weights": self.settings["weights"], "data": data}
-                save_code_space(replace(space, made={**space.made, "shard": shard}), file)
+                save_code_space(replace(space, settings={**space.settings, "shard": shard}), file)
         except InputError as error:
             raise type(error)(f"shard {number}: {error}") from error
         if on_shard:
@@ -302,51 +301,51 @@ class _Recorder:
         return data
 
     def stored(self, number: int, data: str) -> CodeSpace:
-        """The code space of a shard as it lies in the folder, refused if it is not of these data, or made otherwise."""
+        """The code space of a shard in the folder, refused if it is of other data or settings."""
         file = self._file(number)
         if not file.exists():
-            raise InputError(f"{file} is not seen here, though it was recorded. Name a folder that all processes see.")
+            raise InputError(f"{file} was recorded, but is not visible here. Name a folder that all processes see.")
         space = load_code_space(file)
-        made = dict(space.made)
-        shard = made.pop("shard", {})
-        different = _differences({**made, **shard}, self.settings | {"data": data})
+        settings = dict(space.settings)
+        shard = settings.pop("shard", {})
+        different = _differences({**settings, **shard}, self.settings | {"data": data})
         if different:
-            raise InputError(f"{file} was made otherwise: {different}. Name another folder, or delete the file.")
-        return replace(space, made=made)
+            raise InputError(f"{file} does not fit: {different}. Name another folder, or delete the file.")
+        return replace(space, settings=settings)
 
     def _file(self, number: int) -> Path:
         return self.folder / f"shard-{number:06}.npz"
 
 
-def _differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
-    """What is not as expected, as a part of a sentence; empty if all is."""
+def _differences(settings: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+    """The settings that are not as expected, as a part of a sentence; empty if there are none."""
     return ", ".join(
-        f"other {name}" if name in ("data", "weights") else f"{name} {found.get(name)!r} and not {value!r}"
+        f"other {name}" if name in ("data", "weights") else f"{name} {settings.get(name)!r} and not {value!r}"
         for name, value in expected.items()
-        if found.get(name) != value
+        if settings.get(name) != value
     )
 
 
 def _weights_digest(network: nn.Module) -> str:
     """A SHA-256 of the modules and of every weight and buffer."""
-    found = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", repr(network)).encode())
+    digest = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", repr(network)).encode())
     for name, value in network.state_dict().items():
         if isinstance(value, torch.Tensor):
-            found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return found.hexdigest()
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
 class _Processes:
-    """The processes that share the work: this one's number, how many there are, and how they hear of each other."""
+    """The processes that share the work: this one's number, how many there are, and their group."""
 
     rank: int = 0
     world: int = 1
     group: Any = None
 
     def together(self, step: Callable[[], Result]) -> list[Result]:
-        """What ``step`` returns in each process. Where it raises in one, it raises in all, once all are through."""
+        """What ``step`` returns in each process. If it raises in one, it raises in all, after all have finished."""
         if self.world == 1:
             return [step()]
         result, failed = None, None
@@ -354,31 +353,31 @@ class _Processes:
             result = step()
         except Exception as error:
             failed = error
-        told: list[Any] = [None] * self.world
+        results: list[Any] = [None] * self.world
         mine = (result, failed and f"{type(failed).__name__}: {failed}")
         try:
-            distributed.all_gather_object(told, mine, group=self.group)
+            distributed.all_gather_object(results, mine, group=self.group)
         except RuntimeError as error:
-            raise failed or ProcessesError(f"a process ended before all were through ({error})") from error
+            raise failed or ProcessesError(f"a process ended before all had finished ({error})") from error
         if failed:
             raise failed
-        for number, (_, message) in enumerate(told):
+        for number, (_, message) in enumerate(results):
             if message:
                 raise ProcessesError(f"process {number} could not go on ({message})")
-        return [result for result, _ in told]
+        return [result for result, _ in results]
 
 
 @contextmanager
 def _all_processes() -> Iterator[_Processes]:
-    """All processes of the group that is there, or that torchrun has started; else this one alone.
+    """All processes of the initialised group, or those that torchrun has started; otherwise this one alone.
 
-    Codes go through files. What is told goes through gloo, whatever the group's backend: no device has a part in it.
+    Codes are exchanged through files, messages through gloo whatever the group's backend: no device is involved.
     """
     if not distributed.is_available():
         yield _Processes()
         return
     own = not distributed.is_initialized() and all(os.environ.get(name) for name in TORCHRUN)
-    if own:  # beside what others keep in torchrun's store, and beside an earlier call
+    if own:  # keys of its own in torchrun's store, apart from others' and from an earlier call's
         store, rank, world = next(distributed.rendezvous("env://"))
         call = store.add(f"nas-relucode/calls/{rank}", 1)
         store = distributed.PrefixStore(f"nas-relucode/call/{call}", store)

@@ -1,4 +1,4 @@
-"""Data of any length as batches: tensors are cut into slices, what comes as batches is taken as it is."""
+"""Data of any length as batches: whole tensors are cut into slices, data that come in batches are used as they are."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Slices:
 
 
 def batches(data: Any, batch_size: int) -> Iterable[Any]:
-    """`Slices` of what is whole; the batches of a DataLoader or of another iterable as they are."""
+    """`Slices` of tensors; the batches of a DataLoader or of another iterable as they are."""
     if hasattr(data, "inputs") and hasattr(data, "labels"):  # a Split
         data = (data.inputs, data.labels)
     if isinstance(data, tuple) and len(data) == 2:
@@ -59,7 +59,7 @@ def _pair(inputs: Any, labels: Any) -> tuple[Any, Tensor]:
 
 
 def _each(batch: Any, change: Callable[[Any], Any]) -> Any:
-    """A batch in whose tensors and arrays ``change`` was made."""
+    """The batch with ``change`` applied to each of its tensors and arrays."""
     if isinstance(batch, _ARRAYS):
         return change(batch)
     if isinstance(batch, Mapping):
@@ -76,13 +76,13 @@ def moved(batch: Any, device: torch.device) -> Any:
 
 
 def _tensor(values: Any) -> Tensor:
-    if isinstance(values, np.ndarray) and not values.flags.writeable:  # of which torch warns
+    if isinstance(values, np.ndarray) and not values.flags.writeable:  # torch warns of read-only memory
         values = values.copy()
     return torch.as_tensor(values)
 
 
 def labels_of(batch: Any) -> np.ndarray | None:
-    """The labels of a pair of inputs and labels, int64, on the CPU; None if the batch is anything else."""
+    """The labels of a pair (inputs, labels): int64, (samples,); None if the batch is anything else."""
     if not (isinstance(batch, tuple | list) and len(batch) == 2 and isinstance(batch[1], _ARRAYS)):
         return None
     labels = _tensor(batch[1])
@@ -92,7 +92,7 @@ def labels_of(batch: Any) -> np.ndarray | None:
 
 
 def samples_of(batch: Any) -> int:
-    """How many samples a batch has: the length of the first tensor in it."""
+    """The number of samples in a batch: the length of its first tensor."""
     if isinstance(batch, _ARRAYS) and batch.ndim:
         return len(batch)
     parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, tuple | list) else ()
@@ -100,6 +100,6 @@ def samples_of(batch: Any) -> int:
         if isinstance(part, (*_ARRAYS, Mapping, tuple, list)):
             return samples_of(part)
     raise InputError(
-        f"a batch is a {type(batch).__name__} without a tensor to count its samples by. "
+        f"a batch is a {type(batch).__name__} without a tensor whose rows could be counted. "
         "Give tensors, or tuples or dicts of tensors, whose first dimension is the samples."
     )

@@ -1,4 +1,4 @@
-"""Codes read off a network's forward passes (Definition 1), a batch at a time; the network is left as it was."""
+"""A network's codes (Definition 1), read off its forward passes batch by batch; the network is left as it was."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from nas_relucode.errors import InputError, NonFiniteError
 
 @dataclass(frozen=True)
 class CodeBatch:
-    """What `capture_batches` read off one forward pass."""
+    """The codes of one forward pass, with the network's outputs and the labels."""
 
     codes: Codes
-    start: int  # how many samples the batches before it had
-    outputs: Tensor | None  # on the CPU; None if the network does not return one tensor with a row a sample
+    start: int  # samples in the batches before this one
+    outputs: Tensor | None  # on the CPU; None unless the network returns one tensor with a row a sample
     labels: np.ndarray | None  # int64, (samples,); None if the batch is not a pair of inputs and labels
-    dtype: str  # in which the network computed: "float32" as a rule
+    dtype: str  # of the activations: "float32" as a rule
 
 
 def capture_batches(network: nn.Module, data: Any, **options: Unpack[ReadingOptions]) -> Iterator[CodeBatch]:
@@ -40,20 +40,20 @@ def capture_batches(network: nn.Module, data: Any, **options: Unpack[ReadingOpti
     for ``network(**batch)``. The options are those of `Reading`; ``forward(network, batch)`` is for a network that is
     called in another way.
 
-    Seen is every ReLU of the forward pass, a module's or a function's, also when it is called several times; ReLU6,
-    LeakyReLU, PReLU, ``clamp(min=0)`` and ``threshold(0, 0)`` are read the same way. Layers are named by the module
-    that calls. torch.compile, DataParallel and DistributedDataParallel are unwrapped, transformers take their plain
-    path, TorchScript runs unfused; a quantized or fused operation that hides a ReLU is an error. Not seen are ReLUs
-    written as arithmetic (``x * (x > 0)``, ``torch.where``, ``torch.maximum``) and those inside cuDNN's RNN.
+    Every ReLU that the forward pass calls is read, whether a module or a function and however often it is called;
+    ReLU6, LeakyReLU, PReLU, ``clamp(min=0)`` and ``threshold(0, 0)`` are read in the same way. A layer is named after
+    the module that calls it. torch.compile, DataParallel and DistributedDataParallel are unwrapped, transformers take
+    their plain path, TorchScript runs unfused; a quantized or fused operation that hides a ReLU is an error. ReLUs
+    written as arithmetic (``x * (x > 0)``, ``torch.where``, ``torch.maximum``) and those inside cuDNN's RNN cannot be
+    seen.
 
-    The samples must come first in every activation. The network's device is used, and between two batches its mode,
-    buffers and hooks and torch's random state are as they were; what else a forward pass changes by itself stays
-    changed. The arithmetic is the network's own, float32 as a rule and a 16-bit network as it is, without autocast or
-    TF32: a pre-activation within rounding of 0 may change its bit with the batch size, because matrix products are
-    then summed in another order.
+    The samples must be the first dimension of every activation. The network runs on its own device. Between two batches
+    its mode, buffers and hooks and torch's random state are as they were before; anything else that a forward pass
+    changes stays changed. The network computes in its own precision, without autocast or TF32. A pre-activation within
+    rounding of 0 may change its bit with the batch size, which changes the order of the sums in matrix products.
 
-    Raises InputError if the network calls no ReLU, or for other samples other ReLUs, if no layer has a name asked for,
-    or if there are no samples; NonFiniteError if an activation is not finite.
+    Raises InputError if the network calls no ReLU, or different ReLUs for different samples, if no layer matches
+    ``layers``, or if there are no samples; NonFiniteError if an activation is not finite.
     """
     reading, forward = read_options(options)
     return _code_batches(unwrapped(network), batches(data, reading.batch_size), reading, forward)
@@ -75,16 +75,17 @@ def capture(network: nn.Module, inputs: Any, **options: Unpack[ReadingOptions]) 
     """
     reading, _ = read_options(options)
     parts = batches(inputs, reading.batch_size)
-    taken: list[Codes] = []
+    batch_codes: list[Codes] = []
     for batch in capture_batches(network, parts, **options):
-        if isinstance(parts, Slices):  # how many samples there are is known: they are not kept twice
-            if not taken:
-                room = np.empty((parts.samples, batch.codes.words.shape[1]), np.uint64)
-                taken = [Codes(room, batch.codes.layers)]
-            taken[0].words[batch.start : batch.start + batch.codes.samples] = batch.codes.words
+        if isinstance(parts, Slices):  # the number of samples is known: no second copy is needed
+            if not batch_codes:
+                words = np.empty((parts.samples, batch.codes.words.shape[1]), np.uint64)
+                batch_codes = [Codes(words, batch.codes.layers)]
+            batch_codes[0].words[batch.start : batch.start + batch.codes.samples] = batch.codes.words
         else:
-            taken.append(batch.codes)
-    return taken[0] if len(taken) == 1 else Codes(np.concatenate([part.words for part in taken]), taken[0].layers)
+            batch_codes.append(batch.codes)
+    first, *others = batch_codes
+    return Codes(np.concatenate([first.words, *(part.words for part in others)]), first.layers) if others else first
 
 
 def _code_batches(
@@ -92,30 +93,29 @@ def _code_batches(
 ) -> Iterator[CodeBatch]:
     calls = ReluCalls(network, reading.also)
     writer = _Writer(reading, has_head="head" in calls.names.values())
-    as_before = untouched(network, reading.mode)
+    borrowed = untouched(network, reading.mode)
     start = 0
-    for given in parts:
-        labels = labels_of(given)
-        size = samples_of(given)
+    for part in parts:
+        labels, size = labels_of(part), samples_of(part)
         if size == 0:
             continue
         writer.begin(size)
-        with as_before:
-            batch = moved(given, as_before.device)
-            with calls.watch_by_hooks(writer.take) if forward is None else calls.watch(writer.take):
+        with borrowed:
+            batch = moved(part, borrowed.device)
+            with calls.watch_by_hooks(writer.add) if forward is None else calls.watch(writer.add):
                 output = _run(network, batch if labels is None else batch[0], batch, forward)
         words = writer.end(network, start, calls.ignored)
-        rows = isinstance(output, Tensor) and output.ndim > 0 and len(output) == size
+        has_rows = isinstance(output, Tensor) and output.ndim > 0 and len(output) == size
         yield CodeBatch(
             codes=Codes(words, writer.layers),
             start=start,
-            outputs=output.detach().cpu() if rows else None,
+            outputs=output.detach().cpu() if has_rows else None,
             labels=labels,
             dtype=writer.dtype,
         )
         start += size
     if start == 0:
-        raise InputError("there are no samples to take codes of. Give at least one.")
+        raise InputError("there are no samples to read codes of. Give at least one.")
 
 
 def _run(network: nn.Module, inputs: Any, batch: Any, forward: Forward | None) -> Any:
@@ -127,26 +127,26 @@ def _run(network: nn.Module, inputs: Any, batch: Any, forward: Forward | None) -
         try:
             return network(*inputs)
         except TypeError as error:
-            error.add_note(f"The batch is a tuple of {len(inputs)}. Say with forward= how the network is called on it.")
+            error.add_note(f"The batch is a tuple of {len(inputs)}. Give forward= to call the network in another way.")
             raise
     return network(inputs)
 
 
 @dataclass(frozen=True)
 class _Place:
-    """Where the bits of a layer are, and how they come there."""
+    """Where the bits of a layer are written, and how."""
 
     layer: Layer
     packer: Packer
     shape: tuple[int, ...]  # of the activation of one sample
     dtype: str
-    chosen: bool  # or only kept in case that it belongs to the head
-    number: int
+    chosen: bool  # False: kept only in case it turns out to belong to the head
+    number: int  # among the layers
     columns: slice  # the layer's bytes in a row
 
 
 class _Writer:
-    """Packs the activations of one batch after the other. The first batch decides which layers there are, and where."""
+    """Packs the activations of one batch after the other. The first batch decides which layers there are."""
 
     def __init__(self, reading: Reading, has_head: bool) -> None:
         self.reading = reading
@@ -157,32 +157,32 @@ class _Writer:
 
     def begin(self, size: int) -> None:
         self.size = size
-        self.seen: list[str] = []  # every layer of this batch, chosen or not
+        self.called: list[str] = []  # names of all layers of this batch, chosen or not
         self.rows = np.zeros((size, self.layers[-1].stop * WORD // 8 if self.layers else 0), np.uint8)
-        self.late: list[tuple[_Place, np.ndarray | Tensor, bool | Tensor]] = []  # bits that are not yet in the rows
-        self.taken = 0
-        self.unlike_the_first = False
+        self.pending: list[tuple[_Place, np.ndarray | Tensor, bool | Tensor]] = []  # bits that are not in the rows yet
+        self.added = 0
+        self.differs = False
 
-    def take(self, call: Call) -> None:
-        self.seen.append(call.name)
+    def add(self, call: Call) -> None:
+        self.called.append(call.name)
         if not self.layers:
-            self._take_first(call)
+            self._add_first(call)
             return
         place = self.places.get(call.name)
         if place is None:
-            self.unlike_the_first |= self._chosen(call)
+            self.differs |= self._chosen(call)
             return
         self._check_rows(call)
-        if place.number != self.taken or call.values.shape[1:] != place.shape:
-            self.unlike_the_first = True
+        if place.number != self.added or call.values.shape[1:] != place.shape:
+            self.differs = True
         else:
             self._pack(call, place, self.rows[:, place.columns])
-        self.taken += 1
+        self.added += 1
 
-    def _take_first(self, call: Call) -> None:
+    def _add_first(self, call: Call) -> None:
         vector, chosen = call.values.ndim == 2, self._chosen(call)
-        if self.seeks_head and not vector:  # what came before it is no head
-            self.late = [late for late in self.late if late[0].chosen]
+        if self.seeks_head and not vector:  # the layers before it are not the head
+            self.pending = [entry for entry in self.pending if entry[0].chosen]
         if not chosen and not (self.seeks_head and vector):
             return
         self._check_rows(call)
@@ -193,7 +193,7 @@ class _Writer:
         room = np.zeros((self.size, layer.stop * WORD // 8), np.uint8)
         self._pack(call, place, room)
         if call.values.device.type == "cpu":
-            self.late.append((place, room, True))
+            self.pending.append((place, room, True))
 
     def _chosen(self, call: Call) -> bool:
         return any(_matches(call.name, call.values.ndim == 2, pattern) for pattern in self.reading.layers)
@@ -207,33 +207,34 @@ class _Writer:
             )
 
     def _pack(self, call: Call, place: _Place, room: np.ndarray) -> None:
-        """Into ``room`` on the CPU; bits on a GPU are fetched at the end, so that it need not be waited for."""
+        """Packs into ``room`` on the CPU; bits on a GPU are fetched at the end, so that nothing waits for it."""
         if call.values.device.type == "cpu":
             _check_finite(call.name, place.packer.on_cpu(call.values, room))
         else:
-            self.late.append((place, *place.packer.on_device(call.values)))
+            self.pending.append((place, *place.packer.on_device(call.values)))
 
     def end(self, network: nn.Module, start: int, ignored: Mapping[str, set[str]]) -> np.ndarray:
         """The rows of the batch: uint64, (samples, words)."""
-        if not self.seen:
+        if not self.called:
             raise _no_relu(network, ignored)
         if not self.layers:
-            self._settle()
-        elif self.unlike_the_first or self.taken < len(self.layers):
+            self._set_places()
+        elif self.differs or self.added < len(self.layers):
             raise InputError(
                 f"{type(network).__name__} called other ReLUs for sample {start} than for sample 0 "
-                f"({', '.join(self.seen)}). Codes need the same layers for every sample."
+                f"({', '.join(self.called)}). Give a network that calls the same ones for every sample."
             )
-        for place, bits, finite in self.late:
+        for place, bits, finite in self.pending:
             _check_finite(place.layer.name, bool(finite))
             columns = self.places[place.layer.name].columns
             self.rows[:, columns] = bits.cpu().numpy() if isinstance(bits, Tensor) else bits
         return self.rows.view(np.uint64)
 
-    def _settle(self) -> None:
-        if not self.late:
-            raise InputError(f"no layer matches {', '.join(self.reading.layers)}. Known: all, {', '.join(self.seen)}.")
-        for place, _, _ in self.late:
+    def _set_places(self) -> None:
+        if not self.pending:
+            known = ", ".join(["all", *self.called])
+            raise InputError(f"no layer matches {', '.join(self.reading.layers)}. Known: {known}.")
+        for place, _, _ in self.pending:
             layer = replace(place.layer, start=self.layers[-1].stop if self.layers else 0)
             columns = slice(layer.start * WORD // 8, layer.stop * WORD // 8)
             self.places[layer.name] = replace(place, layer=layer, number=len(self.layers), columns=columns)
@@ -254,13 +255,13 @@ def _check_finite(name: str, finite: bool) -> None:
 
 
 def _no_relu(network: nn.Module, ignored: Mapping[str, set[str]]) -> InputError:
-    found = ", ".join(f"{label} ({', '.join(sorted(names))})" for label, names in sorted(ignored.items()))
+    called = ", ".join(f"{label} ({', '.join(sorted(names))})" for label, names in sorted(ignored.items()))
     used = sorted({type(module).__name__ for module in network.modules() if not list(module.children())})
     advice = "Give a network with ReLU activations."
     smooth = [label for label in SMOOTH if label in ignored]
     if smooth:
-        advice += f" To read the signs of the inputs of {smooth[0]}, which has no linear cells, say also={smooth[0]!r}."
+        advice += f" To read the signs of {smooth[0]}'s inputs, which has no linear cells, give also={smooth[0]!r}."
     return InputError(
-        f"{type(network).__name__} called no ReLU, so it has no codes. It called {found or 'no other activation'}; "
+        f"{type(network).__name__} called no ReLU, so it has no codes. It called {called or 'no other activation'}; "
         f"its modules: {', '.join(used)}. {advice}"
     )

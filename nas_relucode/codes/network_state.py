@@ -1,4 +1,4 @@
-"""What a forward pass borrows it gives back: a network's modes and buffers, torch's random state and precision."""
+"""A network is borrowed and given back: its modes and buffers, torch's random state and precision."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ def device_of(network: nn.Module) -> torch.device:
 
 
 def untouched(network: nn.Module, mode: str = "eval") -> Untouched:
-    """A context with evaluation mode inside; afterwards modes, buffers and torch's random state are as before.
+    """A context in evaluation mode; on leaving it, modes, buffers and torch's random state are restored.
 
-    With ``mode`` ``"train"`` modules that keep running statistics (BatchNorm) use those of the batch; all others stay
-    in evaluation mode. Inside, transformers take their plain path (the fused one hides its ReLUs), float32 is float32
-    without autocast, TF32 or bfloat16, no gradients are kept, and a DataParallel in the network uses its one device.
+    With ``mode`` ``"train"``, modules with running statistics (BatchNorm) use the statistics of the batch; all others
+    stay in evaluation mode. Inside, transformers take their plain path (the fused one hides its ReLUs), float32 is
+    computed without autocast, TF32 or bfloat16, no gradients are kept, and a DataParallel uses a single device.
     """
     return Untouched(network, mode)
 
 
 class Untouched:
-    """The context of `untouched`. It may be entered again, but not within itself."""
+    """The context of `untouched`. It may be entered several times, but not within itself."""
 
     def __init__(self, network: nn.Module, mode: str) -> None:
         modules = list(network.modules())
-        # A frozen script has no mode left.
+        # Frozen TorchScript modules have no mode.
         with_mode = [module for module in modules if hasattr(module, "training")]
         self.modes = [(module, mode == "train" and "running_mean" in module._buffers) for module in with_mode]
         self.buffered = [module for module in modules if module._buffers]
@@ -42,33 +42,33 @@ class Untouched:
         self.precisions = _float32_parts()
 
     def __enter__(self) -> None:
-        with ExitStack() as back:
-            back.callback(torch.set_rng_state, torch.get_rng_state())
+        with ExitStack() as restore:
+            restore.callback(torch.set_rng_state, torch.get_rng_state())
             if self.device.type == "cuda":
-                back.enter_context(torch.random.fork_rng([self.device]))
+                restore.enter_context(torch.random.fork_rng([self.device]))
             for module in self.buffered:
                 for name, buffer in module._buffers.items():
-                    back.callback(_restore, module, name, buffer, None if buffer is None else buffer.clone())
+                    restore.callback(_restore, module, name, buffer, None if buffer is None else buffer.clone())
             for module, training in self.modes:
                 if module.training is not training:
-                    back.callback(setattr, module, "training", module.training)
+                    restore.callback(setattr, module, "training", module.training)
                     module.training = training
             for module in self.parallel:
-                back.callback(setattr, module, "device_ids", module.device_ids)
+                restore.callback(setattr, module, "device_ids", module.device_ids)
                 module.device_ids = []
             if self.attends and torch.backends.mha.get_fastpath_enabled():
-                back.callback(torch.backends.mha.set_fastpath_enabled, True)
+                restore.callback(torch.backends.mha.set_fastpath_enabled, True)
                 torch.backends.mha.set_fastpath_enabled(False)
-            _full_float32(self.device.type, self.precisions, back)
+            _full_float32(self.device.type, self.precisions, restore)
             if torch.is_autocast_enabled(self.device.type):
-                back.enter_context(torch.autocast(self.device.type, enabled=False))
+                restore.enter_context(torch.autocast(self.device.type, enabled=False))
             if torch.is_grad_enabled():
-                back.callback(torch.set_grad_enabled, True)
+                restore.callback(torch.set_grad_enabled, True)
                 torch.set_grad_enabled(False)
-            self.back = back.pop_all()
+            self._restore = restore.pop_all()
 
     def __exit__(self, *error: object) -> None:
-        self.back.close()
+        self._restore.close()
 
 
 _WITH_FUSED_PATH = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
@@ -83,7 +83,7 @@ def _restore(module: nn.Module, name: str, buffer: Tensor | None, value: Tensor 
 
 
 def _float32_parts() -> dict[str, list[Any]]:
-    """What has a ``fp32_precision`` of its own, by device; nothing in a torch that has one way only."""
+    """The backends that have a ``fp32_precision``, by device; none in older versions of torch."""
     cuda = [torch.backends.cuda.matmul, *(getattr(torch.backends.cudnn, part, None) for part in ("conv", "rnn"))]
     cpu = [getattr(torch.backends.mkldnn, part, None) for part in ("matmul", "conv", "rnn")]
     return {
@@ -92,26 +92,26 @@ def _float32_parts() -> dict[str, list[Any]]:
     }
 
 
-def _full_float32(device: str, parts: dict[str, list[Any]], back: ExitStack) -> None:
-    """Lower precisions for float32 are taken back in both of torch's ways, old and new, and given back in both.
+def _full_float32(device: str, parts: dict[str, list[Any]], restore: ExitStack) -> None:
+    """Sets full float32 precision through torch's old and its new settings, and restores both.
 
-    What was allowed in the new way may raise when it is read in the old, and is then left alone there.
+    An old setting may raise when it is read after the new one was changed; it is then left alone.
     """
     lowered = any(part.fp32_precision not in ("none", "ieee") for part in parts.get(device, ()))
     products = _read(torch.get_float32_matmul_precision)
     convolutions = _read(lambda: torch.backends.cudnn.allow_tf32) if device == "cuda" else None
     if not lowered and products in (None, "highest") and not convolutions:
         return
-    everywhere = [part for some in parts.values() for part in some]
-    for part in everywhere:  # to be given back last, because the old way sets them, too
-        back.callback(setattr, part, "fp32_precision", part.fp32_precision)
+    backends = [part for device_parts in parts.values() for part in device_parts]
+    for part in backends:  # restored last, because the old settings change them too
+        restore.callback(setattr, part, "fp32_precision", part.fp32_precision)
     if products:
-        back.callback(torch.set_float32_matmul_precision, products)
+        restore.callback(torch.set_float32_matmul_precision, products)
         torch.set_float32_matmul_precision("highest")
     if convolutions:
-        back.callback(setattr, torch.backends.cudnn, "allow_tf32", True)
+        restore.callback(setattr, torch.backends.cudnn, "allow_tf32", True)
         torch.backends.cudnn.allow_tf32 = False
-    for part in everywhere:
+    for part in backends:
         part.fp32_precision = "ieee"
 
 

@@ -1,4 +1,4 @@
-"""The signs of activations as bits, 64 numbers at a time: compared, packed and checked while they are read once."""
+"""Activations to bits: each number is compared, packed into 64-bit words and checked for NaN in one pass."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nas_relucode.codes.words import ALL, compiled
 
 @intrinsic
 def compare_64(context, numbers, start, level):  # type: ignore[no-untyped-def]
-    """Of numbers[start : start + 64], two words of bits: which are above ``level``, and which are finite."""
+    """Two words of bits for numbers[start : start + 64]: which are above ``level``, and which are finite."""
 
     def code(machine, builder, signature, arguments):  # type: ignore[no-untyped-def]
         array = machine.make_array(numbers)(machine, builder, arguments[0])
@@ -31,7 +31,7 @@ def compare_64(context, numbers, start, level):  # type: ignore[no-untyped-def]
         everywhere = ir.Constant(ir.VectorType(ir.IntType(32), 64), [0] * 64)
         levels = builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), everywhere)
         above = builder.fcmp_ordered(">", loaded, levels)
-        nothing = builder.fsub(loaded, loaded)  # NaN where it is not finite
+        nothing = builder.fsub(loaded, loaded)  # NaN for a number that is not finite
         finite = builder.fcmp_ordered("==", nothing, nothing)
         words = [builder.bitcast(above, word), builder.bitcast(finite, word)]
         return machine.make_tuple(builder, signature.return_type, words)
@@ -41,7 +41,7 @@ def compare_64(context, numbers, start, level):  # type: ignore[no-untyped-def]
 
 @compiled
 def pack_above(values: Any, level: Any, words: Any) -> bool:  # pragma: no cover
-    """Sets ``words``, uint64 (samples, words), to the bits of values > level; whether all values are finite.
+    """Sets ``words``, uint64 (samples, words), to the bits of values > level; returns whether all values are finite.
 
     ``values`` is float32 or float64, (samples, numbers), contiguous, and ``level`` of the same type.
     """
@@ -65,7 +65,7 @@ def pack_above(values: Any, level: Any, words: Any) -> bool:  # pragma: no cover
 
 
 TILE = 131_072  # numbers that are compared, checked and packed at a time: 512 KB of float32
-PRESETS = ("paper", "released_code")  # a bit is 1 above 0, or from 1 on, which is int(activation) > 0
+PRESETS = ("paper", "released_code")  # a bit is set above 0, or from 1 on, which is int(activation) > 0
 
 
 def neurons_shape(shape: tuple[int, ...], maps: str) -> tuple[int, ...]:
@@ -80,21 +80,21 @@ def neurons_shape(shape: tuple[int, ...], maps: str) -> tuple[int, ...]:
 
 
 class Packer:
-    """Packs the activations of one layer, whose samples have ``shape``; ``signed`` ones may be negative."""
+    """Packs the activations of one layer, each sample's of ``shape``; ``signed`` if they may be negative."""
 
     def __init__(self, shape: tuple[int, ...], *, preset: str, maps: str, signed: bool) -> None:
         self.preset = preset
         self.maps = maps if len(shape) > 2 else "pixel"
         self.signed = signed
         self.neurons = neurons_shape(shape, maps)
-        self.used = -(-math.prod(self.neurons) // 8)  # bytes of a row; the others are left as they are
+        self.used = -(-math.prod(self.neurons) // 8)  # bytes of a row that are written
         self.step = max(1, TILE // max(1, math.prod(shape)))  # samples in a tile
         self.tile = np.empty((0, *shape), bool)
 
     def on_cpu(self, values: Tensor, room: np.ndarray) -> bool:
-        """Writes the bits of ``values`` into ``room``, uint8 (samples, bytes); whether the values are finite.
+        """Writes the bits of ``values`` into ``room``, uint8 (samples, bytes); returns whether the values are finite.
 
-        A whole layer is never copied, in whatever order it lies in memory.
+        A whole layer is never copied, whatever its order in memory.
         """
         plain = values.dtype in _NUMPY and values.layout == torch.strided
         whole = values.numpy(force=True) if plain else None
@@ -118,7 +118,7 @@ class Packer:
             bits = self.tile[: len(part)]
             if part.flags.c_contiguous:
                 compare(part, level, out=bits)
-            else:  # compared in the order of the memory and then turned: bits are turned faster than numbers
+            else:  # compared in memory order, then transposed: bits are transposed faster than numbers
                 order = np.argsort([-stride for stride in part.strides])
                 bits.transpose(order)[...] = compare(part.transpose(order), level)
             if self.maps != "pixel":
@@ -128,7 +128,7 @@ class Packer:
         return True
 
     def on_device(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """The bits on the values' own device, uint8 (samples, bytes), and whether all are finite, still there, too."""
+        """The bits, uint8 (samples, bytes), and whether all values are finite, both on the values' own device."""
         values = values.detach()
         bits = _reduced(values > 0 if self.preset == "paper" else values >= 1, self.maps)
         return pack_bits(bits.flatten(1)), torch.isfinite(values).all()
@@ -138,12 +138,12 @@ _NUMPY = {torch.float32, torch.float64}
 
 
 def _float32(values: Tensor) -> np.ndarray:
-    """Numbers of 16 bits, of which numpy has not all, or in oneDNN's order of memory; float32 holds them exactly."""
+    """Values that numpy cannot read: 16-bit numbers and oneDNN's memory layouts; float32 holds them exactly."""
     return np.asarray(values.to_dense().float().numpy(force=True))
 
 
 def pack_bits(bits: Tensor) -> Tensor:
-    """Bool (samples, neurons) as uint8 (samples, bytes), in little bit order and filled up to whole words with 0.
+    """Bool (samples, neurons) as uint8 (samples, bytes), in little bit order, padded with 0 to whole words.
 
     >>> pack_bits(torch.tensor([[True, False, True]])).tolist()
     [[5, 0, 0, 0, 0, 0, 0, 0]]
@@ -154,11 +154,11 @@ def pack_bits(bits: Tensor) -> Tensor:
 
 
 def _reduced(bits: Tensor, maps: str) -> Tensor:
-    """Bits of pixels (samples, channels, ..., height, width) as those of channels, or of 2 x 2 pixels."""
+    """Bits of pixels, (samples, channels, ..., height, width), as bits of channels or of 2 x 2 pixels."""
     if maps == "pixel":
         return bits
     if maps == "channel":
-        return bits.flatten(2).view(torch.uint8).amax(dim=2).view(torch.bool)  # on a CPU 40 times as fast as any()
+        return bits.flatten(2).view(torch.uint8).amax(dim=2).view(torch.bool)  # 40 times as fast as any() on a CPU
     rows = bits[..., ::2, :].clone()
     rows[..., : bits.shape[-2] // 2, :] |= bits[..., 1::2, :]
     pooled = rows[..., ::2].clone()

@@ -166,7 +166,10 @@ class Worker:
             pass  # `run` checks the reason
 
     def _process(self, trial: optuna.Trial) -> bool:
-        """Trains the trial's candidate and writes the result; whether the trial is finished, here or elsewhere."""
+        """Trains the trial's candidate and writes the result; whether this worker completed or pruned the trial.
+
+        A trial that is interrupted is given back: it fails without counting as a failure of its candidate.
+        """
         candidate = self.retry(lambda: self._candidate(trial))
         if candidate is None:
             return False
@@ -174,20 +177,21 @@ class Worker:
             try:
                 outcome = self.results.find(candidate) or self._train(trial)
             except StoppedError as stopped:
-                self._give_back(trial, str(stopped))
+                self._fail(trial, partial(write_interrupted, trial, str(stopped)))
                 return False
             except StoreUnavailableError as error:  # while a checkpoint is read
                 message = f"the artifact store is unavailable ({reason(error)})"
-                self._give_back(trial, message)
+                self._fail(trial, partial(write_interrupted, trial, message))
                 raise StorageUnavailableError(message) from error
-            except RETRIED as error:
-                self._fail(trial, error)
+            except Exception as error:
+                self._fail(trial, partial(write_failed, trial, error))
+                if not isinstance(error, RETRIED):  # a failure of the candidate, too, so that it can't end all workers
+                    raise
                 if _is_device_lost(error):
                     raise DeviceLostError(f"trial {trial.number}: {error}".splitlines()[0]) from error
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
                 return False
-            except Exception as error:  # counts as a failure of the candidate, so that it cannot end every worker
-                self._fail(trial, error)
-                raise
             return self._write(trial, outcome)
 
     def _candidate(self, trial: optuna.Trial) -> Candidate | None:
@@ -221,37 +225,20 @@ class Worker:
             self.on_trial(self.study, finished)
         return True
 
-    def _give_back(self, trial: optuna.Trial, reason: str) -> None:
-        """Fails a trial that was stopped; its candidate is enqueued again, and this does not count as a failure."""
+    def _fail(self, trial: optuna.Trial, write_reason: Callable[[], None]) -> None:
+        """Fails a trial with its reason. If that can't be written, others fail it when its heartbeats are missing."""
 
         def fail() -> None:
-            write_interrupted(trial, reason)
+            write_reason()
             self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
-        self._try_to_write(trial, fail)
-        self._report(trial)
-
-    def _fail(self, trial: optuna.Trial, error: Exception) -> None:
-        def fail() -> None:
-            write_failed(trial, error)
-            self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
-
-        self._try_to_write(trial, fail)
-        self._report(trial)
-        if torch.cuda.is_available() and not _is_device_lost(error):
-            torch.cuda.empty_cache()
-
-    def _try_to_write(self, trial: optuna.Trial, action: Callable[[], None]) -> None:
-        """Writes the end of a trial; if that fails, other workers fail the trial when its heartbeats are missing."""
         try:
-            self.retry(action)
+            self.retry(fail)
         except (StorageUnavailableError, optuna.exceptions.UpdateFinishedTrialError) as error:
             self.say(
                 f"the failure of trial {trial.number} could not be written to the database ({error}); its candidate is "
                 "handed out again when its heartbeats are missing"
             )
-
-    def _report(self, trial: optuna.Trial) -> None:
         if self.on_trial:
             self.on_trial(self.study, self.queue.stored(trial))
 

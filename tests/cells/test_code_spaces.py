@@ -37,7 +37,7 @@ def assert_same(one, other):
     assert one.codes.layers == other.codes.layers
     for name in ("class_counts", "correct_counts"):
         assert np.array_equal(getattr(one, name), getattr(other, name)), name
-    assert one.made == other.made
+    assert one.settings == other.settings
 
 
 def test_a_code_space_counts_the_samples_of_each_cell_by_class_and_the_correct_ones(network):
@@ -52,7 +52,7 @@ def test_a_code_space_counts_the_samples_of_each_cell_by_class_and_the_correct_o
         assert not np.isin(cell_of[~inside], cell_of[inside]).any()
         assert np.array_equal(space.class_counts[cell], np.bincount(labels.numpy()[inside], minlength=10))
         assert space.correct_counts[cell] == right[inside].sum()
-    assert (space.made["layers"], space.made["mode"], space.made["dtype"]) == (["head"], "eval", "float32")
+    assert (space.settings["layers"], space.settings["mode"], space.settings["dtype"]) == (["head"], "eval", "float32")
     assert np.array_equal(space.sample_codes(300).bits(), bits)
     assert np.array_equal(space.sample_codes(np.array([5, 2])).bits(), bits[[5, 2]])
 
@@ -114,7 +114,7 @@ def test_shards_of_other_networks_or_settings_are_refused(network):
         code_space(network, images, layers="head"),
         code_space(network, (images, labels), layers="head", preset="released_code"),
     ):
-        with pytest.raises(InputError, match="shard 1 was made otherwise than shard 0"):
+        with pytest.raises(InputError, match="shard 1 differs from shard 0"):
             merge_code_spaces([one, other])
     with pytest.raises(InputError, match="no code spaces"):
         merge_code_spaces([])
@@ -122,9 +122,18 @@ def test_shards_of_other_networks_or_settings_are_refused(network):
         one.occupied_by(code_space(network, images, layers="head.1"))
 
 
+def test_a_code_space_is_printed_with_its_layers(network):
+    space = code_space(network, sample(20))
+    title, head, *layers = repr(space).splitlines()
+    assert f"20 samples in {len(space.cells)} cells" in title
+    assert head.split() == ["layer", "neurons", "activation"]
+    assert [line.split()[0] for line in layers] == [layer.name for layer in space.codes.layers]
+    assert space._repr_html_().count("<tr>") == 1 + len(layers)
+
+
 def test_labels_for_some_batches_only_are_an_error(network):
     images, labels = sample(20)
-    with pytest.raises(InputError, match="sample 10 is labelled otherwise"):
+    with pytest.raises(InputError, match=r"sample 10 .* Label all or none"):
         code_space(network, iter([(images[:10], labels[:10]), images[10:]]))
     with pytest.raises(InputError, match="no samples"):
         code_space(network, iter([]))

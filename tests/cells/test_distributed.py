@@ -119,7 +119,7 @@ def test_chosen_layers_and_statistics_of_the_batch_are_those_of_one_pass(digits,
 def test_shards_of_another_network_or_other_settings_are_refused(shards, tmp_path, change, message):
     record(shards, tmp_path / "recorded")
     before = times(tmp_path / "recorded")
-    with pytest.raises(InputError, match=rf"shard 0: .*shard-000000.npz was made otherwise: .*{message}"):
+    with pytest.raises(InputError, match=rf"shard 0: .*shard-000000.npz does not fit: .*{message}"):
         record(shards, tmp_path / "recorded", **change)
     assert times(tmp_path / "recorded") == before
 
@@ -137,7 +137,7 @@ def test_shards_of_other_data_are_refused(shards, tmp_path):
     (shards / "2.npz").rename(shards / "x.npz")
     (shards / "3.npz").rename(shards / "2.npz")
     (shards / "x.npz").rename(shards / "3.npz")
-    with pytest.raises(InputError, match=r"shard 2: .*was made otherwise: other data\. Name another folder"):
+    with pytest.raises(InputError, match=r"shard 2: .*does not fit: other data\. Name another folder"):
         record(shards, tmp_path / "recorded")
 
 
@@ -145,10 +145,10 @@ def test_a_code_space_that_is_no_shard_and_one_that_was_altered_are_refused(shar
     recorded = tmp_path / "recorded"
     record(shards, recorded)
     save_code_space(code_space(network(), digits), recorded / "shard-000001.npz")
-    with pytest.raises(InputError, match=r"shard 1: .*was made otherwise: batch_size None and not 50, other weights"):
+    with pytest.raises(InputError, match=r"shard 1: .*does not fit: batch_size None and not 50, other weights"):
         record(shards, recorded)
     (recorded / "shard-000001.npz").write_bytes(b"nothing")
-    with pytest.raises(InputError, match=r"shard 1: .*no code space"):
+    with pytest.raises(InputError, match=r"shard 1: .*not a code space"):
         record(shards, recorded)
 
 
@@ -278,8 +278,8 @@ def test_two_processes_share_the_shards_and_hear_of_each_others_errors(shards, w
     assert second["alone"] is second["own group"] is None
     assert (first["asked"], second["asked"]) == ([0, 2, 4], [1, 3, 5])
     for found in (first, second):
-        assert found["weights"].startswith("InputError: process 1 is not like process 0: other weights")
-        assert found["count"].startswith("InputError: process 1 is not like process 0: shards 5 and not 6")
+        assert found["weights"].startswith("InputError: process 1 differs from process 0: other weights")
+        assert found["count"].startswith("InputError: process 1 differs from process 0: shards 5 and not 6")
         assert (found["left"], found["kept"]) == (False, True)
     assert second["failed"].startswith("InputError: shard 1: there is no")
     assert first["failed"].startswith("ProcessesError: process 1 could not go on (InputError: shard 1: there is no")

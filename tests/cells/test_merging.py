@@ -58,7 +58,7 @@ def test_nothing_and_shards_made_otherwise_are_refused():
     with pytest.raises(InputError, match="no code spaces"):
         merge_code_spaces(iter([]))
     one = CodeSpace.of(pack([[0, 1]]), labels=[0])
-    with pytest.raises(InputError, match=r"shard 2 was made otherwise than shard 0"):
+    with pytest.raises(InputError, match=r"shard 2 differs from shard 0"):
         merge_code_spaces(iter([one, one, CodeSpace.of(pack([[0, 1]]))]))
-    with pytest.raises(InputError, match=r"shard 1 was made otherwise than shard 0"):
+    with pytest.raises(InputError, match=r"shard 1 differs from shard 0"):
         merge_code_spaces(iter([one, CodeSpace.of(pack([[0, 1, 1]]), labels=[0])]))

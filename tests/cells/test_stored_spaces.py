@@ -22,7 +22,7 @@ def space():
 def test_a_code_space_comes_back_as_it_was(space, tmp_path):
     found = load_code_space(save_code_space(space, tmp_path / "space.npz"))
     assert found.codes.layers == space.codes.layers
-    assert found.made == dict(space.made)
+    assert found.settings == dict(space.settings)
     for name in ("words", "sizes", "first", "cell_of", "class_counts", "correct_counts"):
         before, after = (
             getattr(s, name) if hasattr(s, name) else getattr(s.codes if name == "words" else s.cells, name)
@@ -44,7 +44,7 @@ def test_a_file_that_was_cut_short_is_refused(space, tmp_path, keep):
     path = save_code_space(space, tmp_path / "space.npz")
     content = path.read_bytes()
     path.write_bytes(content[: keep if isinstance(keep, int) else int(keep * len(content))])
-    with pytest.raises(InputError, match=r"space.npz is no code space, or was cut short"):
+    with pytest.raises(InputError, match=r"space.npz is not a code space, or was cut short"):
         load_code_space(path)
 
 
@@ -74,7 +74,7 @@ def test_any_flipped_byte_is_noticed(space, tmp_path):
             continue  # but for a byte that means nothing, as a date in the archive's directory
         assert np.array_equal(found.codes.words, whole.codes.words)
         assert np.array_equal(found.cells.cell_of, whole.cells.cell_of)
-        assert found.made == whole.made
+        assert found.settings == whole.settings
 
 
 def test_another_version_pickles_and_other_files_are_refused(space, tmp_path):
@@ -86,10 +86,10 @@ def test_another_version_pickles_and_other_files_are_refused(space, tmp_path):
     with pytest.raises(InputError, match=r"of version 99, but this package reads version"):
         load_code_space(path)
     np.savez(path, **arrays | {"words": np.array([{"a": 1}], dtype=object)})
-    with pytest.raises(InputError, match="no code space"):
+    with pytest.raises(InputError, match="not a code space"):
         load_code_space(path)
     np.savez(path, x_train=np.zeros(3))
-    with pytest.raises(InputError, match="no code space"):
+    with pytest.raises(InputError, match="not a code space"):
         load_code_space(path)
     with pytest.raises(InputError, match="there is no"):
         load_code_space(tmp_path / "nowhere.npz")

@@ -2,12 +2,13 @@
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
 import optuna
 import pytest
-from command_line import refused, write_study
+from command_line import refused
 from hand_made import hand_made, study_of
 from optuna.artifacts import get_all_artifact_meta
 
@@ -24,11 +25,9 @@ from nas_relucode.training.recipe import Recipe
 
 
 @pytest.fixture
-def ran(here: Path, capsys: pytest.CaptureFixture[str]) -> optuna.Study:
-    """The small study of two networks, run in an empty folder."""
-    write_study(here)
-    assert main(["run", "own.toml", "-q", "--device", "cpu"]) == 0
-    capsys.readouterr()
+def ran(here: Path, trained: Path) -> optuna.Study:
+    """The small study of two networks, run in the current folder."""
+    shutil.copytree(trained / "runs", "runs")
     return optuna.load_study(study_name="own", storage="sqlite:///runs/own/study.db")
 
 
@@ -101,11 +100,12 @@ def test_a_trial_of_an_objective_keeps_the_predictions_that_made_its_accuracy(tm
     space = SearchSpace(heads=("4",), learning_rates=(0.1,))
     chosen = {"network": NetworkSettings(backbone="none"), "recipe": Recipe(epochs=1), "device": "cpu"}
     objective = Objective(data, space, folder=tmp_path, **chosen)
-    study = optuna.create_study(directions=["maximize", "minimize"])
+    storage = optuna.storages.InMemoryStorage()
+    study = optuna.create_study(directions=["maximize", "minimize"], storage=storage)
     study.optimize(objective, n_trials=1)
     (trial,) = study.trials
     found = trial.user_attrs[ATTRIBUTE]
-    (meta,) = get_all_artifact_meta(trial, storage=study._storage)
+    (meta,) = get_all_artifact_meta(trial, storage=storage)
     assert (meta.artifact_id, meta.filename) == (found["predictions"], FILE)
     predictions = read_predictions(found["predictions"], file_store(tmp_path), "trial 0")
     assert len(predictions) == found["validation_samples"]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,16 @@ def test_a_study_is_planned_worked_on_and_reported_without_a_password_anywhere(
     assert (status["size"], status["done"], status["waiting"], status["running"]) == (6, 2, 4, 0)
     assert "nothing to enqueue" in output.out
     assert "Use `nas-relucode plan` and `worker` instead" in output.err
+    assert main(["worker", "own.toml", "--device", "cpu"]) == 0
+    check_no_password(output.out + output.err + output_of_reports(capfd))
 
+
+@pytest.mark.slow
+def test_a_fleet_shows_no_password_in_its_lines_and_command_lines(
+    study: Path, queue_url: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("OPTUNA_STORAGE", queue_url)
+    assert main(["plan", "own.toml", "--heartbeat", "1"]) == 0
     command = [sys.executable, "-m", "nas_relucode", "worker", "own.toml", "--processes", "2", "--device", "cpu"]
     lines: set[str] = set()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as fleet:
@@ -65,15 +75,25 @@ def test_a_study_is_planned_worked_on_and_reported_without_a_password_anywhere(
         fleet_output = fleet.communicate()[0]
     assert fleet.returncode == 0, fleet_output
     assert sum("worker own.toml" in line for line in lines) >= 2
+    check_no_password(fleet_output + "".join(lines) + output_of_reports(capfd))
+
+
+def output_of_reports(capfd: pytest.CaptureFixture[str]) -> str:
+    """What the commands that report a study print once all its trials are done."""
     assert main(["status", "own.toml"]) == 0
     assert main(["report", "own.toml"]) == 0
     assert main(["run", "own.toml"]) == 0  # nothing is left to run
     assert main(["select", "own.toml", "--tolerance", "mcnemar"]) == 0
     output = capfd.readouterr()
     assert "6 of 6 trials done" in output.out
+    return output.out + output.err
+
+
+def check_no_password(printed: str) -> None:
+    """The password is neither in the printed text nor in a file of the study."""
     written = [path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()]
     assert len(written) >= 6
-    for text in (fleet_output, output.out, output.err, *lines, *(content.decode("latin-1") for content in written)):
+    for text in (printed, *(content.decode("latin-1") for content in written)):
         assert PASSWORD not in text
 
 
@@ -155,6 +175,24 @@ def test_a_database_that_stays_away_is_exit_code_1(study: Path, capsys: pytest.C
     assert PASSWORD not in error
 
 
+def test_a_worker_continues_when_its_output_is_a_closed_pipe(
+    study: Path, queue_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("OPTUNA_STORAGE", queue_url)
+    assert main(["plan", "own.toml"]) == 0
+    capsys.readouterr()
+    read, write = os.pipe()
+    os.close(read)
+    with suppress(BrokenPipeError), os.fdopen(write, "w", buffering=1) as closed, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", closed)
+        assert main(["worker", "own.toml", "--device", "cpu"]) == 0
+        assert sys.stderr is not closed
+        sys.stderr.close()  # /dev/null, to which the worker turned
+    assert main(["status", "own.toml", "-f", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["done"] == 6
+
+
+@pytest.mark.slow
 def test_a_worker_continues_when_nobody_reads_its_output(
     study: Path, queue_url: str, capfd: pytest.CaptureFixture[str]
 ):

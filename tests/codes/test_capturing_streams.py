@@ -109,7 +109,7 @@ def test_relus_that_forward_calls_itself_are_seen_in_every_batch():
 def test_a_batch_that_does_not_fit_the_network_is_explained():
     with pytest.raises(TypeError) as caught:
         capture(Two(), [(X, X)])
-    assert caught.value.__notes__ == ["The batch is a tuple of 2. Say with forward= how the network is called on it."]
+    assert caught.value.__notes__ == ["The batch is a tuple of 2. Give forward= to call the network in another way."]
 
 
 def test_outputs_that_are_not_a_row_a_sample_are_none():
@@ -210,8 +210,8 @@ def test_the_loader_works_outside_of_the_forward_pass():
 @pytest.mark.parametrize(
     ("act", "found"),
     [
-        (nn.Tanh(), r"It called tanh \(act\).*say also='tanh'"),
-        (lambda x: nn.functional.gelu(x), r"It called gelu \(gelu\).*say also='gelu'"),
+        (nn.Tanh(), r"It called tanh \(act\).*give also='tanh'"),
+        (lambda x: nn.functional.gelu(x), r"It called gelu \(gelu\).*give also='gelu'"),
         (
             nn.Hardtanh(),
             r"It called relu6 \(act\); its modules: Hardtanh, Linear. Give a network with ReLU activations.$",

@@ -75,7 +75,7 @@ def run_all(commands: list[list[str]], folder: Path, environment: dict[str, str]
     start: dict[str, Any] = {"cwd": folder, "env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     for group in (commands[:1], commands[1:]):
         running = [subprocess.Popen([entry_point()[-1], *command], text=True, **start) for command in group]
-        said = [process.communicate(timeout=300)[0] for process in running]
+        said = [process.communicate(timeout=600)[0] for process in running]
         assert [process.returncode for process in running] == [0] * len(group), "\n".join(said)
         assert PASSWORD not in "".join(said)
 
@@ -140,7 +140,7 @@ def job(tmp_path: Path, queue_url: str) -> Callable[..., subprocess.Popen[str]]:
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    said = process.communicate(timeout=300)[0]
+    said = process.communicate(timeout=600)[0]
     assert PASSWORD not in said
     return process.returncode, said
 
@@ -190,7 +190,7 @@ def children(pid: int) -> list[int]:
 def test_the_signal_of_slurm_makes_its_workers_give_their_candidates_back(
     whole: bool, tmp_path: Path, postgres: Server, queue_url: str, job: Callable[..., Any]
 ):
-    (tmp_path / "own.toml").write_text(STUDY.format(epochs=1000))
+    (tmp_path / "own.toml").write_text(STUDY.format(epochs=500))
     first = job()
     wait_until(lambda: running(postgres, database_of(queue_url)) == 2)
     tasks = [int(line) for line in (tmp_path / "tasks").read_text().split()]

@@ -8,7 +8,7 @@ from nas_relucode import Recipe, build_network, capture, load_data, margins, pol
 from nas_relucode.geometry import read_program
 
 
-@pytest.fixture(scope="module", params=["digits", "mnist"])
+@pytest.fixture(scope="module", params=["digits", pytest.param("mnist", marks=pytest.mark.slow)])
 def trained(request, mnist_root):
     data = load_data(request.param, data_root=mnist_root, train_samples=300)
     network = build_network("48-32-16", data.image_shape, len(data.classes), backbone="none")

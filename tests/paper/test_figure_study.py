@@ -155,7 +155,7 @@ def test_codes_without_labels_are_refused(drawn: tuple[optuna.Study, Path], tmp_
     (tmp_path / "codes").mkdir()
     for saved in kept_spaces(study, folder):
         space = load_code_space(saved.path)
-        save_code_space(CodeSpace(space.cells, made=space.made), tmp_path / "codes" / saved.path.name)
+        save_code_space(CodeSpace(space.cells, settings=space.settings), tmp_path / "codes" / saved.path.name)
     with pytest.raises(InputError, match="no labels"):
         draw_figure(study, FigureSettings(), tmp_path)
 

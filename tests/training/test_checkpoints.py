@@ -35,7 +35,7 @@ def test_what_was_written_comes_back(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["run.pt"]
 
 
-def test_no_file_is_no_checkpoint(tmp_path):
+def test_a_missing_file_is_read_as_none(tmp_path):
     assert load_checkpoint(tmp_path / "run.pt", settings=SETTINGS) is None
 
 
@@ -93,7 +93,7 @@ def test_a_checkpoint_of_other_settings_is_refused_and_kept(tmp_path, settings, 
 @hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_checkpoint_that_was_cut_short_or_altered_is_refused_and_kept(tmp_path, data):
-    """Or, altered in the body, which is not read for that, replaced by a sound one."""
+    """One whose body alone was altered is refused on loading, and replaced on saving, which reads only the head."""
     path = tmp_path / "run.pt"
     path.unlink(missing_ok=True)
     whole = written(path).read_bytes()
@@ -123,9 +123,9 @@ def test_saving_reads_the_head_of_the_earlier_checkpoint_alone(tmp_path, monkeyp
     opened = checkpoints._read_head
 
     def watched(path, file):
-        found = opened(path, file)
+        head = opened(path, file)
         read.append(file.tell())
-        return found
+        return head
 
     monkeypatch.setattr(checkpoints, "_read_head", watched)
     monkeypatch.setattr(checkpoints.hashlib, "file_digest", lambda *_: pytest.fail("the body was read"))
@@ -133,19 +133,19 @@ def test_saving_reads_the_head_of_the_earlier_checkpoint_alone(tmp_path, monkeyp
     assert read == [head]
 
 
-def test_the_settings_stand_in_the_head_as_a_line_of_json(tmp_path):
+def test_the_head_holds_the_settings_as_a_line_of_json(tmp_path):
     lines = written(tmp_path / "run.pt").read_bytes().split(b"\n")
     assert json.loads(lines[2]) == json.loads(json.dumps(SETTINGS))
 
 
-def test_settings_that_are_no_plain_values_are_refused(tmp_path):
+def test_settings_that_are_not_plain_values_are_refused(tmp_path):
     for wrong in ({"weight": torch.zeros(1)}, {(1, 2): 3}):
         with pytest.raises(InputError, match="settings cannot be written as JSON"):
             written(tmp_path / "run.pt", settings=wrong)
     assert not list(tmp_path.iterdir())
 
 
-def test_an_earlier_checkpoint_stays_where_the_new_one_cannot_be_written(tmp_path, monkeypatch):
+def test_an_earlier_checkpoint_is_kept_if_the_new_one_cannot_be_written(tmp_path, monkeypatch):
     path = written(tmp_path / "run.pt")
     before = path.read_bytes()
 
@@ -177,7 +177,7 @@ def test_foreign_files_are_refused_and_kept(tmp_path):
         load_checkpoint(tmp_path, settings=SETTINGS)
 
 
-def test_nothing_in_a_checkpoint_is_run(tmp_path, monkeypatch):
+def test_no_code_in_a_checkpoint_is_run(tmp_path, monkeypatch):
     class Trap:
         def __reduce__(self):
             return (pytest.fail, ("code of the file was run",))
@@ -190,12 +190,12 @@ def test_nothing_in_a_checkpoint_is_run(tmp_path, monkeypatch):
 
 def test_numbers_of_numpy_are_written_as_plain_ones(tmp_path):
     path = written(tmp_path / "run.pt", results=[np.float64(0.5), np.int64(2), np.float32(0.25), np.bool_(True)])
-    found = load_checkpoint(path, settings=SETTINGS)[1]
-    assert found == [0.5, 2, 0.25, True]
-    assert [type(value) for value in found] == [float, int, float, bool]
+    results = load_checkpoint(path, settings=SETTINGS)[1]
+    assert results == [0.5, 2, 0.25, True]
+    assert [type(value) for value in results] == [float, int, float, bool]
 
 
-def test_what_a_checkpoint_cannot_hold_is_named(tmp_path):
+def test_a_value_that_a_checkpoint_cannot_hold_is_named(tmp_path):
     with pytest.raises(InputError, match=r"results\.curve\.1 is a ndarray, which a checkpoint cannot hold"):
         written(tmp_path / "run.pt", results={"curve": [1, np.zeros(2)]})
     assert not list(tmp_path.iterdir())

@@ -294,7 +294,7 @@ def test_a_folder_with_train_and_test_is_taken_as_it_is(tmp_path):
         assert torch.equal(split.labels, (colours[:, 0, 0, 0] / 10 - 1).long())
 
 
-def test_a_flat_folder_gives_a_fifth_of_each_class_to_the_test_split(tmp_path):
+def test_a_folder_without_a_test_split_gives_a_fifth_of_each_class_to_the_test_split(tmp_path):
     for label, name in enumerate(("cat", "dog")):
         for number in range(10):
             write_png(tmp_path / name / f"{number}.png", (label, number, 0))
@@ -369,7 +369,7 @@ def test_a_folder_without_images_is_named(tmp_path):
         ({"test_samples": 361}, r"test_samples is 361, but there are 360 images. Give 1\.\.360"),
     ],
 )
-def test_arguments_that_do_not_fit_are_explained(arguments, message):
+def test_arguments_out_of_range_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
         load_data(**{"source": "digits"} | arguments)
 
@@ -390,7 +390,7 @@ def test_class_numbers_may_be_numpys():
     assert load_data("digits", classes=list(np.array([4, 9]))).classes == ("4", "9")
 
 
-def test_labels_are_one_an_input():
+def test_another_number_of_labels_than_of_inputs_is_refused():
     with pytest.raises(InputError, match=r"3 inputs, but labels of shape \(2,\). Give one label for each input"):
         Split(torch.zeros(3, 1), torch.zeros(2, dtype=torch.int64))
 

@@ -13,7 +13,7 @@ from nas_relucode.training.networks import build_backbone, build_network
 
 
 class Counting(nn.Module):
-    """Counts the images that it is shown."""
+    """Counts the images that pass through it."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ def test_other_weights_structures_and_data_have_files_of_their_own(data, tmp_pat
 
 
 class Scaled(nn.Module):
-    """The factor is no weight, and no part of how the module is written."""
+    """Multiplies by a factor that is neither a weight nor part of the repr."""
 
     def __init__(self, factor: float) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ def test_outputs_that_are_no_numbers_are_taken_from_the_file_too(data, tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "text", "shape", "dtype", "pickle"])
-def test_a_file_that_cannot_be_used_is_made_anew(data, tmp_path, damage):
+def test_a_file_that_cannot_be_used_is_written_anew(data, tmp_path, damage):
     before = frozen_features(backbone(), data, tmp_path).train.inputs.clone()
     path = next(path for path in tmp_path.iterdir() if "train" in path.name)
     whole = path.read_bytes()
@@ -160,7 +160,7 @@ def test_features_are_mapped_and_the_file_cannot_be_written_through_them(data, t
     assert isinstance(np.load(path, mmap_mode="r", allow_pickle=False), np.memmap)
 
 
-def test_nothing_is_left_where_the_backbone_fails(data, tmp_path):
+def test_no_file_is_left_if_the_backbone_fails(data, tmp_path):
     class Failing(Counting):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             if self.shown > 10:
@@ -197,7 +197,7 @@ def test_empty_splits_stay_empty(tmp_path):
         frozen_features(backbone(), ImageData("none", ("0",), nothing, nothing, nothing), tmp_path)
 
 
-def test_what_cannot_be_frozen_is_explained(data, tmp_path):
+def test_backbones_and_folders_that_cannot_be_used_are_refused(data, tmp_path):
     with pytest.raises(InputError, match=r"outputs of shape \(128,\) for 2 images"):
         frozen_features(nn.Flatten(0), data, tmp_path)
     file = tmp_path / "file"

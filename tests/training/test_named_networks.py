@@ -55,17 +55,17 @@ def test_weights_of_torchvision_from_a_file(here):
 def test_imagenet_weights_are_torchvision_s_default(monkeypatch):
     asked = []
 
-    def given(self, *args, **settings):
+    def own_weights(self, *args, **settings):
         asked.append(self)
         return torchvision.models.squeezenet1_1().state_dict()
 
-    monkeypatch.setattr(torchvision.models.SqueezeNet1_1_Weights, "get_state_dict", given)
+    monkeypatch.setattr(torchvision.models.SqueezeNet1_1_Weights, "get_state_dict", own_weights)
     network = network_by_name("squeezenet1_1", weights="imagenet", classes=10)
     assert asked == [torchvision.models.SqueezeNet1_1_Weights.DEFAULT]
     assert network.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 1000)
 
 
-def test_imagenet_weights_that_can_not_be_had_are_refused_with_the_reason(monkeypatch, tmp_path, capsys):
+def test_imagenet_weights_that_cannot_be_downloaded_are_refused_with_the_reason(monkeypatch, tmp_path, capsys):
     def refused(*args, **settings):
         raise urllib.error.URLError("no network")
 
@@ -110,6 +110,6 @@ def test_a_file_that_does_not_hold_the_weights_is_refused_with_a_reason_on_one_l
         ),
     ],
 )
-def test_what_is_no_network_is_refused(model, settings, message):
+def test_a_model_that_does_not_name_a_network_is_refused(model, settings, message):
     with pytest.raises(InputError, match=message):
         network_by_name(model, **settings)

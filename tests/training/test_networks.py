@@ -21,7 +21,7 @@ from nas_relucode.training.networks import (
 )
 
 TABLE_1_OF_THE_PAPER = {"512": [512], "256-256": [256, 256], "256-128-128": [256, 128, 128]}
-SMALL = {  # one of each kind, small enough for every test
+SMALL = {  # one of each, small enough for every test
     "none": lambda seed: build_network("32-16", (1, 8, 8), 10, backbone="none", seed=seed),
     "small_conv": lambda seed: build_network("32-16", (3, 9, 7), 4, backbone="small_conv", seed=seed),
     "vgg16": lambda seed: build_network("256-128-128", (3, 32, 32), 10, width=1 / 8, seed=seed),
@@ -34,7 +34,7 @@ def linear_layers(network: nn.Module) -> dict[str, int]:
 
 
 def features(backbone: nn.Module) -> list[str]:
-    """The layers in words: kind, channels, kernel, stride, padding."""
+    """The layers in words: type, channels, kernel, stride, padding."""
     return [repr(layer) for layer in backbone]
 
 
@@ -90,18 +90,18 @@ def test_grey_images_change_the_first_convolution_alone():
     assert grey[1:] == colour[1:]
 
 
-@pytest.mark.parametrize("kind", SMALL)
-def test_nothing_in_a_network_is_random(kind):
-    network = SMALL[kind](0).train()
+@pytest.mark.parametrize("name", SMALL)
+def test_nothing_in_a_network_is_random(name):
+    network = SMALL[name](0).train()
     assert not any("Dropout" in type(module).__name__ for module in network.modules())
     shape = {"none": (4, 1, 8, 8), "small_conv": (4, 3, 9, 7), "vgg16": (4, 3, 32, 32), "autoencoder": (4, 1, 28, 28)}
-    images = torch.rand(shape[kind], generator=torch.Generator().manual_seed(0))
+    images = torch.rand(shape[name], generator=torch.Generator().manual_seed(0))
     assert torch.equal(network(images), network(images))
 
 
-@pytest.mark.parametrize("kind", SMALL)
-def test_biases_are_zero_and_weights_are_xavier_uniform(kind):
-    for module in SMALL[kind](0).modules():
+@pytest.mark.parametrize("name", SMALL)
+def test_biases_are_zero_and_weights_are_xavier_uniform(name):
+    for module in SMALL[name](0).modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             assert not module.bias.any()
             weight = module.weight.detach().double()
@@ -113,25 +113,25 @@ def test_biases_are_zero_and_weights_are_xavier_uniform(kind):
             assert abs(weight.square().mean() / (bound**2 / 3) - 1) < 5 * math.sqrt(0.8 / weight.numel())
 
 
-@pytest.mark.parametrize("kind", SMALL)
-def test_the_seed_decides_the_weights(kind):
+@pytest.mark.parametrize("name", SMALL)
+def test_the_seed_decides_the_weights(name):
     torch.manual_seed(1)
-    first = SMALL[kind](0).state_dict()
+    first = SMALL[name](0).state_dict()
     torch.manual_seed(2)
-    again, other = SMALL[kind](0).state_dict(), SMALL[kind](1).state_dict()
+    again, other = SMALL[name](0).state_dict(), SMALL[name](1).state_dict()
     for name in first:
         assert torch.equal(first[name], again[name])
         assert torch.equal(first[name], other[name]) == name.endswith("bias")
 
 
-@pytest.mark.parametrize("kind", SMALL)
-def test_building_leaves_the_random_state_alone(kind):
+@pytest.mark.parametrize("name", SMALL)
+def test_building_leaves_the_random_state_alone(name):
     before = torch.random.get_rng_state()
-    SMALL[kind](0)
+    SMALL[name](0)
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_initialise_takes_networks_of_others():
+def test_initialise_takes_any_network():
     network = nn.Sequential(nn.Conv2d(1, 2, 3, bias=False), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 2))
     assert initialise(network, seed=3) is network
     assert not network[3].bias.any()
@@ -162,7 +162,7 @@ def test_every_backbone_takes_images_of_any_shape(backbone, channels, height, co
 
 
 @pytest.mark.parametrize("head", ["256-x", "", "0", "-1", "256-", "256--128", "2.5", "256 128", "64-0"])
-def test_a_head_that_is_no_list_of_widths_is_explained(head):
+def test_a_head_that_is_not_a_list_of_widths_is_refused(head):
     with pytest.raises(InputError, match=rf"head '{head}' is not a list of layer widths. Write widths joined by '-'"):
         build_network(head, (1, 8, 8), 10, backbone="none")
     with pytest.raises(InputError, match=f"head '{head}'"):
@@ -170,12 +170,12 @@ def test_a_head_that_is_no_list_of_widths_is_explained(head):
 
 
 @pytest.mark.parametrize("width", [0, -1, math.nan, math.inf])
-def test_a_width_that_is_no_factor_is_explained(width):
+def test_a_width_that_is_not_a_positive_number_is_refused(width):
     with pytest.raises(InputError, match=rf"width {width} is not .*Give the factor of the backbone's channels"):
         build_network("8", (3, 32, 32), 10, backbone="small_conv", width=width)
 
 
-def test_an_unknown_backbone_is_answered_with_the_known_ones():
+def test_an_unknown_backbone_is_refused_and_the_known_ones_are_named():
     with pytest.raises(InputError, match=r"unknown backbone 'resnet'\. Known: none, small_conv, vgg16"):
         build_network("8", (3, 32, 32), 10, backbone="resnet")
 
@@ -186,14 +186,14 @@ def test_an_image_too_small_for_vgg16_is_explained(shape):
         build_network("8", shape, 10)
 
 
-# the backbone alone, and weights of others
+# the backbone alone, and ImageNet weights
 
 
-@pytest.mark.parametrize("kind", ["none", "small_conv", "vgg16"])
-def test_the_backbone_alone_is_that_of_the_network(kind):
+@pytest.mark.parametrize("name", ["none", "small_conv", "vgg16"])
+def test_the_backbone_alone_is_that_of_the_network(name):
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    network = build_network("8", (3, 32, 32), 10, backbone=kind, width=1 / 8, seed=4)
-    backbone = build_backbone((3, 32, 32), backbone=kind, width=1 / 8, seed=4)
+    network = build_network("8", (3, 32, 32), 10, backbone=name, width=1 / 8, seed=4)
+    backbone = build_backbone((3, 32, 32), backbone=name, width=1 / 8, seed=4)
     assert backbone(images).ndim == 4
     assert torch.equal(backbone(images).flatten(1), network.backbone(images))
 
@@ -218,7 +218,7 @@ def test_a_backbone_seed_leaves_the_seed_to_the_head():
 
 @pytest.fixture
 def imagenet(monkeypatch) -> dict[str, torch.Tensor]:
-    """Made-up weights where torchvision would fetch its own."""
+    """Invented weights in the place of a download."""
     generator = torch.Generator().manual_seed(0)
     with torch.device("meta"):
         features = vgg16(weights=None).features.state_dict()
@@ -244,7 +244,7 @@ def test_imagenet_weights_are_torchvisions(imagenet):
 
 
 @pytest.mark.parametrize("error", [OSError("no network"), RuntimeError("invalid hash value")])
-def test_imagenet_weights_that_cannot_be_had_are_explained(monkeypatch, error):
+def test_imagenet_weights_that_cannot_be_downloaded_are_explained(monkeypatch, error):
     def fail(*_, **__):
         raise error
 
@@ -268,7 +268,7 @@ def test_imagenet_weights_fit_one_network_alone(shape, arguments, message):
         build_network("8", shape, 10, weights="imagenet", **arguments)
 
 
-def test_unknown_weights_are_answered_with_the_known_ones():
+def test_unknown_weights_are_refused_and_the_known_ones_are_named():
     with pytest.raises(InputError, match=r"unknown weights 'cifar'\. Known: random, imagenet"):
         build_network("8", (3, 32, 32), 10, weights="cifar")
 

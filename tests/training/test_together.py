@@ -124,7 +124,7 @@ def samples(name: str, count: int = 22, dtype: torch.dtype = torch.float64) -> S
 
 
 def plain_loop(network: nn.Module, data: Split, rate: float, recipe: Recipe, seed: int) -> list[float]:
-    """Trains in place as one writes it; the mean loss of each epoch."""
+    """Trains in number as one writes it; the mean loss of each epoch."""
     loss_of = {
         "cross_entropy": functional.cross_entropy,
         "sigmoid": functional.binary_cross_entropy_with_logits,
@@ -157,7 +157,7 @@ def plain_loop(network: nn.Module, data: Split, rate: float, recipe: Recipe, see
 
 
 def losses_alone(network: nn.Module, data: Split, rate: float, recipe: Recipe, seed: int) -> list[float]:
-    """The losses of `train`, which trains in place."""
+    """The losses of `train`, which trains in number."""
     epochs: list[Epoch] = []
     train(network, data, learning_rate=rate, recipe=recipe, seed=seed, on_epoch=epochs.append)
     return [epoch.loss for epoch in epochs[1:]]
@@ -225,8 +225,8 @@ def test_in_float32_the_losses_agree_to_four_digits(momentum):
     networks = [build_network("32-16", (1, 8, 8), 10, backbone="none", seed=seed) for seed in range(3)]
     alone = copy.deepcopy(networks)
     recipe = Recipe(epochs=3, batch_size=64, momentum=momentum)
-    found = train_together(networks, data, learning_rates=RATES, seeds=[1, 1, 1], recipe=recipe)
-    np.testing.assert_allclose(found.losses, one_by_one(alone, data, recipe, [1, 1, 1]), atol=1e-4)
+    result = train_together(networks, data, learning_rates=RATES, seeds=[1, 1, 1], recipe=recipe)
+    np.testing.assert_allclose(result.losses, one_by_one(alone, data, recipe, [1, 1, 1]), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["head", "batch norm"])
@@ -235,10 +235,10 @@ def test_the_callback_sees_the_current_weights(name):
     recipe = Recipe(epochs=2, batch_size=8)
     path: list[list[dict]] = []
     expected: list[list[dict]] = []
-    told: list[tuple[int, np.ndarray]] = []
+    reports: list[tuple[int, np.ndarray]] = []
 
     def look(number: int, losses: np.ndarray) -> None:
-        told.append((number, losses))
+        reports.append((number, losses))
         path.append([copy.deepcopy(network.state_dict()) for network in networks])
 
     train_together(networks, data, learning_rates=RATES, seeds=[1, 2, 3], recipe=recipe, on_epoch=look)
@@ -247,33 +247,32 @@ def test_the_callback_sees_the_current_weights(name):
         keep = lambda epoch: states.append(copy.deepcopy(network.state_dict()))  # noqa: B023, E731
         train(network, data, learning_rate=rate, recipe=recipe, seed=seed, on_epoch=keep)
         expected.append(states)
-    assert [number for number, _ in told] == [0, 1, 2]
-    assert np.isnan(told[0][1]).all()
+    assert [number for number, _ in reports] == [0, 1, 2]
+    assert np.isnan(reports[0][1]).all()
     for number in range(3):
-        for place in range(3):
-            for name, value in expected[place][number].items():
-                torch.testing.assert_close(path[number][place][name], value, rtol=1e-9, atol=1e-12)
+        for number in range(3):
+            for name, value in expected[number][number].items():
+                torch.testing.assert_close(path[number][number][name], value, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["head", "convolutions"])
 @pytest.mark.parametrize("seeds", [[1, 1, 1], [1, 2, 3]])
-def test_one_that_diverges_goes_alone(name, seeds):
+def test_a_network_that_diverges_does_not_disturb_the_others(name, seeds):
     data, networks = samples(name), built(name)
     alone = copy.deepcopy(networks)
     recipe = Recipe(epochs=3, batch_size=8)
     rates = [0.1, 1e300, 0.01]
-    found = train_together(networks, data, learning_rates=rates, seeds=seeds, recipe=recipe)
-    assert found.diverged[0] is found.diverged[2] is None
-    with pytest.raises(NonFiniteError, match=f"in epoch {found.diverged[1]} "):
+    result = train_together(networks, data, learning_rates=rates, seeds=seeds, recipe=recipe)
+    assert result.diverged[0] is result.diverged[2] is None
+    with pytest.raises(NonFiniteError, match=f"in epoch {result.diverged[1]} "):
         train(alone[1], data, learning_rate=1e300, recipe=recipe, seed=seeds[1])
-    at = found.diverged[1] - 1
-    assert np.isfinite(found.losses[:at]).all()
-    assert np.isnan(found.losses[at:, 1]).all()
-    for place in (0, 2):
-        told: list[Epoch] = []
-        train(alone[place], data, learning_rate=rates[place], recipe=recipe, seed=seeds[place], on_epoch=told.append)
-        np.testing.assert_allclose(found.losses[:, place], [epoch.loss for epoch in told[1:]], rtol=1e-9)
-        assert_alike(alone[place], networks[place], 1e-9)
+    at = result.diverged[1] - 1
+    assert np.isfinite(result.losses[:at]).all()
+    assert np.isnan(result.losses[at:, 1]).all()
+    for number in (0, 2):
+        expected = losses_alone(alone[number], data, rates[number], recipe, seeds[number])
+        np.testing.assert_allclose(result.losses[:, number], expected, rtol=1e-9)
+        assert_alike(alone[number], networks[number], 1e-9)
 
 
 def test_mixed_precision_trains_alike():
@@ -281,16 +280,16 @@ def test_mixed_precision_trains_alike():
     networks = [build_network("16", (1, 8, 8), 10, backbone="none", seed=seed) for seed in range(3)]
     alone = copy.deepcopy(networks)
     recipe = Recipe(epochs=1, batch_size=64, mixed_precision=True)
-    found = train_together(networks, data, learning_rates=RATES, seeds=[1, 1, 1], recipe=recipe)
-    np.testing.assert_allclose(found.losses, one_by_one(alone, data, recipe, [1, 1, 1]), rtol=0.01)
+    result = train_together(networks, data, learning_rates=RATES, seeds=[1, 1, 1], recipe=recipe)
+    np.testing.assert_allclose(result.losses, one_by_one(alone, data, recipe, [1, 1, 1]), rtol=0.01)
     assert {parameter.dtype for network in networks for parameter in network.parameters()} == {torch.float32}
 
 
 def test_no_epochs_leave_the_networks_as_they_were():
     networks = built("head")
     before = copy.deepcopy(networks)
-    found = train_together(networks, samples("head"), learning_rates=RATES, seeds=[1, 1, 1], recipe=Recipe(epochs=0))
-    assert found.losses.shape == (0, 3)
+    result = train_together(networks, samples("head"), learning_rates=RATES, seeds=[1, 1, 1], recipe=Recipe(epochs=0))
+    assert result.losses.shape == (0, 3)
     for first, second in zip(before, networks, strict=True):
         assert_alike(first, second, 0)
 
@@ -336,9 +335,9 @@ def test_compiled_networks_train_alike():
     networks = [build_network("16", (1, 8, 8), 10, backbone="none", seed=seed) for seed in range(3)]
     alone = copy.deepcopy(networks)
     recipe = Recipe(epochs=2, batch_size=128, compile=True)
-    found = train_together(networks, data, learning_rates=RATES, seeds=[1, 1, 1], recipe=recipe)
+    result = train_together(networks, data, learning_rates=RATES, seeds=[1, 1, 1], recipe=recipe)
     expected = one_by_one(alone, data, Recipe(epochs=2, batch_size=128), [1, 1, 1])
-    np.testing.assert_allclose(found.losses, expected, rtol=1e-4)
+    np.testing.assert_allclose(result.losses, expected, rtol=1e-4)
 
 
 @pytest.mark.gpu
@@ -350,7 +349,7 @@ def test_the_gpu_trains_them_like_the_cpu(compile):
         data, recipe = samples("head"), Recipe(epochs=2, compile=device == "cuda" and compile)
         data = Split(data.inputs.to(device), data.labels.to(device))
         networks = [network.to(device) for network in built("head")]
-        found = train_together(networks, data, learning_rates=RATES, seeds=[1, 2, 3], recipe=recipe)
-        losses.append(found.losses)
+        result = train_together(networks, data, learning_rates=RATES, seeds=[1, 2, 3], recipe=recipe)
+        losses.append(result.losses)
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-6)
     assert not math.isnan(losses[0].sum())

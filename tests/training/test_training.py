@@ -80,20 +80,20 @@ def test_the_steps_are_those_of_gradient_descent_written_out(momentum, weight_de
         losses.append(loss)
 
     seen: list[np.ndarray] = []
-    told: list[Epoch] = []
+    seen_epochs: list[Epoch] = []
     train(
         network,
         data,
         learning_rate=0.5,
         recipe=recipe,
-        on_epoch=lambda epoch: (seen.append(parameters(network)), told.append(epoch)),
+        on_epoch=lambda epoch: (seen.append(parameters(network)), seen_epochs.append(epoch)),
     )
     np.testing.assert_allclose(seen, path, rtol=1e-12, atol=1e-12)
-    assert [epoch.number for epoch in told] == [0, 1, 2, 3, 4]
-    np.testing.assert_allclose([epoch.loss for epoch in told], losses, rtol=1e-6)
+    assert [epoch.number for epoch in seen_epochs] == [0, 1, 2, 3, 4]
+    np.testing.assert_allclose([epoch.loss for epoch in seen_epochs], losses, rtol=1e-6)
 
 
-def test_the_cosine_comes_down_over_all_batches():
+def test_the_cosine_schedule_runs_over_all_batches_of_all_epochs():
     one, network = samples(1), linear()
     data = Split(one.inputs.expand(10, -1), one.labels.expand(10))  # equal samples: every batch has the same gradient
     expected = parameters(network)
@@ -121,9 +121,9 @@ def test_the_seed_decides_the_order_of_the_samples():
 def test_the_loss_of_a_short_last_batch_counts_by_its_samples():
     data, network = samples(9), linear()
     loss, _ = cross_entropy(parameters(network), data)
-    told: list[Epoch] = []
-    train(network, data, learning_rate=1e-12, recipe=Recipe(epochs=1, batch_size=4), on_epoch=told.append)
-    assert told[1].loss == pytest.approx(loss, rel=1e-6)  # the mean of three batch means would be another number
+    seen_epochs: list[Epoch] = []
+    train(network, data, learning_rate=1e-12, recipe=Recipe(epochs=1, batch_size=4), on_epoch=seen_epochs.append)
+    assert seen_epochs[1].loss == pytest.approx(loss, rel=1e-6)  # the mean of three batch means would be another number
 
 
 def trained_on_digits(seed: int = 0, **arguments) -> dict[str, torch.Tensor]:
@@ -155,27 +155,27 @@ def test_training_leaves_the_random_state_alone():
 
 
 def test_no_epochs_leave_the_network_as_it_was():
-    network, told = linear(), []
+    network, seen_epochs = linear(), []
     before = parameters(network)
-    train(network, samples(), learning_rate=0.1, recipe=Recipe(epochs=0), on_epoch=told.append)
+    train(network, samples(), learning_rate=0.1, recipe=Recipe(epochs=0), on_epoch=seen_epochs.append)
     assert np.array_equal(parameters(network), before)
-    assert [epoch.number for epoch in told] == [0]
-    assert math.isnan(told[0].loss)
+    assert [epoch.number for epoch in seen_epochs] == [0]
+    assert math.isnan(seen_epochs[0].loss)
 
 
 @pytest.mark.parametrize("epochs", [1, 5])
-def test_a_rate_that_is_too_large_is_named_with_its_epoch(epochs):
+def test_a_diverging_training_names_its_learning_rate_and_epoch(epochs):
     data = samples()
-    told: list[Epoch] = []
+    seen_epochs: list[Epoch] = []
     with pytest.raises(NonFiniteError, match=r"in epoch 1 \(.*learning rate 1e\+30"):
         train(
             linear().float(),
             Split(data.inputs.float() * 1e12, data.labels),
             learning_rate=1e30,
             recipe=Recipe(epochs=epochs, batch_size=10),
-            on_epoch=told.append,
+            on_epoch=seen_epochs.append,
         )
-    assert [epoch.number for epoch in told] == [0]
+    assert [epoch.number for epoch in seen_epochs] == [0]
 
 
 def test_inputs_that_are_not_finite_stop_the_training():
@@ -235,10 +235,10 @@ def test_mixed_precision_keeps_the_weights_in_float32():
     losses: dict[bool, float] = {}
     for mixed in (False, True):
         network = build_network("32", data.image_shape, 10, backbone="small_conv")
-        told: list[Epoch] = []
+        seen_epochs: list[Epoch] = []
         recipe = Recipe(epochs=2, batch_size=64, momentum=0.9, mixed_precision=mixed)
-        train(network, data.train, learning_rate=0.03, recipe=recipe, on_epoch=told.append)
-        losses[mixed] = told[-1].loss
+        train(network, data.train, learning_rate=0.03, recipe=recipe, on_epoch=seen_epochs.append)
+        losses[mixed] = seen_epochs[-1].loss
         assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
     assert losses[True] != losses[False]
     assert losses[True] == pytest.approx(losses[False], rel=0.05)  # bfloat16 keeps 8 bits
@@ -251,10 +251,10 @@ def test_a_compiled_network_trains_alike(mode):
     losses = []
     for compiled in (False, mode):
         network = build_network("16", data.image_shape, 10, backbone="none")
-        told: list[Epoch] = []
+        seen_epochs: list[Epoch] = []
         recipe = Recipe(epochs=2, batch_size=128, compile=compiled)
-        train(network, data.train, learning_rate=0.03, recipe=recipe, on_epoch=told.append)
-        losses.append(told[-1].loss)
+        train(network, data.train, learning_rate=0.03, recipe=recipe, on_epoch=seen_epochs.append)
+        losses.append(seen_epochs[-1].loss)
         assert list(network.state_dict()) == ["head.0.weight", "head.0.bias", "head.2.weight", "head.2.bias"]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
@@ -269,11 +269,11 @@ def test_the_gpu_trains_like_the_cpu(mixed, channels_last, mode):
     losses = []
     for device in ("cpu", "cuda"):
         network = build_network("32", data.image_shape, 10, backbone="small_conv").to(device)
-        told: list[Epoch] = []
+        seen_epochs: list[Epoch] = []
         recipe = Recipe(epochs=2, batch_size=64, momentum=0.9, mixed_precision=mixed, channels_last=channels_last)
         recipe = dataclasses.replace(recipe, compile=device == "cuda" and mode)
-        train(network, data.to(device).train, learning_rate=0.03, recipe=recipe, on_epoch=told.append)
-        losses.append(told[-1].loss)
+        train(network, data.to(device).train, learning_rate=0.03, recipe=recipe, on_epoch=seen_epochs.append)
+        losses.append(seen_epochs[-1].loss)
         assert {(p.device.type, p.dtype) for p in network.parameters()} == {(device, torch.float32)}
     assert losses[1] == pytest.approx(losses[0], rel=0.05 if mixed else 0.01)
     assert pick_device().type == "cuda"
@@ -305,13 +305,13 @@ def test_reconstructions_are_trained_by_the_loss_written_out(loss, written_out):
         value, gradient = written_out(expected, data.inputs.numpy())
         expected = expected - 0.5 * gradient
         losses.append(value)
-    told: list[Epoch] = []
-    train(network, data, learning_rate=0.5, recipe=Recipe(epochs=3, loss=loss), on_epoch=told.append)
+    seen_epochs: list[Epoch] = []
+    train(network, data, learning_rate=0.5, recipe=Recipe(epochs=3, loss=loss), on_epoch=seen_epochs.append)
     np.testing.assert_allclose(parameters(network), expected, rtol=1e-12)
-    np.testing.assert_allclose([epoch.loss for epoch in told], losses, rtol=1e-12)
-    found = evaluate(network, data, loss=loss, batch_size=4)
-    assert found.loss == pytest.approx(written_out(expected, data.inputs.numpy())[0], rel=1e-12)
-    assert found.accuracy is None
+    np.testing.assert_allclose([epoch.loss for epoch in seen_epochs], losses, rtol=1e-12)
+    evaluation = evaluate(network, data, loss=loss, batch_size=4)
+    assert evaluation.loss == pytest.approx(written_out(expected, data.inputs.numpy())[0], rel=1e-12)
+    assert evaluation.accuracy is None
 
 
 def test_labels_do_not_matter_to_a_reconstruction():
@@ -339,7 +339,7 @@ def test_images_out_of_range_of_the_sigmoid_are_explained():
         train(linear(3, 3), data, learning_rate=0.1, recipe=Recipe(loss="sigmoid"))
 
 
-def test_a_network_that_reconstructs_nothing_is_explained():
+def test_a_network_whose_outputs_have_another_shape_than_its_inputs_is_refused():
     with pytest.raises(InputError, match=r"outputs of shape \(10, 2\) and inputs of shape \(10, 3\)"):
         train(linear(), samples(), learning_rate=0.1, recipe=Recipe(loss="mse"))
     with pytest.raises(InputError, match="there are no samples to train on"):
@@ -350,9 +350,9 @@ def test_a_network_that_reconstructs_nothing_is_explained():
 
 
 @pytest.mark.parametrize("gathered", [1, 20, 2**22])
-def test_the_rows_of_a_batch_are_told_before_its_step(monkeypatch, gathered):
+def test_on_batch_receives_the_rows_of_a_batch_before_its_step(monkeypatch, gathered):
     monkeypatch.setattr("nas_relucode.training.loop.GATHERED_NUMBERS", gathered)  # batches gathered at once
-    data, network, told, weights = samples(), linear(), [], []
+    data, network, seen_epochs, weights = samples(), linear(), [], []
     expected, rows_of = parameters(network), []
     generator = torch.Generator().manual_seed(7)
     path = []
@@ -363,56 +363,56 @@ def test_the_rows_of_a_batch_are_told_before_its_step(monkeypatch, gathered):
             expected = expected - 0.5 * cross_entropy(expected, Split(data.inputs[rows], data.labels[rows]))[1]
 
     def look(rows: torch.Tensor) -> None:
-        told.append(rows.tolist())
+        seen_epochs.append(rows.tolist())
         weights.append(parameters(network))
 
     train(network, data, learning_rate=0.5, recipe=Recipe(epochs=2, batch_size=4), seed=7, on_batch=look)
-    assert told == rows_of
+    assert seen_epochs == rows_of
     np.testing.assert_allclose(weights, path, rtol=1e-12)
     np.testing.assert_allclose(parameters(network), expected, rtol=1e-12)
 
 
-# going on
+# resuming
 
 
 @pytest.mark.parametrize("stop", [0, 1, 3, 4])
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
-@pytest.mark.parametrize("kind", ["batch norm", "small_conv"])
-def test_a_resumed_run_ends_with_the_same_bits(kind, schedule, stop):
+@pytest.mark.parametrize("network_name", ["batch norm", "small_conv"])
+def test_a_resumed_run_ends_with_the_same_bits(network_name, schedule, stop):
     data = load_data("digits", train_samples=100).train
 
     def build() -> nn.Module:
-        if kind == "small_conv":
+        if network_name == "small_conv":
             return build_network("8", (1, 8, 8), 10, backbone="small_conv")
         torch.manual_seed(0)
         return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(72, 10))
 
     def run(network: nn.Module, **arguments) -> list[tuple[int, float]]:
-        told: list[Epoch] = []
+        seen_epochs: list[Epoch] = []
         recipe = Recipe(epochs=4, batch_size=32, momentum=0.9, weight_decay=1e-3, schedule=schedule)
 
         def on_epoch(epoch: Epoch) -> None:
-            told.append(epoch)
+            seen_epochs.append(epoch)
             if epoch.number == stop:
                 states.append(epoch.state())
 
         train(network, data, learning_rate=0.05, recipe=recipe, on_epoch=on_epoch, **arguments)
-        return [(epoch.number, epoch.loss) for epoch in told]
+        return [(epoch.number, epoch.loss) for epoch in seen_epochs]
 
     states: list[dict] = []
     whole = build()
-    told = run(whole)
+    seen_epochs = run(whole)
     kept = copy.deepcopy(states[0])
     resumed = build()
-    assert run(resumed, resume=states[0]) == told[stop + 1 :]
+    assert run(resumed, resume=states[0]) == seen_epochs[stop + 1 :]
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
-    assert repr(kept) == repr(states[0])  # what a run goes on from is left as it was
+    assert repr(kept) == repr(states[0])  # resuming leaves the state unchanged
 
 
 @pytest.mark.parametrize("stop", [0, 2])
-def test_a_state_of_version_0_1_0_is_resumed(stop):
-    """It had the velocities of all weights, zeros before the first step, in the place of the optimizer's state."""
+def test_a_state_with_velocities_is_resumed(stop):
+    """Earlier states hold the velocities of all weights, zeros before the first step, and no optimizer state."""
     data = load_data("digits", train_samples=100).train
     recipe = Recipe(epochs=4, batch_size=32, momentum=0.9)
     states: list[dict] = []
@@ -459,7 +459,7 @@ def test_a_state_holds_plain_values_and_tensors_of_its_own():
     assert not torch.equal(states[1]["network"]["weight"], states[2]["network"]["weight"])
 
 
-def test_a_constant_rate_may_go_on_for_more_epochs_than_planned():
+def test_epochs_may_be_increased_unless_the_schedule_is_cosine():
     states: list[dict] = []
     long, short = linear(), linear()
     train(long, samples(), learning_rate=0.1, recipe=Recipe(epochs=5, batch_size=4))
@@ -471,11 +471,11 @@ def test_a_constant_rate_may_go_on_for_more_epochs_than_planned():
 
 
 def test_a_state_is_read_while_it_is_that_of_the_network():
-    told: list[Epoch] = []
-    train(linear(), samples(), learning_rate=0.1, recipe=Recipe(epochs=2), on_epoch=told.append)
+    seen_epochs: list[Epoch] = []
+    train(linear(), samples(), learning_rate=0.1, recipe=Recipe(epochs=2), on_epoch=seen_epochs.append)
     with pytest.raises(InputError, match=r"epoch 1 is over\. Call its state\(\) within on_epoch"):
-        told[1].state()
-    assert told[2].state()["epoch"] == 2
+        seen_epochs[1].state()
+    assert seen_epochs[2].state()["epoch"] == 2
     with pytest.raises(InputError, match="this epoch belongs to no training"):
         Epoch(1, 0.5).state()
 
@@ -486,7 +486,7 @@ def test_a_state_of_other_settings_is_refused_and_nothing_is_changed():
     train(linear(), samples(), learning_rate=0.1, recipe=recipe, on_epoch=lambda epoch: states.append(epoch.state()))
     state = states[-1]
 
-    def refused(message, network=None, data=None, given=state, rate=0.1, seed=1234, **changed):
+    def refused(message, network=None, data=None, resume=state, rate=0.1, seed=1234, **changed):
         network = network or linear()
         before = parameters(network)
         with pytest.raises(InputError, match=message):
@@ -496,7 +496,7 @@ def test_a_state_of_other_settings_is_refused_and_nothing_is_changed():
                 learning_rate=rate,
                 recipe=Recipe(**({"epochs": 2, "batch_size": 4} | changed)),
                 seed=seed,
-                resume=given,
+                resume=resume,
             )
         assert np.array_equal(parameters(network), before)
 
@@ -506,10 +506,10 @@ def test_a_state_of_other_settings_is_refused_and_nothing_is_changed():
     refused(r"made with batch_size 4, not 5; momentum 0\.0, not 0\.9", batch_size=5, momentum=0.9)
     refused(r"made with epochs None, not 2; schedule 'constant', not 'cosine'", schedule="cosine")
     refused(r"state is that of epoch 2, but the training has 1 epochs", epochs=1)
-    refused(r"has no order\. Give that of Epoch\.state\(\)", given={k: v for k, v in state.items() if k != "order"})
+    refused(r"has no order\. Give that of Epoch\.state\(\)", resume={k: v for k, v in state.items() if k != "order"})
     refused(r"of another network \(weight, bias differ\)", network=linear(3, 4))
     momenta = {"optimizer": {"state": {2: {"momentum_buffer": torch.zeros(2)}}}}
-    refused(r"of another network \(momentum 2 differ\)", given=state | momenta)
+    refused(r"of another network \(momentum 2 differ\)", resume=state | momenta)
 
 
 # accuracy and devices
@@ -519,9 +519,9 @@ def test_an_evaluation_is_loss_and_accuracy_written_out():
     data, network = samples(9), linear()
     loss, _ = cross_entropy(parameters(network), data)
     for batch_size in (2, 9, 100):
-        found = evaluate(network, data, batch_size=batch_size)
-        assert found.loss == pytest.approx(loss, rel=1e-12)
-        assert found.accuracy == accuracy(network, data)
+        evaluation = evaluate(network, data, batch_size=batch_size)
+        assert evaluation.loss == pytest.approx(loss, rel=1e-12)
+        assert evaluation.accuracy == accuracy(network, data)
 
 
 def test_an_evaluation_leaves_the_network_as_it_was():
@@ -532,7 +532,7 @@ def test_an_evaluation_leaves_the_network_as_it_was():
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
-def test_what_cannot_be_evaluated_is_explained():
+def test_data_without_labels_or_samples_and_unknown_losses():
     nothing = evaluate(linear(), Split(torch.zeros(0, 3), torch.zeros(0).long()))
     assert math.isnan(nothing.loss)
     assert math.isnan(nothing.accuracy)

@@ -159,8 +159,8 @@ def test_another_heartbeat_is_refused_while_a_living_worker_runs_a_trial(
     with pytest.raises(InputError, match=refusal):
         plan_study("own", settings, storage=queue_url, heartbeat=1)
     plan_study("own", settings, storage=queue_url, heartbeat=60)
-    beat = "INSERT INTO trial_heartbeats (trial_id, heartbeat) VALUES ({}, localtimestamp - interval '{} s')"
-    postgres.sql(queue_url.rpartition("/")[2], beat.format(trial._trial_id, 290))
+    beat = "INSERT INTO trial_heartbeats (trial_id, heartbeat) SELECT trial_id, {} FROM trials WHERE number = {}"
+    postgres.sql(queue_url.rpartition("/")[2], beat.format("localtimestamp - interval '290 s'", trial.number))
     with pytest.raises(InputError, match=refusal):
         plan_study("own", settings, storage=queue_url, heartbeat=1)
     postgres.sql(queue_url.rpartition("/")[2], "UPDATE trial_heartbeats SET heartbeat = heartbeat - interval '20 s'")

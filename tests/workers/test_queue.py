@@ -100,7 +100,7 @@ def test_an_error_undoes_the_trials_that_were_added_before_it(open_one):
 
     def fail() -> list[FrozenTrial]:
         broken = waiting(2)
-        broken[1]._params = {}  # the second cannot be stored
+        broken[1].params = {}  # so that the second cannot be stored
         return broken
 
     with pytest.raises(KeyError):

@@ -124,7 +124,8 @@ def test_a_worker_that_is_silent_for_five_heartbeats_is_not_alive(tmp_path: Path
     assert (counted.waiting, counted.running, counted.silent) == (1, 3, 0)
     for trial, seconds in zip(taken, (45, 55, 3600), strict=True):
         then = f"UPDATE trial_heartbeats SET heartbeat = localtimestamp - interval '{seconds} seconds'"
-        postgres.sql(queue_url.rpartition("/")[2], f"{then} WHERE trial_id = {trial._trial_id}")
+        its_id = f"(SELECT trial_id FROM trials WHERE number = {trial.number})"
+        postgres.sql(queue_url.rpartition("/")[2], f"{then} WHERE trial_id = {its_id}")
     counted = study_status("own", queue_url)
     assert (counted.waiting, counted.running, counted.silent) == (1, 1, 2)
 

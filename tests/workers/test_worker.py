@@ -67,7 +67,7 @@ def test_select_reads_the_predictions_that_a_worker_uploaded(tmp_path: Path, que
     planned(tmp_path, queue_url)
     run(tmp_path, queue_url)
     chosen = select(study_in(queue_url), tolerance="mcnemar", store=file_store(tmp_path / "files"))
-    assert len(chosen.networks) >= 1
+    assert len(chosen.equal) >= 1
 
 
 def test_a_worker_ends_after_max_trials(tmp_path: Path, queue_url: str):
@@ -204,8 +204,8 @@ def test_a_worker_waits_for_running_trials_whose_workers_may_die(tmp_path: Path,
     planned(tmp_path, queue_url)
     dead = study_in(queue_url).ask()  # runs without heartbeats
     database = queue_url.rpartition("/")[2]
-    beat = "INSERT INTO trial_heartbeats (trial_id, heartbeat) VALUES ({}, now() + interval '1 h')"
-    postgres.sql(database, beat.format(dead._trial_id))
+    beat = "INSERT INTO trial_heartbeats (trial_id, heartbeat) SELECT trial_id, {} FROM trials WHERE number = {}"
+    postgres.sql(database, beat.format("now() + interval '1 h'", dead.number))
     assert run(tmp_path, queue_url, wait=False) == 1
     assert states(queue_url) == {TrialState.COMPLETE: 1, TrialState.RUNNING: 1}
     silence = "UPDATE trial_heartbeats SET heartbeat = now() - interval '1 h'"
@@ -332,7 +332,7 @@ def test_the_next_worker_writes_the_result_that_one_without_a_database_saved(
     assert states(queue_url)[TrialState.COMPLETE] == 1
     assert not (tmp_path / "files" / "checkpoints").exists()
     chosen = select(study_in(queue_url), store=file_store(tmp_path / "files")) if meanwhile == "nothing" else None
-    assert chosen is None or len(chosen.networks) == 1
+    assert chosen is None or len(chosen.equal) == 1
 
 
 def test_a_result_that_a_full_disk_kept_from_the_store_is_saved_and_written_by_the_next(tmp_path: Path, queue_url: str):
@@ -419,7 +419,7 @@ def test_other_data_and_other_settings_are_refused(tmp_path: Path, queue_url: st
             queue_url,
             settings=settings_in(tmp_path, data=settings.data, training=Recipe(epochs=3, batch_size=35)),
         )
-    with pytest.raises(InputError, match="max_trials 0"):
+    with pytest.raises(InputError, match="max_trials is 0"):
         run(tmp_path, queue_url, max_trials=0)
     assert states(queue_url) == {TrialState.WAITING: 2}
 
