@@ -102,7 +102,7 @@ def learn(epochs: int, folder: Path) -> None:
 
 
 def ended(meter: Meter, url: str, trials: int) -> Spent:
-    """What a trial takes from being handed out to being told."""
+    """What a trial costs from being taken to its written result."""
     measured = meter.of(trials)
     found: list[Spent] = []
 

@@ -96,7 +96,7 @@ def our_worker(url: str, seconds: float, most: int | None = None) -> Callable[[t
     def work(ready: threading.Barrier) -> list[float]:
         ended: list[float] = []
 
-        def told(study: optuna.Study, trial: FrozenTrial) -> None:
+        def on_trial(study: optuna.Study, trial: FrozenTrial) -> None:
             ended.append(time.time())
             if len(ended) == 1:
                 ready.wait()
@@ -107,7 +107,7 @@ def our_worker(url: str, seconds: float, most: int | None = None) -> Callable[[t
         with tempfile.TemporaryDirectory() as folder:
             results = SavedResults(Path(folder), NAME, "-")
             objective: Any = Sleeping(settings, seconds)
-            worker = Worker(queue, settings, objective, results, StorageRetry(60, print, stop), stop, print, told)
+            worker = Worker(queue, settings, objective, results, StorageRetry(60, print, stop), stop, print, on_trial)
             worker.run(most, wait=False)
         queue.close_connections()
         return ended[1:]

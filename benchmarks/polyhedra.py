@@ -35,7 +35,7 @@ CLAIMS = {
 }
 ORACLES = DATA_ROOT / "oracles"
 HEAD = "256-128-128"
-INSIDE = np.array([0.0123, 0.0077])  # where the search begins, on no border
+INSIDE = np.array([0.0123, 0.0077])  # the start of the search, which is on no border
 
 
 def main() -> None:
@@ -62,18 +62,18 @@ def whole_complexes(bench: Bench) -> None:
     def ours() -> Any:
         return rc.complex_of(network, 2)
 
-    found = ours()
-    if len(found) != bench.cells("relucent") or len(found.facet_neighbours) != 868 or found.facet_counts.sum() != 1736:
-        raise SystemExit(f"network A has other cells than {len(found)}. No time was taken.")
-    check_relucent(bench, by_relucent(network), found)
-    check_affinitree(bench, by_affinitree(network), found)
+    cells = ours()
+    if len(cells) != bench.cells("relucent") or len(cells.facet_neighbours) != 868 or cells.facet_counts.sum() != 1736:
+        raise SystemExit(f"network A does not have the {len(cells)} cells that were found. No time was measured.")
+    check_relucent(bench, by_relucent(network), cells)
+    check_affinitree(bench, by_affinitree(network), cells)
     for name, peer, turns in (("relucent", by_relucent, 3), ("affinitree", by_affinitree, 15)):
         seconds = [(with_children(ours), with_children(lambda: peer(network))) for _ in range(turns)]  # noqa: B023
         mine, theirs = (statistics.median(column) for column in zip(*seconds, strict=True))
         cells = bench.cells(name)
         note = f"{cells / mine:,.0f} and {cells / theirs:,.0f} cells/s; {turns} runs"
         bench.row(name, mine, theirs, note)
-        if name == "relucent":  # it solves by Gurobi, whose bundled licence forbids to publish what was measured of it
+        if name == "relucent":  # it uses Gurobi, whose bundled licence forbids to publish measurements
             bench.lines.pop()
 
 
@@ -83,10 +83,10 @@ def facets(bench: Bench, network: nn.Module, inputs: Tensor) -> None:
     for x in inputs:
         start = time.perf_counter()
         cell = rc.polyhedron(program, x)
-        found = cell.facets(threads=os.cpu_count())
+        facets = cell.facets(threads=os.cpu_count())
         seconds.append(time.perf_counter() - start)
-        counts.append(len(found.rows))
-        check_facets(cell, found)
+        counts.append(len(facets))
+        check_facets(cell, facets)
     few, median, many = (round(float(q)) for q in np.quantile(counts, [0, 0.5, 1]))
     note = f"longest {max(seconds):.3g} s; {few} to {many} facets, median {median}; {os.cpu_count()} threads"
     bench.row("facets", statistics.median(seconds), 8, note)
@@ -108,11 +108,11 @@ def audit(bench: Bench, network: nn.Module, images: Tensor) -> None:
     generator = torch.Generator().manual_seed(0)
     inputs = torch.cat([kind(images, 2_000 + wanted, generator) for kind in KINDS]).double()
     start = time.process_time()
-    found = rc.audit(network, inputs, max_pairs=wanted)
+    audit = rc.audit(network, inputs, max_pairs=wanted)
     seconds = time.process_time() - start
-    if len(found.pairs) != wanted:
-        raise SystemExit(f"{len(inputs):,} inputs have {len(found.pairs):,} adjacent pairs, not {wanted:,}.")
-    counts = ", ".join(f"{count:,} {kind}" for kind, count in found.counts.items())
+    if len(audit.pairs) != wanted:
+        raise SystemExit(f"{len(inputs):,} inputs have {len(audit.pairs):,} adjacent pairs, not {wanted:,}.")
+    counts = ", ".join(f"{count:,} {name}" for name, count in audit.counts.items())
     bench.row("audit", seconds, 60, f"{counts}; {len(inputs):,} inputs; 1 run")
 
 
@@ -129,13 +129,13 @@ def network_a() -> nn.Sequential:
 
 
 def by_relucent(network: nn.Sequential) -> Any:
-    """Breadth first, with one worker and without certifying itself afterwards: its fastest in processor time."""
+    """relucent's fastest search in processor time: breadth first, one worker, without a check at the end."""
     import relucent
 
     relucent.update_settings(VERBOSE=0)
-    found = relucent.Complex(network)
-    found.bfs(start=INSIDE, nworkers=1, verify=False)
-    return found
+    peer = relucent.Complex(network)
+    peer.bfs(start=INSIDE, nworkers=1, verify=False)
+    return peer
 
 
 def by_affinitree(network: nn.Sequential) -> Any:
@@ -165,18 +165,18 @@ def check_affinitree(bench: Bench, tree: Any, ours: Complex) -> None:
         raise SystemExit(f"{bench.claims['affinitree']} gives another result than ours. No time was taken.")
 
 
-def check_facets(cell: Polyhedron, found: Facets) -> None:
-    """No peer has them: the point of each is on its row, and inside all rows that are not on that facet."""
-    distance = found.points @ cell.weight.T + cell.bias
+def check_facets(cell: Polyhedron, facets: Facets) -> None:
+    """As no peer has facets: the point of each is on its row, and inside all rows that are not on that facet."""
+    distance = facets.points @ cell.weight.T + cell.bias
     norms = np.linalg.norm(cell.weight, axis=1)
     distance[:, norms > 0] /= norms[norms > 0]
-    on_it = found.facet_of == np.arange(len(found.rows))[:, None]
+    on_it = facets.facet_of == np.arange(len(facets.rows))[:, None]
     if (np.abs(distance[on_it]) > 1e-9).any() or (distance[~on_it & (norms > 0)] <= 0).any():
         raise SystemExit("A point of a facet is not on it.")
 
 
 def by_autograd(network: nn.Module, point: Tensor) -> float:
-    """The least |z| / ||gradient of z|| over the neurons of all ReLUs, one gradient after another."""
+    """The smallest |z| / ||gradient of z|| over the neurons of all ReLUs, one gradient after another."""
     point = point.clone().requires_grad_()
     kept: list[Tensor] = []
     hooks = [
@@ -196,7 +196,7 @@ def by_autograd(network: nn.Module, point: Tensor) -> float:
 
 
 def with_children(run: Callable[[], Any]) -> float:
-    """Processor time, that of the processes which it started and ended included."""
+    """Processor time, including that of child processes that have ended."""
     before = of_children()
     return measure.processor_seconds(run) + of_children() - before
 
@@ -208,7 +208,7 @@ def of_children() -> float:
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """Drops what compiled code prints."""
+    """Discards what compiled code prints."""
     kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     try:

@@ -1,6 +1,8 @@
-"""Text as a terminal, a table or a figure can show it: foreign names, and numbers with their spread."""
+"""Text as a terminal, a table or a figure can show it: foreign names, numbers with their spread, small tables."""
 
+import html
 import math
+from collections.abc import Sequence
 
 
 def plain(text: str) -> str:
@@ -22,3 +24,29 @@ def with_spread(mean: float, spread: float = math.nan) -> str:
         return "-"
     digits = 0 if abs(mean) >= 100 or (float(mean).is_integer() and math.isnan(spread)) else 2 if abs(mean) >= 10 else 4
     return f"{mean:.{digits}f}" + ("" if math.isnan(spread) else f" ± {spread:.{digits}f}")
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as lines with straight columns, the first aligned to the left and the others to the right.
+
+    >>> print(aligned([["index", "joint"], ["cell_count", "12"]]))
+    index       joint
+    cell_count     12
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ([row[0].ljust(widths[0]), *(map(str.rjust, row[1:], widths[1:]))] for row in rows)
+    return "\n".join("  ".join(line).rstrip() for line in lines)
+
+
+def html_table(rows: Sequence[Sequence[str]]) -> str:
+    """The same as an HTML table, for notebooks; the first row is the head.
+
+    >>> html_table([["index"], ["a<b"]])
+    '<table><tr><th>index</th></tr><tr><td>a&lt;b</td></tr></table>'
+    """
+    head, *body = [[html.escape(cell) for cell in row] for row in rows]
+    lines = [
+        f"<tr><th>{'</th><th>'.join(head)}</th></tr>",
+        *(f"<tr><td>{'</td><td>'.join(row)}</td></tr>" for row in body),
+    ]
+    return f"<table>{''.join(lines)}</table>"

@@ -22,6 +22,9 @@ from nas_relucode.codes.capturing import CodeBatch, capture_batches
 from nas_relucode.codes.reading import ReadingOptions, read_options
 from nas_relucode.errors import InputError, NonFiniteError
 from nas_relucode.files import write_atomically
+from nas_relucode.texts import aligned, html_table, plain
+
+SHOWN_LAYERS = 10  # at most, where a code space is printed
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,24 @@ class CodeSpace:
         if by_correctness is not None:
             by_correctness = by_correctness[:, 1:].sum(axis=1)
         return cls(cells, counts["labels"], by_correctness)
+
+    def __repr__(self) -> str:
+        rows = self._rows()
+        more = [f"... and {len(rows) - 1 - SHOWN_LAYERS} more layers"] if len(rows) - 1 > SHOWN_LAYERS else []
+        return "\n".join([self._title(), aligned(rows[: SHOWN_LAYERS + 1]), *more])
+
+    def _repr_html_(self) -> str:
+        """The table of layers, as a notebook shows it."""
+        return f"<p>{self._title()}</p>{html_table(self._rows())}"
+
+    def _title(self) -> str:
+        classes = "" if self.class_counts is None else f", {self.class_counts.shape[1]} classes"
+        right = "" if self.correct_counts is None else f", {self.correct_counts.sum() / self.samples:.1%} correct"
+        return f"CodeSpace: {self.samples:,} samples in {len(self.cells):,} cells{classes}{right}"
+
+    def _rows(self) -> list[list[str]]:
+        layers = [[plain(layer.name), f"{layer.neurons:,}", layer.activation] for layer in self.codes.layers]
+        return [["layer", "neurons", "activation"], *layers]
 
     @property
     def codes(self) -> Codes:

@@ -26,7 +26,8 @@ class Call(NamedTuple):
 
 
 Run = Callable[[Any, Any, Any], Any]  # runs one operation, given the operation, its arguments and its options
-_READ: dict[Any, Activation | None] = {  # None: an operation that was met and is no activation
+# Activations that may have bits; once met, any other operation as None.
+_READ: dict[Any, Activation | None] = {
     operation: activation for operation, activation in ACTIVATIONS.items() if activation.label
 }
 _OPERATIONS = {activation.operation for activation in _READ.values() if activation}
@@ -163,8 +164,9 @@ class WatchedPass(TorchDispatchMode):
 
     def __enter__(self) -> WatchedPass:
         with ExitStack() as back:
-            if "torch._dynamo" in sys.modules:  # the public call would import it, for seconds; unless it is, nothing
-                back.enter_context(torch.compiler.set_stance("force_eager"))  # is compiled
+            # Nothing is compiled before torch._dynamo is imported, and set_stance would import it, which takes seconds.
+            if "torch._dynamo" in sys.modules:
+                back.enter_context(torch.compiler.set_stance("force_eager"))
             back.enter_context(torch.jit.optimized_execution(False))
             super().__enter__()
             self.back = back.pop_all()
@@ -269,10 +271,8 @@ class WatchedPass(TorchDispatchMode):
 _NEW = Activation("")
 _WITH_RELU = ("aten._transformer_encoder_layer_fwd", "aten._addmm_activation")
 _HOOKED = {nn.ReLU: RELU, nn.ReLU6: RELU6}  # they return the activation and call nothing else
-_STATIC = (
-    "torch.nn.modules.",
-    "nas_relucode.training.networks",
-)  # forward passes that take the same path for every input
+# Modules whose forward passes take the same path for every input are defined here.
+_STATIC = ("torch.nn.modules.", "nas_relucode.training.networks")
 # The one frame that is on the stack while a module is called, and holds it as `self`; torch.utils.module_tracker, the
 # public way, registers global hooks and costs several times as much.
 _CALL = nn.Module._call_impl.__code__

@@ -32,7 +32,10 @@ class Bend(ABC):
     takes inputs ``x`` (points, ...) or tangents ``dx`` (points, tangents, ...), and states (points, ...).
     """
 
-    places: int  # rows a neuron
+    @property
+    @abstractmethod
+    def places(self) -> int:
+        """Rows a neuron."""
 
     @abstractmethod
     def state(self, x: Tensor) -> Tensor:
@@ -79,7 +82,7 @@ class Levels(Bend):
     pieces: Pieces
 
     @property
-    def places(self) -> int:  # type: ignore[override]
+    def places(self) -> int:
         return len(self.pieces.levels)
 
     def state(self, x: Tensor) -> Tensor:
@@ -109,7 +112,7 @@ class Levels(Bend):
         return self._signed(self.beyond(x), state, 1)
 
     def beyond(self, x: Tensor) -> Tensor:
-        """By how much each input is above each level: (points, ...), with a last dimension where levels are several."""
+        """By how much each input is above each level: (points, ...), with the levels last if there are several."""
         if len(self.pieces.levels) == 1:
             return x - self.pieces.levels[0] if self.pieces.levels[0] else x
         return x[..., None] - torch.tensor(self.pieces.levels, dtype=x.dtype, device=x.device)
@@ -129,7 +132,7 @@ class Levels(Bend):
         rises = direction > tiny.reshape(-1, *[1] * (direction.ndim - 1))
         if len(self.pieces.levels) == 1:
             return torch.where(ties.reshape(state.shape), rises, state)
-        tied = ties.reshape(*state.shape, self.places)  # several levels only if they are equal
+        tied = ties.reshape(*state.shape, self.places)  # a neuron is at several levels only if they are equal
         lowest = tied.int().argmax(-1)
         return torch.where(tied.any(-1), lowest + rises * tied.sum(-1), state)
 
@@ -159,7 +162,7 @@ class Maxima(Bend):
     size: tuple[int, ...]  # of the results of one map
 
     @property
-    def places(self) -> int:  # type: ignore[override]
+    def places(self) -> int:
         return self.windows.shape[1]
 
     def state(self, x: Tensor) -> Tensor:
@@ -193,11 +196,10 @@ class Maxima(Bend):
     def winners(self, x: Tensor) -> Tensor:
         """The place of each window's largest value among all inputs of a point: int64, (points, windows)."""
         state = self.state(x)
-        chosen = (
-            self.windows.expand(*state.shape, -1).gather(-1, state[..., None]).reshape(len(x), -1, len(self.windows))
-        )
+        numbers = self.windows.expand(*state.shape, -1).gather(-1, state[..., None])
+        numbers = numbers.reshape(len(x), -1, len(self.windows))  # within the map
         size = math.prod(x.shape[-self.dimensions :])
-        return (chosen + size * torch.arange(chosen.shape[1], device=x.device)[:, None]).flatten(1)
+        return (numbers + size * torch.arange(numbers.shape[1], device=x.device)[:, None]).flatten(1)
 
     def _spread(self, x: Tensor) -> Tensor:
         values = x.flatten(-self.dimensions)[..., self.windows.clamp(min=0)]

@@ -1,14 +1,14 @@
-"""The whole complex of a small network: its cells and which of them share a facet, breadth first over the facets.
+"""The whole complex of a small network: its cells, which of them share a facet, and its faces of every dimension.
 
-From a point of each cell's interior its half-spaces are read, its facets found, and each facet crossed: behind it the
-bits of the rows that vanish on it follow the sign of the derivative across it, which is right in degenerate places too,
-where several bits flip at once or, as Lemma 1 does not foresee, codes one bit apart do not touch.
+From an inner point of each cell its half-spaces and facets are computed, and each facet is crossed (`facet_search`):
+behind it, the states of the rows that vanish on it follow the sign of the derivative across it. That is also right in
+degenerate places, where several bits flip at once, and where codes one bit apart do not share a facet.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,17 +23,20 @@ from nas_relucode.cells.neighbours import pairs_within
 from nas_relucode.cells.occupied import Cells, find_cells
 from nas_relucode.codes.bits import Codes, pack
 from nas_relucode.errors import InputError, SolverError
-from nas_relucode.geometry.faces import count_faces
+from nas_relucode.geometry.bends import Levels, flat
+from nas_relucode.geometry.crossing import largest_so_far
 from nas_relucode.geometry.facet_search import FacetSearch
+from nas_relucode.geometry.facets import find_facets
 from nas_relucode.geometry.program import Program, read_program
 
-AT_ONCE = 512  # cells
+AT_ONCE = 512  # cells whose facets are crossed at a time
 SAVED_EVERY = 30.0  # seconds
+NEAR = 1e-8  # of the largest value so far around a cell: at a point of a face, a smaller value counts as 0
 
 
 @dataclass(frozen=True)
 class Plane:
-    """A flat piece of the input space: ``origin + coordinates @ directions``, the directions orthonormal."""
+    """A flat of the input space: ``origin + coordinates @ directions``, with orthonormal directions."""
 
     origin: np.ndarray  # float64, (features,)
     directions: np.ndarray  # float64, (coordinates, features)
@@ -41,30 +44,34 @@ class Plane:
 
 @dataclass(frozen=True)
 class Complex:
-    """The cells with interior of a network, in the order in which they were found, and their facets."""
+    """The cells of a network that have an interior, in the order in which they were found, and their facets."""
 
-    codes: Codes  # (cells,): the bits of the ReLUs; with pooling several cells may have one code
-    points: np.ndarray  # float64, (cells, coordinates): of each cell's interior
-    bounded: np.ndarray  # bool, (cells,); in a box the cells are cut off by it, and bounded
+    codes: Codes  # (cells,); with pooling, several cells may have the same code
+    points: np.ndarray  # float64, (cells, coordinates): an inner point of each cell
+    bounded: np.ndarray  # bool, (cells,); cells in a box end at the box, and are bounded
     facet_counts: np.ndarray  # int64, (cells,): facets of each cell, without those on the box
     facet_neighbours: np.ndarray  # int64, (pairs, 2): cells that share a facet, lexicographic, first < second
-    corners: np.ndarray  # float64, (corners, 2): of the cells in two dimensions, each once; else (0, 2)
+    corners: np.ndarray  # float64, (corners, 2): of the cells in two dimensions, each once; otherwise (0, 2)
     outlines: tuple[np.ndarray, ...]  # in two dimensions: the corners of each cell, float64, counterclockwise
     walls: int  # facets on the box
-    search: FacetSearch = field(repr=False, compare=False)  # that found it
-    complete: bool  # False if there are more cells than were asked for: of the last ones the facets are not known
+    search: FacetSearch = field(repr=False, compare=False)
+    complete: bool  # False if there are more than max_cells: the facets of the last cells are then unknown
 
     def __len__(self) -> int:
         return len(self.points)
 
+    def __repr__(self) -> str:
+        counts = f"{len(self)} cells, {len(self.facet_neighbours)} pairs of facet neighbours"
+        return f"Complex: {counts} in {self.points.shape[1]} dimensions, {'' if self.complete else 'not '}complete"
+
     @cached_property
     def adjacent_pairs(self) -> np.ndarray:
-        """Cells one bit apart: int64, (pairs, 2). What Lemma 1 takes for facet neighbours.
+        """Pairs of cells one bit apart, the adjacent cells of Lemma 1: int64, (pairs, 2).
 
-        Where pooling cuts the cells of one code in parts, a cell is named by its first part.
+        Where pooling divides the cell of a code into parts, the first part stands for it.
         """
-        found = pairs_within(self._by_code.codes, 1)
-        pairs = self._by_code.first[np.stack([found.first, found.second], axis=1)[found.distance == 1]]
+        near = pairs_within(self._by_code.codes, 1)  # of distinct codes: all at distance 1
+        pairs = self._by_code.first[np.stack([near.first, near.second], axis=1)]
         return pairs[np.lexsort(pairs.T[::-1])]
 
     @cached_property
@@ -73,31 +80,30 @@ class Complex:
 
     @cached_property
     def phantom_pairs(self) -> np.ndarray:
-        """Cells one bit apart that share no facet: int64, (pairs, 2)."""
-        size = len(self)
-        whole = np.sort(self._by_code.first[self._by_code.cell_of[self.facet_neighbours]], axis=1)
-        one, other = (pairs @ [size, 1] for pairs in (self.adjacent_pairs, whole))
-        return self.adjacent_pairs[~np.isin(one, other)]
+        """The adjacent pairs that share no facet: int64, (pairs, 2)."""
+        sharing = np.sort(self._by_code.first[self._by_code.cell_of[self.facet_neighbours]], axis=1)
+        adjacent, sharing = (pairs @ [len(self), 1] for pairs in (self.adjacent_pairs, sharing))
+        return self.adjacent_pairs[~np.isin(adjacent, sharing)]
 
     @cached_property
     def component_count(self) -> int:
-        """Of the dual graph, whose edges are the facet neighbours: 1 if the complex is complete."""
+        """Components of the dual graph, whose edges are the facet neighbours: 1 if the complex is complete."""
         pairs = self.facet_neighbours
         return int(components(len(self), pairs[:, 0], pairs[:, 1]).max(initial=-1)) + 1
 
     @cached_property
     def f_vector(self) -> tuple[int, ...]:
-        """The faces by dimension, from corners to cells, those on the box included.
+        """The number of faces of each dimension, from corners to cells, including those on the box.
 
-        Their alternating sum is 1 in a box and in a space of even dimension, -1 in one of odd. In three and more
-        dimensions they are counted when first asked for, which takes long: facets of facets, in every cell. Raises
-        InputError if the complex is not complete, and there with pooling.
+        Their alternating sum is 1 in a box and in a space of even dimension, and -1 in a space of odd dimension. In
+        other than two dimensions they are counted at the first use, which takes long: facets of facets, in every cell.
+        Raises InputError if the complex is not complete, and in other than two dimensions with pooling.
         """
         if not self.complete:
-            raise InputError("not all cells are known, so neither are their faces. Give a larger max_cells, or a box.")
+            raise InputError("not all cells are known, and so not all faces. Give a larger max_cells, or a box.")
         if self.points.shape[1] == 2:
             return len(self.corners), len(self.facet_neighbours) + self.walls, len(self)
-        return count_faces(self.search)
+        return _count_faces(self.search)
 
     def summary(self) -> dict[str, int]:
         """The counts by name."""
@@ -124,16 +130,17 @@ def complex_of(
     state: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Complex:
-    """All cells of a network whose inputs have ``shape`` (features, or their number), and their facet neighbours.
+    """All cells of a network whose inputs have ``shape`` (a tuple, or the number of features), and their facets.
 
-    ``box`` restricts it to low < x < high in each coordinate, ``plane`` to a flat piece of the input space, in whose
-    coordinates the box then is. The search starts at ``start`` (coordinates; None: near 0, or the box's middle) and
-    ends where there are more than ``max_cells``: what was found until then is returned, with ``complete`` False.
-    ``state`` is a file to which it writes where it stands, every half minute and at its end, and from which it goes
-    on. ``progress`` is told of the cells whose facets were crossed and of those that are known.
+    ``box`` restricts the complex to low < x < high in each coordinate, ``plane`` to a flat in the input space; the box
+    is then in its coordinates. The search begins at ``start`` (coordinates; None: near 0, or the middle of the box) and
+    stops at more than ``max_cells`` cells: the cells so far are returned, with ``complete`` False. ``state`` is a file
+    in which the search is saved every half minute and at its end, and from which it is continued. ``progress`` is
+    called with the number of cells whose facets were crossed and the number of known cells.
 
-    Two dimensions go by thousands of cells a second, more through Qhull, up to 6 or so. ``tolerance`` is relative: rows
-    of one cell that differ by less are one.
+    Fast in two dimensions (thousands of cells a second), feasible in up to about six. ``tolerance`` is relative: rows
+    of a cell that differ by less count as equal. Raises InputError as `read_program`, SolverError if facets and pairs
+    of neighbours do not match.
 
     >>> layer = nn.Linear(2, 2)
     >>> _ = layer.weight.data.copy_(torch.eye(2)), layer.bias.data.zero_()
@@ -142,18 +149,32 @@ def complex_of(
     """
     program = network if isinstance(network, Program) else read_program(network, torch.zeros(1, *_shape(shape)))
     if box is not None and not (np.isfinite(box).all() and box[0] < box[1]):
-        raise InputError(f"the box from {box[0]} to {box[1]} has no inside. Give two finite numbers, low < high.")
+        raise InputError(f"the box {box[0]} to {box[1]} is empty or not finite. Give two finite numbers, low < high.")
     if max_cells is not None and max_cells < 1:
-        raise InputError(f"at most {max_cells} cells are none. Give at least 1.")
+        raise InputError(f"max_cells is {max_cells}. Give at least 1.")
     plane = plane or Plane(np.zeros(program.features), np.eye(program.features))
     search = FacetSearch(program, plane.origin, plane.directions, box, tolerance)
     file = None if state is None else Path(state)
     if file is not None and not file.parent.is_dir():
-        raise InputError(f"there is no folder {file.parent}, so {file.name} can't be written there. Name another file.")
+        raise InputError(f"there is no folder {file.parent} for the state file {file.name}. Name another file.")
     if file is not None and file.exists():
         search.load(file)
     else:
         search.begin(start)
+    _expand_all(search, file, max_cells, progress)
+    cells = _complex_so_far(search)
+    if cells.complete and cells.facet_counts.sum() != 2 * len(cells.facet_neighbours):
+        raise SolverError(
+            f"{len(cells):,} cells have {cells.facet_counts.sum():,} facets, but {len(cells.facet_neighbours):,} pairs "
+            "share one, which is not half as many: some were lost by rounding. Try another tolerance."
+        )
+    return cells
+
+
+def _expand_all(
+    search: FacetSearch, file: Path | None, max_cells: int | None, progress: Callable[[int, int], None] | None
+) -> None:
+    """Runs the search to its end or to more than ``max_cells`` cells, and saves it, also on an exception."""
     saved = time.monotonic()
     try:
         while not search.is_done and (max_cells is None or len(search.points) <= max_cells):
@@ -166,23 +187,16 @@ def complex_of(
     finally:
         if file is not None:
             search.save(file)
-    found = _result(search)
-    if found.complete and found.facet_counts.sum() != 2 * len(found.facet_neighbours):
-        raise SolverError(
-            f"{len(found):,} cells have {found.facet_counts.sum():,} facets, not twice the "
-            f"{len(found.facet_neighbours):,} pairs that share one: rounding hides some. Try another tolerance."
-        )
-    return found
 
 
 def _shape(shape: tuple[int, ...] | int | None) -> tuple[int, ...]:
     if shape is None:
-        raise InputError("the shape of an input is not known. Give it, or the number of features.")
+        raise InputError("the shape of an input is missing. Give it, or the number of features.")
     return (shape,) if isinstance(shape, int) else tuple(shape)
 
 
-def _result(search: FacetSearch) -> Complex:
-    cells, open_ones = len(search.points), len(search.points) - search.expanded
+def _complex_so_far(search: FacetSearch) -> Complex:
+    cells, unexpanded = len(search.points), len(search.points) - search.expanded
     bits = np.unpackbits(np.array(search.codes), axis=1, bitorder="little")[:, : search.neurons].astype(bool)
     corners = np.concatenate([np.empty((0, 2)), *search.corners])
     sides = np.concatenate([np.empty((0, 4), np.int64), *search.sides])
@@ -190,8 +204,8 @@ def _result(search: FacetSearch) -> Complex:
     return Complex(
         codes=pack(bits),
         points=np.array(search.points),
-        bounded=np.array(search.bounded + [False] * open_ones),
-        facet_counts=np.array(search.facet_counts + [0] * open_ones),
+        bounded=np.array(search.bounded + [False] * unexpanded),
+        facet_counts=np.array(search.facet_counts + [0] * unexpanded),
         facet_neighbours=np.unique(np.sort(sides[:, :2], axis=1), axis=0),
         corners=_merged(corners, sides),
         outlines=tuple(np.split(corners, np.searchsorted(corner_of, np.arange(1, cells)))),
@@ -202,15 +216,76 @@ def _result(search: FacetSearch) -> Complex:
 
 
 def _merged(corners: np.ndarray, sides: np.ndarray) -> np.ndarray:
-    """Corners that several cells share, once each: the two cells of a side have its ends in common."""
+    """The corners, (corners, 2), without repetitions: the two cells of a side share its ends."""
     size = max(1, int(sides[:, :2].max(initial=0)) + 1)
     here, there = sides[:, 0] * size + sides[:, 1], sides[:, 1] * size + sides[:, 0]
     order = np.argsort(here)
     place = np.minimum(np.searchsorted(here[order], there), max(0, len(sides) - 1))
-    both = here[order][place] == there  # in a search that was stopped the other side may be unknown
+    both = here[order][place] == there  # the other side may be unknown if the search was stopped
     other = sides[order][place][both]
     pairs = np.concatenate(
         [np.column_stack([sides[both, 2], other[:, 3]]), np.column_stack([sides[both, 3], other[:, 2]])]
     )
     pairs = pairs[(pairs >= 0).all(axis=1)]
     return corners[np.unique(components(len(corners), pairs[:, 0], pairs[:, 1]), return_index=True)[1]]
+
+
+def _count_faces(search: FacetSearch) -> tuple[int, ...]:
+    """The faces of the known cells, including those on the box, by dimension from corners to cells.
+
+    A face is identified by the signs, at a point of its relative interior, of all pre-activations minus the levels at
+    which their activations bend: the points with the same signs are a convex set. Raises InputError with pooling, whose
+    borders are not where a number passes a level.
+    """
+    if not all(isinstance(bend, Levels) for bend in search.bends):
+        raise InputError("with max-pooling or other maxima, faces are counted in two dimensions only. Give a plane.")
+    faces: list[set[bytes]] = [set() for _ in range(search.k)]  # by dimension: their signs
+    for start in range(0, len(search.points), AT_ONCE):
+        cells = np.arange(start, min(len(search.points), start + AT_ONCE))
+        points = np.array([search.points[cell] for cell in cells])
+        states = search.states_of(cells)
+        values, gradients, _ = search.at(points, lambda number, *_: states[number])  # noqa: B023
+        gradients, slacks, used = search.rows(points, values, gradients)
+        for place, point in enumerate(points):
+            weight, slack = gradients[place, used[place]], slacks[place, used[place]]
+            cell_faces = list(_faces(weight, slack, point, np.eye(search.k), search.tolerance))
+            if cell_faces:
+                dimensions, face_points = zip(*cell_faces, strict=True)
+                signs = _signs(search, np.array([*face_points, point]))  # those of the cell set the scale
+                for dimension, key in zip(dimensions, signs, strict=False):
+                    faces[dimension].add(key)
+    return (*(len(keys) for keys in faces), len(search.points))
+
+
+def _faces(
+    weight: np.ndarray, slack: np.ndarray, point: np.ndarray, basis: np.ndarray, tolerance: float
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The dimension and a point of each proper face of ``weight @ y + slack >= 0``, with y coordinates in ``basis``.
+
+    A face of several facets is yielded once for each.
+    """
+    dimension = len(basis)
+    facets = find_facets(weight, slack, np.zeros(dimension), tolerance=tolerance)
+    for facet, (row, step) in enumerate(zip(facets.rows, facets.points, strict=True)):
+        facet_point = point + step @ basis
+        yield dimension - 1, facet_point
+        if dimension > 1:
+            within = np.linalg.svd(weight[row : row + 1])[2][1:]  # directions within the facet
+            projected = weight @ within.T
+            parallel = np.linalg.norm(projected, axis=1) <= tolerance * np.linalg.norm(weight, axis=1)
+            others = (facets.facet_of != facet) & ~parallel
+            facet_slack = slack[others] + weight[others] @ step
+            yield from _faces(projected[others], facet_slack, facet_point, within @ basis, tolerance)
+
+
+def _signs(search: FacetSearch, points: np.ndarray) -> list[bytes]:
+    """The signs, -1, 0 or 1, of all pre-activations and of the walls of the box at points around a cell, as bytes."""
+    run = search.program.run(search.inputs(points), to_the_end=False)
+    beyond = [flat(search.bends[at].beyond(x)) for at, x, _, _ in run]  # type: ignore[attr-defined]
+    values = torch.cat(beyond, dim=1).cpu().numpy()
+    scale = np.broadcast_to(largest_so_far(np.abs(values).max(axis=0), search.program.widths), values.shape)
+    if np.isfinite(search.low):
+        room = np.concatenate([points - search.low, search.high - points], axis=1)
+        values, scale = np.hstack([values, room]), np.hstack([scale, np.full(room.shape, search.high - search.low)])
+    signs = np.where(np.abs(values) <= NEAR * scale, 0, np.sign(values)).astype(np.int8)
+    return [row.tobytes() for row in signs]

@@ -1,4 +1,4 @@
-"""The search behind `complexes`: cells breadth first over their facets, many at a time, and where it stands on disk."""
+"""The search behind `complex_of`: breadth first from cell to cell across facets, many cells at a time, resumable."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ Decide = Callable[[int, Bend, Tensor, "Tensor | None"], Tensor]
 
 
 class FacetSearch:
-    """What is known of a complex, in the coordinates of ``directions`` around ``origin``, and which cells are open."""
+    """The known part of a complex, in the coordinates of ``directions`` around ``origin``.
+
+    Cells are numbered as they are found; the facets of the first ``expanded`` ones have been crossed.
+    """
 
     def __init__(
         self,
@@ -36,7 +39,7 @@ class FacetSearch:
         tolerance: float,
     ) -> None:
         self.program, self.tolerance = program, tolerance
-        self.k = len(directions)
+        self.k = len(directions)  # coordinates
         self.low, self.high = box if box is not None else (-np.inf, np.inf)
         self.origin = torch.as_tensor(origin, dtype=torch.float64, device=program.device)
         self.directions = torch.as_tensor(directions, dtype=torch.float64, device=program.device)
@@ -45,19 +48,18 @@ class FacetSearch:
         self.neurons = int(program.is_bit.sum())
         zero = program.points(np.zeros(program.features))
         self.shapes = [(tuple(state.shape[1:]), state.dtype == torch.bool) for state in program.states(zero)]
-        self.unit = 1.0  # a length that is usual here
-        self.number: dict[bytes, int] = {}  # of each cell, by the states of its neurons
-        self.keys: list[bytes] = []
-        self.points: list[np.ndarray] = []
-        self.codes: list[np.ndarray] = []
-        self.expanded = 0  # cells whose facets were crossed: the first ones
-        self.bounded: list[bool] = []
-        self.facet_counts: list[int] = []
-        self.sides: list[
-            np.ndarray
-        ] = []  # (sides, 4): the cell, the one behind, corners where it begins and ends, or -1
-        self.corners: list[np.ndarray] = []  # (corners, 2), in the plane: one for each cell that has it
-        self.corner_of: list[np.ndarray] = []  # the cell
+        self.unit = 1.0  # a typical length
+        self.number: dict[bytes, int] = {}  # of the cell with a key
+        self.keys: list[bytes] = []  # of each cell: its packed states
+        self.points: list[np.ndarray] = []  # of each cell: an inner point, (coordinates,)
+        self.codes: list[np.ndarray] = []  # of each cell: its packed code
+        self.expanded = 0
+        self.bounded: list[bool] = []  # of each expanded cell
+        self.facet_counts: list[int] = []  # of each expanded cell, without the box
+        # (sides, 4) arrays: a cell, the cell behind the side, and the corners where the side begins and ends, or -1
+        self.sides: list[np.ndarray] = []
+        self.corners: list[np.ndarray] = []  # in the plane, (corners, 2) arrays; once for each cell
+        self.corner_of: list[np.ndarray] = []  # the cell of each corner
         self.corner_count = 0
         self.walls = 0  # facets on the box
 
@@ -65,9 +67,10 @@ class FacetSearch:
     def is_done(self) -> bool:
         return self.expanded == len(self.points)
 
-    # Where cells come from
+    # New cells
 
     def begin(self, start: Any) -> None:
+        """Adds the first cell, around ``start`` (coordinates) or a point near the middle."""
         self.unit = self.usual_distance()
         middle = 0.0 if np.isinf(self.low) else (self.low + self.high) / 2
         spread = self.unit if np.isinf(self.low) else (self.high - self.low) / 4
@@ -76,28 +79,29 @@ class FacetSearch:
             raise InputError(f"the start has shape {np.shape(start)}. Give {self.k} coordinates.")
         for _ in range(1 if start is not None else 100):
             drawn = middle + spread * (rng.random(self.k) - 0.5)
-            given = drawn if start is None else np.asarray(start, float)
-            values, gradients, states = self.at(given[None])
-            gradients, slacks, used = self.rows(given[None], values, gradients)
+            point = (drawn if start is None else np.asarray(start, float))[None]
+            values, gradients, states = self.at(point)
+            gradients, slacks, used = self.rows(point, values, gradients)
             distance = slacks[0, used[0]] / np.linalg.norm(gradients[0, used[0]], axis=1)
             if (distance > 1e-12 * np.median(distance)).all() if len(distance) else True:
                 ties = vanished(values, used, self.program.widths, self.tolerance)
-                self.add(given[None], self.behind(states, given[None], np.eye(1, self.k), ties))
+                self.add(point, self.behind(states, point, np.eye(1, self.k), ties))
                 return
         if start is None:
             raise InputError("no point was found that lies clearly inside a cell. Give one as start, or another box.")
-        raise InputError("the start must lie inside a cell and in the box, and lies on a border. Give another.")
+        raise InputError("the start lies on a border or outside of the box. Give a point inside a cell.")
 
     def usual_distance(self) -> float:
-        """The median distance from 0, or from the box's middle, to the hyperplanes that do not go through it."""
+        """The median distance from 0, or from the middle of the box, to the borders that do not go through it."""
         middle = np.full((1, self.k), 0.0 if np.isinf(self.low) else (self.low + self.high) / 2)
         values, gradients, _ = self.at(middle)
         norms = np.linalg.norm(gradients[0], axis=1)
-        some = nonzero_rows(norms, self.program.widths) & (values[0] != 0)
-        found = float(np.median(np.abs(values[0, some]) / norms[some])) if some.any() else 1.0
-        return found if np.isinf(self.high) else min(found, self.high - self.low)
+        used = nonzero_rows(norms, self.program.widths) & (values[0] != 0)
+        distance = float(np.median(np.abs(values[0, used]) / norms[used])) if used.any() else 1.0
+        return distance if np.isinf(self.high) else min(distance, self.high - self.low)
 
     def add(self, points: np.ndarray, states: list[Tensor]) -> None:
+        """Adds the cells with these inner points and states, unless they are known."""
         for point, key, code in zip(points, self.keys_of(states), self.bits(states), strict=True):
             if key not in self.number:
                 self.keys.append(key)
@@ -106,6 +110,7 @@ class FacetSearch:
                 self.codes.append(code)
 
     def keys_of(self, states: list[Tensor]) -> list[bytes]:
+        """The packed states of each cell."""
         parts = []
         for state in states:
             flat = state.flatten(1).cpu().numpy()
@@ -114,7 +119,7 @@ class FacetSearch:
         return [row.tobytes() for row in rows]
 
     def states_of(self, cells: np.ndarray) -> list[Tensor]:
-        """What `keys_of` packed."""
+        """The states of known cells, unpacked from their keys."""
         rows = np.frombuffer(b"".join(self.keys[cell] for cell in cells), np.uint8).reshape(len(cells), -1)
         states, start = [], 0
         for shape, is_bool in self.shapes:
@@ -131,28 +136,28 @@ class FacetSearch:
     def bits(self, states: list[Tensor]) -> np.ndarray:
         return np.packbits(self.program.code(states).cpu().numpy(), axis=1, bitorder="little")
 
-    # What is read off the network
+    # The network at points
 
     def inputs(self, coordinates: np.ndarray) -> Tensor:
-        at = torch.as_tensor(coordinates, device=self.origin.device)
-        return (self.origin + at @ self.directions).reshape(-1, *self.program.shape)
+        along = torch.as_tensor(coordinates, device=self.origin.device)
+        return (self.origin + along @ self.directions).reshape(-1, *self.program.shape)
 
     def at(self, points: np.ndarray, decide: Decide | None = None) -> tuple[np.ndarray, np.ndarray, list[Tensor]]:
-        """Left-hand sides (points, rows) and gradients (points, rows, coordinates) of the cells, and their states."""
+        """The rows' values (points, rows) and gradients (points, rows, coordinates), and the states of the cells."""
         basis = self.directions.reshape(1, self.k, *self.program.shape)
         values, gradients, states = [], [], []
         for at, x, state, dx in self.program.run(self.inputs(points), basis, decide, to_the_end=False):
             assert dx is not None
             values.append(self.bends[at].rows(x, state))
-            moved = self.bends[at].row_tangents(dx, state)
-            gradients.append(moved.expand(len(points), *moved.shape[1:]))
+            tangents = self.bends[at].row_tangents(dx, state)
+            gradients.append(tangents.expand(len(points), *tangents.shape[1:]))
             states.append(state)
         return torch.cat(values, 1).cpu().numpy(), torch.cat(gradients, 2).transpose(1, 2).cpu().numpy(), states
 
     def rows(
         self, points: np.ndarray, values: np.ndarray, gradients: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Gradients and slacks with those of the box, and which rows are not zero."""
+        """Gradients and slacks, those of the box appended, and which rows are not zero: (points, rows, ...) each."""
         norms = np.linalg.norm(gradients, axis=2)
         used = nonzero_rows(norms, self.program.widths)
         if np.isinf(self.low):
@@ -170,7 +175,7 @@ class FacetSearch:
     # From cells to their neighbours
 
     def expand(self, most: int) -> None:
-        """Crosses the facets of the next cells. Whatever is raised meanwhile, all is as before or all is done."""
+        """Crosses the facets of the next cells, at most ``most``. Atomic: on an exception nothing changes."""
         lists: list[list[Any]] = [self.keys, self.points, self.codes, self.bounded, self.facet_counts]
         lists += [self.sides, self.corners, self.corner_of]
         lengths, counts = [len(part) for part in lists], (self.expanded, self.corner_count, self.walls)
@@ -189,104 +194,105 @@ class FacetSearch:
         points = np.array([self.points[cell] for cell in cells])
         states = self.states_of(cells)
         values, gradients, _ = self.at(points, lambda number, *_: states[number])
-        g, s, used = self.rows(points, values, gradients)
-        if not (s[used] > 0).all():
+        gradients, slacks, used = self.rows(points, values, gradients)
+        if not (slacks[used] > 0).all():
             raise InputError(
                 "a cell is too thin for float64: no point was found inside. Give a larger tolerance or another box."
             )
-        owner, ties, at, ends = self.facets_of(points, g, s, used)
+        owner, ties, at, ends = self.facets_of(points, gradients, slacks, used)
         self.expanded += len(cells)
         if len(owner) == 0:
             return
-        outward = -g[owner, ties.argmax(axis=1)]
+        outward = -gradients[owner, ties.argmax(axis=1)]
         outward /= np.linalg.norm(outward, axis=1, keepdims=True)
         ties = ties[:, : values.shape[1]] | vanished(values, used, self.program.widths, self.tolerance)[owner]
         places = torch.as_tensor(owner, device=self.origin.device)
         behind = self.behind([state[places] for state in states], at, outward, ties)
         keys = self.keys_of(behind)
-        fresh = {key: side for side, key in reversed(list(enumerate(keys))) if key not in self.number}
-        if fresh:
-            chosen = np.sort(np.fromiter(fresh.values(), int))
+        first_side = {key: side for side, key in reversed(list(enumerate(keys))) if key not in self.number}
+        if first_side:  # of each new cell
+            chosen = np.sort(np.fromiter(first_side.values(), int))
             self.settle(at[chosen], outward[chosen], [state[chosen] for state in behind])
         there = np.fromiter((self.number[key] for key in keys), int, len(keys))
         self.sides.append(np.column_stack([cells[owner], there, ends]))
 
     def facets_of(
-        self, points: np.ndarray, g: np.ndarray, s: np.ndarray, used: np.ndarray
+        self, points: np.ndarray, gradients: np.ndarray, slacks: np.ndarray, used: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """The facets to be crossed: the place of their cell, the rows that vanish on them, a point, the ends."""
+        """The facets to be crossed: the place of their cell, the rows that vanish on them, a point, its corners."""
         if self.k == 2:
-            found = find_sides(g, s, used, self.tolerance)
-            owner, row, at = found.cell, found.row, points[found.cell] + found.point
-            ends = self.ends_of(found, points)
-            self.bounded += found.bounded.tolist()
+            sides = find_sides(gradients, slacks, used, self.tolerance)
+            owner, row, at = sides.cell, sides.row, points[sides.cell] + sides.point
+            ends = self.ends_of(sides, points)
+            self.bounded += sides.bounded.tolist()
         else:
-            owner, row, at = self.facets_one_by_one(points, g, s, used)
+            owner, row, at = self.facets_one_by_one(points, gradients, slacks, used)
             ends = np.full((len(owner), 2), -1)
-        dual = -g[owner] / np.where(used, s, np.inf)[owner][..., None]
+        dual = -gradients[owner] / np.where(used, slacks, np.inf)[owner][..., None]
         own = dual[np.arange(len(owner)), row]
         ties = np.linalg.norm(dual - own[:, None], axis=2) <= self.tolerance * np.linalg.norm(own, axis=1)[:, None]
         ties &= used[owner]
-        inner = ~ties[:, len(self.layer_of) :].any(axis=1)  # behind a wall nothing counts
+        inner = ~ties[:, len(self.layer_of) :].any(axis=1)  # not on the box
         self.walls += int((~inner).sum())
         self.facet_counts += np.bincount(owner[inner], minlength=len(points)).tolist()
         return owner[inner], ties[inner], at[inner], ends[inner]
 
-    def ends_of(self, found: Sides, points: np.ndarray) -> np.ndarray:
-        """The numbers of the corners where each side begins and ends, which are kept; -1 for none: (sides, 2)."""
-        real = ~np.isnan(found.corner[:, 0])
-        self.corners.append((points[found.cell] + found.corner)[real])
-        self.corner_of.append(self.expanded + found.cell[real])
-        begins = np.where(real, self.corner_count + np.cumsum(real) - 1, -1)
-        self.corner_count += int(real.sum())
-        first = np.searchsorted(found.cell, found.cell)  # of its cell
+    def ends_of(self, sides: Sides, points: np.ndarray) -> np.ndarray:
+        """Adds the corners of the sides, and returns those where each begins and ends: (sides, 2), -1 for none."""
+        exists = ~np.isnan(sides.corner[:, 0])
+        self.corners.append((points[sides.cell] + sides.corner)[exists])
+        self.corner_of.append(self.expanded + sides.cell[exists])
+        begins = np.where(exists, self.corner_count + np.cumsum(exists) - 1, -1)
+        self.corner_count += int(exists.sum())
+        first = np.searchsorted(sides.cell, sides.cell)  # the first side of the same cell
         following = np.arange(1, len(begins) + 1)
-        last = np.append(found.cell[1:] != found.cell[:-1], [True] * (len(begins) > 0))
+        last = np.append(sides.cell[1:] != sides.cell[:-1], [True] * (len(begins) > 0))
         return np.stack([begins, begins[np.where(last, first, following)]], axis=1)
 
     def facets_one_by_one(
-        self, points: np.ndarray, g: np.ndarray, s: np.ndarray, used: np.ndarray
+        self, points: np.ndarray, gradients: np.ndarray, slacks: np.ndarray, used: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The place of the cell, the row and a point of each facet."""
         owner, row, at = [np.empty(0, int)], [np.empty(0, int)], [np.empty((0, self.k))]
         for place, point in enumerate(points):
             kept = np.flatnonzero(used[place])
-            weight = g[place, kept]
-            found = find_facets(weight, s[place, kept] - weight @ point, point, tolerance=self.tolerance)
-            owner.append(np.full(len(found.rows), place))
-            row.append(kept[found.rows])
-            at.append(found.points)
+            weight = gradients[place, kept]
+            facets = find_facets(weight, slacks[place, kept] - weight @ point, point, tolerance=self.tolerance)
+            owner.append(np.full(len(facets), place))
+            row.append(kept[facets.rows])
+            at.append(facets.points)
             self.bounded.append(is_bounded(weight, tolerance=self.tolerance))
         return np.concatenate(owner), np.concatenate(row), np.concatenate(at)
 
     def behind(self, states: list[Tensor], at: np.ndarray, outward: np.ndarray, ties: np.ndarray) -> list[Tensor]:
-        """The states of the cells behind facets, of which ``at`` are points."""
+        """The states of the cells behind facets, at a point of each."""
         directions = torch.as_tensor(outward, device=self.origin.device) @ self.directions
         return states_behind(self.program, states, self.inputs(at), directions.reshape(-1, *self.program.shape), ties)
 
     def settle(self, at: np.ndarray, inward: np.ndarray, states: list[Tensor]) -> None:
-        """Finds points in the interior of new cells, which lie ``inward`` of the points ``at`` on their border."""
+        """Adds new cells, with inner points found from the points ``at`` on their borders in directions ``inward``."""
         values, gradients, _ = self.at(at, lambda number, *_: states[number])
-        g, s, used = self.rows(at, values, gradients)
-        s = np.where(used, s, np.inf)
+        gradients, slacks, used = self.rows(at, values, gradients)
+        slacks = np.where(used, slacks, np.inf)
         points = at.copy()
-        turned = np.roll(inward, 1, axis=1) * ([1, -1] if self.k == 2 else 1)
-        for way in (inward, turned, inward) if self.k > 1 else (inward,):
-            slope = np.einsum("crk,ck->cr", g, way)
-            slope = np.where(np.abs(slope) > 1e-12 * np.linalg.norm(g, axis=2), slope, 0)
+        sideways = np.roll(inward, 1, axis=1) * ([1, -1] if self.k == 2 else 1)
+        for direction in (inward, sideways, inward) if self.k > 1 else (inward,):  # to the middle of a chord each time
+            slope = np.einsum("crk,ck->cr", gradients, direction)
+            slope = np.where(np.abs(slope) > 1e-12 * np.linalg.norm(gradients, axis=2), slope, 0)
             with np.errstate(divide="ignore", invalid="ignore"):
-                reach = np.where(slope == 0, np.inf, -s / slope)
-            most = 4 * self.unit  # where nothing stands in the way: far out rows look alike
-            ahead = np.minimum(most, np.where(slope < 0, reach, np.inf).min(axis=1))
-            back = np.maximum(-most, np.where(slope > 0, reach, -np.inf).max(axis=1)) if way is turned else 0
+                crossing = np.where(slope == 0, np.inf, -slacks / slope)
+            most = 4 * self.unit  # the length of an unbounded chord: far away, borders are hard to tell apart
+            ahead = np.minimum(most, np.where(slope < 0, crossing, np.inf).min(axis=1))
+            back = np.maximum(-most, np.where(slope > 0, crossing, -np.inf).max(axis=1)) if direction is sideways else 0
             step = (ahead + back) / 2
-            points = points + step[:, None] * way
-            s = s + step[:, None] * slope
+            points = points + step[:, None] * direction
+            slacks = slacks + step[:, None] * slope
         self.add(points, states)
 
     # On disk
 
     def fingerprint(self) -> str:
-        """The same for the same network in the same place: its weights, and what it computes at some points."""
+        """A hash of the network (its weights, and its values at some points), the box and the tolerance."""
         points = np.random.default_rng(0).standard_normal((16, self.k))
         hashed = hashlib.sha256(repr((self.low, self.high, self.tolerance)).encode())
         constants = [part.detach().cpu().numpy() for part in self.program.constants()]
@@ -295,7 +301,7 @@ class FacetSearch:
         return hashed.hexdigest()
 
     def save(self, path: Path) -> None:
-        """Writes what is known to an .npz file, whole or not at all."""
+        """Writes the search to an .npz file, atomically."""
         arrays = {
             "fingerprint": np.array(self.fingerprint()),
             "keys": np.frombuffer(b"".join(self.keys), np.uint8).reshape(len(self.keys), -1),
@@ -317,21 +323,21 @@ class FacetSearch:
         write_atomically(path, write)
 
     def load(self, path: Path) -> None:
-        """Goes on where the search that wrote the file stood. Raises InputError if it is another's, or damaged."""
+        """Continues the search in a file. Raises InputError if it is of another network, or damaged."""
         try:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-                found = {name: stored[name] for name in stored.files}
-            if str(found["fingerprint"]) != self.fingerprint():
+                arrays = {name: stored[name] for name in stored.files}
+            if str(arrays["fingerprint"]) != self.fingerprint():
                 raise InputError(f"{path} belongs to another network, box or tolerance. Name a new file.")
-            self.keys = [row.tobytes() for row in found["keys"]]
+            self.keys = [row.tobytes() for row in arrays["keys"]]
             self.number = {key: number for number, key in enumerate(self.keys)}
-            self.points, self.codes = list(found["points"]), list(found["codes"])
-            self.bounded, self.facet_counts = found["bounded"].tolist(), found["facet_counts"].tolist()
-            self.sides, self.corners, self.corner_of = [found["sides"]], [found["corners"]], [found["corner_of"]]
-            self.corner_count = len(found["corners"])
-            self.expanded, self.walls = found["counts"].tolist()
-            self.unit = float(found["unit"])
+            self.points, self.codes = list(arrays["points"]), list(arrays["codes"])
+            self.bounded, self.facet_counts = arrays["bounded"].tolist(), arrays["facet_counts"].tolist()
+            self.sides, self.corners, self.corner_of = [arrays["sides"]], [arrays["corners"]], [arrays["corner_of"]]
+            self.corner_count = len(arrays["corners"])
+            self.expanded, self.walls = arrays["counts"].tolist()
+            self.unit = float(arrays["unit"])
         except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"{path} is no search for a complex, or damaged. Name a new file.") from error
+            raise InputError(f"{path} is damaged, or not the state of a search. Name a new file.") from error

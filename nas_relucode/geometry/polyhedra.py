@@ -1,6 +1,7 @@
 """The closure of a cell as half-spaces (Theorem 1, equations 13 to 18): membership, affine map, margins, facets.
 
-A point on a border has bit 0 there, so a cell is neither open nor closed: half-spaces say which sides are closed.
+The bit of a point on a border is 0, so that a cell is in general neither open nor closed: each half-space says whether
+it is closed.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from nas_relucode.geometry.crossing import ZERO, nonzero_rows, states_behind, va
 from nas_relucode.geometry.facets import Facets, find_facets
 from nas_relucode.geometry.program import Program, read_program
 
-MOST = 2**31  # bytes of rows that are written out
-AT_ONCE = 2**23  # bytes of rows at a time
+MOST_BYTES = 2**31  # of a weight matrix
+AT_ONCE = 2**23  # bytes of rows that are computed at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,10 +38,15 @@ class Polyhedron:
 
     program: Program
     point: np.ndarray  # float64, (features,)
-    states: tuple[Tensor, ...]  # of the neurons of each bend: (1, ...)
+    states: tuple[Tensor, ...]  # the states of the neurons of each bend: (1, ...)
+
+    def __repr__(self) -> str:
+        bits = int(self.is_bit.sum())
+        return f"Polyhedron: {self.rows} half-spaces in {self.program.features} dimensions, a code of {bits} bits"
 
     @property
     def rows(self) -> int:
+        """The number of half-spaces."""
         return sum(self.program.widths)
 
     @cached_property
@@ -56,39 +62,38 @@ class Polyhedron:
 
     @cached_property
     def is_bit(self) -> np.ndarray:
-        """bool, (rows,): the row's sign is a bit of the code."""
+        """bool, (rows,): whether the row's sign is a bit of the code."""
         return self.program.is_bit
 
     @cached_property
     def closed(self) -> np.ndarray:
-        """bool, (rows,): points on the border belong to the cell: where the bit is 0, and an earlier place wins."""
+        """bool, (rows,): whether points on the border belong to the cell: the bit is 0, or an earlier place wins."""
         parts = [bend.is_closed(state)[0] for bend, state in zip(self._bends, self.states, strict=True)]
         return np.asarray(torch.cat(parts).cpu().numpy())
 
     @cached_property
     def code(self) -> np.ndarray:
-        """bool, (neurons,): the code of the cell, of the ReLUs in the order of the forward pass."""
+        """bool, (neurons,): the code of the cell, in the order of the forward pass."""
         return np.asarray(self.program.code(self.states)[0].cpu().numpy())
 
     def values(self, points: Any) -> np.ndarray:
-        """``weight @ x + bias`` of points (points, ...): float64, (points, rows). Without writing the weight out."""
-        found = [self.program.bend(at).rows(x, s) for at, x, s, _ in self._run(self.program.points(points))]
-        return np.asarray(torch.cat(found, dim=1).cpu().numpy())
+        """``weight @ x + bias`` of points (points, ...): float64, (points, rows). Does not compute ``weight``."""
+        run = self._run(self.program.points(points))
+        return np.asarray(torch.cat([self.program.bend(at).rows(x, s) for at, x, s, _ in run], dim=1).cpu().numpy())
 
     def contains(self, points: Any, *, tolerance: float = 0.0) -> np.ndarray:
-        """Which points lie in the cell: bool, (points,). Rows may fall short by ``tolerance``, in their own units."""
+        """Which points lie in the cell: bool, (points,). Rows may be below 0 by ``tolerance``, in their own units."""
         values = self.values(points)
         return np.asarray(np.where(self.closed, values >= -tolerance, values > -tolerance).all(axis=1))
 
     def times(self, vectors: Any) -> np.ndarray:
-        """``weight @ v`` of vectors (vectors, ...): float64, (vectors, rows). Without writing the weight out."""
-        tangents = self.program.points(vectors)[None]
-        point = self.program.points(self.point)
-        found = [self.program.bend(at).row_tangents(dx, s) for at, _, s, dx in self._run(point, tangents)]
-        return np.asarray(torch.cat(found, dim=2)[0].cpu().numpy())
+        """``weight @ v`` of vectors (vectors, ...): float64, (vectors, rows). Does not compute ``weight``."""
+        run = self._run(self.program.points(self.point), self.program.points(vectors)[None])
+        products = [self.program.bend(at).row_tangents(dx, s) for at, _, s, dx in run]
+        return np.asarray(torch.cat(products, dim=2)[0].cpu().numpy())
 
     def transposed_times(self, factors: Any) -> np.ndarray:
-        """``weight.T @ u`` of factors (rows,): float64, (features,). Without writing the weight out."""
+        """``weight.T @ factors`` of factors (rows,): float64, (features,). Does not compute ``weight``."""
         u = torch.as_tensor(factors, dtype=torch.float64, device=self.program.device)
         if u.shape != (self.rows,):
             raise InputError(f"factors have shape {tuple(u.shape)}. Give one for each of the {self.rows} rows.")
@@ -100,12 +105,12 @@ class Polyhedron:
 
     @cached_property
     def weight(self) -> np.ndarray:
-        """float64, (rows, features). Raises InputError beyond 2 GiB: use `times`, `transposed_times` and `values`."""
+        """float64, (rows, features). Raises InputError above 2 GiB: use `times`, `transposed_times` and `values`."""
         features = self.program.features
-        if 8 * self.rows * features > MOST:
+        if 8 * self.rows * features > MOST_BYTES:
             raise InputError(
                 f"{self.rows:,} rows of {features:,} features take {8 * self.rows * features / 2**30:.0f} GiB. "
-                "Use times, transposed_times and values, which don't write them out, or read a module of the network."
+                "Use times, transposed_times and values, which do not need them, or a module: module='head'."
             )
         step = max(1, AT_ONCE // (8 * self.rows))
         units = torch.eye(features, dtype=torch.float64)
@@ -119,7 +124,7 @@ class Polyhedron:
 
     @cached_property
     def slack(self) -> np.ndarray:
-        """``weight @ point + bias``: float64, (rows,), none negative."""
+        """``weight @ point + bias``: float64, (rows,), non-negative."""
         return np.asarray(self.values(self.point)[0])
 
     def affine_map(self) -> tuple[np.ndarray, np.ndarray]:
@@ -132,7 +137,7 @@ class Polyhedron:
 
     @cached_property
     def margin(self) -> float:
-        """The distance of the point to the border of its cell, in the units of the input; inf without one."""
+        """The distance of the point to the border of its cell, in the units of the input; inf if it has no border."""
         return float(margins(self.program, self.point).distance[0])
 
     @cached_property
@@ -141,70 +146,69 @@ class Polyhedron:
 
     @property
     def inradius(self) -> float:
-        """The radius of the largest ball inside, `centre` its centre; inf where none is largest, 0.0 if no interior."""
+        """The radius of a largest ball inside; inf if balls of any size fit, 0.0 without an interior."""
         return self._ball[1]
 
     @property
     def centre(self) -> np.ndarray:
+        """The centre of that ball: float64, (features,)."""
         return self._ball[0]
 
     @cached_property
     def has_interior(self) -> bool:
-        """Some codes are only taken on a border: their cells have no interior, and no facets."""
+        """False for a code that occurs only on borders: its cell has no interior, and no facets."""
         return bool((self.slack[self._nonzero] > 0).all()) or self.inradius > 0
 
     @cached_property
     def bounded(self) -> bool:
+        """Whether the cell is bounded."""
         return half_spaces.is_bounded(self._unit[0])
 
     @cached_property
     def inside(self) -> np.ndarray:
-        """A point of the interior: the cell's own point, or the centre where that lies on the border."""
+        """A point of the interior, float64, (features,): ``point``, or ``centre`` if that lies on the border."""
         norms = np.linalg.norm(self.weight, axis=1)[self._nonzero]
         if (self.slack[self._nonzero] > ZERO * norms).all():
             return self.point
         if not self.inradius > 0:
-            raise InputError("the cell of this point has no interior: the point lies where borders meet. Take another.")
+            raise InputError("the cell of this point has no interior: the point lies where borders meet. Give another.")
         return self.centre
 
     def facets(self, *, tolerance: float = 1e-9, threads: int | None = None) -> Facets:
-        """The rows that are not redundant, one for each facet, each with a point of the facet's relative interior.
-
-        ``tolerance`` is that of `find_facets`: rows that differ by less, relative, make one facet.
-        """
+        """The facets, with the numbers of their rows, each with a point of its relative interior: see `find_facets`."""
         rows = np.flatnonzero(self._nonzero)
-        found = find_facets(*self._unit, self.inside, tolerance=tolerance, threads=threads)
+        facets = find_facets(*self._unit, self.inside, tolerance=tolerance, threads=threads)
         facet_of = np.full(self.rows, -1)
-        facet_of[rows] = found.facet_of
-        return Facets(rows[found.rows], facet_of, found.points)
+        facet_of[rows] = facets.facet_of
+        return Facets(rows[facets.rows], facet_of, facets.points)
 
     def neighbours(self, facets: Facets | None = None) -> np.ndarray:
-        """The codes of the cells behind the facets, in their order: bool, (facets, neurons).
+        """The codes of the cells behind the facets, in the order of the facets: bool, (facets, neurons).
 
-        They differ from ``code`` in one bit each for parameters in general position, else in several: where rows fall
-        together, or a neuron that was 0 all over this cell begins.
+        For parameters in general position each differs from ``code`` in one bit; in several, where rows coincide or a
+        neuron that is 0 all over this cell becomes positive.
         """
-        found = self.facets() if facets is None else facets
-        outward = -self.weight[found.rows]
+        facets = self.facets() if facets is None else facets
+        outward = -self.weight[facets.rows]
         outward /= np.linalg.norm(outward, axis=1, keepdims=True)
         slack = self.values(self.inside)
-        ties = found.facet_of == np.arange(len(found.rows))[:, None]
+        ties = facets.facet_of == np.arange(len(facets))[:, None]
         ties |= vanished(slack, self._nonzero[None], self.program.widths, 1e-9)
         states = [state.expand(len(ties), *state.shape[1:]) for state in self.states]
-        points, directions = self.program.points(found.points), self.program.points(outward)
+        points, directions = self.program.points(facets.points), self.program.points(outward)
         behind = states_behind(self.program, states, points, directions, ties)
         return np.asarray(self.program.code(behind).cpu().numpy())
 
     def vertices(self) -> np.ndarray:
-        """float64, (vertices, features); InputError in more than 8 dimensions."""
+        """The vertices: float64, (vertices, features). Raises InputError in more than 8 dimensions."""
         return half_spaces.vertices(*self._unit, self.inside)
 
     def volume(self) -> float:
-        """inf if unbounded; InputError in more than 8 dimensions."""
+        """The volume; inf if unbounded. Raises InputError in more than 8 dimensions."""
         return half_spaces.volume(*self._unit, self.inside)
 
     def random_points(self, count: int, *, seed: int = 0) -> np.ndarray:
-        """Points of the interior by hit-and-run: float64, (count, features)."""
+        """Almost uniform random points of the interior: float64, (count, features). See `random_inside`."""
         return half_spaces.random_inside(*self._unit, self.inside, count, seed)
 
     @cached_property
@@ -213,7 +217,7 @@ class Polyhedron:
 
     @cached_property
     def _unit(self) -> tuple[np.ndarray, np.ndarray]:
-        """Weight and bias of the rows that are not zero, each of length 1: layers may differ by many magnitudes."""
+        """Weight and bias of the rows that are not zero, scaled to length 1: layers may differ by many magnitudes."""
         weight = self.weight[self._nonzero]
         norms = np.linalg.norm(weight, axis=1)
         return weight / norms[:, None], self.bias[self._nonzero] / norms
@@ -231,9 +235,9 @@ class Polyhedron:
 
 
 def polyhedron(network: nn.Module | Program, point: Any, *, module: str | None = None) -> Polyhedron:
-    """The polyhedron of the cell of ``point``, an input of the network: (features,) or, samples first, (1, ...).
+    """The polyhedron of the cell of ``point``, an input of the network: (features,), or a batch of one, (1, ...).
 
-    With ``module`` it is that of one of its modules, at what this is given for the input.
+    With ``module`` it is a polyhedron in the space of that module's inputs, at the input that the module gets.
 
     >>> layer = nn.Linear(2, 2)
     >>> _ = layer.weight.data.copy_(torch.tensor([[1, 0], [0, 2]])), layer.bias.data.copy_(torch.tensor([0, -1]))
@@ -253,5 +257,5 @@ def polyhedron(network: nn.Module | Program, point: Any, *, module: str | None =
         program = read_program(network, example[None] if example.ndim == 1 else example, module=module)
         at = program.example
     if len(at) != 1:
-        raise InputError(f"there are {len(at)} points, and a cell is that of one. Give points[:1] or image[None].")
+        raise InputError(f"there are {len(at)} points, but a polyhedron takes one. Give points[:1] or image[None].")
     return Polyhedron(program, at.flatten().cpu().numpy(), tuple(program.states(at)))

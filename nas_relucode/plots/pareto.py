@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 
 from nas_relucode.texts import plain
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart; each line has a marker of its own too.
+# Okabe and Ito's colours, which colour-blind readers can distinguish; each line also has a marker of its own.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 MARKERS = ["circle", "square", "diamond", "cross", "x", "triangle-up", "star"]
 GREY = "#9AA0A6"
@@ -76,14 +76,15 @@ def pareto_plotly(networks: pd.DataFrame, spread: pd.DataFrame, *, x: str, thres
 
 
 def _shown(text: str) -> str:
-    """As plotly shows it, which reads tags in its texts."""
+    """The text escaped for plotly, which interprets tags."""
     return html.escape(text, quote=False)
 
 
 def save_pareto(path: Path, networks: pd.DataFrame, spread: pd.DataFrame, *, x: str, threshold: float) -> None:
-    """The same picture without hover, as a PNG or SVG by the end of ``path``; the marks are explained beside it."""
+    """Saves the figure, without hover, as PNG or SVG by the suffix of ``path``; a legend explains the marks."""
     svg = path.suffix == ".svg"
-    with matplotlib.rc_context({"savefig.dpi": 150, "svg.hashsalt": "nas-relucode"}):  # the same study, the same file
+    reproducible = {"savefig.dpi": 150, "svg.hashsalt": "nas-relucode"}  # the same study gives the same file
+    with matplotlib.rc_context(reproducible):
         _pareto(networks, spread, x, threshold).savefig(path, metadata={"Date": None} if svg else None)
 
 
@@ -133,7 +134,7 @@ def _groups(networks: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def _accuracy_range(networks: pd.DataFrame, spread: pd.DataFrame) -> tuple[float, float]:
-    """The accuracies of the marked networks with room around them: far worse ones would press them together."""
+    """The range of accuracies of the marked networks, with a margin; much worse networks are not shown."""
     marked = networks["front"] | networks["equal"]
     rows = networks.index[marked] if marked.any() else networks.index
     accuracy, bars = networks.loc[rows, "accuracy"], spread.loc[rows, "accuracy"].fillna(0)

@@ -1,4 +1,4 @@
-"""Pictures of slices: every cell as its exact polygon, coloured by predicted class or by area, samples marked."""
+"""Figures of slices: every cell as its exact polygon, coloured by predicted class or by area, with its samples."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from nas_relucode.training.data import Split
 
 COLOURS = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]
 BY = ("class", "area")
-MOST_CELLS = 100_000  # of a slice: with more there is nothing to be seen
+MOST_CELLS = 100_000  # of a slice: more cannot be seen
 
 
 def slice_figure(
-    of: Slice, *, by: str = "class", classes: list[str] | None = None, labels: list[int] | list[str] | None = None
+    part: Slice, *, by: str = "class", classes: list[str] | None = None, labels: list[int] | list[str] | None = None
 ) -> Figure:
-    """A slice ``by`` "class" (the largest output, exact within cells, too) or "area" of the cells in the slice.
+    """A slice, coloured ``by`` "class" (of the largest output, exact also within cells) or by "area" of its cells.
 
-    ``classes`` are their names; ``labels`` are those of the samples, which are marked. Written with savefig.
+    ``classes`` are the names of the classes; ``labels`` are the labels of the samples, which are marked.
     """
     if by not in BY:
         raise InputError(f"slices are coloured by {' or '.join(BY)}, not by {by!r}.")
-    if by == "class" and of.outputs is None:
+    if by == "class" and part.outputs is None:
         raise InputError("the network's outputs are not piecewise linear in the input. Colour by area.")
-    if not of.complex.complete:
+    if not part.complex.complete:
         raise InputError("the slice has more cells than were asked for. Give a smaller reach or a larger max_cells.")
     figure = Figure(figsize=(7, 6.4 if by == "area" else 7), layout="constrained")
     axes = figure.add_subplot()
     if by == "class":
-        pieces = list(class_pieces(of))
-        names = [plain(name) for name in classes or []] or [str(number) for number in range(of.outputs.shape[2])]  # type: ignore[union-attr]
+        pieces = list(class_pieces(part))
+        names = [plain(name) for name in classes or []] or [str(number) for number in range(part.outputs.shape[2])]  # type: ignore[union-attr]
         colours = [to_rgba(COLOURS[label % len(COLOURS)], 0.55) for _, label in pieces]
         axes.add_collection(PolyCollection([piece for piece, _ in pieces], facecolors=colours, edgecolors="none"))
         shown = sorted({label for _, label in pieces})
@@ -53,21 +53,29 @@ def slice_figure(
         for text in legend.get_texts():
             text.set_parse_math(False)  # a class may be called $x$
     else:
-        areas = np.array([area(outline) for outline in of.complex.outlines])
-        norm = LogNorm(vmin=np.quantile(areas, 0.02), vmax=areas.max(), clip=True)  # a few are next to nothing
-        filled = PolyCollection(of.complex.outlines, array=areas, norm=norm, cmap="viridis", edgecolors="none")
+        areas = np.array([area(outline) for outline in part.complex.outlines])
+        smallest = np.quantile(areas, 0.02)  # some cells are almost points
+        norm = LogNorm(vmin=smallest, vmax=areas.max(), clip=True)
+        filled = PolyCollection(part.complex.outlines, array=areas, norm=norm, cmap="viridis", edgecolors="none")
         axes.add_collection(filled)
         figure.colorbar(filled, ax=axes, label="area of the cell in the slice", shrink=0.8)
-    width = float(np.clip(20 / np.sqrt(len(of.complex)), 0.05, 0.8))
+    width = float(np.clip(20 / np.sqrt(len(part.complex)), 0.05, 0.8))
     axes.add_collection(
-        PolyCollection(of.complex.outlines, facecolors="none", edgecolors="#00000090", linewidths=width)
+        PolyCollection(part.complex.outlines, facecolors="none", edgecolors="#00000090", linewidths=width)
     )
     axes.scatter(
-        of.samples[:, 0], of.samples[:, 1], s=60, marker="o", c="white", edgecolors="black", linewidths=1.5, zorder=3
+        part.samples[:, 0],
+        part.samples[:, 1],
+        s=60,
+        marker="o",
+        c="white",
+        edgecolors="black",
+        linewidths=1.5,
+        zorder=3,
     )
-    for number, at in enumerate(of.samples):
+    for number, at in enumerate(part.samples):
         name = f"sample {number + 1}" + (f": {plain(str(labels[number]))}" if labels else "")
-        right = at[0] > 0.5 * of.reach
+        right = at[0] > 0.5 * part.reach
         axes.annotate(
             name,
             at,
@@ -78,24 +86,24 @@ def slice_figure(
             parse_math=False,
             bbox={"boxstyle": "round,pad=0.2", "fc": "white", "ec": "none", "alpha": 0.8},
         )
-    axes.set(xlim=(-of.reach, of.reach), ylim=(-of.reach, of.reach), aspect="equal")
-    axes.set(xlabel="along the slice (units of the input)", title=f"{len(of.complex):,} cells")
+    axes.set(xlim=(-part.reach, part.reach), ylim=(-part.reach, part.reach), aspect="equal")
+    axes.set(xlabel="along the slice (units of the input)", title=f"{len(part.complex):,} cells")
     return figure
 
 
 def area(outline: np.ndarray) -> float:
-    """Of a polygon (corners, 2), counterclockwise."""
+    """The area of a polygon (corners, 2) whose corners run counterclockwise."""
     x, y = outline.T
     return float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
 
 
-def class_pieces(of: Slice) -> Iterator[tuple[np.ndarray, int]]:
-    """The cells as polygons of one predicted class each; a cell in which several win is cut along their borders."""
-    assert of.outputs is not None
-    for outline, point, (value, *slopes) in zip(of.complex.outlines, of.complex.points, of.outputs, strict=True):
+def class_pieces(part: Slice) -> Iterator[tuple[np.ndarray, int]]:
+    """Polygons of one predicted class each: the cells, cut along the borders where several classes are predicted."""
+    assert part.outputs is not None
+    for outline, point, (value, *slopes) in zip(part.complex.outlines, part.complex.points, part.outputs, strict=True):
         outputs = value + (outline - point) @ np.array(slopes)  # at the corners: (corners, classes)
         winners = outputs.argmax(axis=1)
-        if (winners == winners[0]).all():  # then everywhere: where a class wins is convex
+        if (winners == winners[0]).all():  # then in the whole cell: the region of a class is convex
             yield outline, int(winners[0])
             continue
         for label in range(outputs.shape[1]):
@@ -108,7 +116,7 @@ def class_pieces(of: Slice) -> Iterator[tuple[np.ndarray, int]]:
 
 
 def _kept(piece: np.ndarray, outputs: np.ndarray, lead: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The part of a convex polygon where ``lead``, given at its corners and linear between, is not negative."""
+    """The part of a convex polygon where ``lead``, given at its corners and linear in between, is at least 0."""
     after = np.roll(lead, -1)
     crossed = (lead >= 0) != (after >= 0)
     share = np.where(crossed, lead / np.where(crossed, lead - after, 1), 0)[:, None]
@@ -122,7 +130,7 @@ def draw_slices(
 ) -> list[str]:
     """Draws the slice through the first samples of three classes, and the neighbourhood of the first.
 
-    The names of the files; what can't be drawn is left out: too many cells, samples that span no plane.
+    Returns the names of the files. A slice is left out if it has too many cells, or if its samples span no plane.
     """
     assert data.labels is not None
     firsts = [int((data.labels == label).nonzero()[0]) for label in data.labels.unique()]
@@ -130,12 +138,12 @@ def draw_slices(
     labels = [classes[int(data.labels[number])] for number in chosen]
     inputs = data.inputs[chosen]
     drawn = []
-    for file, draw, given in (
+    for file, slice_of, samples in (
         (f"{name}.png", slice_through, inputs),
         (f"{name}_near.png", neighbourhood, inputs[:1]),
     ):
         try:
-            part = draw(network, given, module=module, max_cells=MOST_CELLS)
+            part = slice_of(network, samples, module=module, max_cells=MOST_CELLS)
             figure = slice_figure(part, classes=classes, labels=labels)
         except (InputError, SolverError):  # equal samples, a border in one direction only, too many cells
             continue

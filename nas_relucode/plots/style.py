@@ -13,7 +13,7 @@ from nas_relucode.errors import InputError
 from nas_relucode.plots.pareto import COLOURS as FEW
 from nas_relucode.plots.pareto import GREY
 
-COLOURS = [*FEW, "#999933", GREY, "#661100"]  # ten classes; colours repeat beyond, with other markers
+COLOURS = [*FEW, "#999933", GREY, "#661100"]  # for ten classes; further ones repeat colours with other markers
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p"]
 WIDTH = 8.0  # inches of a figure
 # Columns of the figures' tables and what they are called.
@@ -30,7 +30,7 @@ def check_columns(frame: pd.DataFrame, columns: Sequence[str]) -> None:
 
 
 def epoch_styles(epochs: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """A colour from dark to light and a marker for each epoch, to be told apart without colours too."""
+    """A colour, from dark to light, and a marker for each epoch, so that epochs differ without colours too."""
     map_ = matplotlib.colormaps["cividis"]
     shades = np.linspace(0, 0.8, len(epochs))
     return {
@@ -40,17 +40,17 @@ def epoch_styles(epochs: Sequence[int]) -> dict[int, dict[str, Any]]:
 
 
 def joint_last(layers: Iterable[str]) -> list[str]:
-    """The names once each, in their order, "joint" at the end."""
+    """Each name once, in their order, with "joint" at the end."""
     names = list(dict.fromkeys(layers))
     return [name for name in names if name != "joint"] + ["joint"] * ("joint" in names)
 
 
 def short(classes: Sequence[str]) -> bool:
-    """Whether the names themselves have room beside their points; else their numbers stand there."""
+    """Whether the names of the classes fit beside their points; if not, their numbers are drawn."""
     return max(map(len, classes), default=0) <= 2
 
 
 def class_mark(label: int) -> dict[str, Any]:
-    """The colour and the marker of a class, which no two of the first hundred share."""
+    """The colour and the marker of a class; no two of the first hundred classes share both."""
     turn, place = divmod(label, len(COLOURS))
     return {"color": COLOURS[place], "marker": MARKERS[(place + turn) % len(MARKERS)]}

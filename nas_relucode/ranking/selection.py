@@ -162,7 +162,7 @@ class Selection:
             return []
         return [
             f"{unpaired} of {compared} networks have no predictions of the best one's samples: "
-            "they are compared by their accuracies, which tells less apart."
+            "they are compared by their accuracies, which has less power."
         ]
 
     @property
@@ -172,7 +172,7 @@ class Selection:
         if (self.equal["seeds"] == 1).all():
             notes.append("Each network was trained once, so nothing is known of what other seeds would change.")
         if not self.deciding:
-            notes.append("No index tells the equally accurate networks apart: accuracy and size order them.")
+            notes.append("No index orders the equally accurate networks: accuracy and size do.")
         return tuple(notes)
 
     @cached_property

@@ -25,8 +25,8 @@ MOST_ROWS = 20  # of the note, which is sent again whenever the dashboard polls
 def show_in_dashboard(study: optuna.Study) -> str:
     """Writes the selection into the study's note and the Pareto front among its figures; returns the note.
 
-    What somebody else wrote in the note stays. Called again, it replaces its own part. Raises InputError where
-    optuna-dashboard is not installed.
+    The rest of the note stays. A second call replaces what the first one wrote. Raises InputError if optuna-dashboard
+    is not installed.
     """
     dashboard = _dashboard()
     selection = select(study)
@@ -50,7 +50,7 @@ def show_in_dashboard(study: optuna.Study) -> str:
 
 
 def _put(note: str, part: str) -> str:
-    """The note with our part in the place of the one before, else at its end.
+    """The note with our part in place of the earlier one, else at its end.
 
     >>> _put(f"Mine.\\n\\n{START}old{END} too", "new")
     'Mine.\\n\\nnew too'
@@ -65,7 +65,7 @@ def _put(note: str, part: str) -> str:
 def _dashboard() -> Any:
     try:
         with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")  # of its own dependencies
+            warnings.simplefilter("ignore")  # which its dependencies raise
             import optuna_dashboard
     except ImportError as error:
         raise InputError(

@@ -6,8 +6,8 @@ const SYMBOLS = ["circle", "square", "diamond", "cross", "x", "triangle-up", "st
 const DASHES = ["solid", "dash", "dashdot", "longdash", "solid", "dash", "dashdot"];
 const GREY = "#9AA0A6";
 const SIDES = [[1, -1, "top right"], [-1, -1, "top left"], [1, 1, "bottom right"], [-1, 1, "bottom left"],
-  [1, 0, "middle right"], [-1, 0, "middle left"], [0, -1, "top center"], [0, 1, "bottom center"]]; // of a point, for its mark
-const MOST_BARS = 40; // networks of one kind beyond which error bars hide the points
+  [1, 0, "middle right"], [-1, 0, "middle left"], [0, -1, "top center"], [0, 1, "bottom center"]]; // of a point, on which its mark may stand
+const MOST_BARS = 40; // networks of one group beyond which error bars hide the points
 const rows = data.label.map((_, row) => row);
 const NO_RANKING = { order: [], tied: [] };
 const state = { rule: null, tolerance: 0, order: [], place: {}, rank: {}, silent: {}, focus: null };
@@ -36,16 +36,16 @@ function shown(name, row) {
 }
 
 function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
+  const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else made.setAttribute(name, value);
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else node.setAttribute(name, value);
   }
-  made.append(...children);
-  return made;
+  node.append(...children);
+  return node;
 }
 
-// What plotly draws passes through here: it reads tags and entities in its texts. Other text is put in as text nodes.
+// For texts that plotly draws, which interprets tags and entities. All other text goes into text nodes.
 const escaped = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 const spaced = (name) => name.replaceAll("_", " ");
 
@@ -70,7 +70,7 @@ function choose(rule, tolerance) {
   const preset = data.rules.find((item) => item.key === rule);
   const ranking = rankingAt(preset, tolerance);
   state.rule = rule;
-  state.tolerance = data.thinned && !preset ? ranking.from : tolerance; // between two rankings of many the first one holds
+  state.tolerance = data.thinned && !preset ? ranking.from : tolerance; // in a large study not every tolerance has a ranking
   state.order = ranking.order;
   state.silent = ranking === NO_RANKING ? {} : data.silents[ranking.silent];
   state.place = {};
@@ -107,12 +107,12 @@ function showControls(preset) {
   const criteria = Object.keys(data.by);
   const deciding = criteria.filter((name) => !(name in state.silent)).map((name) => `${name} (${data.by[name]})`);
   const silent = criteria.filter((name) => name in state.silent).map((name) => `${name} (${state.silent[name]})`);
-  const order = deciding.length ? `Their places follow their Pareto rank over ${deciding.join(", ")}, then accuracy` : "No index tells them apart: their places follow accuracy";
+  const order = deciding.length ? `Their places follow their Pareto rank over ${deciding.join(", ")}, then accuracy` : "No index orders them: their places follow accuracy";
   byId("order").textContent = state.order.length < 2 ? "" : `${order}, then fewer parameters, then the trial's number.` +
     (silent.length ? ` These take no part: ${silent.join("; ")}.` : "");
 }
 
-// Says under the field of the exact tolerance why what stands in it can't be taken; nothing, if it can.
+// Shows under the field of the exact tolerance why its value is not valid; clears the message if it is.
 function complain(why) {
   const exact = byId("tolerance-number");
   if (why) exact.setAttribute("aria-invalid", "true");
@@ -162,21 +162,21 @@ function showIndices() {
 function showCommands() {
   const box = byId("commands");
   if (!box) return;
-  const made = state.order.filter((row) => data.commands[row].length).map((row, i) => {
+  const commands = state.order.filter((row) => data.commands[row].length).map((row, i) => {
     const text = data.commands[row].join("\n");
     const copy = element("button", { type: "button", class: "copy", onclick: () => copyText(text, copy) }, "Copy");
     copy.setAttribute("aria-label", `Copy the commands of ${data.label[row]}`);
     const details = element("details", i ? {} : { open: "" }, element("summary", {}, `${state.place[row]}. ${data.label[row]}`), element("pre", { tabindex: "0" }, text), copy);
     return details;
   });
-  box.replaceChildren(...made);
+  box.replaceChildren(...commands);
 }
 
 async function copyText(text, button) {
   try {
     await navigator.clipboard.writeText(text);
     button.textContent = "Copied";
-  } catch { // a file that was opened from disk may not be allowed to: the text is there to be marked
+  } catch { // browsers may forbid this for a file opened from disk
     button.textContent = "Mark the text and copy it";
   }
 }
@@ -240,7 +240,7 @@ function ring(x, y) {
     marker: { size: 20, color: "rgba(0,0,0,0)", line: { color: "black", width: 2 } } }];
 }
 
-// Where the points of these rows lie, in pixels, as nearly as their marks need it.
+// The approximate positions of the points of these rows, in pixels, to place their marks.
 function placed(marked, x, range, width, height) {
   const spread = (row) => data.spread[x][row] || 0;
   const ends = rows.filter((row) => finite(data.mean[x][row])).flatMap((row) => [data.mean[x][row] - spread(row), data.mean[x][row] + spread(row)]);
@@ -250,7 +250,7 @@ function placed(marked, x, range, width, height) {
   }));
 }
 
-// Row -> the side of its point on which its mark hides least of the points and of the marks before it.
+// Row -> the side of its point on which its mark covers the least of the points and of earlier marks.
 function markSides(points, mark) {
   const box = (left, top, half) => [left - half, top - 7, left + half, top + 7];
   const common = (a, b) => Math.max(0, Math.min(a[2], b[2]) - Math.max(a[0], b[0])) * Math.max(0, Math.min(a[3], b[3]) - Math.max(a[1], b[1]));
@@ -364,7 +364,7 @@ function drawProfiles(box) {
     const line = profileOf(row);
     return { x: line.x, y: line.y, name: line.name, mode: "lines+markers", line: { color: COLOURS[j], shape: line.shape, dash: DASHES[j] }, marker: { symbol: SYMBOLS[j], size: line.shape === "hv" ? 3 : 8 } };
   });
-  const joined = traces.map(({ x, y }) => x[y.findIndex((share) => share >= 1)]).filter(finite); // from there on nothing happens
+  const joined = traces.map(({ x, y }) => x[y.findIndex((share) => share >= 1)]).filter(finite); // nothing changes beyond
   const reach = joined.length === traces.length ? { range: [0, 1.15 * Math.max(1, ...joined)] } : { rangemode: "tozero" };
   Plotly.react(box, traces, layout({ height: 420, xaxis: axis({ title: titled("theta (bits)"), ...reach }), yaxis: axis({ title: titled("largest component's share of the cells"), range: [0, 1.05] }) }), plotConfig);
 }

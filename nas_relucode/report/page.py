@@ -1,4 +1,4 @@
-"""report.html: one page that fetches nothing, in which a slider says how accurate is equally accurate."""
+"""report.html: one self-contained page, with a slider for the difference of accuracy that counts as equal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nas_relucode.report.contents import Report, page_data
 from nas_relucode.report.sections import Section, described, remarks, sections
 from nas_relucode.study.record import complete_trials, record_of
 
-MOST_BYTES = 7_800_000  # of the page: pictures that find no room are named
+MOST_BYTES = 7_800_000  # of the page: pictures beyond it are named instead
 MOST_SLICES = 3  # networks whose slices are shown
 TALL = 40  # rows beyond which a table scrolls
 POLICY = (
@@ -28,8 +28,8 @@ POLICY = (
 CURVES = "Solid: occupied cells; dotted: those that hold a correctly classified sample."
 CHOICE = (
     "Which networks are as accurate as the best one, by the rule or the tolerance that is chosen here? Accuracy does "
-    "not decide between them, so their order is what their code spaces tell. A code says which ReLUs are active; all "
-    "inputs with one code form a cell."
+    "not decide between them, so they are ordered by indices of their code spaces. A code says which ReLUs are active; "
+    "all inputs with one code form a cell."
 )
 PROFILES = {
     True: (
@@ -46,7 +46,7 @@ EMBEDDINGS = "Codes embedded in the plane by UMAP under the Hamming distance, as
 
 
 def page(report: Report) -> str:
-    """The whole page: plotly's script is inside, and what the slider computes with."""
+    """The whole page, with plotly's script and the rankings among which the slider chooses."""
     data = page_data(report)
     title = html.escape(report.study.study_name)
     parts = {section.heading: section for section in sections(report)}
@@ -181,7 +181,7 @@ def _profiles(data: dict[str, Any]) -> str:
 
 def _indices(section: Section, data: dict[str, Any]) -> str:
     names, silent = data["correlations"]["names"], data["correlations"]["silent"]
-    table = _table(section, words=True, quiet=len(section.table[0]) - 1)  # type: ignore[index]
+    table = _table(section, words=True, silent=len(section.table[0]) - 1)  # type: ignore[index]
     if not any(value is not None for line in data["correlations"]["matrix"] for value in line):
         return _text(f"{section.text} Here there are fewer than three networks, or nothing varies.") + table
     alive = [name for name in names if name not in silent] or names
@@ -204,17 +204,17 @@ def _plain(section: Section) -> str:
 
 
 def _pictures(text: str, drawn: Iterable[Picture], room: int) -> tuple[str, int]:
-    """The pictures that find room, the names of the others, and the room that is left."""
-    found, missing = [], []
+    """The pictures that fit, the names of the others, and the bytes that are left."""
+    shown, missing = [], []
     for picture in drawn:
-        made = picture.html()
-        if len(made) <= room:
-            room -= len(made)
-            found.append(made)
+        figure = picture.html()
+        if len(figure) <= room:
+            room -= len(figure)
+            shown.append(figure)
         else:
             missing.append(str(picture.file))
     note = _text(f"Too large for this page: {', '.join(missing)}.") if missing else ""
-    return f'{_text(text)}<div class="pictures">{"".join(found)}</div>{note}', room
+    return f'{_text(text)}<div class="pictures">{"".join(shown)}</div>{note}', room
 
 
 def _text(text: str) -> str:
@@ -245,8 +245,8 @@ def _caption(text: str) -> str:
     return f"<caption><span>{html.escape(text)}</span></caption>"
 
 
-def _table(section: Section, *, words: bool = False, quiet: int | None = None) -> str:
-    """A table of numbers, or of words, with its caption; rows in which the column ``quiet`` says something are grey."""
+def _table(section: Section, *, words: bool = False, silent: int | None = None) -> str:
+    """A table of numbers, or of words, with its caption; rows with text in the column ``silent`` are grey."""
     if section.table is None:
         return ""
     headings, rows = section.table
@@ -255,8 +255,8 @@ def _table(section: Section, *, words: bool = False, quiet: int | None = None) -
     for row in rows:
         first, *rest = row
         cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in rest)
-        kind = ' class="silent"' if quiet is not None and row[quiet] else ""
-        lines.append(f'<tr{kind}><th scope="row">{html.escape(first)}</th>{cells}</tr>')
+        attribute = ' class="silent"' if silent is not None and row[silent] else ""
+        lines.append(f'<tr{attribute}><th scope="row">{html.escape(first)}</th>{cells}</tr>')
     tall = len(rows) > TALL
     caption = f"{section.caption} ({len(rows)} rows: scroll)" if tall else section.caption
     return (
@@ -290,7 +290,7 @@ class Picture:
     caption: str
 
     def html(self) -> str:
-        """The picture itself, within the page."""
+        """The picture as HTML that holds its bytes."""
         content = base64.b64encode(self.file.read_bytes()).decode()
         image = f'<img alt="{html.escape(self.alt)}" src="data:image/png;base64,{content}">'
         return f"<figure>{image}<figcaption>{html.escape(self.caption)}</figcaption></figure>"

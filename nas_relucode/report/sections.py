@@ -1,4 +1,4 @@
-"""The parts of a report, each a heading, a text and tables: what report.md and the page both say."""
+"""The sections of a report, each with a heading, a text and a table: the content of both report.md and the page."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MEANINGS = {
 
 @dataclass(frozen=True)
 class Section:
-    """One part of a report."""
+    """One section of a report."""
 
     heading: str
     text: str
@@ -48,7 +48,7 @@ class Section:
 
 
 def sections(report: Report) -> list[Section]:
-    """The parts in their order."""
+    """The sections in their order."""
     return [
         _equal(report),
         *_commands(report),
@@ -73,16 +73,16 @@ def _equal(report: Report) -> Section:
     elif equal == 1:
         text = (
             f"By the one-standard-error rule {selection.equal['network'].iloc[0]} alone of {compared} feasible "
-            f"networks reaches {reached}: there is no order to be found."
+            f"networks reaches {reached}: there is nothing to order."
         )
     else:
         order = [f"{name} ({way})" for name, way in selection.deciding.items() if name != "accuracy"]
         text = (
-            f"By the one-standard-error rule {equal} of {compared} feasible networks reach {reached}: by accuracy "
-            f"nobody can tell them apart. {_order(order)}"
+            f"By the one-standard-error rule {equal} of {compared} feasible networks reach {reached}: they "
+            f"are equally accurate. {_order(order)}"
         )
     if selection.silent and equal > 1:
-        text += " These tell them nothing apart: " + "; ".join(f"{k} ({v})" for k, v in selection.silent.items()) + "."
+        text += " These cannot order them: " + "; ".join(f"{k} ({v})" for k, v in selection.silent.items()) + "."
     text = " ".join([text, *remarks(report)])
     table = longer_side_down(networks_table(selection, selection.equal, every_index=True))
     return Section(heading, text, table, "The equally accurate networks in their order")
@@ -90,32 +90,34 @@ def _equal(report: Report) -> Section:
 
 def _order(names: list[str]) -> str:
     if not names:
-        return "No index tells them apart either: their places follow accuracy, then size."
+        return "No index orders them: their places follow accuracy, then size."
     return f"Their places follow their Pareto rank over {', '.join(names)}, then accuracy, then size."
 
 
 def remarks(report: Report) -> list[str]:
-    """How firm the choice by the one-standard-error rule is, and what limits it."""
-    found = []
+    """How stable the choice by the one-standard-error rule is, and what limits it."""
+    sentences = []
     shares = list(report.ahead.values())
     if any(math.isnan(share) for share in shares):
-        found.append("Some of them were trained once, so nobody can say how firm their order is.")
+        sentences.append("Some of them were trained once, so the stability of their order is unknown.")
     elif shares:
         first, *others = shares
-        found.append(
+        sentences.append(
             "In the order by the one-standard-error rule, the first stays ahead of the second in "
             f"{100 * first:.0f} % of the draws when the seeds are drawn again"
             + (f", and each of the next one in at least {100 * min(first, *others):.0f} %." if others else ".")
         )
     if report.tested:
         test, count = report.selection.paired_test, len(report.tested.equal)
-        found.append(f"{test[0].upper()}{test[1:]}, corrected for all pairs, leaves {count} equally accurate.")
+        sentences.append(f"{test[0].upper()}{test[1:]}, corrected for all pairs, leaves {count} equally accurate.")
     elif not report.notes and report.selection.compared.sum() > 1:
-        found.append("No predictions are kept here, so mean accuracies are compared, not sample by sample (McNemar).")
+        sentences.append(
+            "No predictions are kept here, so mean accuracies are compared, not sample by sample (McNemar)."
+        )
     if (report.selection.equal["seeds"] == 1).all():
         who = "It" if len(report.selection.equal) == 1 else "Each of them"
-        found.append(f"{who} was trained once, so nothing is known of what other seeds would change.")
-    return [*found, *report.notes]
+        sentences.append(f"{who} was trained once, so nothing is known of what other seeds would change.")
+    return [*sentences, *report.notes]
 
 
 def _commands(report: Report) -> list[Section]:
@@ -185,29 +187,29 @@ def _last_epoch(report: Report) -> list[Section]:
 
 
 def _indices(report: Report) -> Section:
-    """What each index means, how it goes with accuracy, and which tell these networks nothing apart."""
-    found = report.correlations
-    place = {name: i for i, name in enumerate(found.names)}
+    """What each index means, its correlation with accuracy, and which do not tell these networks apart."""
+    correlations = report.correlations
+    position = {name: i for i, name in enumerate(correlations.names)}
     rows = []
     for name in (name for name in shown_columns(report.selection) if ":" not in name):
         index = INDICES.get(name)
         way = index.direction if index else QUANTITIES.get(name)
-        rank = found.matrix[place[name], place["accuracy"]]
+        rank = correlations.matrix[position[name], position["accuracy"]]
         values = report.selection.networks[name].dropna()
         ends = f"{_end(values.min())} to {_end(values.max())}" if len(values) else "-"
         meaning = index.meaning if index else MEANINGS.get(name, "")
         rank_text = "-" if math.isnan(rank) or name == "accuracy" else f"{rank:.3f}"
-        rows.append([name, meaning, way or "", ends, rank_text, found.silent.get(name, "")])
-    headings = ["index", "meaning", "usually", "over all networks", "rank correlation with accuracy", "tells nothing"]
+        rows.append([name, meaning, way or "", ends, rank_text, correlations.silent.get(name, "")])
+    headings = ["index", "meaning", "usually", "over all networks", "rank correlation with accuracy", "not informative"]
     text = (
         "Spearman's rank correlations are taken over all networks, each pair of indices over those that have both. "
-        "What is constant, undefined or saturated for all tells nothing."
+        "An index that is constant, undefined or saturated for all networks is not informative."
     )
     return Section("Indices", text, (headings, rows), "What the indices mean and how they go with accuracy")
 
 
 def _end(value: float) -> str:
-    """An end of a range: large numbers whole, others with four digits.
+    """An end of a range: large numbers without decimals, others with four digits.
 
     >>> _end(112394.0), _end(0.00026667)
     ('112,394', '0.0002667')
@@ -220,8 +222,8 @@ def _trials(report: Report) -> Section:
     words = {"FAIL": "failed"}
     counts = trials["state"].value_counts().items()
     states = ", ".join(f"{count} {words.get(str(state), str(state).lower())}" for state, count in counts)
-    told = [sentence[0].upper() + sentence[1:] for sentence in retries(trials)]
-    return Section("Trials", " ".join([f"{states}.", *told]))
+    sentences = [sentence[0].upper() + sentence[1:] for sentence in retries(trials)]
+    return Section("Trials", " ".join([f"{states}.", *sentences]))
 
 
 def _settings(report: Report) -> Section:
@@ -248,11 +250,11 @@ def _flat(table: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def described(report: Report) -> str:
-    """What the study's settings say of it."""
+    """The description in the study's settings; empty if there is none."""
     return str(_table_of(report.study, "settings").get("description", ""))
 
 
 def _table_of(study: optuna.Study, attribute: str) -> dict[str, Any]:
-    """A table that `run_study` stores with the study; empty where somebody else stored something else."""
+    """A table that `run_study` stores with the study; empty if the study has none."""
     table = study.user_attrs.get(attribute)
     return table if isinstance(table, dict) else {}

@@ -12,17 +12,17 @@ from nas_relucode.study.record import network_label
 from nas_relucode.texts import plain, with_spread
 
 Table = tuple[list[str], list[list[str]]]  # headings, rows
-MOST_SENTENCES = 20  # of what happened to trials
-MARKUP = re.compile(  # what Markdown, or a dialect with HTML and formulas, would not show as it stands
+MOST_SENTENCES = 20  # about trials without a result
+MARKUP = re.compile(  # what Markdown, or a dialect with HTML and formulas, would interpret
     r"[\\`*<~$|]|(?<!\S)#|&(?=#?\w+;)|\](?=[(\[:])|(?<![^\W_])_|_(?![^\W_])"
 )
 
 
 def networks_table(selection: Selection, networks: pd.DataFrame, *, every_index: bool = False) -> Table:
-    """A row a network: accuracy with its spread, the objectives or every index, parameters, training seconds.
+    """A row per network: accuracy with its spread, the objectives or every index, parameters, training seconds.
 
-    Indices that are constant or undefined over the networks are left out: they say nothing here. The mark is that of
-    the figures, or why a network can't be chosen.
+    Indices that are constant or undefined over the networks are left out. The mark is that of the figures, or the
+    reason why a network cannot be chosen.
     """
     indices = [name for name in index_columns(networks) if every_index or name in selection.objectives]
     indices = [name for name in indices if not is_constant(networks[name]) and networks[name].notna().any()]
@@ -46,7 +46,7 @@ def networks_table(selection: Selection, networks: pd.DataFrame, *, every_index:
 
 
 def longer_side_down(table: Table) -> Table:
-    """The table, or its transpose where that has fewer columns."""
+    """The table, or its transpose if that has fewer columns."""
     headings, rows = table
     if len(rows) >= len(headings):
         return table
@@ -61,7 +61,7 @@ def constant_on_front(selection: Selection) -> dict[str, float]:
 
 
 def markdown(text: str) -> str:
-    """The text as Markdown shows it letter by letter, on one line.
+    """The text on one line, escaped so that Markdown shows it unchanged.
 
     >>> print(markdown("largest_share of <b> *a*|b"))
     largest_share of \\<b> \\*a\\*\\|b
@@ -70,12 +70,12 @@ def markdown(text: str) -> str:
 
 
 def text_table(table: Table) -> str:
-    """A table to be read on a terminal."""
+    """The table as text for a terminal."""
     return _aligned([[plain(cell).replace("|", "\\|") for cell in line] for line in [table[0], *table[1]]])
 
 
 def markdown_table(table: Table) -> str:
-    """The same for Markdown, which shows every cell as it stands."""
+    """The table as Markdown that shows every cell unchanged."""
     return _aligned([[markdown(cell) for cell in line] for line in [table[0], *table[1]]])
 
 
@@ -94,25 +94,25 @@ def _aligned(lines: list[list[str]]) -> str:
 
 
 def retries(trials: pd.DataFrame) -> list[str]:
-    """A sentence for each trial that failed or was interrupted, and for each that was pruned.
+    """A sentence for each trial that failed, was interrupted or was pruned.
 
-    Of the first twenty, and one that counts the others.
+    For the first twenty; one more sentence counts the others.
     """
     retried = trials.dropna(subset="retry_of").groupby("retry_of")["number"].last()
     sentences = []
-    happened = trials[trials["state"].isin(["FAIL", "PRUNED"])]
-    for _, trial in happened.head(MOST_SENTENCES).iterrows():
-        what, reason = f"trial {trial['number']}", trial["reason"] if isinstance(trial["reason"], str) else ""
+    ended_early = trials[trials["state"].isin(["FAIL", "PRUNED"])]
+    for _, trial in ended_early.head(MOST_SENTENCES).iterrows():
+        subject, reason = f"trial {trial['number']}", trial["reason"] if isinstance(trial["reason"], str) else ""
         if isinstance(trial["head"], str):
-            what += f" ({network_label(trial)}" + ("" if pd.isna(trial["seed"]) else f", seed {trial['seed']}") + ")"
+            subject += f" ({network_label(trial)}" + ("" if pd.isna(trial["seed"]) else f", seed {trial['seed']}") + ")"
         if trial["state"] == "PRUNED":
-            sentences.append(f"{what} was pruned: {reason}.")
+            sentences.append(f"{subject} was pruned: {reason}.")
         else:
             again = retried.get(trial["number"])
             outcome = f"failed ({reason})" if reason else "was interrupted"
             then = f"retried as trial {again}" if again else "not retried"
-            sentences.append(f"{what} {outcome} and was {then}.")
-    if more := len(happened) - len(sentences):
+            sentences.append(f"{subject} {outcome} and was {then}.")
+    if more := len(ended_early) - len(sentences):
         sentences.append(f"{more} more failed, were interrupted or pruned: trials.csv, beside a report, says why.")
     return sentences
 
@@ -123,5 +123,5 @@ def index_columns(networks: pd.DataFrame) -> list[str]:
 
 
 def is_constant(values: pd.Series) -> bool:
-    """Whether several networks have one value."""
+    """Whether there are several networks and all have the same value."""
     return len(values) > 1 and (values == values.iloc[0]).all()

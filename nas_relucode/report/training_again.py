@@ -20,7 +20,7 @@ from nas_relucode.study.settings import StudySettings, load_settings
 from nas_relucode.toml_files import builtin_files, parse
 from nas_relucode.training.names import SOURCES
 
-HEAD = "# The settings of study"  # so begins a file that may be written anew
+HEAD = "# The settings of study"  # the first words of a file that a later report may overwrite
 
 
 def settings_toml(study: optuna.Study, folder: Path) -> str | None:
@@ -29,14 +29,14 @@ def settings_toml(study: optuna.Study, folder: Path) -> str | None:
     if settings is None:
         return None
     table = settings.as_dict()
-    if table["data"]["source"] not in SOURCES:  # files are named from the folder of the TOML file
+    if table["data"]["source"] not in SOURCES:  # paths in a TOML file are relative to its folder
         table["data"]["source"] = Path(os.path.relpath(table["data"]["source"], folder)).as_posix()
     text = f"{HEAD} {json.dumps(study.study_name)}, as they are stored with it.\n{to_toml(table)}"
     return text if _reads_back(text, table) else None
 
 
 def study_argument(study: optuna.Study, folder: Path) -> str | None:
-    """What a command calls the study: a built-in name if that has the same settings, else its file in ``folder``."""
+    """The study as an argument of commands: a built-in name with the same settings, else its file in ``folder``."""
     settings = _settings(study)
     if settings is None:
         return None
@@ -50,12 +50,12 @@ def study_argument(study: optuna.Study, folder: Path) -> str | None:
 
 
 def settings_file(study: optuna.Study, folder: Path) -> Path:
-    """The file of the settings, whose stem is the study's name: commands that are given it find the study by it."""
+    """The file of the settings; commands read the study's name from its stem."""
     return folder / f"{study.study_name}.toml"
 
 
 def may_be_written(study: optuna.Study, path: Path) -> bool:
-    """Whether ``path`` is free, or holds what an earlier report wrote of this very study."""
+    """Whether ``path`` does not exist, or was written by an earlier report of this study."""
     try:
         return path.read_text("utf-8").startswith(f"{HEAD} {json.dumps(study.study_name)},")
     except FileNotFoundError:
@@ -65,7 +65,7 @@ def may_be_written(study: optuna.Study, path: Path) -> bool:
 
 
 def _holds(file: Path, study: optuna.Study) -> bool:
-    """Whether somebody's file has the settings of the study."""
+    """Whether a file that no report wrote has the settings of the study."""
     try:
         check_settings(study, load_settings(str(file)))
     except InputError:
@@ -74,7 +74,7 @@ def _holds(file: Path, study: optuna.Study) -> bool:
 
 
 def train_command(study: str, candidate: Candidate, device: str | None = None) -> str:
-    """The command that trains a candidate again, on ``device`` if that is known.
+    """The command that trains a candidate again, on ``device`` if it is known.
 
     >>> train_command("digits", Candidate("8-4", 0.01, seed=2))
     'nas-relucode train digits --head 8-4 --learning-rate 0.01 --seed 2 --weights 8-4_0.01_seed_2.pt'
@@ -85,7 +85,7 @@ def train_command(study: str, candidate: Candidate, device: str | None = None) -
 
 
 def to_toml(table: dict[str, Any]) -> str:
-    """A nested dictionary of strings, numbers, booleans and lists of these as TOML; None is left out.
+    """A nested dictionary of strings, numbers, booleans and lists of these as TOML, without the values None.
 
     >>> print(to_toml({"a": 1.0, "b": {"c:d": ["x", "y"], "e": {"f": True}}}))
     a = 1.0
@@ -123,7 +123,7 @@ def _value(value: Any) -> str:
 
 
 def _settings(study: optuna.Study) -> StudySettings | None:
-    """The settings that are stored with a study, where they are those of `run_study`."""
+    """The settings that `run_study` stored with a study; None if there are none."""
     stored = study.user_attrs.get("settings")
     if not isinstance(stored, dict) or not isinstance(stored.get("data"), dict):
         return None

@@ -26,13 +26,13 @@ from nas_relucode.study.storage import redact
 def write_report(
     study: optuna.Study, folder: str | Path, *, storage: str = "", artifacts: Any = None
 ) -> dict[str, Path]:
-    """Writes the report of any study whose trials carry our attribute; returns name -> path of each file.
+    """Writes the report of any study whose trials carry our record; returns name -> path of each file.
 
-    ``folder`` is that of the study's run where there is one: predictions (for McNemar's test), kept code spaces, slices
-    and embeddings are looked for there; predictions in ``artifacts``, an artifact store of Optuna's, where it is given.
-    ``storage``, its URL, is shown without its password. A TOML file of the study's name holds the settings of a study
-    made by `run_study`, to train its networks again, unless a file of that name is there that no report has written.
-    Each file is complete or untouched.
+    ``folder`` is that of the study's run if there was one: predictions (for McNemar's test), kept code spaces, slices
+    and embeddings are read from it; predictions from ``artifacts``, an artifact store (Optuna's), if it is given.
+    ``storage``, the URL of the study's storage, is shown without its password. For a study made by `run_study`, a TOML
+    file of the study's name holds its settings, to train its networks again; a file of this name that no report wrote
+    is left alone. Each file is written atomically.
     """
     folder = Path(folder)
     report = gather(study, folder, redact(storage) if storage else "", artifacts)
@@ -68,7 +68,7 @@ def _markdown(report: Report) -> str:
 
 
 def _code(text: str) -> str:
-    """A block of code, whose fence is longer than any within."""
+    """A block of code, with a fence that is longer than any in the text."""
     fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", text))])
     return f"{fence}sh\n{text}\n{fence}\n"
 

@@ -1,4 +1,4 @@
-"""score(network, data): the accuracy and every index asked for, of any network, which is left as it was."""
+"""The score of any network: its accuracy and its code-space indices on a sample."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ from nas_relucode.errors import InputError
 from nas_relucode.indices.index import Index
 from nas_relucode.indices.inputs import IndexInputs, NetworkSample
 from nas_relucode.indices.registry import Indices, choose, named, saturated_indices
+from nas_relucode.texts import aligned, html_table, plain, with_spread
 from nas_relucode.training.data import ImageData, Split
+
+SHOWN_INDICES, SHOWN_LAYERS = 12, 5  # at most, where a score is printed
+SATURATED = "* at an end of its range, where it no longer distinguishes networks"
 
 
 @dataclass(frozen=True)
 class Score:
-    """What `score` found. Indices that are undefined for the sample are NaN."""
+    """Accuracy and indices of a network on a sample. An index that is undefined for the sample is NaN."""
 
     accuracy: float | None  # on the samples scored; None without labels or rows of two and more class scores
     split: str  # "train", "validation", "test", "all" or "given"
@@ -30,18 +34,45 @@ class Score:
     layers: dict[str, dict[str, float]]  # the indices of each layer's codes
     saturated: dict[str, list[str]]  # "joint" or a layer -> its indices that lie at an end of their range
 
+    def __repr__(self) -> str:
+        table = [row[: 2 + SHOWN_LAYERS] for row in self._rows()[: 1 + SHOWN_INDICES]]
+        hidden = {"indices": len(self.joint) - SHOWN_INDICES, "layers": len(self.layers) - SHOWN_LAYERS}
+        more = [f"{count} more {what}" for what, count in hidden.items() if count > 0]
+        notes = ([f"... and {', '.join(more)}: see .joint, .layers"] if more else []) + [SATURATED]
+        return "\n".join([self._title(), aligned(table), *notes])
+
+    def _repr_html_(self) -> str:
+        """Every index, as a notebook shows it."""
+        return f"<p>{self._title()}</p>{html_table(self._rows())}<p>{SATURATED}</p>"
+
+    def _title(self) -> str:
+        accuracy = "no accuracy" if self.accuracy is None else f"accuracy {self.accuracy:.4f}"
+        return f"Score: {accuracy} on {self.samples:,} samples ({self.split})"
+
+    def _rows(self) -> list[list[str]]:
+        """A row an index, with a column for the joint codes and one for each layer; saturated values have a star."""
+        columns = {"joint": self.joint, **self.layers}
+        rows = [["index", *map(plain, columns)]]
+        for index in self.joint:
+            cells = []
+            for where, values in columns.items():
+                star = "*" if index in self.saturated.get(where, ()) else ""
+                cells.append(with_spread(values[index]) + star if index in values else "")
+            rows.append([index, *cells])
+        return rows
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; NaN becomes None."""
 
-        def plain(values: dict[str, float]) -> dict[str, float | None]:
+        def or_none(values: dict[str, float]) -> dict[str, float | None]:
             return {name: None if math.isnan(value) else value for name, value in values.items()}
 
         return {
             "accuracy": self.accuracy,
             "split": self.split,
             "samples": self.samples,
-            "joint": plain(self.joint),
-            "layers": {layer: plain(values) for layer, values in self.layers.items()},
+            "joint": or_none(self.joint),
+            "layers": {layer: or_none(values) for layer, values in self.layers.items()},
             "saturated": self.saturated,
         }
 
@@ -120,7 +151,7 @@ def _network_sample(network: nn.Module, sample: Any, options: ReadingOptions) ->
 
 
 def _samples(data: Any, split: str, held_out: Any) -> tuple[Any, Any, str]:
-    """What to take codes of, the held-out samples or None, and the name of the split."""
+    """The sample to read codes of, the held-out samples or None, and the name of the split."""
     if isinstance(data, ImageData):
         if held_out is None and split == "train" and len(data.validation):
             held_out = "validation"
@@ -133,16 +164,16 @@ def _samples(data: Any, split: str, held_out: Any) -> tuple[Any, Any, str]:
 
 
 def _checked(data: Any) -> Any:
-    """Inputs with labels as a Split, whose labels are known to be whole numbers from 0; else the data as they are."""
+    """Tensors and arrays as a Split, whose labels are checked to be whole numbers from 0; other data as they are."""
     if isinstance(data, Tensor | np.ndarray):
         data = Split(torch.as_tensor(data), None)
     elif isinstance(data, tuple | list) and len(data) == 2 and isinstance(data[0], Tensor | np.ndarray):
         labels = None if data[1] is None else torch.as_tensor(data[1])
-        if labels is None or labels.ndim < 2:  # else it is a second batch
+        if labels is None or labels.ndim < 2:  # otherwise it is a second batch
             data = Split(torch.as_tensor(data[0]), labels)
     if isinstance(data, Split) and data.labels is not None:
         labels = data.labels
         if labels.is_floating_point() or labels.is_complex() or (len(labels) and int(labels.min()) < 0):
-            kind = str(labels.dtype).removeprefix("torch.")
-            raise InputError(f"labels are {kind}, some not whole numbers from 0. Give a class for each sample.")
+            dtype = str(labels.dtype).removeprefix("torch.")
+            raise InputError(f"labels are {dtype}, some not whole numbers from 0. Give a class for each sample.")
     return data

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nas_relucode.errors import InputError, unknown
+from nas_relucode.texts import html_table
 from nas_relucode.training.names import SOURCES
 
 
@@ -70,10 +71,7 @@ class ImageData:
 
     def _repr_html_(self) -> str:
         """The table as a notebook shows it."""
-        head, *rows = [[html.escape(cell) for cell in row] for row in self._table()]
-        lines = [f"<tr><th>{'</th><th>'.join(head)}</th></tr>"]
-        lines += [f"<tr><td>{'</td><td>'.join(row)}</td></tr>" for row in rows]
-        return f"<p>{html.escape(self._title())}</p><table>{''.join(lines)}</table>"
+        return f"<p>{html.escape(self._title())}</p>{html_table(self._table())}"
 
     def _title(self) -> str:
         names = ", ".join([*self.classes[:10], *(["..."] if len(self.classes) > 10 else [])])

@@ -122,6 +122,15 @@ def test_shards_of_other_networks_or_settings_are_refused(network):
         one.occupied_by(code_space(network, images, layers="head.1"))
 
 
+def test_a_code_space_is_printed_with_its_layers(network):
+    space = code_space(network, sample(20))
+    title, head, *layers = repr(space).splitlines()
+    assert f"20 samples in {len(space.cells)} cells" in title
+    assert head.split() == ["layer", "neurons", "activation"]
+    assert [line.split()[0] for line in layers] == [layer.name for layer in space.codes.layers]
+    assert space._repr_html_().count("<tr>") == 1 + len(layers)
+
+
 def test_labels_for_some_batches_only_are_an_error(network):
     images, labels = sample(20)
     with pytest.raises(InputError, match=r"sample 10 .* Label all or none"):

@@ -87,8 +87,8 @@ def test_objects_in_a_file_are_not_run(tmp_path, capsys):
 def test_bad_options_are_refused(tmp_path, capsys):
     oracle("A")
     model = str(ORACLES / "A.npz")
-    assert "no inside" in refused(capsys, "complex", model, "--box", "1", "-1")
-    assert "at most 0" in refused(capsys, "complex", model, "--max-cells", "0")
+    assert "is empty or not finite" in refused(capsys, "complex", model, "--box", "1", "-1")
+    assert "max_cells is 0" in refused(capsys, "complex", model, "--max-cells", "0")
     assert "there is no" in refused(capsys, "complex", str(tmp_path / "none.npz"))
     assert "Leave out --weights" in refused(capsys, "complex", model, "--weights", "some.pt")
     assert "no folder" in refused(capsys, "complex", model, "--state", str(tmp_path / "none" / "state.npz"))

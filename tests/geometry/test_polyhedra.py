@@ -479,7 +479,7 @@ def test_a_polyhedron_takes_one_point():
         assert np.array_equal(polyhedron(program, point).point, images[0].double().flatten().numpy())
     for target, points in ((network, images), (program, images), (network, torch.rand(3, 3, 4, 4))):
         with pytest.raises(
-            InputError, match=r"there are \d points, and a cell is that of one\. Give points\[:1\] or image"
+            InputError, match=r"there are \d points, but a polyhedron takes one\. Give points\[:1\] or image"
         ):
             polyhedron(target, points)
 

@@ -89,12 +89,26 @@ def by_out(network, x):
     return torch.add(x, x, out=torch.empty(x.shape, dtype=x.dtype))
 
 
+def by_out_of_a_clamp(network, x):
+    return torch.clamp(x, min=0.5, out=torch.empty(x.shape, dtype=x.dtype))
+
+
 def by_fill(network, x):
     x[:, 0] = 1.0
     return x
 
 
-WRITES = [through_a_view, of_its_base, by_parts, into_a_buffer, running, over_an_activation, by_out, by_fill]
+WRITES = [
+    through_a_view,
+    of_its_base,
+    by_parts,
+    into_a_buffer,
+    running,
+    over_an_activation,
+    by_out,
+    by_out_of_a_clamp,
+    by_fill,
+]
 
 
 @pytest.mark.parametrize("way", WRITES)

@@ -51,7 +51,7 @@ def test_pairs_of_predictions_decide_by_mcnemar(store):
     assert selection.comparison["paired"].all()
     assert selection.notes == (
         "Each network was trained once, so nothing is known of what other seeds would change.",
-        "No index tells the equally accurate networks apart: accuracy and size order them.",
+        "No index orders the equally accurate networks: accuracy and size do.",
     )
 
 
@@ -200,6 +200,37 @@ def test_where_all_are_infeasible_there_is_nothing_to_choose():
             with pytest.raises(InputError, match=r"'hand-made' .* accuracy floor: 2, .* lower accuracy_floor"):
                 use()
         assert "No network is feasible" in repr(selection)
+
+
+def test_a_selection_prints_as_a_short_table():
+    trials = [hand_made(str(number), seed=s, cell_count=float(number + s)) for number in range(9) for s in (0, 1)]
+    selection = select(study_of(trials))
+    lines = repr(selection).splitlines()
+    assert len(lines) == 8  # a heading, the names of the columns, five networks, and how many more
+    assert "9 of 9 networks" in lines[0]
+    assert "cell_count (minimize)" in lines[0]
+    assert lines[2].split()[:4] == ["1", "0", "@", "0.1"]
+    assert lines[-1] == "and 4 more"
+    html = selection._repr_html_()
+    assert html.count("<tr") == 6
+    assert "hand-made" in html
+
+
+def test_names_in_the_table_of_a_notebook_are_escaped():
+    html = select(study_of([hand_made("8", cell_count=1.0)], name="a<b>"))._repr_html_()
+    assert "a&lt;b&gt;" in html
+    assert "<b>" not in html
+
+
+def test_the_order_of_some_networks_is_that_of_a_selection_of_them(store):
+    trials = [hand_made(str(number), accuracy=0.9 - number / 100, cell_count=float(9 - number)) for number in range(5)]
+    everyone = select(study_of(trials), tolerance=1.0)
+    for tolerance in (0.0, 0.015, 0.025):
+        alone = select(study_of(trials), tolerance=tolerance)
+        order = everyone.order_of(everyone.networks["head"].isin(alone.equal["head"]))
+        assert everyone.networks.loc[order.rows, "head"].tolist() == heads(alone)
+        assert order.ranks.tolist() == alone.equal["rank"].tolist()
+        assert order.silent == alone.silent
 
 
 def test_where_all_failed_there_is_nothing_to_choose():

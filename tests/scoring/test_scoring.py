@@ -222,3 +222,17 @@ def test_regularised_patterns_are_scored_for_a_wanted_size():
     assert found["regularised_patterns"] == patterns
     with pytest.raises(InputError, match="wanted_size"):
         score(network, images, indices=["regularised_patterns"])
+
+
+def test_a_score_is_printed_as_a_short_table(digits):
+    network = build_network("8-4", digits.image_shape, 10, backbone="none")
+    result = score(network, digits, indices=["cell_count", "parameter_count"])
+    title, head, cells, parameters, *_ = repr(result).splitlines()
+    assert title == f"Score: accuracy {result.accuracy:.4f} on 300 samples (train)"
+    assert head.split() == ["index", "joint", "head.1", "head.3"]
+    assert [cell.rstrip("*") for cell in cells.split()[1:]] == [
+        f"{values['cell_count']:.0f}" for values in (result.joint, *result.layers.values())
+    ]
+    assert parameters.split() == ["parameter_count", f"{result.joint['parameter_count']:.0f}"]
+    assert result._repr_html_().count("<tr>") == 3
+    assert len(repr(score(torchvision.models.resnet18(), torch.rand(3, 3, 32, 32))).splitlines()) < 20

@@ -419,7 +419,7 @@ def test_other_data_and_other_settings_are_refused(tmp_path: Path, queue_url: st
             queue_url,
             settings=settings_in(tmp_path, data=settings.data, training=Recipe(epochs=3, batch_size=35)),
         )
-    with pytest.raises(InputError, match="max_trials 0"):
+    with pytest.raises(InputError, match="max_trials is 0"):
         run(tmp_path, queue_url, max_trials=0)
     assert states(queue_url) == {TrialState.WAITING: 2}
 
