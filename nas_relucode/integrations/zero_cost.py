@@ -112,7 +112,7 @@ def _labels(targets: Any, samples: int) -> Tensor | None:
     return None if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool else labels
 
 
-def _described(given: Any) -> str:
-    if not isinstance(given, Tensor | np.ndarray):
-        return type(given).__name__
-    return f"{str(given.dtype).removeprefix('torch.')} of shape {tuple(given.shape)}"
+def _described(value: Any) -> str:
+    if not isinstance(value, Tensor | np.ndarray):
+        return type(value).__name__
+    return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
