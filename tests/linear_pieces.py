@@ -1,4 +1,4 @@
-"""What autograd says of a network before its last ReLU, to compare with what was read of it."""
+"""Helpers that compare what was read of a network with autograd."""
 
 import copy
 
@@ -18,7 +18,7 @@ class Function(nn.Module):
 
 
 class Kept(nn.Module):
-    """Takes a layer's inputs and keeps them."""
+    """A layer that keeps its inputs."""
 
     def __init__(self, layer):
         super().__init__()
@@ -30,7 +30,7 @@ class Kept(nn.Module):
 
 
 def odd_statistics(network, seed=0):
-    """Running statistics, scales and shifts of BatchNorm that are not those of a new layer."""
+    """The network, with statistics, scales and shifts of BatchNorm that differ from those of a new layer."""
     generator = torch.Generator().manual_seed(seed)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
@@ -47,9 +47,9 @@ def points_of(*shape, count=3, seed=0):
 
 
 def jacobians(function, points):
-    """Of each point: (points, outputs, features)."""
-    found = [torch.autograd.functional.jacobian(function, point[None], vectorize=True) for point in points]
-    return torch.stack([part.reshape(-1, point.numel()) for part, point in zip(found, points, strict=True)])
+    """The Jacobian at each point: (points, outputs, features)."""
+    parts = [torch.autograd.functional.jacobian(function, point[None], vectorize=True) for point in points]
+    return torch.stack([part.reshape(-1, point.numel()) for part, point in zip(parts, points, strict=True)])
 
 
 def in_float64(network):
@@ -64,7 +64,7 @@ def read_pieces(program, points):
 
 
 def check_last_layer(before, *shape):
-    """The last of ``relu(before(x))`` is read as autograd sees it, at points of many cells; returns what was read."""
+    """Checks the values and slopes before the ReLU of ``relu(before(x))`` against autograd; returns the program."""
     points = points_of(*shape)
     program = read_program(nn.Sequential(before, nn.ReLU()), points[:1])
     *_, (values, slopes) = read_pieces(program, points)

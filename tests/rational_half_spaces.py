@@ -1,10 +1,10 @@
-"""Half-spaces in exact arithmetic, by Fourier and Motzkin's elimination: for tests with few variables and rows."""
+"""Half-spaces in exact arithmetic, by Fourier-Motzkin elimination: for tests with few variables and rows."""
 
 from fractions import Fraction
 
 
 def feasible(strict, weak=()):
-    """Is there an x with w @ x + b > 0 for all rows (*w, b) of ``strict``, and >= 0 for those of ``weak``?"""
+    """Whether some x has w @ x + b > 0 for all rows (*w, b) of ``strict``, and >= 0 for all rows of ``weak``."""
     rows = {(tuple(map(Fraction, row)), True) for row in strict} | {(tuple(map(Fraction, row)), False) for row in weak}
     variables = max((len(row) for row, _ in rows), default=1) - 1
     for _ in range(variables):
@@ -19,13 +19,13 @@ def feasible(strict, weak=()):
 
 
 def scaled(row):
-    """The row as the positive multiple of it whose first number, other than 0, is 1 or -1."""
+    """The positive multiple of the row whose first nonzero number is 1 or -1."""
     first = next((abs(value) for value in row if value), Fraction(1))
     return tuple(value / first for value in row)
 
 
 def on_border(row, others):
-    """The rows of the others on the hyperplane of a row, in one variable fewer."""
+    """The other rows restricted to the hyperplane of a row, in one variable fewer."""
     pivot = next(i for i, value in enumerate(row[:-1]) if value)
     lines = []
     for other in others:
@@ -36,20 +36,20 @@ def on_border(row, others):
 
 
 def facets(rows):
-    """Of each facet the numbers of the rows on it, ascending, in order. The half-spaces must have an interior."""
+    """The numbers of the rows on each facet, ascending and in order. The half-spaces must have an interior."""
     groups = {}
     for number, row in enumerate(rows):
         if any(row[:-1]):
             groups.setdefault(scaled(tuple(map(Fraction, row))), []).append(number)
-    found = []
+    on_facets = []
     for row, numbers in groups.items():
         if feasible(on_border(row, [other for other in groups if other != row])):
-            found.append(numbers)
-    return sorted(found)
+            on_facets.append(numbers)
+    return sorted(on_facets)
 
 
 def bounded(normals):
-    """Is there no direction other than 0 that leaves none of the half-spaces?"""
+    """Whether half-spaces with these normals have no recession direction."""
     rows = [(*normal, 0) for normal in normals]
     features = len(normals[0])
     for axis in range(features):

@@ -1,4 +1,4 @@
-"""Files written whole or not at all: what a killed process leaves is removed, what belongs to others is not."""
+"""Files are written atomically; temporary files of killed processes are removed, those of other processes are not."""
 
 import os
 import platform
@@ -21,7 +21,7 @@ write_atomically(pathlib.Path(sys.argv[1]), write)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="processes are not asked for elsewhere")
-def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+def test_the_temporary_file_of_a_killed_process_is_removed_and_that_of_a_living_one_is_not(tmp_path):
     path, other = tmp_path / "run[1].pt", tmp_path / "run[1]-2.pt"
     command = [sys.executable, "-c", WRITER]
     with subprocess.Popen([*command, str(path)], stdout=subprocess.PIPE, text=True) as process:
@@ -37,7 +37,7 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
     assert {file.name for file in tmp_path.iterdir()} == {path.name, other.name}
 
 
-def test_files_of_other_machines_and_names_alike_stay(tmp_path):
+def test_temporary_files_of_other_machines_and_similar_names_are_kept(tmp_path):
     here = platform.node()
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()

@@ -57,7 +57,7 @@ def test_a_table_becomes_the_dataclass_it_describes():
     assert parse(Outer, {"name": "x"}, "here") == Outer("x")
 
 
-def test_a_whole_number_is_a_number_but_true_is_none():
+def test_a_whole_number_is_a_number_but_true_is_not():
     inner = parse(Inner, {"depth": 2, "rate": 1}, "here")
     assert isinstance(inner.rate, float)
     assert isinstance(inner.depth, int)
@@ -88,7 +88,7 @@ def test_a_whole_number_is_a_number_but_true_is_none():
         ([], r"here is \[\], but must be a table"),
     ],
 )
-def test_a_table_that_does_not_fit_is_explained(table, message):
+def test_a_table_of_the_wrong_keys_or_types_is_explained(table, message):
     with pytest.raises(InputError, match=rf"^{message}"):
         parse(Outer, table, "here")
 
@@ -107,7 +107,7 @@ VALUES = st.recursive(
     | st.tuples(st.sampled_from(["data", "network", "search", "codes"]), st.sampled_from(["seeds", "seed", "width"])),
     VALUES,
 )
-def test_whatever_stands_in_a_study_it_is_read_or_refused_by_name(place, value):
+def test_any_value_in_a_study_is_read_or_refused_with_the_name_of_its_key(place, value):
     section, key = place
     table = tomllib.loads(STUDY)
     (table if section is None else table.setdefault(section, {}))[key] = value
@@ -189,7 +189,7 @@ def test_only_toml_lies_in_the_data_folders():
         assert {path.suffix for path in (CHECKOUT / folder).iterdir()} == {".toml"}
 
 
-def test_what_is_not_written_down_has_the_documented_value(tmp_path):
+def test_missing_keys_have_the_documented_defaults(tmp_path):
     study = load_settings(study_file(tmp_path, STUDY))
     assert study.data == DataSettings(source="digits", validation=0.2)
     assert study.search.seeds == (0,)

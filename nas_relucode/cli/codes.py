@@ -57,21 +57,25 @@ def run(options: argparse.Namespace) -> int:
     if space is None:  # another process, the first, has it
         return 0
     save_code_space(space, output)
+    _print_summary(space, output, time.perf_counter() - start, options.format)
+    return 0
+
+
+def _print_summary(space: CodeSpace, output: Path, seconds: float, form: str) -> None:
     summary = {
         "samples": space.samples,
         "neurons": space.neurons,
         "cells": len(space.cells),
         "largest_cell": int(space.cells.sizes.max()),
-        "seconds": round(time.perf_counter() - start, 3),
+        "seconds": round(seconds, 3),
         "output": str(output),
     }
-    if options.format == "json":
+    if form == "json":
         print(json.dumps(summary, indent=2))
     else:
         width = max(map(len, summary))
         for name, value in summary.items():
             print(f"{name.replace('_', ' '):{width}}  {value if isinstance(value, str) else f'{value:,}'}")
-    return 0
 
 
 def _shards(options: argparse.Namespace) -> tuple[Any, int | None]:

@@ -1,4 +1,4 @@
-"""A network is borrowed and given back: its modes and buffers, torch's random state and precision."""
+"""Runs a network and restores its modes, its buffers, and torch's random state and precision."""
 
 from __future__ import annotations
 

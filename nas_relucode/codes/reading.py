@@ -102,7 +102,7 @@ def read_options(options: ReadingOptions) -> tuple[Reading, Forward | None]:
 
 
 def _names(option: str, names: Any) -> tuple[str, ...]:
-    found = (names,) if isinstance(names, str) or not hasattr(names, "__iter__") else tuple(names)
-    if not all(isinstance(name, str) for name in found):
+    several = (names,) if isinstance(names, str) or not hasattr(names, "__iter__") else tuple(names)
+    if not all(isinstance(name, str) for name in several):
         raise InputError(f"{option} is {names!r}. Give a name or a list of names.")
-    return found
+    return several

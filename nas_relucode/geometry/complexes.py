@@ -161,6 +161,20 @@ def complex_of(
         search.load(file)
     else:
         search.begin(start)
+    _expand_all(search, file, max_cells, progress)
+    cells = _complex_so_far(search)
+    if cells.complete and cells.facet_counts.sum() != 2 * len(cells.facet_neighbours):
+        raise SolverError(
+            f"{len(cells):,} cells have {cells.facet_counts.sum():,} facets, but {len(cells.facet_neighbours):,} pairs "
+            "share one, which is not half as many: some were lost by rounding. Try another tolerance."
+        )
+    return cells
+
+
+def _expand_all(
+    search: FacetSearch, file: Path | None, max_cells: int | None, progress: Callable[[int, int], None] | None
+) -> None:
+    """Runs the search to its end or to more than ``max_cells`` cells, and saves it, also on an exception."""
     saved = time.monotonic()
     try:
         while not search.is_done and (max_cells is None or len(search.points) <= max_cells):
@@ -173,13 +187,6 @@ def complex_of(
     finally:
         if file is not None:
             search.save(file)
-    cells = _complex_so_far(search)
-    if cells.complete and cells.facet_counts.sum() != 2 * len(cells.facet_neighbours):
-        raise SolverError(
-            f"{len(cells):,} cells have {cells.facet_counts.sum():,} facets, but {len(cells.facet_neighbours):,} pairs "
-            "share one, which is not half as many: some were lost by rounding. Try another tolerance."
-        )
-    return cells
 
 
 def _shape(shape: tuple[int, ...] | int | None) -> tuple[int, ...]:

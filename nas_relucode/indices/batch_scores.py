@@ -144,7 +144,7 @@ def _count_distinct(rows):  # type: ignore[no-untyped-def]  # pragma: no cover
     while 1 << bits < 2 * len(rows):
         bits += 1
     table = np.full(1 << bits, -1, np.int64)
-    found = 0
+    count = 0
     for i in range(len(rows)):
         mixed = np.uint64(0)
         for word in range(rows.shape[1]):
@@ -162,5 +162,5 @@ def _count_distinct(rows):  # type: ignore[no-untyped-def]  # pragma: no cover
             place = (place + 1) & ((1 << bits) - 1)
         if table[place] < 0:
             table[place] = i
-            found += 1
-    return found
+            count += 1
+    return count

@@ -14,38 +14,38 @@ from nas_relucode.study.search_space import Interval, SearchSpace
 
 
 def ax_parameters(space: SearchSpace) -> list[Any]:
-    """The ``parameters`` of `Client.configure_experiment`. Seeds are no parameter: they make the standard error."""
+    """The ``parameters`` of `Client.configure_experiment`. Seeds are not parameters: they give the standard error."""
     api = needed("ax.api.configs", extra="ax")
-    found = []
+    parameters = []
     for name, values in parameter_values(space).items():
         if isinstance(values, Interval):
             bounds = (values.low, values.high)
-            found.append(api.RangeParameterConfig(name=name, bounds=bounds, parameter_type="float", scaling="log"))
+            parameters.append(api.RangeParameterConfig(name=name, bounds=bounds, parameter_type="float", scaling="log"))
         elif len(values) > 1:
             ordered = name == "learning_rate"
-            kind = "float" if ordered else "str"
-            choice = api.ChoiceParameterConfig(name=name, values=values, parameter_type=kind, is_ordered=ordered)
-            found.append(choice)
-    if not found:
+            type_name = "float" if ordered else "str"
+            choice = api.ChoiceParameterConfig(name=name, values=values, parameter_type=type_name, is_ordered=ordered)
+            parameters.append(choice)
+    if not parameters:
         raise InputError("the search space has one candidate, which Ax cannot search. Give two heads, or two rates.")
-    return found
+    return parameters
 
 
 def ax_goal(objectives: Sequence[str], directions: Sequence[str] | None = None) -> str:
-    """The ``objective`` of `Client.configure_optimization`; ``directions`` as in Optuna, None: their own.
+    """The ``objective`` of `Client.configure_optimization`; ``directions`` None: those of the indices.
 
     >>> ax_goal(["accuracy", "head.1:cell_count"])
     'accuracy, -head.1:cell_count'
     """
-    found = directions_of(objectives, directions)
-    return ", ".join(("-" if way == "minimize" else "") + name for name, way in zip(objectives, found, strict=True))
+    pairs = zip(objectives, directions_of(objectives, directions), strict=True)
+    return ", ".join(f"-{name}" if direction == "minimize" else name for name, direction in pairs)
 
 
 def ax_data(objective: Objective, parameters: Mapping[str, Any]) -> dict[str, float | tuple[float, float]]:
     """The ``raw_data`` of `Client.complete_trial`: each objective's mean over the seeds and its standard error.
 
-    The candidate is trained with each of the objective's seeds. With a single seed the standard error is unknown, and
-    Ax is given the value alone, for which it infers one. Raises NonFiniteError if one of the trainings diverges.
+    The candidate is trained with each of the objective's seeds. With a single seed the standard error is unknown: Ax
+    gets the value alone, and infers one. Raises NonFiniteError if one of the trainings diverges.
     """
     constant = {name: values[0] for name, values in _lists(objective.space) if len(values) == 1}
     runs = [run_candidate(objective, {**constant, **parameters, "seed": seed}) for seed in objective.seeds]
@@ -53,9 +53,9 @@ def ax_data(objective: Objective, parameters: Mapping[str, Any]) -> dict[str, fl
 
 
 def complete_ax_trial(client: Any, trial_index: int, parameters: Mapping[str, Any], objective: Objective) -> Any:
-    """Runs a trial of `Client.get_next_trials` and completes it; its data, or None if it was marked as failed.
+    """Runs a trial of `Client.get_next_trials` and completes it; returns its data, or None if it failed.
 
-    A trial fails, with the reason, where `Objective` would prune it.
+    A trial is marked as failed, with the reason, if `Objective` would prune it.
     """
     try:
         data = ax_data(objective, parameters)

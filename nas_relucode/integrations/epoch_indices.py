@@ -1,4 +1,4 @@
-"""EpochIndices: the indices after each epoch of anybody's training, as a plain callback or as one of Lightning's."""
+"""The indices after each epoch of any training loop, as a plain callback or as one for Lightning."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class EpochIndices:
         self.points: list[dict[str, Any]] = []  # plain values for JSON, a point an epoch
 
     def __call__(self, epoch: Epoch | int | None = None) -> dict[str, Any] | None:
-        """The new point: epoch, loss (of `train`; else None) and what `Score.as_dict` gives; None between points."""
+        """The new point: epoch, loss (of `train`, otherwise None) and `Score.as_dict`; None between points."""
         if self.network is None:
             raise InputError("there is no network to score. Give it as the first argument of EpochIndices.")
         number = epoch.number if isinstance(epoch, Epoch) else self._calls if epoch is None else epoch
@@ -72,7 +72,7 @@ class EpochIndices:
     def frame(self) -> pd.DataFrame:
         """A row for each point and layer ("joint" too): epoch, layer, loss, accuracy, and a column an index.
 
-        NaN where an index is undefined, or is the whole network's and the row a layer's.
+        NaN if an index is undefined, or belongs to the whole network and the row to a layer.
         """
         rows = []
         for point in self.points:
@@ -87,26 +87,26 @@ class EpochIndices:
 def lightning_callback(record: EpochIndices, *, network: Callable[[Any], nn.Module] | None = None) -> Any:
     """A `lightning.pytorch.Callback` that calls ``record`` before the training and after each training epoch.
 
-    It scores the LightningModule, or the part of it that ``network(module)`` names, and logs the joint indices and the
-    accuracy as ``relucode/NAME``, which loggers, EarlyStopping and ModelCheckpoint take as any other metric. Where
-    several processes train, the first one scores, and its values are the logged ones there.
+    It scores the LightningModule, or the part of it that ``network(module)`` returns, and logs the joint indices and
+    the accuracy as ``relucode/NAME``, a metric for loggers, EarlyStopping and ModelCheckpoint. If several processes
+    train, the first one scores and logs.
 
-    Raises InputError where Lightning is not installed: it comes with the extra ``lightning``. ``pytorch_lightning``
-    serves as well, where it alone is installed.
+    Raises InputError if Lightning is not installed: it comes with the extra ``lightning``. ``pytorch_lightning`` is
+    used if it alone is installed.
     """
     base = needed("lightning.pytorch", "pytorch_lightning", extra="lightning").Callback
 
     class EpochIndicesCallback(base):  # type: ignore[misc, valid-type, unused-ignore]
         def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-            if trainer.current_epoch == 0:  # else a training is resumed
+            if trainer.current_epoch == 0:  # otherwise a training is resumed
                 self._record(trainer, pl_module, 0)
 
         def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
             point = self._record(trainer, pl_module, trainer.current_epoch + 1)
             if point is not None:
                 values = {"accuracy": point["accuracy"], **point["joint"]}
-                found = {f"relucode/{name}": value for name, value in values.items() if value is not None}
-                pl_module.log_dict(found, rank_zero_only=True)
+                metrics = {f"relucode/{name}": value for name, value in values.items() if value is not None}
+                pl_module.log_dict(metrics, rank_zero_only=True)
 
         def _record(self, trainer: Any, pl_module: Any, epoch: int) -> dict[str, Any] | None:
             if not trainer.is_global_zero:

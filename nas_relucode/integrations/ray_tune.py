@@ -23,27 +23,28 @@ def ray_space(space: SearchSpace, *, seeds: Sequence[int] = (0,)) -> dict[str, A
 def ray_trainable(objective: Objective | Callable[[], Objective], *, every_epoch: bool = False) -> Any:
     """The trainable of a `ray.tune.Tuner`: it reports what `run_candidate` returns, under the same names.
 
-    The objective, with its data, is put into Ray's object store once. Give a function that makes it where it is to be
-    made on the worker, whose device it then takes. ``every_epoch`` reports each epoch's point, for schedulers that stop
-    trials early; only what is on the curve can be an objective then. A trial that `Objective` would prune ends with an
-    error, which a search algorithm is told as a failure.
+    The objective, with its data, is put into Ray's object store once. Give a function that returns it to have it made
+    on the worker, on the worker's device. ``every_epoch`` reports each epoch's point, for schedulers that stop trials
+    early; the scheduler's objective must then be on the curve. A trial that `Objective` would prune ends with an error,
+    which Ray reports to the search algorithm as a failure.
     """
     tune = needed("ray.tune", extra="ray")
 
     def train_candidate(config: dict[str, Any], objective: Any) -> None:
-        made = objective if isinstance(objective, Objective) else objective()
+        own = objective if isinstance(objective, Objective) else objective()
         if every_epoch:
-            run_candidate(made, config, report=tune.report)
+            run_candidate(own, config, report=tune.report)
         else:
-            tune.report(run_candidate(made, config))
+            tune.report(run_candidate(own, config))
 
     return tune.with_parameters(train_candidate, objective=objective)
 
 
 def ray_search(objectives: Sequence[str], directions: Sequence[str] | None = None, **settings: Any) -> Any:
-    """A `ray.tune.search.optuna.OptunaSearch` over the objectives; ``directions`` as in Optuna, None: their own.
+    """A `ray.tune.search.optuna.OptunaSearch` over the objectives; ``directions`` as in Optuna.
 
-    ``settings`` are OptunaSearch's, e.g. ``seed``, ``sampler``, or ``points_to_evaluate`` for candidates by name.
+    ``directions`` None stands for those of the indices. ``settings`` are OptunaSearch's, e.g. ``seed``, ``sampler``, or
+    ``points_to_evaluate`` for given candidates.
     """
     if not objectives:
         raise InputError("objectives is empty. Name at least one, e.g. accuracy.")

@@ -13,15 +13,15 @@ from nas_relucode.study.search_space import Interval, SearchSpace
 def syne_tune_space(space: SearchSpace, *, seeds: Sequence[int] = (0,)) -> dict[str, Any]:
     """The ``config_space`` of a scheduler: choices (of learning rates, in their order), or a log-uniform interval."""
     spaces = needed("syne_tune.config_space", extra="syne-tune")
-    found: dict[str, Any] = {}
+    choices: dict[str, Any] = {}
     for name, values in parameter_values(space, seeds).items():
         if isinstance(values, Interval):
-            found[name] = spaces.loguniform(values.low, values.high)
+            choices[name] = spaces.loguniform(values.low, values.high)
         elif name == "learning_rate" and len(values) > 1:
-            found[name] = spaces.ordinal(sorted(values), kind="equal")
+            choices[name] = spaces.ordinal(sorted(values), kind="equal")
         else:
-            found[name] = spaces.choice(values)
-    return found
+            choices[name] = spaces.choice(values)
+    return choices
 
 
 def syne_tune_costs(objectives: Sequence[str]) -> list[str]:
@@ -41,28 +41,28 @@ def syne_tune_report(
     every_epoch: bool = False,
     reporter: Any = None,
 ) -> dict[str, float]:
-    """Runs the candidate in a worker of Syne Tune and reports it; what `run_candidate` returns, and was reported.
+    """Runs the candidate in a worker of Syne Tune and reports its results; returns those of `run_candidate`.
 
-    Besides, each objective is reported as ``cost:NAME``, negated where it is to be maximised: schedulers have one
-    direction for all. ``directions`` are as in Optuna, None: the objectives' own.
+    Each objective is also reported as ``cost:NAME``, negated if it is maximised, because schedulers have one direction
+    for all. ``directions`` are as in Optuna, or None for those of the indices.
 
-    With ``every_epoch`` there is a report for each epoch (``epoch`` 1, 2, ... is the resource for schedulers that stop
-    trials early), and only what is on the curve can be an objective of such a scheduler; else there is one, of the end.
-    ``reporter`` is a `syne_tune.Reporter`, a new one if it is None: it writes to standard output, which Syne Tune
-    reads. Raises NonFiniteError where `Objective` would prune the trial: the worker then ends with an error, and Syne
-    Tune counts the trial as failed.
+    There is one report at the end. With ``every_epoch`` there is one for each epoch (``epoch`` 1, 2, ... is the
+    resource for schedulers that stop trials early); the scheduler's objective must then be on the curve. ``reporter``
+    is a `syne_tune.Reporter`, or None for a new one, which writes to standard output, where Syne Tune reads it. Raises
+    NonFiniteError if `Objective` would prune the trial: the worker ends with an error, and Syne Tune counts the trial
+    as failed.
     """
     signs = {"maximize": -1.0, "minimize": 1.0}
     ways = directions_of(objective.objectives, directions)
-    told = needed("syne_tune", extra="syne-tune").Reporter() if reporter is None else reporter
+    send = needed("syne_tune", extra="syne-tune").Reporter() if reporter is None else reporter
 
     def report(values: dict[str, float]) -> None:
         pairs = zip(objective.objectives, ways, strict=True)
         costs = {f"cost:{name}": signs[way] * values[name] for name, way in pairs if name in values}
-        told(**(values | costs | {"epoch": int(values["epoch"])}))
+        send(**(values | costs | {"epoch": int(values["epoch"])}))
 
     if every_epoch:
         return run_candidate(objective, config, report=report)
-    found = run_candidate(objective, config)
-    report(found)
-    return found
+    results = run_candidate(objective, config)
+    report(results)
+    return results

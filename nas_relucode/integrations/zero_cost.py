@@ -1,4 +1,4 @@
-"""measure(net, inputs, targets, ...): an index of one batch, called as the zero-cost packages call their scores."""
+"""An index of one batch, with the signature of the scores in zero-cost-nas and NASLib."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nas_relucode.errors import InputError, unknown
 from nas_relucode.indices.inputs import IndexInputs
 from nas_relucode.indices.registry import INDICES
 
-OF_A_BATCH = {"class_counts", "correct_counts", "parameters"}  # what one labelled batch can give an index
+OF_A_BATCH = {"class_counts", "correct_counts", "parameters"}  # known of one labelled batch
 
 
 def measure(
@@ -32,20 +32,20 @@ def measure(
 ) -> float:
     """An index of the joint codes of one batch under ``net``, which is left as it was.
 
-    The first five arguments are those with which zero-cost-nas and NASLib call every score. ``split_data`` is the
-    number of parts in which the batch goes through the network, the parts that these packages make: samples
-    ``i * n // split_data`` to ``(i + 1) * n // split_data``, no part larger, so that what ran out of memory can be
-    tried again in smaller ones. A code belongs to its sample, so in ``mode`` ``"eval"`` the value is the same for any
-    number of parts. In ``"train"``, the default because these scores are for networks at initialisation, normalisation
-    uses the statistics of the part, as it does there. ``loss_fn`` takes no part: no index has a loss.
+    The first five arguments are those with which zero-cost-nas and NASLib call every score. The batch goes through the
+    network in ``split_data`` parts, cut as in these packages: samples ``i * n // split_data`` to
+    ``(i + 1) * n // split_data``, so that a batch that ran out of memory can be tried again in smaller parts. In
+    ``mode`` ``"eval"`` the value does not depend on the parts. In ``"train"``, the default because these scores are for
+    networks at initialisation, normalisation uses the statistics of the part, as in these packages. ``loss_fn`` is
+    ignored: no index has a loss.
 
-    ``targets`` give an index classes where they are whole numbers, one a sample; others (soft labels, images) are not
-    looked at. The options are those of `Reading`, with ``mode`` ``"train"`` by default. The value is NaN where the
-    index is undefined, e.g. logdet_kernel where two samples have one code.
+    ``targets`` are classes if they are whole numbers, one a sample; others (soft labels, images) are ignored. The
+    options are those of `Reading`, with ``mode`` ``"train"`` by default. The value is NaN if the index is undefined,
+    e.g. logdet_kernel if two samples have one code.
 
-    Raises InputError for an unknown index, one that a batch cannot give (see `MEASURES`), one that needs labels where
-    there are none, and arguments of another kind than these. What the network itself raises passes through, so that a
-    batch that found no memory can be tried again.
+    Raises InputError for an unknown index, one that a batch cannot give (see `MEASURES`), one that needs labels if
+    there are none, and arguments of other types. Errors of the network itself pass through, so that a batch that ran
+    out of memory can be tried again.
 
     >>> network = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU())
     >>> _ = nn.init.eye_(network[0].weight)
@@ -61,8 +61,8 @@ def measure(
     batch = IndexInputs(space, sum(parameter.numel() for parameter in net.parameters()))
     if INDICES[index].missing(batch):
         raise InputError(
-            f"index {index!r} needs targets that are whole numbers, one a sample, and rows of two and more class "
-            f"scores where it tells who is correct. Targets are {_described(targets)}."
+            f"index {index!r} needs targets that are whole numbers, one a sample, and rows of two or more class "
+            f"scores if it counts correct samples. The targets are {_described(targets)}."
         )
     return INDICES[index].compute(batch)
 
@@ -71,7 +71,7 @@ MEASURES: dict[str, Callable[..., float]] = {
     name: partial(measure, index=name)
     for name, index in INDICES.items()
     if not index.on_request and set(index.needs) <= OF_A_BATCH
-}  # one function an index that a batch can give, to register under its name
+}  # a function for each index of a batch, to be registered under its name
 
 
 def _check(net: Any, inputs: Any) -> None:
@@ -95,9 +95,9 @@ def _number_of_parts(split_data: Any) -> int:
 
 
 def _parts(inputs: Tensor, targets: Any, parts: int) -> Iterator[Any]:
-    """Parts of the batch, with labels where there are some; none is empty."""
+    """The parts of the batch, none of them empty, with labels if there are any."""
     labels = _labels(targets, len(inputs))
-    parts = min(parts, len(inputs))  # of more parts, those that are not empty hold one sample as well
+    parts = min(parts, len(inputs))  # with more parts than samples, the parts that are not empty hold one sample
     for i in range(parts):
         rows = slice(i * len(inputs) // parts, (i + 1) * len(inputs) // parts)
         yield inputs[rows] if labels is None else (inputs[rows], labels[rows])
@@ -112,7 +112,7 @@ def _labels(targets: Any, samples: int) -> Tensor | None:
     return None if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool else labels
 
 
-def _described(given: Any) -> str:
-    if not isinstance(given, Tensor | np.ndarray):
-        return type(given).__name__
-    return f"{str(given.dtype).removeprefix('torch.')} of shape {tuple(given.shape)}"
+def _described(value: Any) -> str:
+    if not isinstance(value, Tensor | np.ndarray):
+        return type(value).__name__
+    return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"

@@ -89,9 +89,9 @@ def curves_figure(curves: pd.DataFrame) -> Figure:
         if measure == "accuracy":
             top.plot(once.groupby("epoch")["train_accuracy"].mean(), color=colour, linestyle=":", linewidth=1.5)
         for axes, layer in zip(panels, layers, strict=True):
-            of_layer = rows[rows["layer"] == layer]
-            _band(axes, of_layer, "cell_count", color=colour, marker=marker)
-            _band(axes, of_layer, "correct_cell_count", color=colour, linestyle="--", alpha=0.1)
+            layer_rows = rows[rows["layer"] == layer]
+            _band(axes, layer_rows, "cell_count", color=colour, marker=marker)
+            _band(axes, layer_rows, "correct_cell_count", color=colour, linestyle="--", alpha=0.1)
     top.set(xlabel="epoch", ylabel="accuracy" if measure == "accuracy" else "training loss")
     for axes, layer in zip(panels, layers, strict=True):
         axes.set_title(layer, fontsize=10)
@@ -107,22 +107,26 @@ def curves_figure(curves: pd.DataFrame) -> Figure:
     for axes in (top, *panels):
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
-    seeds = curves.groupby("label")["seed"].nunique()
-    spread = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
+    _curves_legend(legend, curves, names, measure)
+    return figure
+
+
+def _curves_legend(axes: Any, curves: pd.DataFrame, names: Mapping[str, str], measure: str) -> None:
     handles = [
-        Line2D([], [], color=COLOURS[i % len(COLOURS)], marker=MARKERS[i % len(MARKERS)], label=names[label])
-        for i, label in enumerate(labels)
+        Line2D([], [], color=COLOURS[i % len(COLOURS)], marker=MARKERS[i % len(MARKERS)], label=name)
+        for i, name in enumerate(names.values())
     ]
     if measure == "accuracy":
         handles.append(Line2D([], [], color="black", label="validation accuracy; occupied cells"))
         handles.append(Line2D([], [], color="black", ls=":", label="training accuracy"))
     if curves["correct_cell_count"].notna().any():
         handles.append(Line2D([], [], color="black", ls="--", label="cells with a correctly\nclassified sample"))
+    seeds = curves.groupby("label")["seed"].nunique()
     if seeds.max() > 1:
+        spread = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
         handles.append(Line2D([], [], color=GREY, lw=8, alpha=0.4, label=f"smallest to largest\nof {spread} seeds"))
-    legend.axis("off")
-    legend.legend(handles=handles, loc="center left", frameon=False, fontsize=9)
-    return figure
+    axes.axis("off")
+    axes.legend(handles=handles, loc="center left", frameon=False, fontsize=9)
 
 
 def _band(axes: Any, rows: pd.DataFrame, column: str, *, color: str, alpha: float = 0.18, **style: Any) -> None:

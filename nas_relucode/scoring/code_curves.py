@@ -1,4 +1,4 @@
-"""The code space after each epoch of a training (Figure 1), read in the pass that measures accuracy and loss."""
+"""The code space after each epoch of a training (Figure 1), read in the same pass as accuracy and loss."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ INDICES_OF_A_CURVE = ("cell_count", "correct_cell_count")
 
 @dataclass
 class CodeCurve:
-    """Codes of one split of the data under a network that is being trained, and the points of its curve.
+    """The curve of indices over the epochs of a training: one point an epoch, from the codes of one split of the data.
 
-    The network's codes are taken when an epoch is over, with the weights at rest. ``while_training`` takes those of
-    each training batch before its step instead, as the paper's released code does: then a cell count mixes the
-    networks of all steps of the epoch, and nobody knows which samples were classified correctly.
+    Codes are read at the end of an epoch, while the weights are fixed. With ``while_training`` the codes of each
+    training batch are read before its step instead, as the paper's released code does: a cell count then mixes the
+    networks of all steps of the epoch, and it is unknown which samples are classified correctly.
     """
 
     network: nn.Module
@@ -42,23 +42,23 @@ class CodeCurve:
 
     def __post_init__(self) -> None:
         if self.while_training and self.split != "train":
-            raise InputError(f"codes taken while training are those of the train split, not of {self.split!r}.")
+            raise InputError(f"split {self.split!r} has no codes while training. Set split to 'train'.")
 
     def on_batch(self, rows: Tensor) -> None:
-        """For `train`: takes the codes of the rows of a training batch before its step."""
+        """For `train`: reads the codes of the rows of a training batch before its step."""
         split = self.data.train
         codes = capture(self.network, split.inputs[rows], **self.reading.options)
         labels = rows.cpu().numpy() if split.labels is None else split.labels[rows].cpu().numpy()
         self._batches.append((codes, labels))
 
     def on_epoch(self, epoch: Epoch) -> CodeSpace:
-        """For `train`: adds the epoch's point to ``points`` and returns the code space that it was read off."""
+        """For `train`: adds the epoch's point to ``points`` and returns its code space."""
         losses: list[float] = []
         space = self._space(losses)
-        found = {"joint": space} | {layer.name: space.layer(layer.name) for layer in space.codes.layers}
-        indices = {where: _indices(part) for where, part in found.items()}
+        spaces = {"joint": space} | {layer.name: space.layer(layer.name) for layer in space.codes.layers}
+        indices = {where: _indices(part) for where, part in spaces.items()}
         accuracy = None if space.correct_counts is None else float(space.correct_counts.sum()) / space.samples
-        if self.split == "validation":  # of the pass that the codes are from
+        if self.split == "validation":  # measured in the same pass as the codes
             validation: Evaluation | None = Evaluation(math.fsum(losses) / space.samples, accuracy)
         else:
             held = self.data.validation
@@ -77,7 +77,7 @@ class CodeCurve:
         return space
 
     def _space(self, losses: list[float]) -> CodeSpace:
-        """The epoch's code space; ``losses`` gets the sum of each batch's where it is that of the validation split."""
+        """The epoch's code space; for the validation split, ``losses`` is filled with the total loss of each batch."""
         if self._batches:
             codes = Codes(np.concatenate([codes.words for codes, _ in self._batches]), self._batches[0][0].layers)
             labels = np.concatenate([labels for _, labels in self._batches])
@@ -88,14 +88,14 @@ class CodeCurve:
 
         def add(batch: CodeBatch) -> None:
             rows = slice(batch.start, batch.start + batch.codes.samples)
-            wanted = split.labels if self.loss == "cross_entropy" else split.inputs
-            assert wanted is not None
+            targets = split.labels if self.loss == "cross_entropy" else split.inputs
+            assert targets is not None
             assert batch.outputs is not None
-            loss = batch_loss(batch.outputs.to(wanted.device), wanted[rows], self.loss)
-            losses.append(float(loss) * len(wanted[rows]))
+            loss = batch_loss(batch.outputs.to(targets.device), targets[rows], self.loss)
+            losses.append(float(loss) * len(targets[rows]))
 
-        told = add if self.split == "validation" else None
-        space = code_space(self.network, inputs, **self.reading.options, on_batch=told)
+        on_batch = add if self.split == "validation" else None
+        space = code_space(self.network, inputs, **self.reading.options, on_batch=on_batch)
         return replace(space, correct_counts=None) if self.while_training else space
 
 

@@ -1,4 +1,4 @@
-"""Objective(trial): build a candidate, train it, score it, return accuracy beside the indices that a study asks for."""
+"""The objective of a study: builds a candidate, trains and scores it, and returns accuracy beside indices."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ from nas_relucode.training.networks import Network, build_autoencoder, build_bac
 from nas_relucode.training.recipe import Recipe
 from nas_relucode.training.together import train_together
 
-PAPER_SEED = 1234  # of the training in B.1; a candidate's seed is added to it
+PAPER_SEED = 1234  # of the order of the samples (section B.1); a candidate's seed is added to it
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One trial's way through the objective."""
+    """A trial with its candidate, the network that is trained for it, and its record so far."""
 
     trial: BaseTrial
     candidate: Candidate
     network: nn.Module
     curve: CodeCurve
-    found: dict[str, Any]  # what becomes the trial's attribute
+    record: dict[str, Any]  # see study/record
 
     @property
     def number(self) -> int:
@@ -123,16 +123,16 @@ class Objective:
     def __call__(self, trial: BaseTrial) -> tuple[float, ...]:
         self._check_directions(trial)
         outcome = self.outcome(trial)
-        told = write_outcome(trial, outcome, self.store)
+        result = write_outcome(trial, outcome, self.store)
         self.forget(outcome.candidate)
-        if isinstance(told, optuna.TrialPruned):
-            raise told
-        return told
+        if isinstance(result, optuna.TrialPruned):
+            raise result
+        return result
 
     def outcome(self, trial: BaseTrial) -> Outcome:
-        """Trains and scores the trial's candidate, from its checkpoint on if there is one; writes nothing into it.
+        """Trains and scores the trial's candidate, resuming from its checkpoint; writes nothing into the trial.
 
-        The checkpoint of the last epoch stays: `forget` removes it once the trial has been told.
+        The checkpoint of the last epoch stays until `forget` removes it, once the trial has its result.
         """
         attempt = self._begin(trial)
         try:
@@ -143,7 +143,7 @@ class Objective:
 
     @property
     def store(self) -> Any:
-        """The artifact store for predictions; None if there is no folder either."""
+        """The artifact store for predictions; None if there is neither a store nor a folder."""
         if self.artifacts is None and self.folder is not None:
             return file_store(self.folder)
         return self.artifacts
@@ -151,10 +151,10 @@ class Objective:
     def forget(self, candidate: Candidate) -> None:
         """Removes the candidate's checkpoint."""
         if self.checkpoints is not None:
-            self.checkpoints.remove(candidate.name, self._made(candidate))
+            self.checkpoints.remove(candidate.name, self._checkpoint_settings(candidate))
 
     def trained(self, candidate: Candidate) -> nn.Module:
-        """The candidate's network, trained as in a trial of its own; with a frozen backbone, it and the head."""
+        """The candidate's network, trained as in its trial, with the frozen backbone if there is one."""
         network = self._build(candidate.head, candidate.seed)
         train(
             network,
@@ -168,26 +168,39 @@ class Objective:
         return Network(nn.Sequential(*self.frozen, nn.Flatten()), cast(Network, network).head)
 
     def together(self, trials: Sequence[optuna.Trial]) -> list[tuple[float, ...] | optuna.TrialPruned]:
-        """The values of each trial, or why it is pruned: candidates of one head, trained as one batched network.
+        """The values of each trial, or the reason why it is pruned: candidates of one head, trained as one network.
 
-        They find what each would find alone, within rounding, and have no checkpoints (see `train_together`).
-        Raises InputError for candidates of several heads, or where codes are taken while the weights move.
+        The results are those of each candidate alone, within rounding; there are no checkpoints (see `train_together`).
+        Raises InputError for candidates of several heads, or if codes are read while the weights move.
         """
         if self.codes.while_training:
             raise InputError("with while_training, codes are read from one candidate at a time. Train them alone.")
         for trial in trials:
             self._check_directions(trial)
         attempts = [self._begin(trial) for trial in trials]
+        results = []
+        for attempt, epoch in zip(attempts, self._train_together(attempts), strict=True):
+            try:
+                if epoch is not None:
+                    raise NonFiniteError(f"loss or weights stopped being finite in epoch {epoch}")
+                outcome = self._finish(attempt)
+            except NonFiniteError as error:
+                outcome = self._pruned(attempt, str(error))
+            results.append(write_outcome(attempt.trial, outcome, self.store))
+        return results
+
+    def _train_together(self, attempts: Sequence[Attempt]) -> list[int | None]:
+        """Trains the candidates together; for each the epoch in which it diverged, or None."""
         start, scoring = time.perf_counter(), 0.0
 
         def record(number: int, losses: np.ndarray) -> None:
             nonlocal scoring
-            before = time.perf_counter()
+            scoring_since = time.perf_counter()
             for attempt, loss in zip(attempts, losses, strict=True):
                 if number == 0 or math.isfinite(loss):
-                    with contextlib.suppress(NonFiniteError):  # of a loss that is finite yet; the end will tell
-                        self._record(attempt, Epoch(number, float(loss)))
-            scoring += time.perf_counter() - before
+                    with contextlib.suppress(NonFiniteError):  # it has diverged, as its last epoch will show
+                        self._record_epoch(attempt, Epoch(number, float(loss)))
+            scoring += time.perf_counter() - scoring_since
 
         result = train_together(
             [attempt.network for attempt in attempts],
@@ -198,20 +211,12 @@ class Objective:
             on_epoch=record,
         )
         seconds = round((time.perf_counter() - start - scoring) / len(attempts), 3)
-        told = []
-        for attempt, epoch in zip(attempts, result.diverged, strict=True):
-            attempt.found["seconds"] = seconds
-            try:
-                if epoch is not None:
-                    raise NonFiniteError(f"loss or weights stopped being finite in epoch {epoch}")
-                outcome = self._finish(attempt)
-            except NonFiniteError as error:
-                outcome = self._pruned(attempt, str(error))
-            told.append(write_outcome(attempt.trial, outcome, self.store))
-        return told
+        for attempt in attempts:
+            attempt.record["seconds"] = seconds
+        return list(result.diverged)
 
     def _begin(self, trial: BaseTrial) -> Attempt:
-        """The trial's candidate, its network before the training, and what is known of it."""
+        """The trial's candidate, its untrained network, and the record with what is known before the training."""
         candidate = self.space.suggest(trial, self.seeds)
         network = self._build(candidate.head, candidate.seed)
         curve = CodeCurve(
@@ -223,7 +228,7 @@ class Objective:
             while_training=self.codes.while_training,
         )
         parts = [network] if self.frozen is None else [network, self.frozen]
-        found: dict[str, Any] = {
+        record: dict[str, Any] = {
             "objectives": self.objectives,
             "candidate": candidate.params,
             "parameters": sum(parameter.numel() for part in parts for parameter in part.parameters()),
@@ -233,25 +238,26 @@ class Objective:
             "seconds": 0.0,  # of the training alone
             "codes": {},
         }
-        return Attempt(trial, candidate, network, curve, found)
+        return Attempt(trial, candidate, network, curve, record)
 
     def _train(self, attempt: Attempt) -> None:
-        """Trains, from the candidate's checkpoint on if there is one."""
-        found, made, name = attempt.found, self._made(attempt.candidate), attempt.candidate.name
-        stored = self.checkpoints.load(name, made) if self.checkpoints else None
+        """Trains the network, resuming from the candidate's checkpoint if there is one."""
+        record, name = attempt.record, attempt.candidate.name
+        settings = self._checkpoint_settings(attempt.candidate)
+        stored = self.checkpoints.load(name, settings) if self.checkpoints else None
         if stored:
             earlier = stored[1]
             attempt.curve.points.extend(earlier.pop("curve"))
-            found |= earlier
+            record |= earlier
         start = time.perf_counter()
 
-        def record(epoch: Epoch) -> None:
+        def on_epoch(epoch: Epoch) -> None:
             nonlocal start
-            found["seconds"] = round(found["seconds"] + time.perf_counter() - start, 3)
-            point = self._record(attempt, epoch)
+            record["seconds"] = round(record["seconds"] + time.perf_counter() - start, 3)
+            point = self._record_epoch(attempt, epoch)
             if self.checkpoints:
-                so_far = {key: found[key] for key in ("curve", "seconds", "codes")}
-                self.checkpoints.save(name, epoch.state(), settings=made, results=so_far)
+                results = {key: record[key] for key in ("curve", "seconds", "codes")}
+                self.checkpoints.save(name, epoch.state(), settings=settings, results=results)
             if self.on_epoch:
                 self.on_epoch(attempt.number, epoch, point)
             start = time.perf_counter()
@@ -262,57 +268,57 @@ class Objective:
             learning_rate=attempt.candidate.learning_rate,
             recipe=self.recipe,
             seed=PAPER_SEED + attempt.candidate.seed,
-            on_epoch=record,
+            on_epoch=on_epoch,
             on_batch=attempt.curve.on_batch if self.codes.while_training else None,
             resume=stored[0] if stored else None,
         )
 
-    def _record(self, attempt: Attempt, epoch: Epoch) -> dict[str, Any]:
-        """Adds an epoch to the curve and keeps its code space if that is wanted; the curve's new point."""
+    def _record_epoch(self, attempt: Attempt, epoch: Epoch) -> dict[str, Any]:
+        """Adds an epoch to the curve, saves its code space if it is to be kept, and returns the curve's new point."""
         space = attempt.curve.on_epoch(epoch)
         if epoch.number in self.codes.kept_epochs:
             assert self.folder is not None
-            made = digest(self._made(attempt.candidate))  # so that it is no other study's
-            name = f"{attempt.candidate.name}_{made}_epoch_{epoch.number}.npz"
+            settings = digest(self._checkpoint_settings(attempt.candidate))  # the folder may hold another study's files
+            name = f"{attempt.candidate.name}_{settings}_epoch_{epoch.number}.npz"
             (self.folder / "codes").mkdir(parents=True, exist_ok=True)
             save_code_space(space, self.folder / "codes" / name)
-            attempt.found["codes"][str(epoch.number)] = name
+            attempt.record["codes"][str(epoch.number)] = name
         return attempt.curve.points[-1]
 
     def _finish(self, attempt: Attempt) -> Outcome:
-        """Scores the trained network. Raises NonFiniteError where it has no finite value for an objective."""
-        found = attempt.found
-        found |= self._found(attempt.network)
+        """Scores the trained network. Raises NonFiniteError if an objective has no finite value."""
+        record = attempt.record
+        record |= self._results(attempt.network)
         if self.codes.slices and attempt.candidate.seed == self.seeds[0]:
-            found["slices"] = self._slices(attempt.network, f"trial_{attempt.number}")
-        values = tuple(objective_value(found, name) for name in self.objectives)
+            record["slices"] = self._slices(attempt.network, f"trial_{attempt.number}")
+        values = tuple(objective_value(record, name) for name in self.objectives)
         for name, value in zip(self.objectives, values, strict=True):
             if not math.isfinite(value):
                 raise NonFiniteError(f"{name} is undefined for this candidate")
         floor, constraints = self.accuracy_floor, {}
         if floor is not None:
-            constraints["accuracy_floor"] = floor - found["accuracy"]
+            constraints["accuracy_floor"] = floor - record["accuracy"]
         predictions = None
         if self.network.decoder is None and (self.artifacts or self.folder):
             predictions = predict(attempt.network, self.data.validation)
-        return Outcome(attempt.candidate, found, values, constraints, predictions)
+        return Outcome(attempt.candidate, record, values, constraints, predictions)
 
     def _pruned(self, attempt: Attempt, reason: str) -> Outcome:
-        return Outcome(attempt.candidate, attempt.found | {"pruned": reason}, None)
+        return Outcome(attempt.candidate, attempt.record | {"pruned": reason}, None)
 
-    def _found(self, network: nn.Module) -> dict[str, Any]:
-        """What there is to say of a trained network: its losses and accuracies, and every index."""
+    def _results(self, network: nn.Module) -> dict[str, Any]:
+        """The losses, accuracies and indices of a trained network."""
         result = score(network, self.data, indices=self._indices(), split=self.codes.split, **self.codes.options)
         validation = evaluate(network, self.data.validation, loss=self.recipe.loss)
-        found = result.as_dict() | {"accuracy": validation.accuracy, "validation_loss": validation.loss}
+        results = result.as_dict() | {"accuracy": validation.accuracy, "validation_loss": validation.loss}
         if self.network.decoder is not None:
-            return found | {"train_accuracy": None, "test_accuracy": None}
-        found["train_accuracy"] = result.accuracy if self.codes.split == "train" else accuracy(network, self.data.train)
-        found["test_accuracy"] = accuracy(network, self.data.test) if len(self.data.test) else None
-        return found
+            return results | {"train_accuracy": None, "test_accuracy": None}
+        train_accuracy = result.accuracy if self.codes.split == "train" else accuracy(network, self.data.train)
+        test_accuracy = accuracy(network, self.data.test) if len(self.data.test) else None
+        return results | {"train_accuracy": train_accuracy, "test_accuracy": test_accuracy}
 
     def _indices(self) -> list[str | Index]:
-        """All that the data allow, and those that are objectives, with the settings of the codes."""
+        """Every index that the data allow, and the objectives, with the settings of the codes."""
         codes = self.codes
         on_request = [name for name in self.objectives if name in INDICES and INDICES[name].on_request]
         geometry = codes.geometry or any(isinstance(INDICES[name], GeometricIndex) for name in on_request)
@@ -332,10 +338,10 @@ class Objective:
         classes = [str(name) for name in self.data.classes]
         return draw_slices(network, self.data.train, self.folder / "slices", name, module=self.module, classes=classes)
 
-    def _made(self, candidate: Candidate) -> Mapping[str, Any]:
-        """Everything that decides what is in the candidate's checkpoint."""
+    def _checkpoint_settings(self, candidate: Candidate) -> Mapping[str, Any]:
+        """The settings that decide the content of the candidate's checkpoint."""
         network, codes = self.network, self.codes
-        made = {
+        settings = {
             "candidate": candidate.params,
             "data": self.digest,
             "network": [network.backbone, network.width, network.weights, network.frozen, network.decoder],
@@ -345,10 +351,10 @@ class Objective:
         }
         others = {name: codes.decisive[name] for name in ("mode", "maps", "also")}
         usual = others == {name: Reading().decisive[name] for name in others}
-        return made if usual else made | {"reading": others}  # checkpoints made before these options keep their names
+        return settings if usual else settings | {"reading": others}  # older checkpoints have no such options
 
     def _check(self, data: ImageData) -> None:
-        """Refuses what cannot be trained or judged."""
+        """Refuses data and settings that cannot be trained or judged."""
         check_fit(self.objectives, self.network, self.codes, self.recipe, self.accuracy_floor)
         if not self.seeds:
             raise InputError("seeds is empty. Give at least one, e.g. 0.")
@@ -361,7 +367,7 @@ class Objective:
             raise InputError("slices, features of a frozen backbone and kept code spaces are files. Name a folder.")
 
     def _check_layers(self) -> None:
-        """Builds the narrowest head of each depth: what can't be built or lacks a layer is an error before trial 0."""
+        """Builds the narrowest head of each depth, so that a wrong size or layer is an error before trial 0."""
         narrowest: dict[int, str] = {}
         for head in sorted(self.space.head_list, key=lambda head: max(parse_head(head)), reverse=True):
             narrowest[len(parse_head(head))] = head
@@ -383,7 +389,7 @@ class Objective:
         return {"backbone": self.network.backbone, "width": self.network.width, "weights": self.network.weights}
 
     def _check_directions(self, trial: BaseTrial) -> None:
-        """A study of another number of objectives is told so before the training, not after it."""
+        """Refuses a study with another number of directions before the training, not after it."""
         if isinstance(trial, optuna.Trial) and len(trial.study.directions) != len(self.objectives):
             raise InputError(
                 f"the study has {len(trial.study.directions)} directions, but the objective returns "

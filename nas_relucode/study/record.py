@@ -38,7 +38,7 @@ QUALITIES = ("accuracy", "validation_loss")  # objectives that are not indices
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a training ended, independent of its trial, which may be told later and by another process."""
+    """How a training ended, apart from its trial, to which it may be written later and by another process."""
 
     candidate: Candidate
     record: dict[str, Any]  # without the predictions; with the reason if there are no values
@@ -70,7 +70,7 @@ def write_failed(trial: optuna.Trial, error: BaseException) -> None:
 
 
 def write_interrupted(trial: optuna.Trial, reason: str) -> None:
-    """Keeps the reason why a trial was stopped and its candidate given back."""
+    """Keeps the reason why a trial was stopped before its end."""
     trial.set_user_attr(ATTRIBUTE, {"interrupted": reason})
 
 

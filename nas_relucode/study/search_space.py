@@ -1,4 +1,4 @@
-"""Search spaces: which heads and learning rates there are, from TOML; `SearchSpace.suggest` asks a trial for one."""
+"""Search spaces: the heads and learning rates of a study, and the candidate that a trial suggests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is trained once: a head and a learning rate, and the seed of one training."""
+    """What one trial trains: a head and a learning rate, with a seed."""
 
     head: str
     learning_rate: float
@@ -34,7 +34,7 @@ class Candidate:
 
     @property
     def params(self) -> dict[str, Any]:
-        """As the parameters of an Optuna trial."""
+        """The candidate as the parameters of an Optuna trial."""
         return {"head": self.head, "learning_rate": self.learning_rate, "seed": self.seed}
 
     @property
@@ -118,11 +118,11 @@ class SearchSpace:
 
     def __post_init__(self) -> None:
         for name in ("heads", "learning_rates"):
-            given = getattr(self, name)
-            if isinstance(given, str | int | float):
-                raise InputError(f"{name} is {given!r}. Give a list of them, also of one.")
-            if isinstance(given, list):
-                object.__setattr__(self, name, tuple(given))
+            values = getattr(self, name)
+            if isinstance(values, str | int | float):
+                raise InputError(f"{name} is {values!r}. Give a list, even of a single item.")
+            if isinstance(values, list):
+                object.__setattr__(self, name, tuple(values))
         for head in self.head_list:
             parse_head(head)
         if isinstance(self.learning_rates, tuple):
@@ -142,7 +142,7 @@ class SearchSpace:
         return isinstance(self.learning_rates, tuple)
 
     def candidates(self, seeds: list[int]) -> list[Candidate]:
-        """Every candidate of a finite space, the seeds outermost: every network is seen once before any is repeated."""
+        """Every candidate of a finite space, the seeds outermost: each network comes once before any is repeated."""
         if isinstance(self.learning_rates, Interval):
             low, high = self.learning_rates.low, self.learning_rates.high
             raise InputError(
@@ -152,18 +152,18 @@ class SearchSpace:
         return [Candidate(head, rate, seed) for seed, head, rate in product]
 
     def distributions(self, seeds: list[int]) -> dict[str, BaseDistribution]:
-        """What `suggest` draws each parameter from."""
+        """The distribution from which `suggest` draws each parameter."""
         rates = self.learning_rates
-        found: dict[str, BaseDistribution] = {
+        distributions: dict[str, BaseDistribution] = {
             "head": CategoricalDistribution(list(self.head_list)),
             "learning_rate": FloatDistribution(rates.low, rates.high, log=True)
             if isinstance(rates, Interval)
             else CategoricalDistribution(list(rates)),
         }
-        return found | ({"seed": CategoricalDistribution(list(seeds))} if len(seeds) > 1 else {})
+        return distributions | ({"seed": CategoricalDistribution(list(seeds))} if len(seeds) > 1 else {})
 
     def suggest(self, trial: BaseTrial, seeds: list[int]) -> Candidate:
-        """The trial's head, learning rate and, if there are several seeds, seed, asked for in Optuna's way."""
+        """The candidate of the head, learning rate and, if there are several, seed that the trial suggests."""
         head = trial.suggest_categorical("head", list(self.head_list))
         if isinstance(self.learning_rates, Interval):
             rate = trial.suggest_float("learning_rate", self.learning_rates.low, self.learning_rates.high, log=True)

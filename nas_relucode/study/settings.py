@@ -1,4 +1,4 @@
-"""What a study's TOML file says: the data, the network, the recipe, the search, the codes, the objectives."""
+"""The settings in a study's TOML file: data, network, recipe, search, codes, objectives."""
 
 from __future__ import annotations
 
@@ -83,13 +83,13 @@ class FigureSettings:
     """What `nas-relucode figure` draws: curves over the epochs (Figure 1), or embeddings (Figures 2 to 6)."""
 
     kind: str = "embeddings"  # or "curves"
-    epochs: tuple[int, ...] = ()  # the rows of a grid; none stands for all that are kept
+    epochs: tuple[int, ...] = ()  # the rows of a grid; empty: all epochs whose codes are kept
     expect: str | None = None  # of separability with depth: "falls" (an autoencoder's), "rises" (a classifier's)
     points: str = "cells"  # or "samples"
     preset: str = "paper"  # or "released_code": UMAP as the released code fits it
     neighbours: int = 15
     min_dist: float = 0.1
-    most_points: int | None = None  # at most so many points a picture, drawn at random
+    most_points: int | None = None  # in a picture; more are sampled at random
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -103,7 +103,7 @@ class FigureSettings:
                 raise unknown(name, getattr(self, name), [item for item in known if item])
         check_layout(self.neighbours, self.min_dist, self.seed, None, self.most_points)
         if self.preset == "released_code" and self.points != "cells":
-            raise InputError("preset 'released_code' has a point a class and code. Set points to 'cells'.")
+            raise InputError("preset 'released_code' draws a point for each class and code. Set points to 'cells'.")
 
     def check_epochs(self, kept: tuple[int, ...]) -> None:
         """Raises InputError unless the study keeps the codes that are to be drawn."""
@@ -116,7 +116,7 @@ class FigureSettings:
         for epoch in self.epochs:
             if epoch not in kept:
                 raise InputError(
-                    f"epoch {epoch} is not trained, or its codes are not kept. kept_epochs in [codes] says which are: "
+                    f"epoch {epoch} is not trained, or its codes are not kept. kept_epochs in [codes] has: "
                     f"{', '.join(map(str, kept))}."
                 )
 

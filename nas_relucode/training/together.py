@@ -39,8 +39,8 @@ def train_together(
 
     The results are those of `train` within rounding. Small networks gain most: their time goes into starting
     operations rather than into arithmetic, and one operation serves all networks here (torch.func's ``vmap`` over
-    stacked weights). Networks of equal ``seeds`` share their batches, which is faster still; random layers draw for
-    each network.
+    stacked weights). Heads of hundreds of neurons gain nothing on a CPU. Networks of equal ``seeds`` share their
+    batches, which is faster still; random layers draw for each network.
 
     ``on_epoch`` receives the epoch's number and the losses (networks,), before the first epoch (NaN) and after each,
     while all networks have their current weights. A network that diverges has NaN from there on; the others go on.

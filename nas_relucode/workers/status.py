@@ -8,12 +8,13 @@ from datetime import timedelta
 from typing import Any
 
 import optuna
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_relucode.study.plan import Plan
 from nas_relucode.study.search_space import stored_search
 from nas_relucode.study.storage import open_storage
-from nas_relucode.workers.database import briefly_opened, has_tables, is_queue
+from nas_relucode.workers.database import ENGINE, GRACE, briefly_opened, has_tables, is_queue
 from nas_relucode.workers.defaults import BEAT
 
 
@@ -65,14 +66,20 @@ def study_status(name: str, storage: str) -> Status:
     if is_queue(storage):
         if not has_tables(storage):
             raise KeyError(name)
-        with briefly_opened(storage) as engine:
-            heartbeat = optuna.load_study(study_name=name, storage=engine).user_attrs.get(BEAT)
-        from nas_relucode.workers.queue import Queue  # takes a tenth of a second to import
-
-        with briefly_opened(storage, heartbeat) as engine:
+        with briefly_opened(storage, engine=ENGINE) as engine:  # keeps its one connection
             study = optuna.load_study(study_name=name, storage=engine)
-            return status_of(study, silent=len(Queue(study, engine).stale_trial_ids()) if heartbeat else 0)
+            heartbeat = study.user_attrs.get(BEAT)
+            return status_of(study, silent=_count_silent(study, engine, heartbeat) if heartbeat else 0)
     return status_of(optuna.load_study(study_name=name, storage=open_storage(storage)))
+
+
+def _count_silent(study: optuna.Study, storage: RDBStorage, heartbeat: int) -> int:
+    """The number of running trials whose worker misses its heartbeats."""
+    from nas_relucode.workers.queue import Queue  # takes a tenth of a second to import
+
+    # Only now is the interval known; to open the storage again with it would take longer than all the rest.
+    storage.heartbeat_interval, storage.grace_period = heartbeat, GRACE * heartbeat
+    return len(Queue(study, storage).stale_trial_ids())
 
 
 def status_of(study: optuna.Study, silent: int = 0) -> Status:

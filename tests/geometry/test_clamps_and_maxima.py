@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from linear_pieces import in_float64, jacobians, points_of
+from linear_pieces import Function, in_float64, jacobians, points_of
 from torch import nn
 
 from nas_relucode import capture, complex_of, margins
@@ -210,3 +210,18 @@ def test_pairs_one_bit_apart_are_certified_where_other_bends_cut_the_cells():
     for pair, place in zip(found.pairs[certified], found.points[certified], strict=True):
         around = {row.tobytes() for row in capture(network, torch.as_tensor(place) + circle).bits()}
         assert around == {bits[cell].tobytes() for cell in pair}
+
+
+@pytest.mark.parametrize("name", ["relu6", "abs", "softshrink"])
+def test_in_space_faces_are_those_of_the_same_network_in_relus(name):
+    bend, in_relus, _ = BENDS[name]
+
+    def network(function):
+        torch.manual_seed(3)
+        first, second = nn.Linear(3, 3), nn.Linear(3, 2)
+        first.weight.data *= 5
+        return nn.Sequential(first, Function(function), second, nn.ReLU())
+
+    faces, plain = (complex_of(network(function), 3).f_vector for function in (bend, in_relus))
+    assert faces == plain
+    assert faces[3] > 8

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from hypothesis import given
 from hypothesis import strategies as st
+from linear_pieces import Function
 from torch import nn
 from torch.nn.utils import prune
 
@@ -17,15 +18,6 @@ from nas_relucode import InputError, capture
 from nas_relucode.geometry import segments
 from nas_relucode.geometry.program import read_program
 from nas_relucode.geometry.segments import crossings, same_class_pairs, segment_transitions
-
-
-class Function(nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, *inputs):
-        return self.function(*inputs)
 
 
 class Residual(nn.Module):

@@ -107,5 +107,5 @@ def test_codes_of_the_validation_split_come_with_its_accuracy(data: ImageData):
 
 
 def test_only_the_train_split_is_seen_while_training(data: ImageData):
-    with pytest.raises(InputError, match="train split"):
+    with pytest.raises(InputError, match=r"'validation' .* Set split to 'train'"):
         CodeCurve(classifier(data), data, split="validation", while_training=True)

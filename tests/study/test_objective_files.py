@@ -87,6 +87,7 @@ OTHER = {
     "backbone": "small_conv",
     "layers": "head.1",
     "preset": "released_code",
+    "maps": "pooled",
     "split": "validation",
     "while_training": True,
     "kept_epochs": (1,),
