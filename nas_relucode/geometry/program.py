@@ -238,14 +238,14 @@ def _read(network: nn.Module, example: Any, module: str | None) -> Program:
     inputs = torch.as_tensor(example, dtype=torch.float64).detach()
     if inputs.ndim < 2 or len(inputs) == 0:
         raise InputError(f"the example has shape {tuple(inputs.shape)}. Give at least one input, samples first.")
-    as_before = untouched(inner)
-    inputs = inputs.to(as_before.device).clone()  # a forward pass may overwrite it
+    evaluation = untouched(inner)
+    inputs = inputs.to(evaluation.device).clone()  # a forward pass may overwrite it
     if not torch.isfinite(inputs).all():
         raise NonFiniteError("the example is NaN or infinite somewhere. Give finite inputs.")
     if module is not None:
-        inner, inputs = _inputs_of(inner, module, inputs, as_before)
-        as_before = untouched(inner)
-    with as_before:
+        inner, inputs = _inputs_of(inner, module, inputs, evaluation)
+        evaluation = untouched(inner)
+    with evaluation:
         steps, output = record(inner, inputs[:1].expand(SAMPLES, *inputs.shape[1:]).clone())
         program = Program(steps, output, tuple(inputs.shape[1:]), inputs.device)
         _check(program, inner, inputs)
@@ -263,7 +263,7 @@ def _copied(network: nn.Module) -> nn.Module:
     return inner
 
 
-def _inputs_of(network: nn.Module, name: str, inputs: Tensor, as_before: Any) -> tuple[nn.Module, Tensor]:
+def _inputs_of(network: nn.Module, name: str, inputs: Tensor, evaluation: Any) -> tuple[nn.Module, Tensor]:
     modules = dict(network.named_modules())
     if name not in modules:
         raise InputError(f"there is no module {name!r}. Known: {', '.join(sorted(key for key in modules if key))}.")
@@ -272,7 +272,7 @@ def _inputs_of(network: nn.Module, name: str, inputs: Tensor, as_before: Any) ->
         lambda _, args, options: calls.append(_copies((*args, *options.values()))), with_kwargs=True
     )
     parts = inputs.split(BATCH)
-    with as_before, forward_errors(network, inputs):
+    with evaluation, forward_errors(network, inputs):
         for part in parts:
             network(part)
     handle.remove()

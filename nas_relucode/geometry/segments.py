@@ -171,7 +171,7 @@ class _Run:
         self.forward: Forward = forward or (lambda network, inputs: network(inputs))
         self.batch_size = batch_size
         self.relus = ReluCalls(self.network)
-        self.as_before = untouched(self.network)
+        self.evaluation = untouched(self.network)
         example = self.starts[[0, 0, 0]]
         self.layers = capture(self.network, example, layers=layers, forward=forward, batch_size=batch_size).layers
         chosen = {layer.name for layer in self.layers}
@@ -201,8 +201,8 @@ class _Run:
         return [_Inputs.joined(parts) for parts in zip(*batches, strict=True)]
 
     def _calls(self, points: Tensor) -> list[BendCall]:
-        points = points.to(self.as_before.device)
-        with self.as_before:
+        points = points.to(self.evaluation.device)
+        with self.evaluation:
             return bend_calls(self.relus, lambda: self.forward(self.network, points))[0]
 
 

@@ -158,7 +158,7 @@ def _check_study(study: optuna.Study, trials: Iterable[FrozenTrial]) -> None:
 
 def _record(trial: FrozenTrial) -> dict[str, Any]:
     """Our record of a trial; empty if it is missing or no table."""
-    record = trial.user_attrs.get(ATTRIBUTE)
+    record = record_of(trial)
     return record if isinstance(record, dict) else {}
 
 

@@ -39,11 +39,11 @@ def test_run_prints_tables_and_writes_a_report(here: Path, capsys: pytest.Captur
     captured = capsys.readouterr()
     front, equal = tables(captured.out)
     study = optuna.load_study(study_name="own", storage="sqlite:///runs/own/study.db")
-    ranking = select(study)
-    assert [row["network"] for row in front] == [f"{head} @ 0.1" for head in ranking.front["head"]]
-    assert [row["network"] for row in equal] == [f"{head} @ 0.1" for head in ranking.equal["head"]]
-    assert [row["accuracy"] for row in front] == [f"{accuracy:.4f}" for accuracy in ranking.front["accuracy"]]
-    assert f"at least {ranking.threshold:.4f}" in captured.out
+    selection = select(study)
+    assert [row["network"] for row in front] == [f"{head} @ 0.1" for head in selection.front["head"]]
+    assert [row["network"] for row in equal] == [f"{head} @ 0.1" for head in selection.equal["head"]]
+    assert [row["accuracy"] for row in front] == [f"{accuracy:.4f}" for accuracy in selection.front["accuracy"]]
+    assert f"at least {selection.threshold:.4f}" in captured.out
     assert "Report: runs/own/report.html" in captured.out
     assert {path.name for path in Path("runs/own").iterdir()} - FILES <= {"artifacts", "study.db", "study.lock"}
     assert {path.name for path in Path("runs/own").iterdir()} >= FILES

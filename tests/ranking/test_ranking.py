@@ -1,4 +1,4 @@
-"""Ranking: hand-made studies, whose thresholds, fronts and orders are worked out here in another way."""
+"""Selections from hand-made studies, whose thresholds, fronts and orders are computed here in another way."""
 
 import math
 import statistics
@@ -28,8 +28,8 @@ def named(networks: Any) -> list[str]:
     return list(networks["head"])
 
 
-def by_name(ranking: Any) -> Any:
-    return ranking.networks.sort_values(["head", "learning_rate"]).reset_index(drop=True)
+def by_name(selection: Any) -> Any:
+    return selection.networks.sort_values(["head", "learning_rate"]).reset_index(drop=True)
 
 
 def dominates(one: Sequence[float], other: Sequence[float], directions: Sequence[str]) -> bool:
@@ -76,15 +76,15 @@ def test_the_threshold_is_one_standard_error_below_the_best():
     best = [hand_made("16", seed=seed, accuracy=a, samples=samples) for seed, a in enumerate(accuracies)]
     within = hand_made("8", accuracy=mean - error + 1e-9, samples=samples)
     below = hand_made("4", accuracy=mean - error - 1e-9, samples=samples)
-    ranking = select(study_of([*best, within, below]))
-    assert ranking.threshold == pytest.approx(mean - error, abs=1e-12)
-    assert sorted(named(ranking.equal)) == ["16", "8"]
+    selection = select(study_of([*best, within, below]))
+    assert selection.threshold == pytest.approx(mean - error, abs=1e-12)
+    assert sorted(named(selection.equal)) == ["16", "8"]
 
 
 def test_with_one_seed_the_threshold_knows_the_validation_sample_alone():
-    ranking = select(study_of([hand_made("8", accuracy=0.8, samples=400), hand_made("4", accuracy=0.5, samples=400)]))
-    assert ranking.threshold == pytest.approx(0.8 - math.sqrt(sampling_variance(0.8, 400)), abs=1e-12)
-    assert named(ranking.equal) == ["8"]
+    selection = select(study_of([hand_made("8", accuracy=0.8, samples=400), hand_made("4", accuracy=0.5, samples=400)]))
+    assert selection.threshold == pytest.approx(0.8 - math.sqrt(sampling_variance(0.8, 400)), abs=1e-12)
+    assert named(selection.equal) == ["8"]
 
 
 def test_a_perfect_network_is_not_ahead_of_one_that_misses_a_sample():
@@ -94,18 +94,18 @@ def test_a_perfect_network_is_not_ahead_of_one_that_misses_a_sample():
 
 def test_a_training_that_was_repeated_counts_once():
     once = [hand_made("8", seed=0, accuracy=0.8), hand_made("8", seed=1, accuracy=0.9)]
-    ranking = select(study_of([*once, once[0], once[0]]))
-    assert ranking.networks["seeds"].tolist() == [2]
-    assert ranking.networks["accuracy"].tolist() == pytest.approx([0.85])
-    assert ranking.spread["accuracy"].tolist() == pytest.approx([statistics.stdev([0.8, 0.9])])
+    selection = select(study_of([*once, once[0], once[0]]))
+    assert selection.networks["seeds"].tolist() == [2]
+    assert selection.networks["accuracy"].tolist() == pytest.approx([0.85])
+    assert selection.spread["accuracy"].tolist() == pytest.approx([statistics.stdev([0.8, 0.9])])
 
 
 def test_a_network_that_diverged_with_a_seed_is_not_feasible():
     candidate = {"head": "8", "learning_rate": 0.1, "seed": 1}
     lost = without_result(TrialState.PRUNED, "8", 1, {ATTRIBUTE: {"pruned": "the loss is nan", "candidate": candidate}})
-    ranking = select(study_of([hand_made("8", accuracy=0.97), lost, hand_made("4", accuracy=0.9)]))
-    assert named(ranking.equal) == named(ranking.front) == ["4"]
-    assert ranking.networks.set_index("head")["pruned"].to_dict() == {"4": 0, "8": 1}
+    selection = select(study_of([hand_made("8", accuracy=0.97), lost, hand_made("4", accuracy=0.9)]))
+    assert named(selection.equal) == named(selection.front) == ["4"]
+    assert selection.networks.set_index("head")["pruned"].to_dict() == {"4": 0, "8": 1}
 
 
 def test_an_index_that_is_saturated_for_all_takes_no_part():
@@ -113,9 +113,9 @@ def test_an_index_that_is_saturated_for_all_takes_no_part():
     assert named(select(study_of(trials)).equal) == ["4", "8"]
     for trial in trials:
         trial.user_attrs[ATTRIBUTE]["saturated"]["joint"] = ["cell_count"]
-    ranking = select(study_of(trials))
-    assert ranking.silent["cell_count"] == "saturated for all"
-    assert named(ranking.equal) == ["8", "4"]
+    selection = select(study_of(trials))
+    assert selection.silent["cell_count"] == "saturated for all"
+    assert named(selection.equal) == ["8", "4"]
 
 
 def test_seeds_are_averaged_and_their_sample_deviation_is_the_spread():
@@ -124,8 +124,8 @@ def test_seeds_are_averaged_and_their_sample_deviation_is_the_spread():
         hand_made("8", seed=seed, accuracy=a, cell_count=c)
         for seed, (a, c) in enumerate(zip(accuracies, cells, strict=True))
     ]
-    ranking = select(study_of(trials))
-    (network,), (spread,) = ranking.networks.to_dict("records"), ranking.spread.to_dict("records")
+    selection = select(study_of(trials))
+    (network,), (spread,) = selection.networks.to_dict("records"), selection.spread.to_dict("records")
     assert network["seeds"] == 3
     assert network["accuracy"] == pytest.approx(statistics.mean(accuracies))
     assert network["cell_count"] == pytest.approx(statistics.mean(cells))
@@ -134,20 +134,20 @@ def test_seeds_are_averaged_and_their_sample_deviation_is_the_spread():
 
 
 def test_the_spread_of_a_single_seed_is_undefined():
-    ranking = select(study_of([hand_made("8")]))
-    assert math.isnan(ranking.spread.loc[0, "accuracy"])
+    selection = select(study_of([hand_made("8")]))
+    assert math.isnan(selection.spread.loc[0, "accuracy"])
 
 
 def test_one_head_with_two_learning_rates_is_two_networks():
-    ranking = select(study_of([hand_made("8", rate=0.1), hand_made("8", rate=0.01)]))
-    assert sorted(ranking.networks["learning_rate"]) == [0.01, 0.1]
+    selection = select(study_of([hand_made("8", rate=0.1), hand_made("8", rate=0.01)]))
+    assert sorted(selection.networks["learning_rate"]) == [0.01, 0.1]
 
 
 def test_identical_networks_tie():
-    ranking = select(study_of([hand_made("8"), hand_made("4-4"), hand_made("16", cell_count=11.0)]))
-    assert sorted(named(ranking.front)) == ["4-4", "8"]
-    assert sorted(named(ranking.equal)) == ["16", "4-4", "8"]
-    assert named(ranking.equal)[2] == "16"
+    selection = select(study_of([hand_made("8"), hand_made("4-4"), hand_made("16", cell_count=11.0)]))
+    assert sorted(named(selection.front)) == ["4-4", "8"]
+    assert sorted(named(selection.equal)) == ["16", "4-4", "8"]
+    assert named(selection.equal)[2] == "16"
 
 
 few = st.integers(0, 3).map(float)  # few different values, so that ties are common
@@ -163,11 +163,11 @@ def test_the_front_is_what_no_network_dominates(rows: list[tuple[int, float, flo
         for i, (a, c, e) in enumerate(points)
     ]
     directions = ["maximize", *ways]
-    ranking = select(study_of(trials, directions))
+    selection = select(study_of(trials, directions))
     expected = [
         str(i + 1) for i, point in enumerate(points) if not any(dominates(other, point, directions) for other in points)
     ]
-    assert sorted(named(ranking.front)) == sorted(expected)
+    assert sorted(named(selection.front)) == sorted(expected)
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), few, few, st.integers(1, 3)), min_size=1, max_size=8), directions_of_two)
@@ -179,12 +179,12 @@ def test_equal_networks_are_ordered_by_pareto_rank_then_accuracy_then_size(
         hand_made(str(i + 1), objectives=names, accuracy=0.90 + a / 1000, cell_count=c, edge_count=e, parameters=p)
         for i, (a, c, e, p) in enumerate(rows)
     ]
-    ranking = select(study_of(trials, ["maximize", *ways]))
-    assert len(ranking.equal) == len(rows)  # 100 validation samples: 0.004 is far below a standard error
+    selection = select(study_of(trials, ["maximize", *ways]))
+    assert len(selection.equal) == len(rows)  # 100 validation samples: 0.004 is far below a standard error
     ranks = peeled([(c, e) for _, c, e, _ in rows], ways)
     keys = [(ranks[i], -a, p) for i, (a, _, _, p) in enumerate(rows)]
-    assert [keys[int(head) - 1] for head in named(ranking.equal)] == sorted(keys)
-    assert list(ranking.equal["place"]) == list(range(1, len(rows) + 1))
+    assert [keys[int(head) - 1] for head in named(selection.equal)] == sorted(keys)
+    assert list(selection.equal["place"]) == list(range(1, len(rows) + 1))
 
 
 def test_a_better_index_comes_before_a_higher_accuracy_and_that_before_fewer_parameters():
@@ -212,10 +212,10 @@ def test_a_constant_index_is_named_and_takes_no_part():
         hand_made("1", objectives=names, cell_count=7.0, edge_count=1.0),
         hand_made("2", objectives=names, cell_count=7.0, edge_count=2.0),
     ]
-    ranking = select(study_of(trials, ["maximize", "minimize", "maximize"]))
-    assert ranking.silent["cell_count"] == "constant, 7"
-    assert "edge_count" not in ranking.silent
-    assert named(ranking.equal) == ["2", "1"]
+    selection = select(study_of(trials, ["maximize", "minimize", "maximize"]))
+    assert selection.silent["cell_count"] == "constant, 7"
+    assert "edge_count" not in selection.silent
+    assert named(selection.equal) == ["2", "1"]
 
 
 def test_an_undefined_index_is_named_and_takes_no_part():
@@ -224,14 +224,14 @@ def test_an_undefined_index_is_named_and_takes_no_part():
         hand_made("1", objectives=names, cell_count=9.0, class_distance_ratio=0.1),
         hand_made("2", objectives=names, cell_count=8.0, class_distance_ratio=None),
     ]
-    ranking = select(study_of(trials, ["maximize", "minimize", "minimize"]))
-    assert ranking.silent["class_distance_ratio"].startswith("undefined")
-    assert named(ranking.equal) == ["2", "1"]
+    selection = select(study_of(trials, ["maximize", "minimize", "minimize"]))
+    assert selection.silent["class_distance_ratio"].startswith("undefined")
+    assert named(selection.equal) == ["2", "1"]
 
 
 def test_only_the_equally_accurate_networks_decide_whether_an_index_is_constant():
-    ranking = select(study_of([hand_made("1"), hand_made("2"), hand_made("3", accuracy=0.2, cell_count=99.0)]))
-    assert ranking.silent["cell_count"] == "constant, 10"
+    selection = select(study_of([hand_made("1"), hand_made("2"), hand_made("3", accuracy=0.2, cell_count=99.0)]))
+    assert selection.silent["cell_count"] == "constant, 10"
 
 
 def test_an_infeasible_network_is_neither_on_the_front_nor_equal():
@@ -240,18 +240,18 @@ def test_an_infeasible_network_is_neither_on_the_front_nor_equal():
         hand_made("2", accuracy=0.9, cell_count=5.0, infeasibility=-0.1),
         hand_made("3", accuracy=0.9, cell_count=6.0, infeasibility=0.0),  # exactly on the floor is feasible
     ]
-    ranking = select(study_of(trials))
-    assert named(ranking.front) == ["2"]
-    assert named(ranking.equal) == ["2", "3"]
-    assert ranking.threshold == pytest.approx(0.9 - math.sqrt(sampling_variance(0.9, 100)))
+    selection = select(study_of(trials))
+    assert named(selection.front) == ["2"]
+    assert named(selection.equal) == ["2", "3"]
+    assert selection.threshold == pytest.approx(0.9 - math.sqrt(sampling_variance(0.9, 100)))
 
 
 def test_where_no_network_is_feasible_there_is_no_threshold_and_nobody_is_ahead():
-    ranking = select(study_of([hand_made("1", infeasibility=0.1), hand_made("2", infeasibility=0.2)]))
-    assert math.isnan(ranking.threshold)
-    assert ranking.front.empty
-    assert ranking.equal.empty
-    assert len(ranking.networks) == 2
+    selection = select(study_of([hand_made("1", infeasibility=0.1), hand_made("2", infeasibility=0.2)]))
+    assert math.isnan(selection.threshold)
+    assert selection.front.empty
+    assert selection.equal.empty
+    assert len(selection.networks) == 2
 
 
 def test_the_front_is_that_of_optuna_where_each_network_has_one_seed():
@@ -289,9 +289,9 @@ def test_the_number_of_parameters_may_be_an_objective():
         hand_made("1", objectives=names, parameters=900, parameter_count=900.0),
         hand_made("2", objectives=names, parameters=400, parameter_count=400.0),
     ]
-    ranking = select(study_of(trials))
-    assert named(ranking.front) == ["2"]
-    assert named(ranking.equal) == ["2", "1"]
+    selection = select(study_of(trials))
+    assert named(selection.front) == ["2"]
+    assert named(selection.equal) == ["2", "1"]
 
 
 def test_an_index_of_one_layer_may_be_an_objective():
@@ -302,15 +302,17 @@ def test_an_index_of_one_layer_may_be_an_objective():
 
 def test_accuracy_may_be_the_only_objective():
     trials = [hand_made(str(i), objectives=["accuracy"], accuracy=0.9 + i / 1000, parameters=i) for i in (1, 2)]
-    ranking = select(study_of(trials, ["maximize"]))
-    assert named(ranking.front) == ["2"]
-    assert named(ranking.equal) == ["2", "1"]
+    selection = select(study_of(trials, ["maximize"]))
+    assert named(selection.front) == ["2"]
+    assert named(selection.equal) == ["2", "1"]
 
 
 def test_data_without_a_test_split_can_be_ranked():
-    ranking = select(study_of([hand_made("1", test_accuracy=None), hand_made("2", test_accuracy=None, cell_count=1.0)]))
-    assert named(ranking.equal) == ["2", "1"]
-    assert ranking.networks["test_accuracy"].isna().all()
+    selection = select(
+        study_of([hand_made("1", test_accuracy=None), hand_made("2", test_accuracy=None, cell_count=1.0)])
+    )
+    assert named(selection.equal) == ["2", "1"]
+    assert selection.networks["test_accuracy"].isna().all()
 
 
 def test_trials_that_are_not_complete_do_not_count():
@@ -359,22 +361,22 @@ def test_a_study_without_trials_cannot_be_ranked():
 
 def test_what_nothing_tells_apart_shares_a_rank_and_stands_by_its_first_trial():
     trials = [hand_made(head) for head in ("4", "16", "2")] + [hand_made("8", cell_count=11.0)]
-    ranking = select(study_of(trials))
-    assert named(ranking.equal) == ["4", "16", "2", "8"]
-    assert ranking.equal["trial"].tolist() == [0, 1, 2, 3]
-    assert ranking.equal["rank"].tolist() == [1, 1, 1, 4]
+    selection = select(study_of(trials))
+    assert named(selection.equal) == ["4", "16", "2", "8"]
+    assert selection.equal["trial"].tolist() == [0, 1, 2, 3]
+    assert selection.equal["rank"].tolist() == [1, 1, 1, 4]
 
 
 def test_the_best_of_equally_accurate_ones_is_the_smallest():
     trials = [hand_made("2", seed=s, accuracy=0.9 + d, parameters=9) for s, d in enumerate((-0.05, 0, 0.05))]
-    ranking = select(study_of([*trials, hand_made("4", accuracy=0.9, parameters=3)]))
-    assert ranking.threshold == pytest.approx(0.9 - math.sqrt(sampling_variance(0.9, 100)), abs=1e-12)
+    selection = select(study_of([*trials, hand_made("4", accuracy=0.9, parameters=3)]))
+    assert selection.threshold == pytest.approx(0.9 - math.sqrt(sampling_variance(0.9, 100)), abs=1e-12)
 
 
 def test_the_comparison_lies_beside_the_networks():
     trials = [hand_made("1", accuracy=0.7), hand_made("2", accuracy=0.9), hand_made("3", infeasibility=1.0)]
-    ranking = select(study_of(trials))
-    found = dict(zip(ranking.networks["head"], ranking.comparison["difference"], strict=True))
+    selection = select(study_of(trials))
+    found = dict(zip(selection.networks["head"], selection.comparison["difference"], strict=True))
     assert found["1"] == pytest.approx(0.2)
     assert found["2"] == 0
     assert math.isnan(found["3"])
@@ -424,9 +426,9 @@ def test_an_undefined_or_missing_index_never_wins(rows: list[tuple[float, bool]]
 
 
 def test_an_index_that_nobody_measured_is_named():
-    ranking = select(study_of([hand_made("1"), hand_made("2", cell_count=1.0)]), by=["cell_count", "knn_accuracy"])
-    assert ranking.silent["knn_accuracy"] == "undefined or not measured"
-    assert ranking.deciding == {"cell_count": "minimize"}
+    selection = select(study_of([hand_made("1"), hand_made("2", cell_count=1.0)]), by=["cell_count", "knn_accuracy"])
+    assert selection.silent["knn_accuracy"] == "undefined or not measured"
+    assert selection.deciding == {"cell_count": "minimize"}
 
 
 def test_an_infinite_index_is_undefined():

@@ -79,8 +79,10 @@ def test_hostile_names_do_not_stop_the_figures(tmp_path: Path):
     assert files["pareto.png"].stat().st_size > 1000
     assert "&lt;b&gt;8&lt;/b&gt; @ 0.1" in drawn  # matplotlib names what it draws in a comment
     assert "$\\x$ *y*" in drawn  # as a formula, $\x$ is an error
-    ranking = select(hostile_study())
-    figure = pareto_plotly(ranking.networks, ranking.spread, x=ranking.shown_objective, threshold=ranking.threshold)
+    selection = select(hostile_study())
+    figure = pareto_plotly(
+        selection.networks, selection.spread, x=selection.shown_objective, threshold=selection.threshold
+    )
     assert figure.layout.xaxis.title.text == "&lt;i&gt;l&lt;/i&gt;  2:cell_count (mean over seeds)"
     hovers = [text for trace in figure.data for text in trace.hovertext or ()]
     assert any(text.startswith("<b>&lt;b&gt;8&lt;/b&gt; @ 0.1</b><br>") for text in hovers)

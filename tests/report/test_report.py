@@ -115,13 +115,13 @@ def test_the_page_names_settings_and_versions(page: Page):
 
 def test_the_numbers_in_pareto_json_are_those_of_the_ranking(study: optuna.Study, folder: Path):
     found = json.loads((folder / "pareto.json").read_text("utf-8"), parse_constant=pytest.fail)
-    ranking = select(study)
+    selection = select(study)
     assert found["study"] == NAME
     assert found["storage"] == "postgresql://me:***@host/db"
     assert found["objectives"] == {"accuracy": "maximize", "cell_count": "minimize"}
-    assert found["threshold"] == ranking.threshold
-    assert found["silent"] == ranking.silent
-    for key, networks in {"front": ranking.front, "equally_accurate": ranking.equal}.items():
+    assert found["threshold"] == selection.threshold
+    assert found["silent"] == selection.silent
+    for key, networks in {"front": selection.front, "equally_accurate": selection.equal}.items():
         assert len(found[key]) == len(networks) > 0
         for written, (i, row) in zip(found[key], networks.iterrows(), strict=True):
             assert (written["head"], written["learning_rate"], written["seeds"]) == (row["head"], 0.1, 2)
@@ -129,7 +129,7 @@ def test_the_numbers_in_pareto_json_are_those_of_the_ranking(study: optuna.Study
             assert written["place"] == (row["place"] if row["equal"] else None)
             for name in ("accuracy", "test_accuracy", "cell_count", "edge_count", "parameters", "seconds"):
                 assert written["mean"][name] == row[name]
-                assert written["spread"][name] == ranking.spread.loc[i, name]
+                assert written["spread"][name] == selection.spread.loc[i, name]
 
 
 def test_pareto_json_agrees_with_the_hand_made_study(folder: Path):
@@ -188,8 +188,8 @@ def test_indices_that_are_constant_on_the_front_are_left_out_of_its_table_and_na
 
 
 def test_the_index_of_a_single_network_on_the_front_is_not_left_out():
-    ranking = select(study_of([hand_made("8", cell_count=20.0)]))
-    headings, ((*cells,),) = networks_table(ranking, ranking.front)
+    selection = select(study_of([hand_made("8", cell_count=20.0)]))
+    headings, ((*cells,),) = networks_table(selection, selection.front)
     assert cells[headings.index("cell_count")] == "20"
 
 

@@ -1,4 +1,4 @@
-"""What the page computes with: presets, shares of seeds, profiles of kept codes, curves, pictures."""
+"""What the page shows: presets, rankings, shares of seeds, profiles of kept codes, curves, pictures."""
 
 import json
 import re

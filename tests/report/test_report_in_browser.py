@@ -1,4 +1,4 @@
-"""The report's page in Chromium: the slider ranks as `rank` does, everything can be reached, it opens quickly."""
+"""The report's page in Chromium: the slider shows what `select` ranks, every control can be reached, it opens fast."""
 
 import base64
 import math
@@ -223,8 +223,8 @@ def test_marks_in_the_tables_stay_where_the_figure_follows_the_slider_and_the_pa
 ):
     rows = "return [...document.querySelectorAll('#front tr')].map((row) => row.innerText.split('\\t'))"
     script = "return document.getElementById('front-figure').data.map((t) => [t.name, (t.customdata || []).length])"
-    ranking = select(study)
-    equal = len(set(ranking.front.index) & set(ranking.equal.index))
+    selection = select(study)
+    equal = len(set(selection.front.index) & set(selection.equal.index))
     drawn = set()
     for tolerance in (0, 0.02):
         set_value(page, "tolerance-number", tolerance)
@@ -363,12 +363,12 @@ def test_the_preset_of_mcnemar_shows_what_the_test_found(tmp_path: Path):
     with browser(400) as driver:
         open_page(driver, write_report(study, ours)["report.html"])
         driver.find_element(By.CSS_SELECTOR, "[data-rule=mcnemar]").click()
-        ranking = select(study, tolerance="mcnemar", store=file_store(ours))
+        selection = select(study, tolerance="mcnemar", store=file_store(ours))
         assert shown(driver) == expected(study, tolerance="mcnemar", store=file_store(ours))
-        p = ranking.comparison.loc[ranking.equal.index, "p"]
+        p = selection.comparison.loc[selection.equal.index, "p"]
         assert [row["p (McNemar)"] for row in table(driver, "equal-table")] == [f"{value:.4f}" for value in p]
         assert driver.find_element(By.ID, "found").text.startswith("By McNemar's test ")
-        first = ranking.equal.iloc[0]
+        first = selection.equal.iloc[0]
         assert f"--head {first['head']} " in driver.find_element(By.CSS_SELECTOR, "#commands pre").text
         assert complaints(driver) == []
 

@@ -312,13 +312,13 @@ def test_a_starting_worker_waits_for_its_store_and_then_exits_with_code_1(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OPTUNA_STORAGE", queue_url)
     s3.stop()
-    restart = threading.Timer(3.0, s3.start)
-    restart.start()
+    restart = threading.Timer(0.5, s3.start)
     try:
         for options in ([], ["--artifacts", address]):
             assert main(["worker", "own", "--device", "cpu", "--patience", "0", *options]) == 1
             assert "the storage was unavailable for 0 s (Could not connect" in capsys.readouterr().err
-        assert main(["worker", "own", "--device", "cpu"]) == 0
     finally:
-        restart.join()
+        restart.start()
+    assert main(["worker", "own", "--device", "cpu"]) == 0
+    restart.join()
     assert [trial.state for trial in study_in(queue_url).trials] == [TrialState.COMPLETE]

@@ -272,18 +272,20 @@ def test_a_worker_whose_trial_is_locked_retries_and_can_be_stopped(
 
 
 class Outage:
-    """Stops the server once, after the last epoch of a trial, and starts it again some seconds later."""
+    """Stops the server once, after the last epoch of a trial; `end` starts it again."""
 
-    def __init__(self, server: Server, trial: int, seconds: float | None) -> None:
-        self.server, self.trial, self.seconds, self.down = server, trial, seconds, False
+    def __init__(self, server: Server, trial: int) -> None:
+        self.server, self.trial, self.down, self.over = server, trial, False, False
 
     def epoch(self, number: int, epoch: Any, point: dict[str, Any]) -> None:
-        if number == self.trial and epoch.number == 1 and not self.down:
+        if number == self.trial and epoch.number == 1 and not self.down and not self.over:
             self.server.stop()
             self.down = True
-            if self.seconds is not None:
-                self.timer = threading.Timer(self.seconds, self.server.start)
-                self.timer.start()
+
+    def end(self) -> None:
+        if self.down:
+            self.server.start()
+            self.down, self.over = False, True
 
 
 def test_pauses_of_an_idle_worker_double_up_to_a_heartbeat_or_a_minute():
@@ -294,10 +296,18 @@ def test_pauses_of_an_idle_worker_double_up_to_a_heartbeat_or_a_minute():
 
 def test_a_worker_waits_until_the_database_is_available(tmp_path: Path, queue_url: str, postgres: Server):
     planned(tmp_path, queue_url)
-    outage = Outage(postgres, 0, 1.0)
+    outage = Outage(postgres, 0)
     lines: list[str] = []
-    assert run(tmp_path, queue_url, on_epoch=outage.epoch, say=lines.append) == 2
-    outage.timer.join()
+
+    def say(line: str) -> None:
+        lines.append(line)
+        if "the storage is unavailable" in line:
+            outage.end()
+
+    try:
+        assert run(tmp_path, queue_url, on_epoch=outage.epoch, say=say) == 2
+    finally:
+        outage.end()
     assert states(queue_url) == {TrialState.COMPLETE: 2}
     assert any("the storage is unavailable" in line for line in lines)
     assert PASSWORD not in "".join(lines)
@@ -308,7 +318,7 @@ def test_the_next_worker_writes_the_result_that_one_without_a_database_saved(
     tmp_path: Path, queue_url: str, postgres: Server, meanwhile: str
 ):
     settings = planned(tmp_path, queue_url, heads=("8",))
-    outage = Outage(postgres, 0, None)
+    outage = Outage(postgres, 0)
     lines: list[str] = []
     try:
         with pytest.raises(StorageUnavailableError, match="unavailable for"):

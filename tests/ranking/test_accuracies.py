@@ -1,4 +1,4 @@
-"""The variance by seeds: which networks share an estimate, by the published critical values of Cochran's test."""
+"""The variance over seeds: which networks share an estimate, by the published critical values of Cochran's test."""
 
 import math
 
