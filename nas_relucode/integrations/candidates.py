@@ -50,9 +50,9 @@ def run_candidate(
 
     ``params`` are ``head``, ``learning_rate`` and, if the objective has several, ``seed``. The dict holds the
     objectives under their own names, ``accuracy``, ``validation_loss``, ``train_accuracy``, ``parameters``,
-    ``seconds``, ``epoch`` (the last) and ``loss`` (of the training); every joint index as ``index``, every layer's as
-    ``layer:index``. Undefined and unknown values are left out, and so is the accuracy on the test split, which a search
-    must not see. An accuracy floor is for the framework to set.
+    ``seconds``, ``epoch`` (the last one) and ``loss`` (of the training); every joint index as ``index``, those of a
+    layer as ``layer:index``. Undefined and unknown values are left out, and so is the accuracy on the test split, which
+    a search must not see. An accuracy floor has to be set in the framework.
 
     ``report`` is called after each epoch: with the flat point of the curve, and after the last one with the whole dict.
 
@@ -112,7 +112,7 @@ def directions_of(names: Sequence[str], directions: Sequence[str] | None = None)
                 raise unknown("objective", name, [*QUALITIES, *INDICES, "LAYER:INDEX"])
             known[name] = INDICES[index].direction
         if known[name] is None:
-            raise InputError(f"there is no reason to prefer a large or a small {name}. Give directions, one for each.")
+            raise InputError(f"{name} has no preferred direction. Give directions, one for each objective.")
     return [str(known[name]) for name in names]
 
 
@@ -144,7 +144,7 @@ def _checked(objective: Objective, params: Mapping[str, Any]) -> dict[str, Any]:
         try:
             value = types[name](checked[name])
             if name == "seed" and value != float(checked[name]):
-                raise ValueError(f"{checked[name]!r} is no whole number")
+                raise ValueError(f"{checked[name]!r} is not a whole number")
         except (TypeError, ValueError) as error:
             raise InputError(f"{name} {checked[name]!r} is not a {types[name].__name__}.") from error
         inside = values.low <= value <= values.high if isinstance(values, Interval) else value in values

@@ -27,7 +27,7 @@ class Accuracies:
 
     @property
     def seed_variance(self) -> float:
-        """Variance of the mean over other seeds; 0 for a single seed, where it is unknown."""
+        """Variance of the mean over seeds; 0 for a single seed, where it is unknown."""
         seeds = len(self.values)
         return math.fsum((self.values - self.mean) ** 2) / (seeds - 1) / seeds if seeds > 1 else 0.0
 
@@ -56,14 +56,14 @@ class SeedVariance:
     """The variance of the mean accuracies of some networks over other seeds; every array is (networks,)."""
 
     variance: np.ndarray  # float64
-    interaction: np.ndarray  # float64: its part by seed and sample together, which the variance over samples holds too
+    interaction: np.ndarray  # float64: its part by seed and sample together, also part of the variance over samples
     freedom: np.ndarray  # float64: degrees of freedom of the estimate; 0 where every network has one seed
     pooled: np.ndarray  # bool: whether the estimate is the one pooled over networks
 
     def scaled(self, factors: np.ndarray, *, paired: bool = True) -> np.ndarray:
         """The variance times each row of ``factors``, (draws, networks or 1); (draws, networks).
 
-        Networks that are compared sample by sample (``paired``) go without the interaction.
+        The interaction is left out for networks that are compared sample by sample (``paired``).
         """
         variance = self.variance * factors
         return np.maximum(0.0, variance - self.interaction) if paired else variance
@@ -77,7 +77,7 @@ class SeedVariance:
         return factors
 
     def subset(self, networks: Sequence[int]) -> SeedVariance:
-        """The same estimates for these networks alone."""
+        """The same estimates for a subset of the networks."""
         rows = list(networks)
         return SeedVariance(self.variance[rows], self.interaction[rows], self.freedom[rows], self.pooled[rows])
 
@@ -87,14 +87,14 @@ def pooled_seed_variance(networks: Sequence[Accuracies]) -> SeedVariance:
 
     Two or three seeds of one network estimate its variance badly. So the variance of one training is the one pooled
     over all networks, as in the comparisons of Tukey and Dunnett, or that of the network's own seeds where this is
-    larger. With its own estimate alone, a network whose seeds happen to lie close together would be told apart too
-    often; with the pooled one alone, a network whose seeds vary more. A network with one seed gets the pooled one.
+    larger. With only its own estimate, a network whose seeds happen to lie close together would be called different too
+    often; with only the pooled one, a network whose seeds vary more. A network with one seed gets the pooled one.
 
     A network that varies far more than the others, for example because some of its seeds fail to train, would hide the
     differences between them. It is left out of the pool, with its own estimate and degrees of freedom, if Cochran's
     test finds its share of the sum of squares too large (Annals of Eugenics 11, 1941; ISO 5725-2 treats laboratories in
     this way); the test is then repeated. With two seeds each it has little power: equal networks whose seeds vary very
-    differently are then told apart up to twice as often as the level says.
+    differently are then called different up to twice as often as the level allows.
     """
     seeds = np.array([len(network.values) for network in networks])
     own, interaction = np.array([_variance_of_one_training(network) for network in networks]).T

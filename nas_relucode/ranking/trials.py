@@ -88,7 +88,7 @@ def objectives_of(study: optuna.Study) -> dict[str, str]:
 
 
 def check_layers(study: optuna.Study, names: Iterable[str]) -> None:
-    """Raises InputError if a name, ``layer:index``, is of a layer that no complete trial has."""
+    """Raises InputError if a name, ``layer:index``, is belongs to a layer that no complete trial has."""
     known = {layer for trial in complete_trials(study) for layer in record_of(trial).get("layers", {})}
     for layer in (name.rpartition(":")[0] for name in names):
         if layer and layer not in known:
@@ -157,7 +157,7 @@ def _check_study(study: optuna.Study, trials: Iterable[FrozenTrial]) -> None:
 
 
 def _record(trial: FrozenTrial) -> dict[str, Any]:
-    """Our record of a trial; empty if it is missing or no table."""
+    """Our record of a trial; empty if it is missing or not a table."""
     record = record_of(trial)
     return record if isinstance(record, dict) else {}
 

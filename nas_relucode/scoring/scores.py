@@ -27,7 +27,7 @@ SATURATED = "* at an end of its range, where it no longer distinguishes networks
 class Score:
     """Accuracy and indices of a network on a sample. An index that is undefined for the sample is NaN."""
 
-    accuracy: float | None  # on the samples scored; None without labels or rows of two and more class scores
+    accuracy: float | None  # on the samples scored; None without labels, or without two or more class scores per sample
     split: str  # "train", "validation", "test", "all" or "given"
     samples: int
     joint: dict[str, float]  # the indices of the codes of all chosen layers
@@ -50,7 +50,7 @@ class Score:
         return f"Score: {accuracy} on {self.samples:,} samples ({self.split})"
 
     def _rows(self) -> list[list[str]]:
-        """A row an index, with a column for the joint codes and one for each layer; saturated values have a star."""
+        """One row per index, with a column for the joint codes and one for each layer; saturated values have a star."""
         columns = {"joint": self.joint, **self.layers}
         rows = [["index", *map(plain, columns)]]
         for index in self.joint:
@@ -89,8 +89,8 @@ def score(
     """Accuracy and code-space indices of ``network`` on one split of ``data``, or on given inputs and labels.
 
     ``network`` is any module with ReLUs; it runs on its own device and is left as it was. ``data`` is ImageData, a
-    Split, a tensor, a pair of inputs and labels, a DataLoader or an iterator of batches. A row of two or more outputs
-    is taken for class scores. The options are those of `Reading`.
+    Split, a tensor, a pair of inputs and labels, a DataLoader or an iterator of batches. Outputs of two or more
+    numbers per sample are taken as class scores. The options are those of `Reading`.
 
     ``indices`` are names of `INDICES`, or indices with settings, such as ``EdgeCount(theta=3)``; ``"all"``, or None,
     stands for every index that the data allow, except those that are computed on request (the cells as polyhedra, and
@@ -136,7 +136,7 @@ def _layer_inputs(joint: IndexInputs) -> dict[str, IndexInputs]:
     inputs = {}
     for layer in joint.codes.layers:
         if layer.name == "joint":
-            raise InputError("a module is called joint, as the codes of all layers are here. Give it another name.")
+            raise InputError("a module is called joint, the name for the codes of all layers. Rename the module.")
         if layer.neurons:
             held = None if joint.held_out is None else joint.held_out.layer(layer.name)
             inputs[layer.name] = IndexInputs(joint.space.layer(layer.name), held_out=held)
@@ -175,5 +175,5 @@ def _checked(data: Any) -> Any:
         labels = data.labels
         if labels.is_floating_point() or labels.is_complex() or (len(labels) and int(labels.min()) < 0):
             dtype = str(labels.dtype).removeprefix("torch.")
-            raise InputError(f"labels are {dtype}, some not whole numbers from 0. Give a class for each sample.")
+            raise InputError(f"labels are {dtype}, and some are not whole numbers from 0. Give one class per sample.")
     return data

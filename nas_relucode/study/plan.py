@@ -11,9 +11,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from nas_relucode.study.record import record_of
 from nas_relucode.study.search_space import Candidate, SearchSettings, SearchSpace
 
-RETRIED = (RuntimeError, MemoryError)  # errors of a training after which its candidate is tried again
+RETRIED = (RuntimeError, MemoryError)  # errors of a training after which its candidate is trained again
 MAX_RETRIES = 2  # of a candidate whose training raised such an error
-MAX_LOST = 10  # workers of one candidate that may die without giving a reason; one more, and it is given up
+MAX_LOST = 10  # workers that may die without a reason while training one candidate; one more, and it is given up
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Plan:
         return len(missing)
 
     def missing_trials(self) -> list[FrozenTrial]:
-        """The waiting trials to add to the queue of many workers, while nobody else adds any.
+        """The waiting trials to add to the queue of many workers; no other process may add any meanwhile.
 
         They have their parameters from the start, so that every process sees which candidate waits.
         """

@@ -103,7 +103,7 @@ def run_study(
     number of the failed one.
 
     ``storage`` is the URL of an SQLite file (by default ``runs/<name>/study.db``) or sqlite:// for memory. A study on a
-    server is for `work`, and is accepted here only if nothing of it is left to run. ``folder`` (by default
+    server is for `work`, and is accepted here only if no trial is left to run. ``folder`` (by default
     ``runs/<name>``) is for files: checkpoints, from which an interrupted training continues, kept code spaces, features
     of a frozen backbone, slices, predictions. ``artifacts`` is an artifact store of Optuna's that keeps the predictions
     instead.
@@ -212,7 +212,7 @@ def build_objective(
 
 
 def _is_done(name: str, settings: StudySettings, storage: optuna.storages.BaseStorage) -> bool:
-    """Whether a study exists and none of its trials is left to run."""
+    """Whether a study exists and has no trial left to run."""
     if name not in optuna.get_all_study_names(storage):
         return False
     study = optuna.load_study(study_name=name, storage=storage)
@@ -267,7 +267,7 @@ def _with_defaults(stored: dict[str, Any]) -> dict[str, Any]:
 def _differences(stored: Any, given: Any, path: str = "") -> Iterator[str]:
     if isinstance(stored, dict) and isinstance(given, dict):
         for key in sorted({*stored, *given}):
-            if key not in ("description", "figure") or path:  # these two change no number
+            if key not in ("description", "figure") or path:  # these two change no results
                 yield from _differences(stored.get(key), given.get(key), f"{path}.{key}" if path else key)
         if path == "objectives" and stored == given and list(stored) != list(given):  # the order of a trial's values
             yield f"the order of objectives was {list(stored)} and is {list(given)}"

@@ -50,7 +50,7 @@ def test_pairs_of_predictions_decide_by_mcnemar(store):
     assert heads(selection) == ["8", "2"]  # 8 to 0 differ, 26 to 20 do not, though both are less accurate
     assert selection.comparison["paired"].all()
     assert selection.notes == (
-        "Each network was trained once, so nothing is known of what other seeds would change.",
+        "Each network was trained once, so the effect of other seeds is unknown.",
         "No index orders the equally accurate networks: accuracy and size do.",
     )
 

@@ -102,7 +102,7 @@ def test_lost_predictions_are_named_and_the_report_is_written_all_the_same(study
     (tmp_path / FOLDER).mkdir()
     write_report(study, tmp_path)
     text = (tmp_path / "report.md").read_text("utf-8")
-    assert "There is no McNemar's test: the predictions of trial 0" in text
+    assert "McNemar's test was not possible: the predictions of trial 0" in text
 
 
 def test_the_share_of_draws_is_that_of_select():
