@@ -99,34 +99,39 @@ def pooled_seed_variance(networks: Sequence[Accuracies]) -> SeedVariance:
     seeds = np.array([len(network.values) for network in networks])
     own, interaction = np.array([_variance_of_one_training(network) for network in networks]).T
     freedom = np.where(np.isfinite(own), seeds - 1, 0)
-    known = freedom > 0
-    if not known.any():
+    has_freedom = freedom > 0
+    if not has_freedom.any():
         zeros = np.zeros(len(seeds))
-        return SeedVariance(zeros, zeros, zeros, ~known)
-    alike = _alike(np.maximum(own, interaction), freedom)  # two seeds with as many right by luck are no outlier
-    common, common_interaction = (np.average(values[alike], weights=freedom[alike]) for values in (own, interaction))
-    pooled = alike | ~known
+        return SeedVariance(zeros, zeros, zeros, ~has_freedom)
+    # The larger of both, so that two seeds that agree by luck do not make the other networks outliers.
+    poolable = _poolable(np.maximum(own, interaction), freedom)
+    common, common_interaction = (
+        np.average(values[poolable], weights=freedom[poolable]) for values in (own, interaction)
+    )
+    pooled = poolable | ~has_freedom
     return SeedVariance(
-        np.where(known, np.maximum(own, common), common) / seeds,
-        np.where(known, interaction, common_interaction) / seeds,
-        np.where(pooled, freedom[alike].sum(), freedom).astype(float),
+        np.where(has_freedom, np.maximum(own, common), common) / seeds,
+        np.where(has_freedom, interaction, common_interaction) / seeds,
+        np.where(pooled, freedom[poolable].sum(), freedom).astype(float),
         pooled,
     )
 
 
-def _alike(variances: np.ndarray, freedom: np.ndarray) -> np.ndarray:
+def _poolable(variances: np.ndarray, freedom: np.ndarray) -> np.ndarray:
     """Which variances are pooled by Cochran's test, (networks,) bool; never those without degrees of freedom."""
-    alike = freedom > 0
-    while alike.sum() > 1:
-        squares, total = np.where(alike, variances * freedom, 0.0), freedom[alike].sum()
+    poolable = freedom > 0
+    while poolable.sum() > 1:
+        squares, total = np.where(poolable, variances * freedom, 0.0), freedom[poolable].sum()
         if not squares.sum():
             break
-        p = np.ones(len(alike))
-        p[alike] = stats.beta.sf(squares[alike] / squares.sum(), freedom[alike] / 2, (total - freedom[alike]) / 2)
-        if p.min() * alike.sum() >= LEVEL:
+        p = np.ones(len(poolable))
+        p[poolable] = stats.beta.sf(
+            squares[poolable] / squares.sum(), freedom[poolable] / 2, (total - freedom[poolable]) / 2
+        )
+        if p.min() * poolable.sum() >= LEVEL:
             break
-        alike[p.argmin()] = False
-    return alike
+        poolable[p.argmin()] = False
+    return poolable
 
 
 def _variance_of_one_training(network: Accuracies) -> tuple[float, float]:

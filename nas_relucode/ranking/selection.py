@@ -151,8 +151,8 @@ class Selection:
     @property
     def paired_test(self) -> str:
         """The name of the test that compares predictions sample by sample, see `ranking.equality.difference_p`."""
-        once = (self.networks.loc[self.compared, "seeds"] == 1).all()
-        return "McNemar's test" if once else "the test of crossed seeds and samples"
+        one_seed_each = (self.networks.loc[self.compared, "seeds"] == 1).all()
+        return "McNemar's test" if one_seed_each else "the test of crossed seeds and samples"
 
     @property
     def missing_predictions(self) -> list[str]:

@@ -144,8 +144,8 @@ def _front(report: Report) -> Section:
     objectives = ", ".join(f"{name} ({direction})" for name, direction in selection.objectives.items())
     text = f"Objectives: {objectives}. "
     if selection.front.empty:
-        why = "has all of them" if selection.networks["feasible"].any() else "is feasible"
-        return Section("Pareto front", f"{text}No network is on the front, because none {why}.")
+        condition = "has all of them" if selection.networks["feasible"].any() else "is feasible"
+        return Section("Pareto front", f"{text}No network is on the front, because none {condition}.")
     text += (
         "Means over seeds ± standard deviation; codes of the training samples. "
         "Mark: the place among the equally accurate networks, or a letter for the less accurate ones."

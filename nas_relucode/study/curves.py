@@ -120,12 +120,14 @@ def pruned(study: optuna.Study) -> list[str]:
 
 def _records(study: optuna.Study) -> Iterator[dict[str, Any]]:
     """The record of each complete candidate with a curve: of repeated trainings the first."""
-    seen = set()
+    candidates = set()
     for trial in complete_trials(study):
         record = record_of(trial)
-        if record and "curve" in record and (candidate := tuple(record["candidate"].values())) not in seen:
-            seen.add(candidate)
+        if record and "curve" in record and (candidate := tuple(record["candidate"].values())) not in candidates:
+            candidates.add(candidate)
             yield record
-    if not seen:
-        why = " ".join(pruned(study)) or "Run it first."
-        raise InputError(f"study {study.study_name!r} has no complete trial of nas_relucode.Objective to draw. {why}")
+    if not candidates:
+        advice = " ".join(pruned(study)) or "Run it first."
+        raise InputError(
+            f"study {study.study_name!r} has no complete trial of nas_relucode.Objective to draw. {advice}"
+        )

@@ -349,9 +349,9 @@ class Objective:
             "layers": list(codes.layers),
             "codes": [codes.preset, codes.split, codes.while_training, list(codes.kept_epochs)],
         }
-        others = {name: codes.decisive[name] for name in ("mode", "maps", "also")}
-        usual = others == {name: Reading().decisive[name] for name in others}
-        return settings if usual else settings | {"reading": others}  # older checkpoints have no such options
+        reading = {name: codes.decisive[name] for name in ("mode", "maps", "also")}
+        is_default = reading == {name: Reading().decisive[name] for name in reading}
+        return settings if is_default else settings | {"reading": reading}  # older checkpoints have no such options
 
     def _check(self, data: ImageData) -> None:
         """Refuses data and settings that cannot be trained or judged."""

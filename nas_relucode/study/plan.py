@@ -137,10 +137,10 @@ class Plan:
             else:
                 done.add(candidate)
         if self.search.trials is None:
-            wanted = self.space.candidates(self.seeds)
+            candidates = self.space.candidates(self.seeds)
         else:
-            wanted = [Candidate(c.head, c.learning_rate, seed) for c in drawn for seed in self.seeds]
-        return [Missing(c, last_failed.get(c), raised[c], lost[c]) for c in wanted if c not in done]
+            candidates = [Candidate(c.head, c.learning_rate, seed) for c in drawn for seed in self.seeds]
+        return [Missing(c, last_failed.get(c), raised[c], lost[c]) for c in candidates if c not in done]
 
     def _draws(self, trials: list[FrozenTrial]) -> int:
         """How often the sampler has drawn; repeated candidates count, so that a study in a small space ends."""
