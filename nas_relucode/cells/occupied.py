@@ -55,7 +55,7 @@ class Cells:
 def check_labels(labels: np.ndarray) -> np.ndarray:
     """The labels as int64. Raises InputError unless they are whole numbers below MOST_CLASSES."""
     if labels.dtype.kind not in "iub":
-        raise InputError(f"labels are {labels.dtype}. Give whole numbers from 0, one a sample.")
+        raise InputError(f"labels are {labels.dtype}. Give whole numbers from 0, one per sample.")
     if len(labels) and int(labels.max()) >= MOST_CLASSES:
         raise InputError(f"labels go up to {labels.max()}. Number the classes from 0, below {MOST_CLASSES}.")
     return labels.astype(np.int64)

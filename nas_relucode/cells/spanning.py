@@ -13,7 +13,7 @@ from nas_relucode.codes.bits import Codes
 from nas_relucode.codes.words import BLOCK, compiled, distances_to, doubled, inlined, popcount
 
 GROUP = 64  # rows around one centre, which are compared with another row at once
-FEW = 8192  # up to so many rows Prim's algorithm is as fast as groups
+FEW = 8192  # up to this number of rows Prim's algorithm is as fast as groups
 ROUND = 16  # groups that are compared with all groups before them, on any number of threads, before the tree is updated
 NEIGHBOURS = 4  # nearest groups in which each row looks for its first edges
 FIRST_ROOM = 1024  # edges for which there is room at first

@@ -36,7 +36,7 @@ def capture_batches(network: nn.Module, data: Any, **options: Unpack[ReadingOpti
 
     ``data`` is a tensor or array of inputs, a pair (inputs, labels), a Split or a dict of tensors, cut into batches of
     ``batch_size``; or a DataLoader or another iterable of batches, which are used as they are. Such a batch is a
-    tensor, a pair of inputs and labels (one whole number a sample), or else a tuple for ``network(*batch)`` or a dict
+    tensor, a pair of inputs and labels (one whole number per sample), or else a tuple for ``network(*batch)`` or a dict
     for ``network(**batch)``. The options are those of `Reading`; ``forward(network, batch)`` is for a network that is
     called in another way.
 

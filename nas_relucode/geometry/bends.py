@@ -21,7 +21,7 @@ aten = torch.ops.aten
 
 
 def flat(x: Tensor, leading: int = 1) -> Tensor:
-    """All dimensions after the ``leading`` ones in one, which is 1 where there are none."""
+    """All dimensions after the ``leading`` ones as one dimension, of size 1 if there are none."""
     return x.flatten(leading) if x.ndim > leading else x[..., None]
 
 

@@ -15,7 +15,7 @@ from nas_relucode.errors import InputError, NonFiniteError
 from nas_relucode.training.data import Split
 from nas_relucode.training.recipe import Recipe, batch_loss, epoch_loss
 
-GATHERED_NUMBERS = 2**22  # at most so many numbers of the inputs are put in the epoch's order in one copy
+GATHERED_NUMBERS = 2**22  # numbers of the inputs that are put in the epoch's order in one copy, at most
 
 
 @dataclass(frozen=True)

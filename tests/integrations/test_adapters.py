@@ -48,7 +48,7 @@ def test_a_candidate_gives_the_objective_s_own_numbers(data):
     assert {"validation_loss", "train_accuracy", "parameters", "seconds", "epoch", "loss"} <= set(found)
 
 
-def test_the_accuracy_on_the_test_split_is_not_told(data):
+def test_the_accuracy_on_the_test_split_is_not_reported(data):
     trial = FixedTrial(PARAMS)
     objective(data)(trial)
     assert trial.user_attrs[ATTRIBUTE]["test_accuracy"] is not None
@@ -70,7 +70,7 @@ def test_there_are_as_many_reports_as_epochs_and_the_last_has_everything(data):
         assert report["head.1:cell_count"] == point["layers"]["head.1"]["cell_count"]
 
 
-def test_the_objective_s_own_callback_is_told_too(data):
+def test_the_objectives_own_callback_is_called_too(data):
     epochs = []
     made = objective(data, on_epoch=lambda number, epoch, point: epochs.append(epoch.number))
     run_candidate(made, PARAMS, report=lambda found: None)
@@ -121,7 +121,7 @@ def test_a_training_that_diverges_is_an_error_with_the_reason(data):
     assert isinstance(raised.value.__cause__, optuna.TrialPruned)
 
 
-def test_the_objective_is_left_as_it_was(data):
+def test_the_objective_is_unchanged(data):
     made = objective(data)
     run_candidate(made, PARAMS, report=lambda found: None)
     assert made.on_epoch is None

@@ -103,7 +103,7 @@ def test_a_batch_that_does_not_fit_fits_in_parts(inputs):
     assert found == measure(network(), inputs, TARGETS, index="cell_count", mode="eval")
 
 
-def test_the_network_is_left_as_it_was(inputs):
+def test_the_network_is_unchanged(inputs):
     net = network().eval()
     before = {name: value.clone() for name, value in net.state_dict().items()}
     measure(net, inputs, TARGETS, split_data=2)
@@ -123,7 +123,7 @@ def test_the_network_is_left_as_it_was(inputs):
         np.array([None] * SAMPLES),
     ],
 )
-def test_targets_that_are_no_labels_are_not_looked_at(inputs, targets):
+def test_targets_that_are_not_labels_are_ignored(inputs, targets):
     assert measure(network(), inputs, targets) == measure(network(), inputs, TARGETS)
     with pytest.raises(InputError, match="'cell_purity' needs targets that are whole numbers, one per sample"):
         measure(network(), inputs, targets, index="cell_purity")

@@ -148,7 +148,7 @@ def test_the_curve_has_a_point_before_the_training_and_one_after_each_epoch(data
     assert last["loss"] > 0
 
 
-def test_the_callback_is_told_the_trial_the_epoch_and_the_point_found(data: ImageData):
+def test_the_callback_gets_the_trial_the_epoch_and_the_point(data: ImageData):
     told: list[tuple[int, int, dict[str, Any]]] = []
     objective = make(data, on_epoch=lambda number, epoch, point: told.append((number, epoch.number, dict(point))))
     study = run_once(objective)
@@ -194,7 +194,7 @@ def test_a_study_of_one_objective_is_optunas_single_objective_study(data: ImageD
     assert study.best_value == accuracy(retrained(data, "8", 0.1), data.validation)
 
 
-def test_the_same_candidate_gives_the_same_values_whatever_was_trained_before(data: ImageData):
+def test_a_candidate_gives_the_same_values_after_any_other_training(data: ImageData):
     objective = make(data)
     first = objective(fixed("8", 0.1))
     objective(fixed("4-4", 0.01))
