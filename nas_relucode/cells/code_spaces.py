@@ -86,7 +86,7 @@ class CodeSpace:
 
     @property
     def codes(self) -> Codes:
-        """The distinct codes, a row a cell."""
+        """The distinct codes, one row per cell."""
         return self.cells.codes
 
     @property

@@ -144,7 +144,7 @@ def _choose_points(space: CodeSpace, points: str, preset: str) -> tuple[np.ndarr
         raise InputError(f"there are {space.samples} codes of {space.neurons} neurons. Give at least one to embed.")
     if preset == "released_code":
         if points == "samples":
-            raise InputError("preset 'released_code' has a point a class and code, not a sample. Give points='cells'.")
+            raise InputError("preset 'released_code' has one point per class and code. Give points='cells'.")
         return _a_point_a_class_and_code(space)
     return _a_point_a_sample(space) if points == "samples" else _a_point_a_cell(space)
 

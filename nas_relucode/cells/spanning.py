@@ -41,7 +41,7 @@ def spanning_tree(codes: Codes, *, threads: int | None = None) -> SpanningTree:
     A pair of rows is compared only if its distance can be below the largest edge on the path between them in the best
     tree so far; otherwise it is in no better tree. Rows lie in groups around centres: the triangle inequality rules out
     most pairs of groups, and most other pairs where the tree's edges are far below the typical distance. Time grows
-    with the square of the rows, by a small fraction of a nanosecond a pair for trained networks. ``threads`` (None:
+    with the square of the rows, by a small fraction of a nanosecond per pair for trained networks. ``threads`` (None:
     torch's number) do not change the tree.
 
     >>> from nas_relucode.codes import pack

@@ -26,7 +26,7 @@ class CodeBatch:
 
     codes: Codes
     start: int  # samples in the batches before this one
-    outputs: Tensor | None  # on the CPU; None unless the network returns one tensor with a row a sample
+    outputs: Tensor | None  # on the CPU; None unless the network returns one tensor with one row per sample
     labels: np.ndarray | None  # int64, (samples,); None if the batch is not a pair of inputs and labels
     dtype: str  # of the activations: "float32" as a rule
 
@@ -60,7 +60,7 @@ def capture_batches(network: nn.Module, data: Any, **options: Unpack[ReadingOpti
 
 
 def capture(network: nn.Module, inputs: Any, **options: Unpack[ReadingOptions]) -> Codes:
-    """The codes of ``inputs`` under ``network``, a row a sample. The options are those of `Reading`.
+    """The codes of ``inputs`` under ``network``, one row per sample. The options are those of `Reading`.
 
     Data, networks and errors are those of `capture_batches`.
 
@@ -203,7 +203,7 @@ class _Writer:
         if not shape or shape[0] != self.size:
             raise InputError(
                 f"layer {call.name!r} gives an activation of shape {tuple(shape)} for a batch of {self.size}. "
-                "Codes need one row a sample: put the samples first, or choose other layers."
+                "Codes need one row per sample: put the samples first, or choose other layers."
             )
 
     def _pack(self, call: Call, place: _Place, room: np.ndarray) -> None:

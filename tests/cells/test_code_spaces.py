@@ -1,4 +1,4 @@
-"""Code spaces: taken in batches, in shards or at once, layer by layer, and who lies in their cells."""
+"""Code spaces in batches, in shards or at once, layer by layer, and the samples in their cells."""
 
 import copy
 
@@ -69,7 +69,7 @@ def test_tensors_loaders_and_iterators_give_the_same(network):
 
 
 @pytest.mark.parametrize("shards", [1, 2, 4])
-def test_shards_are_merged_as_if_they_were_taken_in_one_go(network, shards):
+def test_merged_shards_equal_one_pass(network, shards):
     images, labels = sample()
     labels[:200] %= 4  # the first shards do not see all classes
     whole = code_space(network, (images, labels))
@@ -90,7 +90,7 @@ def test_a_layer_is_the_code_space_of_its_bits_alone(bits, random):
 
 
 @given(BITS, st.integers(0, 30))
-def test_cells_of_another_sample_are_known_by_their_codes(bits, split):
+def test_cells_shared_with_another_sample_have_equal_codes(bits, split):
     one, other = bits[:split], bits[split:]
     if not len(one) or not len(other):
         return

@@ -1,4 +1,4 @@
-"""Codes of data in shards are those of one pass, whoever records them, and whoever is killed on the way."""
+"""Codes of shards equal those of one pass, for any number of processes and even if some are killed."""
 
 import importlib.util
 import json
@@ -45,7 +45,7 @@ def shards(digits, tmp_path):
 
 @pytest.fixture
 def whole(digits, tmp_path):
-    """The bytes of the code space that was taken in one go."""
+    """The bytes of the code space of one pass."""
     return save_code_space(code_space(network(), digits, batch_size=BATCH), tmp_path / "whole.npz").read_bytes()
 
 
@@ -88,7 +88,7 @@ def test_a_folder_of_shards_gives_the_bytes_of_the_whole_and_is_recorded_once(sh
     assert times(tmp_path / "recorded") == before
 
 
-def test_any_data_of_code_space_may_be_a_shard(digits, whole, tmp_path):
+def test_all_data_that_code_space_accepts_may_be_a_shard(digits, whole, tmp_path):
     first, second, third = cut_into_shards(digits, 3, batch_size=BATCH)
     np.savez(tmp_path / "first.npz", inputs=first[0], labels=first[1])
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*second), batch_size=BATCH)
@@ -260,7 +260,7 @@ def finished(folder, processes):
 
 
 def wait_for(folder, shards):
-    """Until so many shards are recorded, and not all."""
+    """Waits until this many shards are recorded, but not all."""
     deadline = time.monotonic() + 100
     while time.monotonic() < deadline:
         if folder.is_dir() and len(list(folder.glob("shard-*.npz"))) >= shards:
@@ -269,7 +269,7 @@ def wait_for(folder, shards):
     raise AssertionError(f"{shards} shards were not recorded in time")
 
 
-def test_two_processes_share_the_shards_and_hear_of_each_others_errors(shards, whole, start, tmp_path):
+def test_two_processes_share_the_shards_and_report_each_others_errors(shards, whole, start, tmp_path):
     finished(tmp_path, start(TOGETHER, torchrun=["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]))
     first, second = (json.loads((tmp_path / f"found-{rank}.json").read_text()) for rank in (0, 1))
     for name in ("alone", "own"):
@@ -286,7 +286,7 @@ def test_two_processes_share_the_shards_and_hear_of_each_others_errors(shards, w
     assert first["recorded"] == [f"shard-{number:06}.npz" for number in (0, 2, 4)]
 
 
-def test_a_process_that_was_killed_goes_on_with_the_shards_that_are_missing(shards, whole, start, tmp_path):
+def test_a_killed_process_resumes_with_the_missing_shards(shards, whole, start, tmp_path):
     (process,) = start(SLOW)
     recorded = tmp_path / "recorded"
     wait_for(recorded, 2)
@@ -303,7 +303,7 @@ def test_a_process_that_was_killed_goes_on_with_the_shards_that_are_missing(shar
 
 
 @pytest.mark.slow
-def test_the_others_hear_of_a_killed_process_and_any_number_goes_on(shards, whole, start, tmp_path):
+def test_a_killed_process_ends_the_others_and_any_number_resumes(shards, whole, start, tmp_path):
     processes = start(SLOW, world=2)
     recorded = tmp_path / "recorded"
     wait_for(recorded, 2)

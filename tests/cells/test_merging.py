@@ -1,4 +1,4 @@
-"""Code spaces of shards merge, one after the other, to the one of the whole sample."""
+"""Code spaces of shards merge, one by one, into that of the whole sample."""
 
 import itertools
 import weakref
@@ -16,7 +16,7 @@ from nas_relucode.codes import pack
 
 @st.composite
 def cut_samples(draw):
-    """Bits, labels and who is correct of up to 30 samples, and where they are cut into shards."""
+    """Bits, labels and correctness of up to 30 samples, and where they are cut into shards."""
     samples = draw(st.integers(1, 30))
     rng = np.random.default_rng(draw(st.integers(0, 999)))
     cuts = draw(st.lists(st.integers(1, samples - 1), max_size=5, unique=True)) if samples > 1 else []
@@ -38,7 +38,7 @@ def test_shards_merge_to_the_bytes_of_the_whole(tmp_path_factory, cut, labelled,
     assert files[0] == files[1]
 
 
-def test_two_shards_lie_in_memory_at_most():
+def test_at_most_two_shards_are_in_memory():
     made, most = [], 0
 
     def shards():
@@ -54,7 +54,7 @@ def test_two_shards_lie_in_memory_at_most():
     assert most <= 2
 
 
-def test_nothing_and_shards_made_otherwise_are_refused():
+def test_no_shards_and_shards_that_differ_are_refused():
     with pytest.raises(InputError, match="no code spaces"):
         merge_code_spaces(iter([]))
     one = CodeSpace.of(pack([[0, 1]]), labels=[0])

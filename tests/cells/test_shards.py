@@ -1,4 +1,4 @@
-"""Shards are read in order, checked, and told apart by what they hold."""
+"""Shards are read in order, checked, and distinguished by their content."""
 
 from types import SimpleNamespace
 
@@ -16,7 +16,7 @@ LABELS = np.array([0, 1, 2, 0, 1, 2])
 
 
 class Rows:
-    """What is asked of a Ray Dataset: batches of columns, and the setting that keeps them in order."""
+    """The part of a Ray Dataset that is used: batches of columns, and the setting that keeps their order."""
 
     def __init__(self, **columns):
         self.columns = columns
@@ -42,7 +42,7 @@ def test_the_batches_of_the_shards_are_those_of_the_whole(samples, batch_size, s
     ]
 
 
-def test_what_cannot_be_cut_is_refused():
+def test_data_that_cannot_be_cut_are_refused():
     with pytest.raises(InputError, match="list cannot be cut"):
         cut_into_shards([(torch.zeros(3, 2), torch.zeros(3))], 2)
     with pytest.raises(InputError, match="0 shards"):
@@ -67,7 +67,7 @@ def test_a_folders_shards_come_in_the_order_of_their_names(tmp_path):
         ([], "there are no shards"),
     ],
 )
-def test_whole_data_are_no_list_of_shards(shards, message):
+def test_whole_data_are_refused_as_shards(shards, message):
     with pytest.raises(InputError, match=message):
         list_shards(shards)
 
@@ -78,7 +78,7 @@ def test_an_empty_folder_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("made", ["file", "compressed", "ray"])
-def test_images_of_files_and_of_ray_are_scaled_and_labels_go_with_them(made, tmp_path):
+def test_images_from_files_and_ray_are_scaled_and_keep_their_labels(made, tmp_path):
     if made == "ray":
         shard = Rows(inputs=IMAGES, labels=LABELS)
     else:
@@ -96,7 +96,7 @@ def test_files_without_labels_give_inputs_alone(tmp_path):
     assert torch.equal(inputs, torch.from_numpy(IMAGES).float())
 
 
-def test_rays_rows_keep_their_order_and_its_setting_is_given_back():
+def test_rays_rows_keep_their_order_and_its_setting_is_restored():
     dataset = Rows(inputs=IMAGES)
     reading = iter(ShardBatches(dataset, 4))
     next(reading)
@@ -133,7 +133,7 @@ def test_the_digest_is_of_the_content_whatever_the_batches(tmp_path):
     assert len(different | digests) == len(others) + 1
 
 
-def test_tensors_that_numpy_does_not_have_and_arrays_that_are_read_only_are_told_apart(tmp_path):
+def test_the_digest_distinguishes_dtypes_that_numpy_lacks_and_read_only_arrays(tmp_path):
     values = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
     assert ShardBatches(values.bfloat16(), 4).read() != ShardBatches(-values.bfloat16(), 4).read()
     lent = values.numpy().copy()
@@ -157,7 +157,7 @@ def test_tensors_that_numpy_does_not_have_and_arrays_that_are_read_only_are_told
         ({"inputs": IMAGES.astype(complex)}, "inputs in .* are complex128"),
     ],
 )
-def test_files_that_are_no_shards_are_refused(arrays, message, tmp_path):
+def test_other_files_are_refused(arrays, message, tmp_path):
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(InputError, match=message):
         ShardBatches(tmp_path / "a.npz", 4).read()

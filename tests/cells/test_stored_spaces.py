@@ -1,4 +1,4 @@
-"""Code spaces on disk come back as they were, or not at all."""
+"""Saved code spaces are read back unchanged, or refused."""
 
 import itertools
 
@@ -19,7 +19,7 @@ def space():
     return code_space(network, (images, torch.arange(50) % 10))
 
 
-def test_a_code_space_comes_back_as_it_was(space, tmp_path):
+def test_a_code_space_is_read_back_unchanged(space, tmp_path):
     found = load_code_space(save_code_space(space, tmp_path / "space.npz"))
     assert found.codes.layers == space.codes.layers
     assert found.settings == dict(space.settings)
@@ -33,7 +33,7 @@ def test_a_code_space_comes_back_as_it_was(space, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["space.npz"]
 
 
-def test_without_labels_there_are_none_afterwards(tmp_path):
+def test_a_code_space_without_labels_is_read_back_without(tmp_path):
     found = load_code_space(save_code_space(CodeSpace.of(pack([[0, 1], [1, 1]])), tmp_path / "space.npz"))
     assert found.class_counts is None
     assert found.correct_counts is None

@@ -1,4 +1,4 @@
-"""What is taken for data, and how it falls into batches."""
+"""Which data are accepted, and how they are cut into batches."""
 
 import collections
 
@@ -41,7 +41,7 @@ def test_dicts_of_tensors_are_cut_as_one():
     assert labels_of(labelled[2]).tolist() == [8, 9]
 
 
-def test_batches_are_taken_as_they_are():
+def test_batches_are_used_as_they_are():
     loader = DataLoader(TensorDataset(X, Y), batch_size=3)
     assert [samples_of(batch) for batch in batches(loader, 100)] == [3, 3, 3, 1]
     some = [X[:7], X[7:]]
@@ -65,7 +65,7 @@ def test_labels_become_int64(dtype):
     assert labels.tolist() == Y.tolist()
 
 
-def test_a_batch_is_moved_in_the_form_that_it_has():
+def test_a_moved_batch_keeps_its_form():
     point = collections.namedtuple("Point", "x y")
     batch = (point(X.numpy(), [Y]), {"k": X}, "text")
     after = moved(batch, torch.device("meta"))
@@ -81,7 +81,7 @@ def test_arrays_that_cannot_be_written_to_are_read():
     assert torch.equal(moved(array, torch.device("cpu")), X)
 
 
-def test_what_is_no_data_is_an_error():
+def test_other_data_are_refused():
     for data in (5, None, "digits", TensorDataset(X, Y)):
         with pytest.raises(InputError, match=f"data is a {type(data).__name__}. Give a tensor.*DataLoader"):
             batches(data, 4)

@@ -138,7 +138,7 @@ class Classifier(nn.Module):
         return self.act(self.act(self.fc(x)))
 
 
-def test_the_head_is_what_comes_behind_the_last_layer_that_is_not_a_vector():
+def test_the_head_follows_the_last_layer_that_is_not_a_vector():
     network, x = Classifier(), inputs(9, 8)
     assert names(network, x) == ["before.1", "conv.1", "act", "act#2"]
     assert names(network, x, layers="fc") == ["before.1", "act", "act#2"]
@@ -224,14 +224,14 @@ def test_in_train_mode_a_code_depends_on_its_batch():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
-def test_the_precision_is_the_networks_own_and_told(dtype):
+def test_the_precision_is_the_networks_own_and_reported(dtype):
     network = Two().to(dtype)
     batch = next(capture_batches(network, inputs(9).to(dtype)))
     assert batch.dtype == str(dtype).removeprefix("torch.")
     assert np.array_equal(batch.codes.bits(), kept_bits(network))
 
 
-def test_lower_precision_that_is_allowed_outside_does_not_reach_the_codes():
+def test_lower_precision_allowed_outside_does_not_change_the_codes():
     network = build_network("64-64", (1, 8, 8), 10, backbone="none")
     images = torch.rand(200, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     codes = capture(network, images)

@@ -1,4 +1,4 @@
-"""capture_batches on data of any form and length; what it leaves behind, and what it refuses."""
+"""capture_batches on data of any form and length: the network is restored, wrong input is refused."""
 
 import io
 import itertools
@@ -51,7 +51,7 @@ def test_inputs_without_labels_have_none():
         assert all(batch.labels is None for batch in batches)
 
 
-def test_batches_without_samples_are_passed_over():
+def test_empty_batches_are_skipped():
     assert [batch.start for batch in capture_batches(Two(), [X[:0], X, X[:0], X])] == [0, 10]
 
 
@@ -66,7 +66,7 @@ class Pair(nn.Module):
         return self.linear(x + self.embedding(number)).relu()
 
 
-def test_networks_of_several_tensors_and_dicts_are_called_as_they_want_it():
+def test_tuples_and_dicts_become_the_arguments_of_the_network():
     network = Pair()
     expected = (network(X, Y) > 0).numpy()
     calls = {
@@ -84,7 +84,7 @@ def test_networks_of_several_tensors_and_dicts_are_called_as_they_want_it():
     assert capture(three, [(X, X)]).neurons == 4
 
 
-def test_forward_is_given_the_network_unwrapped_and_the_batch_as_it_came():
+def test_forward_gets_the_unwrapped_network_and_the_whole_batch():
     network, given = Two(), []
 
     def forward(called, batch):
@@ -96,7 +96,7 @@ def test_forward_is_given_the_network_unwrapped_and_the_batch_as_it_came():
     assert given[0][1]["path"] == ["a"] * 10
 
 
-def test_relus_that_forward_calls_itself_are_seen_in_every_batch():
+def test_relus_called_by_forward_are_read_in_every_batch():
     network = nn.Sequential(nn.Linear(5, 4), nn.ReLU())
 
     def forward(called, batch):
@@ -126,7 +126,7 @@ def test_outputs_that_are_not_a_row_a_sample_are_none():
     assert next(capture_batches(Other(lambda x: x), X)).outputs.shape == (10, 5)
 
 
-def test_data_without_end_is_read_one_batch_ahead_of_none():
+def test_endless_data_is_read_one_batch_at_a_time():
     read = []
 
     def endless():
@@ -174,7 +174,7 @@ def test_between_two_batches_and_afterwards_nothing_is_changed():
         before = fingerprint(network)
         batches = capture_batches(network, torch.zeros(9, 1, 8, 8), batch_size=3, mode=mode)
         next(batches)
-        assert fingerprint(network) == before  # also if nobody asks for the others
+        assert fingerprint(network) == before  # even if the other batches are never read
         batches.close()
         capture(network, torch.zeros(9, 1, 8, 8), batch_size=2, mode=mode)
         assert fingerprint(network) == before
@@ -195,7 +195,7 @@ def test_a_network_that_raises_is_left_as_it_was():
 
 
 def test_the_loader_works_outside_of_the_forward_pass():
-    """What it computes is not taken for the network's, and no setting reaches it."""
+    """Its computations are not read as the network's, and it runs with the caller's settings."""
     network = Two().train()
 
     def loader():
@@ -284,7 +284,7 @@ def test_samples_must_come_first():
 
 
 class Swapping(nn.Module):
-    """The same ReLUs, for some samples in another order."""
+    """Calls the same ReLUs in an order that depends on the sample."""
 
     def __init__(self):
         super().__init__()

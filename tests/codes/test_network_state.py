@@ -1,4 +1,4 @@
-"""A network and torch's settings are the same afterwards, whatever happened inside."""
+"""A borrowed network and torch's settings are restored, even after an error."""
 
 import io
 import pickle
@@ -40,7 +40,7 @@ IMAGES = torch.rand(5, 1, 8, 8)
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
 @pytest.mark.parametrize("training", [True, False])
-def test_modes_buffers_and_random_state_are_given_back(mode, training):
+def test_modes_buffers_and_random_state_are_restored(mode, training):
     network = Restless().train(training)
     before, random = fingerprint(network), torch.get_rng_state()
     context = untouched(network, mode)
@@ -51,7 +51,7 @@ def test_modes_buffers_and_random_state_are_given_back(mode, training):
         assert torch.equal(torch.get_rng_state(), random)
 
 
-def test_they_are_given_back_by_a_network_that_raises():
+def test_they_are_restored_when_the_network_raises():
     network = Restless().train()
     before = fingerprint(network)
     with pytest.raises(RuntimeError), untouched(network):
@@ -69,7 +69,7 @@ def test_a_buffer_stays_the_same_tensor():
     assert network.mask is None
 
 
-def test_train_mode_is_for_batch_statistics_alone():
+def test_train_mode_changes_batch_statistics_only():
     network = Restless().eval()
     network.out = nn.BatchNorm1d(4, track_running_stats=False)
     with untouched(network, "train"):
@@ -83,7 +83,7 @@ def precisions():
     def read(setting):
         try:
             return setting()
-        except RuntimeError:  # torch does not answer in the old way what was set in the new
+        except RuntimeError:  # torch refuses to read the old setting after the new one was changed
             return "mixed"
 
     backends = torch.backends
@@ -112,7 +112,7 @@ def forbid_tf32():
 
 @pytest.fixture
 def torch_settings():
-    """What the test sets in torch is taken back."""
+    """Restores the settings of torch after the test."""
     parts = [torch.backends, torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn]
     parts += [torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv, torch.backends.mkldnn.rnn]
     before, tf32 = [part.fp32_precision for part in parts], torch.backends.cudnn.allow_tf32
@@ -135,7 +135,7 @@ def torch_settings():
         allow_products_in_the_new_way,
     ],
 )
-def test_float32_is_float32_and_what_was_allowed_is_given_back(allow, torch_settings):
+def test_float32_is_computed_in_full_and_the_settings_are_restored(allow, torch_settings):
     allow()
     before = precisions()
     with untouched(nn.Linear(2, 2)):
@@ -144,7 +144,7 @@ def test_float32_is_float32_and_what_was_allowed_is_given_back(allow, torch_sett
     assert precisions() == before
 
 
-def test_settings_of_torch_are_given_back():
+def test_settings_of_torch_are_restored():
     attention = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
     with torch.autocast("cpu", torch.bfloat16):
         with untouched(attention):
@@ -167,7 +167,7 @@ def test_the_device_is_that_of_the_first_parameter_or_buffer():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpus_random_state_and_precision_are_given_back():
+def test_a_gpus_random_state_and_precision_are_restored():
     network = Restless().cuda()
     before, random = precisions(), torch.cuda.get_rng_state()
     with untouched(network):

@@ -137,7 +137,7 @@ def test_the_dictionary_is_json_and_undefined_indices_are_null():
     assert "cell_count" in table["saturated"]["joint"]
 
 
-def test_arrays_and_a_single_index_name_are_taken():
+def test_arrays_and_a_single_index_name_are_accepted():
     network = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     inputs, labels = np.ones((5, 3), np.float32), np.zeros(5, np.int64)
     assert score(network, (inputs, labels), indices="cell_count").joint == {"cell_count": 1}
@@ -160,7 +160,7 @@ def test_held_out_samples_tell_how_much_of_the_code_space_the_sample_has_seen(di
         score(network, digits.train, held_out="test")
 
 
-def test_transitions_are_counted_where_they_are_asked_for(digits):
+def test_transitions_are_counted_on_request(digits):
     network = build_network("8", digits.image_shape, 10, backbone="none")
     assert "segment_transitions" not in score(network, digits).joint
     found = score(network, digits, indices=["all", SegmentTransitions(segments=20)])
@@ -169,7 +169,7 @@ def test_transitions_are_counted_where_they_are_asked_for(digits):
     assert score(network, digits, indices=["segment_transitions"]).joint.keys() == {"segment_transitions"}
 
 
-def test_two_batches_are_not_taken_for_inputs_and_labels():
+def test_two_batches_are_not_read_as_inputs_and_labels():
     network = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     x, y = torch.rand(10, 3), torch.arange(10) % 2
     whole = score(network, (x, y)).as_dict()

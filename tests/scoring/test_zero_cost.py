@@ -125,7 +125,7 @@ def test_the_network_is_left_as_it_was(inputs):
 )
 def test_targets_that_are_no_labels_are_not_looked_at(inputs, targets):
     assert measure(network(), inputs, targets) == measure(network(), inputs, TARGETS)
-    with pytest.raises(InputError, match="'cell_purity' needs targets that are whole numbers, one a sample"):
+    with pytest.raises(InputError, match="'cell_purity' needs targets that are whole numbers, one per sample"):
         measure(network(), inputs, targets, index="cell_purity")
 
 

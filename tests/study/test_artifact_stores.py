@@ -25,7 +25,7 @@ from nas_relucode.workers.stopping import Stop
 from nas_relucode.workers.worker import work
 
 KEYS = {"AWS_ACCESS_KEY_ID": "me", "AWS_SECRET_ACCESS_KEY": "s3cret", "AWS_DEFAULT_REGION": "us-east-1"}
-WITHOUT = "No predictions are kept here"  # in a report
+WITHOUT = "No predictions were kept"  # in a report
 
 
 class S3:

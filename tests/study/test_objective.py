@@ -82,7 +82,7 @@ def test_a_fixed_trial_gets_the_values_in_the_order_asked_for(data: ImageData):
 
 
 @pytest.mark.parametrize(("head", "learning_rate"), [("8", 0.1), ("4-4", 0.01)])
-def test_everything_found_is_that_of_a_network_trained_again(data: ImageData, head: str, learning_rate: float):
+def test_the_record_is_that_of_a_network_trained_again(data: ImageData, head: str, learning_rate: float):
     trial = fixed(head, learning_rate)
     make(data)(trial)
     found, network = trial.user_attrs[ATTRIBUTE], retrained(data, head, learning_rate)

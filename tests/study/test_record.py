@@ -1,4 +1,4 @@
-"""An outcome in its trial: what Optuna then shows of it."""
+"""The record of a trial, as Optuna then shows it."""
 
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ def store(tmp_path: Path) -> FileSystemArtifactStore:
     return FileSystemArtifactStore(tmp_path)
 
 
-def test_all_that_was_found_is_one_attribute_and_the_values_are_the_objectives(study: optuna.Study):
+def test_the_record_is_one_attribute_and_the_values_are_the_objectives(study: optuna.Study):
     found = {"accuracy": 0.5, "joint": {"cell_count": 3.0}}
     trial = study.ask()
     told = write_outcome(trial, Outcome(CANDIDATE, found, (0.5, 3.0)), None)
@@ -36,7 +36,7 @@ def test_all_that_was_found_is_one_attribute_and_the_values_are_the_objectives(s
     assert (kept.user_attrs, kept.values) == ({ATTRIBUTE: found}, [0.5, 3.0])
 
 
-def test_optuna_takes_a_network_below_the_floor_for_infeasible(study: optuna.Study):
+def test_optuna_treats_a_network_below_the_floor_as_infeasible(study: optuna.Study):
     for short_of in (-0.1, 0.0, 0.1):  # the last would be the best of them
         trial = study.ask()
         outcome = Outcome(CANDIDATE, {}, (short_of, -short_of), {"accuracy_floor": short_of})
@@ -53,7 +53,7 @@ def test_without_values_the_trial_is_to_be_pruned_and_says_why(study: optuna.Stu
     assert study.trials[0].user_attrs == {ATTRIBUTE: {"pruned": "the loss is NaN"}}
 
 
-def test_predictions_come_back_by_what_the_attribute_says(study: optuna.Study, store: FileSystemArtifactStore):
+def test_the_record_names_the_artifact_with_the_predictions(study: optuna.Study, store: FileSystemArtifactStore):
     trial, found = study.ask(), {"accuracy": 2 / 3}
     write_outcome(trial, Outcome(CANDIDATE, found, (0.5, 3.0), {}, PREDICTIONS), store)
     again = read_predictions(study.trials[0].user_attrs[ATTRIBUTE]["predictions"], store, "trial 0")
@@ -62,7 +62,7 @@ def test_predictions_come_back_by_what_the_attribute_says(study: optuna.Study, s
 
 
 @pytest.mark.parametrize("kind", ["no store", "no predictions", "no study"])
-def test_predictions_that_nobody_can_keep_are_left_out(
+def test_predictions_without_a_store_or_a_study_are_left_out(
     study: optuna.Study, store: FileSystemArtifactStore, tmp_path: Path, kind: str
 ):
     trial: Any = FixedTrial({}) if kind == "no study" else study.ask()
@@ -72,7 +72,7 @@ def test_predictions_that_nobody_can_keep_are_left_out(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_it_may_be_written_again_when_the_storage_was_lost_in_between(
+def test_an_outcome_may_be_written_again_after_the_storage_was_lost(
     study: optuna.Study, store: FileSystemArtifactStore
 ):
     outcome = Outcome(CANDIDATE, {"accuracy": 0.5}, (0.5, 3.0), {"accuracy_floor": -0.1}, PREDICTIONS)
