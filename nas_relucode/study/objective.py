@@ -32,7 +32,7 @@ from nas_relucode.study.search_space import Candidate, SearchSpace
 from nas_relucode.study.settings import CodeSettings, NetworkSettings, check_fit
 from nas_relucode.training.data import ImageData
 from nas_relucode.training.frozen import frozen_features
-from nas_relucode.training.loop import Epoch, accuracy, evaluate, pick_device, train
+from nas_relucode.training.loop import Epoch, accuracy, evaluate, load_optimizer, pick_device, train
 from nas_relucode.training.names import parse_head
 from nas_relucode.training.networks import Network, build_autoencoder, build_backbone, build_network
 from nas_relucode.training.recipe import Recipe
@@ -119,6 +119,7 @@ class Objective:
             data = frozen_features(self.frozen, data, self.folder / "features")
         self.data = data.to(self.device)
         self._check_layers()
+        load_optimizer()
 
     def __call__(self, trial: BaseTrial) -> tuple[float, ...]:
         self._check_directions(trial)

