@@ -15,7 +15,7 @@ The stations in reading order; up to ``indices`` they know neither training nor 
     integrations the same score and objective in Ray Tune, Ax, Syne Tune, Lightning and the zero-cost packages
     paper        the figures of the paper, and whether its claims hold
     report       the page, the pictures and the tables that show a study
-    cli          the command line, one module a command
+    cli          the command line, one module per command
 
 Names are imported when they are first used.
 """

@@ -1,4 +1,4 @@
-"""How well codes alone separate the classes: the vote of the nearest neighbours, and the silhouette of the classes."""
+"""How well the codes separate the classes: the vote of the nearest neighbours, and the silhouette of the classes."""
 
 from __future__ import annotations
 

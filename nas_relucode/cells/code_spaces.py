@@ -41,7 +41,7 @@ class CodeSpace:
 
     @classmethod
     def of(cls, codes: Codes, labels: Any = None, correct: Any = None) -> CodeSpace:
-        """The code space of given codes; ``labels`` are whole numbers and ``correct`` is true or false, one a sample.
+        """The code space of given codes; ``labels`` are whole numbers and ``correct`` is true or false, one per sample.
 
         >>> from nas_relucode.codes import pack
         >>> CodeSpace.of(pack([[0, 1], [1, 1], [0, 1]]), labels=[0, 1, 1]).class_counts.tolist()
@@ -58,7 +58,7 @@ class CodeSpace:
             ):
                 raise InputError(
                     f"{name} are {array.dtype} of shape {array.shape} for {codes.samples} samples. "
-                    "Give one a sample: labels as whole numbers from 0, correct as true or false."
+                    "Give one per sample: labels as whole numbers from 0, correct as true or false."
                 )
             counts[name] = cells.class_counts(array.astype(np.int64 if name == "labels" else np.bool_).astype(np.int64))
         by_correctness = counts["correct"]  # (cells, 2), or (cells, 1) if no sample is correct
@@ -86,7 +86,7 @@ class CodeSpace:
 
     @property
     def codes(self) -> Codes:
-        """The distinct codes, a row a cell."""
+        """The distinct codes, one row per cell."""
         return self.cells.codes
 
     @property
@@ -102,7 +102,7 @@ class CodeSpace:
         return self._joined(find_cells(self.codes.layer(name)))
 
     def sample_codes(self, samples: int | slice | np.ndarray) -> Codes:
-        """The codes of the samples with these numbers, in this order; an int means the first so many samples."""
+        """The codes of the samples with these numbers, in this order; an int means that many samples from the start."""
         chosen = slice(int(samples)) if isinstance(samples, int | np.integer) else samples
         return self.codes[self.cells.cell_of[chosen]]
 
@@ -199,7 +199,7 @@ class _Counter:
         if batch.labels is None:
             return
         if batch.labels.min(initial=0) < 0:
-            raise InputError(f"there are labels down to {batch.labels.min()}. Give whole numbers from 0, one a sample.")
+            raise InputError(f"the smallest label is {batch.labels.min()}. Give whole numbers from 0, one per sample.")
         labels = check_labels(batch.labels)
         classes = max(self.class_counts.shape[1], int(labels.max(initial=0)) + 1)
         self.class_counts = _enlarged(self.class_counts, (self.table.count, classes))

@@ -22,7 +22,7 @@ PRESETS = ("paper", "released_code")
 RELEASED = {"neighbours": 2, "min_dist": 0.1}  # UMAP's settings in the paper's released code
 MOST_ROWS = 20_000  # of the released code's dense matrix: 1.6 GB, which UMAP copies
 LANDMARKS = 1000  # codes from which the principal axes are computed
-FEW = 3  # up to so many points are laid out without UMAP, which needs more points than neighbours
+FEW = 3  # up to this number of points are laid out without UMAP, which needs more points than neighbours
 REVERSED = np.packbits(np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)[:, ::-1], axis=1)[:, 0]
 
 
@@ -64,7 +64,7 @@ def embed(
     together. ``neighbours`` includes the point itself, as in UMAP. The same ``seed`` gives the same embedding on the
     same machine; None draws a seed, which the ``settings`` of the result then hold. ``epochs`` None: 500 up to 10,000
     points, else 200. ``most`` limits the points: of more, a seeded sample is drawn. UMAP starts from the two principal
-    axes of the codes. Up to three points, or points of a single code, are laid out by these axes alone. ``threads``
+    axes of the codes. Up to three points, or points of a single code, are laid out by these axes only. ``threads``
     (None: torch's number) search for neighbours and change nothing else; UMAP, being seeded, uses one thread. Memory
     grows with points x neighbours.
 
@@ -144,18 +144,18 @@ def _choose_points(space: CodeSpace, points: str, preset: str) -> tuple[np.ndarr
         raise InputError(f"there are {space.samples} codes of {space.neurons} neurons. Give at least one to embed.")
     if preset == "released_code":
         if points == "samples":
-            raise InputError("preset 'released_code' has a point a class and code, not a sample. Give points='cells'.")
-        return _a_point_a_class_and_code(space)
-    return _a_point_a_sample(space) if points == "samples" else _a_point_a_cell(space)
+            raise InputError("preset 'released_code' has one point per class and code. Give points='cells'.")
+        return _point_per_class_and_code(space)
+    return _point_per_sample(space) if points == "samples" else _point_per_cell(space)
 
 
-def _a_point_a_cell(space: CodeSpace) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+def _point_per_cell(space: CodeSpace) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """The label of a cell is its most frequent class; of several such classes the first."""
     labels = None if space.class_counts is None else space.class_counts.argmax(axis=1)
     return np.arange(len(space.cells)), space.cells.sizes, labels
 
 
-def _a_point_a_sample(space: CodeSpace) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+def _point_per_sample(space: CodeSpace) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Ordered by cell and class."""
     sizes, ones = space.cells.sizes, np.ones(space.samples, np.int64)
     if space.class_counts is None:
@@ -165,7 +165,7 @@ def _a_point_a_sample(space: CodeSpace) -> tuple[np.ndarray, np.ndarray, np.ndar
     return np.repeat(cells, counts), ones, np.repeat(classes, counts)
 
 
-def _a_point_a_class_and_code(space: CodeSpace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _point_per_class_and_code(space: CodeSpace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Ordered as in the released code: by class, then by code. The size of a point counts samples of its class."""
     if space.class_counts is None:
         raise InputError("preset 'released_code' needs labels. Give them with the inputs, or take preset 'paper'.")

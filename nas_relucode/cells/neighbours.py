@@ -94,7 +94,7 @@ def _in_buckets(rows, theta, masks, most_comparisons):  # type: ignore[no-untype
     last, previous = np.empty(slots, np.int32), np.empty(n, np.int32)  # a bucket's last row, the row before each row
     row, partner = np.empty(n, np.int32), np.empty(n, np.int32)  # rows that go on, and whom they are compared with
     near, distances = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.uint64)  # pairs within theta, packed into a word
-    pairs, found, comparisons = np.empty((3, FIRST_ROOM), np.int64), 0, 0
+    pairs, pair_count, comparisons = np.empty((3, FIRST_ROOM), np.int64), 0, 0
     for part in range(parts):
         last[:] = -1
         open_rows = 0
@@ -130,12 +130,12 @@ def _in_buckets(rows, theta, masks, most_comparisons):  # type: ignore[no-untype
                             differ |= (rows[i, word] ^ rows[j, word]) & masks[first_equal]
                             word += step
                     if first_equal == part and differ == np.uint64(0):
-                        if found == pairs.shape[1]:
+                        if pair_count == pairs.shape[1]:
                             pairs = doubled(pairs)
-                        pairs[0, found], pairs[1, found], pairs[2, found] = j, i, distances[k]
-                        found += 1
+                        pairs[0, pair_count], pairs[1, pair_count], pairs[2, pair_count] = j, i, distances[k]
+                        pair_count += 1
             open_rows = still_open
-    return found, pairs
+    return pair_count, pairs
 
 
 @compiled
@@ -144,7 +144,7 @@ def _one_by_one(rows, columns, theta):  # type: ignore[no-untyped-def]  # pragma
     n = rows.shape[0]
     distances = np.empty(BLOCK, np.uint64)
     above = np.uint64(theta) + np.uint64(1)
-    pairs, found = np.empty((3, FIRST_ROOM), np.int64), 0
+    pairs, pair_count = np.empty((3, FIRST_ROOM), np.int64), 0
     for start in range(0, n, BLOCK):
         stop = min(n, start + BLOCK)
         for i in range(stop):
@@ -154,11 +154,11 @@ def _one_by_one(rows, columns, theta):  # type: ignore[no-untyped-def]  # pragma
                 near = any_below(distances, begin - start, end - start, above)
                 for k in range(max(begin, i + 1) if near else end, end):
                     if distances[k - start] < above:
-                        if found == pairs.shape[1]:
+                        if pair_count == pairs.shape[1]:
                             pairs = doubled(pairs)
-                        pairs[0, found], pairs[1, found], pairs[2, found] = i, k, distances[k - start]
-                        found += 1
-    return found, pairs
+                        pairs[0, pair_count], pairs[1, pair_count], pairs[2, pair_count] = i, k, distances[k - start]
+                        pair_count += 1
+    return pair_count, pairs
 
 
 @compiled

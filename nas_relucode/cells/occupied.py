@@ -19,7 +19,7 @@ HIGH, LOW = np.uint64(0xFFFFFFFF00000000), np.uint64(0x00000000FFFFFFFF)
 class Cells:
     """The distinct codes of a sample, in the order of their first samples."""
 
-    codes: Codes  # one row a cell
+    codes: Codes  # one row per cell
     sizes: np.ndarray  # int64, (cells,): samples in each cell
     first: np.ndarray  # int64, (cells,): the first sample in each cell
     cell_of: np.ndarray  # int64, (samples,): the cell of each sample
@@ -42,7 +42,7 @@ class Cells:
         labels = np.asarray(labels)
         if labels.shape != self.cell_of.shape:
             raise InputError(
-                f"labels have shape {labels.shape}, but there are {len(self.cell_of)} samples. Give one label a sample."
+                f"labels have shape {labels.shape} for {len(self.cell_of)} samples. Give one label per sample."
             )
         labels = check_labels(labels)
         classes = int(labels.max(initial=-1)) + 1 if classes is None else classes
@@ -55,7 +55,7 @@ class Cells:
 def check_labels(labels: np.ndarray) -> np.ndarray:
     """The labels as int64. Raises InputError unless they are whole numbers below MOST_CLASSES."""
     if labels.dtype.kind not in "iub":
-        raise InputError(f"labels are {labels.dtype}. Give whole numbers from 0, one a sample.")
+        raise InputError(f"labels are {labels.dtype}. Give whole numbers from 0, one per sample.")
     if len(labels) and int(labels.max()) >= MOST_CLASSES:
         raise InputError(f"labels go up to {labels.max()}. Number the classes from 0, below {MOST_CLASSES}.")
     return labels.astype(np.int64)

@@ -189,7 +189,7 @@ def _checked(arrays: Mapping[str, np.ndarray], where: str) -> Any:
     if labels.shape != inputs.shape[:1] or labels.dtype.kind not in "iu" or labels.min() < 0:
         raise InputError(
             f"labels in {where} are {labels.dtype} of shape {labels.shape} for {len(inputs)} inputs. "
-            "Give whole numbers from 0, one a sample."
+            "Give whole numbers from 0, one per sample."
         )
     return _tensor(inputs), _tensor(check_labels(labels))
 
@@ -369,7 +369,7 @@ class _Processes:
 
 @contextmanager
 def _all_processes() -> Iterator[_Processes]:
-    """All processes of the initialised group, or those that torchrun has started; otherwise this one alone.
+    """All processes of the initialised group, or those that torchrun has started; otherwise only this one.
 
     Codes are exchanged through files, messages through gloo whatever the group's backend: no device is involved.
     """

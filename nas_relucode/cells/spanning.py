@@ -13,7 +13,7 @@ from nas_relucode.codes.bits import Codes
 from nas_relucode.codes.words import BLOCK, compiled, distances_to, doubled, inlined, popcount
 
 GROUP = 64  # rows around one centre, which are compared with another row at once
-FEW = 8192  # up to so many rows Prim's algorithm is as fast as groups
+FEW = 8192  # up to this number of rows Prim's algorithm is as fast as groups
 ROUND = 16  # groups that are compared with all groups before them, on any number of threads, before the tree is updated
 NEIGHBOURS = 4  # nearest groups in which each row looks for its first edges
 FIRST_ROOM = 1024  # edges for which there is room at first
@@ -41,7 +41,7 @@ def spanning_tree(codes: Codes, *, threads: int | None = None) -> SpanningTree:
     A pair of rows is compared only if its distance can be below the largest edge on the path between them in the best
     tree so far; otherwise it is in no better tree. Rows lie in groups around centres: the triangle inequality rules out
     most pairs of groups, and most other pairs where the tree's edges are far below the typical distance. Time grows
-    with the square of the rows, by a small fraction of a nanosecond a pair for trained networks. ``threads`` (None:
+    with the square of the rows, by a small fraction of a nanosecond per pair for trained networks. ``threads`` (None:
     torch's number) do not change the tree.
 
     >>> from nas_relucode.codes import pack
@@ -224,7 +224,7 @@ def _join(n, edges, order):  # type: ignore[no-untyped-def]  # pragma: no cover
     """
     parent, size = np.arange(n), np.ones(n, np.int64)
     link = np.full(n, 0x7FFFFFFFFFFFFFFF, np.int64)
-    chosen, found = np.empty(max(0, n - 1), np.int64), 0
+    chosen, count = np.empty(max(0, n - 1), np.int64), 0
     for edge in order:
         a, b = edges[1, edge], edges[2, edge]
         while parent[a] != a:
@@ -237,11 +237,11 @@ def _join(n, edges, order):  # type: ignore[no-untyped-def]  # pragma: no cover
             a, b = b, a
         parent[a], link[a] = b, edges[0, edge]
         size[b] += size[a]
-        chosen[found] = edge
-        found += 1
-        if found == n - 1:
+        chosen[count] = edge
+        count += 1
+        if count == n - 1:
             break
-    return chosen[:found], parent, link
+    return chosen[:count], parent, link
 
 
 @inlined
@@ -294,13 +294,13 @@ def _to_tile(rows, i, tiles, group, out):  # type: ignore[no-untyped-def]  # pra
 def _near_rows(rows, tiles, starts, stops, centres, centre_columns, neighbours):  # type: ignore  # pragma: no cover
     """Edges from each row to the first row of its group, and to the nearest row of its own and of each near group."""
     groups = starts.shape[0]
-    edges, found = np.empty((3, rows.shape[0] * (neighbours + 2)), np.int64), 0
+    edges, count = np.empty((3, rows.shape[0] * (neighbours + 2)), np.int64), 0
     out, to_centres = np.empty(tiles.shape[2], np.uint64), np.empty(groups, np.uint64)
     for b in range(groups):
         for i in range(starts[b] + 1, stops[b]):  # with the tree of the first rows, these edges span all rows
             _to_tile(rows, i, tiles, b, out)
-            edges[0, found], edges[1, found], edges[2, found] = np.int64(out[0]), i, starts[b]
-            found += 1
+            edges[0, count], edges[1, count], edges[2, count] = np.int64(out[0]), i, starts[b]
+            count += 1
         distances_to(centres[b], centre_columns, 0, groups, to_centres)
         to_centres[b] = 0
         for _ in range(min(neighbours + 1, groups)):
@@ -313,10 +313,10 @@ def _near_rows(rows, tiles, starts, stops, centres, centre_columns, neighbours):
                     if starts[a] + j != i:
                         nearest = min(nearest, (out[j] << np.uint64(32)) | np.uint64(j))
                 if nearest != np.uint64(0xFFFFFFFFFFFFFFFF):
-                    edges[0, found] = np.int64(nearest >> np.uint64(32))
-                    edges[1, found], edges[2, found] = i, starts[a] + np.int64(nearest & np.uint64(0xFFFFFFFF))
-                    found += 1
-    return edges[:, :found].copy()
+                    edges[0, count] = np.int64(nearest >> np.uint64(32))
+                    edges[1, count], edges[2, count] = i, starts[a] + np.int64(nearest & np.uint64(0xFFFFFFFF))
+                    count += 1
+    return edges[:, :count].copy()
 
 
 @compiled
@@ -329,7 +329,7 @@ def _compare(  # type: ignore  # pragma: no cover
     inequality through the centre of b allows a distance below the height of one of the two rows, as the larger height
     bounds the edges between them.
     """
-    edges, found = np.empty((3, FIRST_ROOM), np.int64), 0
+    edges, count = np.empty((3, FIRST_ROOM), np.int64), 0
     out, to_centres = np.empty(tiles.shape[2], np.uint64), np.empty(b + 1, np.uint64)
     to_centre = np.empty(tiles.shape[2], np.uint64)
     start, stop = starts[b], stops[b]
@@ -337,8 +337,8 @@ def _compare(  # type: ignore  # pragma: no cover
     highest = high.max()
     distances_to(centres[b], centre_columns, 0, b + 1, to_centres)
     for a in range(first, b + 1):
-        if found > enough:
-            return edges[:, :found].copy(), a
+        if count > enough:
+            return edges[:, :count].copy(), a
         begin, end = starts[a], stops[a]
         if np.int64(to_centres[a]) >= radius[a] + radius[b] + np.int64(max(highest, heights[begin:end].max())):
             continue
@@ -356,8 +356,8 @@ def _compare(  # type: ignore  # pragma: no cover
             for j in range(i + 1 - start if a == b else 0, stop - start):
                 d = np.int64(out[j])
                 if out[j] < max(height, high[j]) and d < _largest_edge(i, start + j, parent, link):
-                    if found == edges.shape[1]:
+                    if count == edges.shape[1]:
                         edges = doubled(edges)
-                    edges[0, found], edges[1, found], edges[2, found] = d, i, start + j
-                    found += 1
-    return edges[:, :found].copy(), b + 1
+                    edges[0, count], edges[1, count], edges[2, count] = d, i, start + j
+                    count += 1
+    return edges[:, :count].copy(), b + 1

@@ -1,4 +1,4 @@
-"""What the command line takes: every command with its options. Nothing heavy is imported: help is quick."""
+"""Every command of the command line with its options. Nothing heavy is imported, so that help is quick."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from nas_relucode.workers.defaults import HEARTBEAT, PATIENCE
 
 SHELLS = ("bash", "zsh", "tcsh")
 TOPICS = ("studies", "spaces", "data", "backbones", "indices")  # of list
-MOST_AHEAD = 100  # places between which select's JSON says how often one stays ahead: their pairs grow quadratically
+MOST_AHEAD = 100  # places of `ahead` in select's JSON: the number of pairs grows quadratically
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that suggests the name that was meant."""
+    """A parser that suggests the most similar command for an unknown one."""
 
     def error(self, message: str) -> NoReturn:
         """Prints usage and message to standard error and exits with 2."""
@@ -56,7 +56,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-v", "--verbose", action="store_true", help="show a line an epoch, and Optuna's log")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show one line per epoch, and Optuna's log")
     parser.add_argument("-q", "--quiet", action="store_true", help="show results only")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
@@ -155,7 +155,7 @@ def _add_patience(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=PATIENCE,
         metavar="SECONDS",
-        help=f"how long to wait for a database that is away ({PATIENCE:.0f})",
+        help=f"how long to wait for an unavailable database ({PATIENCE:.0f})",
     )
 
 
@@ -180,7 +180,7 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
 def _select(parser: argparse.ArgumentParser) -> None:
     _add_study(parser)
     parser.add_argument("--tolerance", default="1se", help=f"{', '.join(RULES)}, or a difference of accuracies (1se)")
-    parser.add_argument("--level", type=float, default=LEVEL, help=f"of the tests and intervals ({LEVEL})")
+    parser.add_argument("--level", type=float, default=LEVEL, help=f"level of the tests and intervals ({LEVEL})")
     parser.add_argument(
         "--by",
         nargs="+",
@@ -192,9 +192,9 @@ def _select(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scale", default="ranks", help=f"what is weighted: {', '.join(SCALES)} (ranks)")
     _add_format(
         parser,
-        "; json has a network a line, the first choice first; ahead[i][j]: how often place i + 1 stays ahead of place "
-        f"j + 1 when seeds are redrawn, for the first {MOST_AHEAD} places; ahead_of_next: the same for each network "
-        "and the next; null: not available",
+        "; json has one network per line, the first choice first; ahead[i][j]: how often place i + 1 stays ahead of "
+        f"place j + 1 when seeds are resampled, for the first {MOST_AHEAD} places; ahead_of_next: the same for each "
+        "network and the next; null: not available",
     )
     _add_storage(parser)
 
@@ -208,8 +208,8 @@ def _score(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--module", help="the module whose input space holds the polyhedra (the whole network)")
     parser.add_argument("--wanted-size", nargs=2, type=float, metavar=("MU", "SIGMA"), help="for regularised_patterns")
     parser.add_argument("--split", default="train", help="train, test or all (train)")
-    parser.add_argument("--graph-theta", type=int, default=1, help="the largest distance of two joined cells (1)")
-    parser.add_argument("--distance-theta", type=int, help="where distances are truncated (never)")
+    parser.add_argument("--graph-theta", type=int, default=1, help="the largest distance of joined cells (1)")
+    parser.add_argument("--distance-theta", type=int, help="truncate distances between samples at this value (never)")
     _add_format(parser)
     _add_data(parser)
 
@@ -230,7 +230,7 @@ def _codes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--folder", metavar="DIR", help="folder of the shards' code spaces, for resuming (beside --output)"
     )
-    parser.add_argument("--shards", type=int, metavar="N", help="shards of a data set (one for 10,000 samples)")
+    parser.add_argument("--shards", type=int, metavar="N", help="shards of a data set (one per 10,000 samples)")
     parser.add_argument("--split", help="split of a data set: train, test or all (train)")
     _add_images(parser)
     _add_codes(parser)
@@ -245,12 +245,12 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
 
 def _add_images(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--classes", nargs="+", metavar="CLASS", help="names of the classes to keep (all)")
-    parser.add_argument("--image-size", type=int, metavar="PIXELS", help="make the images square, of this size")
+    parser.add_argument("--image-size", type=int, metavar="PIXELS", help="resize the images to squares of this size")
     parser.add_argument("--normalise", action="store_true", help="subtract the mean, divide by the standard deviation")
 
 
 def _add_codes(parser: argparse.ArgumentParser) -> None:
-    """How codes are read."""
+    """The options of `Reading`."""
     parser.add_argument("--layers", nargs="+", default=["all"], help="names, prefixes or globs of layers (all)")
     parser.add_argument("--mode", default="eval", help="eval, or train: batch statistics, for initialisation (eval)")
     parser.add_argument("--preset", default="paper", help="paper, or released_code: bits of activations >= 1 (paper)")
@@ -268,7 +268,7 @@ def _complex(parser: argparse.ArgumentParser) -> None:
         help="package.module:factory, or an .npz file with W0, b0, W1, b1, ...: hidden layers, then the output",
     )
     parser.add_argument("--weights", metavar="FILE", help="a state dict saved by torch.save, for a factory's network")
-    parser.add_argument("--shape", nargs="+", type=int, metavar="N", help="of an input (features of the first Linear)")
+    parser.add_argument("--shape", nargs="+", type=int, metavar="N", help="of one input (features of the first Linear)")
     parser.add_argument("--box", nargs=2, type=float, metavar=("LOW", "HIGH"), help="only cells in low < x < high")
     parser.add_argument("--max-cells", type=int, default=1_000_000, metavar="N", help="stop after N cells (1,000,000)")
     parser.add_argument("--state", metavar="FILE", help="an .npz file to resume from and to save progress in")

@@ -88,9 +88,11 @@ def _shards(options: argparse.Namespace) -> tuple[Any, int | None]:
         "--normalise": options.normalise,
     }
     if holds_shards(options.data):
-        given = [name for name, value in for_data_sets.items() if value]
-        if given:
-            raise InputError(f"{options.data} holds shards, which are read as they are. Leave out {', '.join(given)}.")
+        unusable = [name for name, value in for_data_sets.items() if value]
+        if unusable:
+            raise InputError(
+                f"{options.data} holds shards, which are read as they are. Leave out {', '.join(unusable)}."
+            )
         return options.data, None
     data = load_images(options)
     split = data.split(options.split or "train")

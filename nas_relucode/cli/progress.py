@@ -99,5 +99,5 @@ class Progress:
         elif not self.quiet:
             try:
                 print(line, file=sys.stderr, flush=True)
-            except BrokenPipeError:  # nobody reads the lines any more, which is no reason to end a study
+            except BrokenPipeError:  # the reader of the lines has gone, which is no reason to end a study
                 self.quiet, sys.stderr = True, open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115

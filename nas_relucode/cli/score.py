@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _table(result: Score) -> Table:
-    """A row an index, a column for the joint codes and for each layer."""
+    """One row per index, a column for the joint codes and one for each layer."""
     columns = {"joint": result.joint, **result.layers}
 
     def cell(column: str, index: str) -> str:

@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def json_text(selection: Selection) -> str:
-    """The selection as JSON, an item of its lists a line; ``ahead`` goes as far as the place MOST_AHEAD."""
+    """The selection as JSON, one line per item of its lists; ``ahead`` has the first MOST_AHEAD places."""
     values = selection.as_dict()
     values["ahead"] = [row[:MOST_AHEAD] for row in values["ahead"][:MOST_AHEAD]]
 

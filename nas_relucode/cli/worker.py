@@ -92,7 +92,7 @@ def _fleet(options: argparse.Namespace, storage: str, stop: Stop, progress: Prog
 
 
 def _passed_on(options: argparse.Namespace) -> dict[str, Any]:
-    """The options of each process: all except the storage and those of this process alone."""
+    """The options of each process: all except the storage and those of this process only."""
     options_of_process = {
         "--study-name": options.study_name,
         "--output": options.output,

@@ -28,7 +28,7 @@ class Pieces:
 
 @dataclass(frozen=True)
 class Activation:
-    """One of torch's operations that act on each number alone. Its functions take the call's arguments but the first.
+    """One of torch's element-wise operations. Its functions take the call's arguments except the first.
 
     A smooth activation has no linear pieces; codes read it only where a user names it. That includes hard-sigmoid,
     which has pieces but does not bend at 0.

@@ -53,7 +53,7 @@ def _pair(inputs: Any, labels: Any) -> tuple[Any, Tensor]:
         dtype = str(labels.dtype).removeprefix("torch.")
         raise InputError(
             f"labels are {dtype} of shape {tuple(labels.shape)} for {samples_of(pair)} inputs. "
-            "Give whole numbers, one a sample."
+            "Give whole numbers, one per sample."
         )
     return pair
 

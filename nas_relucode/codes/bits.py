@@ -63,7 +63,7 @@ class Codes:
         return replace(self, words=self.words[rows])
 
     def layer(self, name: str) -> Codes:
-        """The codes of one layer alone."""
+        """The codes of one layer."""
         for layer in self.layers:
             if layer.name == name:
                 words = np.ascontiguousarray(self.words[:, layer.start : layer.stop])

@@ -26,7 +26,7 @@ class CodeBatch:
 
     codes: Codes
     start: int  # samples in the batches before this one
-    outputs: Tensor | None  # on the CPU; None unless the network returns one tensor with a row a sample
+    outputs: Tensor | None  # on the CPU; None unless the network returns one tensor with one row per sample
     labels: np.ndarray | None  # int64, (samples,); None if the batch is not a pair of inputs and labels
     dtype: str  # of the activations: "float32" as a rule
 
@@ -36,7 +36,7 @@ def capture_batches(network: nn.Module, data: Any, **options: Unpack[ReadingOpti
 
     ``data`` is a tensor or array of inputs, a pair (inputs, labels), a Split or a dict of tensors, cut into batches of
     ``batch_size``; or a DataLoader or another iterable of batches, which are used as they are. Such a batch is a
-    tensor, a pair of inputs and labels (one whole number a sample), or else a tuple for ``network(*batch)`` or a dict
+    tensor, a pair of inputs and labels (one whole number per sample), or else a tuple for ``network(*batch)`` or a dict
     for ``network(**batch)``. The options are those of `Reading`; ``forward(network, batch)`` is for a network that is
     called in another way.
 
@@ -60,7 +60,7 @@ def capture_batches(network: nn.Module, data: Any, **options: Unpack[ReadingOpti
 
 
 def capture(network: nn.Module, inputs: Any, **options: Unpack[ReadingOptions]) -> Codes:
-    """The codes of ``inputs`` under ``network``, a row a sample. The options are those of `Reading`.
+    """The codes of ``inputs`` under ``network``, one row per sample. The options are those of `Reading`.
 
     Data, networks and errors are those of `capture_batches`.
 
@@ -203,7 +203,7 @@ class _Writer:
         if not shape or shape[0] != self.size:
             raise InputError(
                 f"layer {call.name!r} gives an activation of shape {tuple(shape)} for a batch of {self.size}. "
-                "Codes need one row a sample: put the samples first, or choose other layers."
+                "Codes need one row per sample: put the samples first, or choose other layers."
             )
 
     def _pack(self, call: Call, place: _Place, room: np.ndarray) -> None:

@@ -95,7 +95,7 @@ def _float32_parts() -> dict[str, list[Any]]:
 def _full_float32(device: str, parts: dict[str, list[Any]], restore: ExitStack) -> None:
     """Sets full float32 precision through torch's old and its new settings, and restores both.
 
-    An old setting may raise when it is read after the new one was changed; it is then left alone.
+    An old setting may raise when it is read after the new one was changed; it is then left unchanged.
     """
     lowered = any(part.fp32_precision not in ("none", "ieee") for part in parts.get(device, ()))
     products = _read(torch.get_float32_matmul_precision)

@@ -37,7 +37,7 @@ class Reading:
     ``layers``: names, prefixes (``"classifier"`` means it and everything below it), globs (``"layer?.*"``), or
 
     - ``"all"``;
-    - ``"fc"``: layers whose activation is a vector a sample;
+    - ``"fc"``: layers whose activation is one vector per sample;
     - ``"head"``: the module called head; if there is none, the ``"fc"`` layers after the last other layer.
 
     ``mode``: ``"eval"`` for trained networks. ``"train"``, for scores at initialisation, lets normalisation layers use
@@ -47,16 +47,16 @@ class Reading:
     ``preset``: ``"paper"`` sets a bit where the activation is positive, ``"released_code"`` where it is at least 1, as
     the code released with the paper does by rounding it down to a whole number.
 
-    ``maps``: what a neuron of a convolution is, whose activation is (channels, height, width): ``"pixel"`` each of its
-    numbers, ``"channel"`` a channel, active if any of its pixels is, ``"pooled"`` any of 2 x 2 pixels (fewer at the
-    edge of an odd size).
+    ``maps``: what counts as one neuron of a convolution, whose activation is (channels, height, width): ``"pixel"``
+    each number; ``"channel"`` a channel, active if any of its pixels is; ``"pooled"`` a block of 2 x 2 pixels, active
+    if any of them is (fewer pixels at the edge of an odd size).
 
     ``also``: smooth activations to read as well, by the sign of their inputs; names from `activations.SMOOTH`. They
-    have no linear cells, so nothing that is said of cells holds for their layers, which are labelled.
+    have no linear cells, so statements about cells do not hold for their layers, which are labelled.
 
-    ``batch_size``: samples in one forward pass, where the data are not batches already.
+    ``batch_size``: samples per forward pass, unless the data are batches already.
 
-    ``forward``, an option of the functions alone: ``forward(network, batch)`` is called instead of ``network(batch)``.
+    ``forward``, an option of the functions only: ``forward(network, batch)`` is called instead of ``network(batch)``.
 
     Raises InputError for values other than these. An unknown option is a TypeError, as in any call.
     """
@@ -84,12 +84,12 @@ class Reading:
 
     @property
     def options(self) -> ReadingOptions:
-        """The same as keyword arguments: ``capture(network, inputs, **reading.options)``."""
+        """The options as keyword arguments: ``capture(network, inputs, **reading.options)``."""
         return {field.name: getattr(self, field.name) for field in fields(Reading)}  # type: ignore[return-value]
 
     @property
     def decisive(self) -> dict[str, Any]:
-        """What decides the codes, as values for JSON: all but the batch size."""
+        """The options that decide the codes, as values for JSON: all except the batch size."""
         values = {name: asdict(self)[name] for name in self.options if name != "batch_size"}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 

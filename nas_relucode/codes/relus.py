@@ -159,7 +159,7 @@ class WatchedPass(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """torch's own default keeps the compiler out of each operation, and imports it, for seconds, to do so."""
+        """False: torch's default imports the compiler, which takes seconds, only to disable it for each operation."""
         return False
 
     def __enter__(self) -> WatchedPass:
@@ -202,7 +202,7 @@ class WatchedPass(TorchDispatchMode):
             self.check_new(func, args)
         if activation is None or activation is _NEW:
             return func(*args, **kwargs)
-        if not args[0].is_floating_point():  # a clamp of whole numbers is no activation
+        if not args[0].is_floating_point():  # a clamp of whole numbers is not an activation
             self.caller(activation.operation)
             return func(*args, **kwargs)
         if activation.by_input:  # before an in-place operation overwrites it
@@ -250,7 +250,7 @@ class WatchedPass(TorchDispatchMode):
         return self.scripts[frame]
 
     def check_new(self, func: Any, args: Any) -> None:
-        """An operation that is met for the first time, and is no activation, may hide one."""
+        """Raises InputError if an operation that is not an activation, met for the first time, hides one."""
         name = str(func)
         if "pointwise" in name:  # oneDNN's, whose arguments name what follows a matrix product
             hides_relu = any(arg == "relu" for arg in args if isinstance(arg, str))

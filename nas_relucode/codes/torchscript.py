@@ -10,7 +10,7 @@ import torch
 
 Plan = list[tuple[str, str]]  # an operation of aten, without its in-place underscore, and the module that calls it
 
-# How an operation of the graph is called by the time that it is seen below autograd.
+# The names under which operations of the graph are seen below autograd.
 _SEEN_AS = {"relu6": "hardtanh", "prelu": "_prelu_kernel", "clip": "clamp", "selu": "elu", "rrelu": "rrelu_with_noise"}
 _DECIDABLE: dict[str, Callable[..., bool]] = {
     "aten::eq": operator.eq,
@@ -63,7 +63,7 @@ def script_plan(module: torch.jit.ScriptModule, names: dict[int, str], operation
             elif node_type == "prim::CallMethod" and isinstance(values[0], torch.jit.ScriptModule):
                 plan += calls_of(_method(values[0], node.s("name")), names[id(values[0])], values[0])
             elif node_type == "prim::CallFunction":
-                # Functions of a graph are known to the compilation unit alone, which has no public name.
+                # Functions of a graph are known only to the compilation unit, which has no public name.
                 plan += calls_of(torch.jit._state._python_cu.find_function(str(inputs[0].type())), name)
             elif node_type in _UNREADABLE or any(block_plan(inner, name, known) for inner in node.blocks()):
                 raise _OrderUnknownError

@@ -21,7 +21,7 @@ aten = torch.ops.aten
 
 
 def flat(x: Tensor, leading: int = 1) -> Tensor:
-    """All dimensions after the ``leading`` ones in one, which is 1 where there are none."""
+    """All dimensions after the ``leading`` ones as one dimension, of size 1 if there are none."""
     return x.flatten(leading) if x.ndim > leading else x[..., None]
 
 
@@ -35,7 +35,7 @@ class Bend(ABC):
     @property
     @abstractmethod
     def places(self) -> int:
-        """Rows a neuron."""
+        """Rows per neuron."""
 
     @abstractmethod
     def state(self, x: Tensor) -> Tensor:
@@ -153,7 +153,7 @@ def _affine(x: Tensor, slope: Any, offset: float) -> Tensor:
 class Maxima(Bend):
     """The largest value of each window of a map; the state is the place in the window of the first largest value.
 
-    A place's row is by how much the winner leads it. An image has a map a channel; where maxima are taken over
+    A place's row is by how much the winner leads it. An image has one map per channel; where maxima are taken over
     dimensions, all that belongs to one point is one map.
     """
 
@@ -290,7 +290,7 @@ _MAXIMA: dict[Any, Callable[[Any, Any], Bend | None]] = {
 
 
 def bend_of(operation: Any, args: Any, options: Any) -> Bend | None:
-    """The bend that a call of one of torch's operations is; None if it is none, or does not bend as the tables say."""
+    """The bend that a call of one of torch's operations makes; None if it makes none that the tables list."""
     if operation in _MAXIMA:
         return _MAXIMA[operation](args, options)
     activation = ACTIVATIONS.get(operation)

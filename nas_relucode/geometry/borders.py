@@ -35,7 +35,7 @@ def margins(network: nn.Module | Program, inputs: Any, *, module: str | None = N
 
     ``inputs`` are (points, ...), and with ``module`` the distances are those of that module's inputs. The distance is
     exact. It takes the gradients of all neurons in the space that the first layer spans, so the smaller of the first
-    layer's inputs and outputs is the number of tangents: minutes a point for a whole VGG16. Raises InputError as
+    layer's inputs and outputs is the number of tangents: minutes per point for a whole VGG16. Raises InputError as
     `read_program`.
     """
     if isinstance(network, Program):

@@ -281,7 +281,7 @@ class FacetSearch:
             slope = np.where(np.abs(slope) > 1e-12 * np.linalg.norm(gradients, axis=2), slope, 0)
             with np.errstate(divide="ignore", invalid="ignore"):
                 crossing = np.where(slope == 0, np.inf, -slacks / slope)
-            most = 4 * self.unit  # the length of an unbounded chord: far away, borders are hard to tell apart
+            most = 4 * self.unit  # the length of an unbounded chord: far away, borders are hard to distinguish
             ahead = np.minimum(most, np.where(slope < 0, crossing, np.inf).min(axis=1))
             back = np.maximum(-most, np.where(slope > 0, crossing, -np.inf).max(axis=1)) if direction is sideways else 0
             step = (ahead + back) / 2

@@ -1,7 +1,7 @@
 """The facets of a polyhedron: which of its half-spaces are not redundant (Theorem 1), each with a point of its facet.
 
 Row i is redundant exactly if (w_i, b_i) is a sum of non-negative multiples of the other rows and (0, 1). If it is not,
-its residual outside that cone is, with its sign changed, a point at which row i alone is negative: on the way there
+its residual outside that cone is, with its sign changed, a point at which only row i is negative: on the way there
 from inside the polyhedron, the border of row i is crossed first. The residual depends on the coordinates. They are
 chosen so that the rows' Gram matrix is the identity, where most rows of a network's cell are facets at first sight.
 """

@@ -65,7 +65,7 @@ def row_space(weight: np.ndarray) -> np.ndarray:
     if len(weight) == 0:
         return np.empty((features, 0))
     units = weight / np.linalg.norm(weight, axis=1)[:, None]
-    if len(weight) > features:  # most likely of full rank: the triangle alone tells
+    if len(weight) > features:  # most likely of full rank: the triangle suffices to tell
         triangle = qr(units, mode="r", pivoting=True)[0]
         if _rank(triangle) == features:
             return np.eye(features)

@@ -29,7 +29,7 @@ class LinearCall:
 
     @property
     def first_only(self) -> bool:
-        """Whether the first tensor alone depends on the network's input."""
+        """Whether only the first tensor depends on the network's input."""
         return self.moving[0] and not any(self.moving[1:])
 
 

@@ -71,7 +71,7 @@ def audit(
     - "segment": at the point of the segment between samples of the two cells where that neuron is 0, all other neurons
       are clearly different from 0 and have the bits of the cells.
     - "programme": a linear programme finds a point of the facet with room to all other borders.
-    - "phantom": it shows that there is none.
+    - "phantom": a linear programme shows that there is no such point.
 
     Where other operations bend too (max-pooling, clamps), a cell may have several parts, of which the programme sees
     one: a pair may stay "undecided". ``tolerance`` is relative to the largest value of a layer: a value closer to 0

@@ -30,9 +30,9 @@ AT_ONCE = 2**23  # bytes of rows that are computed at a time
 class Polyhedron:
     """The half-spaces ``weight @ x + bias >= 0`` of the cell of one point, all float64.
 
-    In the order of the forward pass a ReLU makes one row a neuron, an activation with several levels one row a level,
-    and max-pooling one row a place in a window, which says that its value is at most the winner's. With ReLUs alone
-    the rows make the cell of equation 3; with other bends, the part of that cell where these are on one linear piece.
+    In the order of the forward pass a ReLU makes one row per neuron, an activation with several levels one per level,
+    and max-pooling one per place in a window, which says that its value is at most the winner's. With ReLUs only, the
+    rows make the cell of equation 3; with other bends, the part of that cell where these are on one linear piece.
     A neuron that does not depend on the input in this cell makes a row of zeros.
     """
 

@@ -345,7 +345,7 @@ def _check_tangents(program: Program, points: Tensor, directions: Tensor) -> Non
         largest = torch.maximum(largest, size)
         if (off > 1e-6 * size + 1e-8 * largest)[same].any():
             raise InputError(
-                f"layer {program.layers[at]!r} does not move with its inputs as was read. Please report it."
+                f"layer {program.layers[at]!r} does not depend on its inputs as was read. Please report it."
             )
         same &= flat(low == high).all(1)
 

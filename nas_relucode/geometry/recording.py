@@ -180,7 +180,7 @@ class _Recorder(_Subscriber):
         if not isinstance(first, Tensor):
             raise InputError(
                 f"{self._caller(func)} asks for an activation's value as a number, so what comes next may differ from "
-                "input to input. Cells need a forward pass that takes the same path for each: remove the question."
+                "input to input. Cells need a forward pass that takes the same path for each: remove this branch."
             )
         step = Step(None, None, tuple(arguments), kept_options, name=self._caller(func), has_bits=bool(self.layer))
         if bend is not None and moves[:1] == [True] and len(moving) == 1:
@@ -199,7 +199,7 @@ class _Recorder(_Subscriber):
             if id(written) not in self.numbers:
                 if bend is not None and written is not result:  # the noise of an RReLU in evaluation mode
                     continue
-                raise InputError(f"{self._caller(func)} writes activations into memory that is there before. {WRITES}")
+                raise InputError(f"{self._caller(func)} writes activations into memory that existed before. {WRITES}")
             place = written.untyped_storage().data_ptr()
             self.stale |= {id(part) for part in self._at(place) if part is not written or part is not result}
 

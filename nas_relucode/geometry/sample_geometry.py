@@ -38,7 +38,7 @@ class Geometry:
 
     def __repr__(self) -> str:
         rows = sum(self.program.widths)
-        return f"Geometry: {len(self.points)} samples, {self.program.features} features, {rows} rows a cell"
+        return f"Geometry: {len(self.points)} samples, {self.program.features} features, {rows} rows per cell"
 
     @property
     def first_points(self) -> Tensor:

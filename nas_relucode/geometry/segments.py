@@ -129,7 +129,7 @@ def same_class_pairs(labels: Any, pairs: int, seed: int = 0) -> tuple[np.ndarray
     """
     labels = np.asarray(labels)
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise InputError(f"labels are {labels.dtype} of shape {labels.shape}. Give one whole number a sample.")
+        raise InputError(f"labels are {labels.dtype} of shape {labels.shape}. Give one whole number per sample.")
     if pairs < 1:
         raise InputError(f"{pairs} pairs are too few. Give a whole number of at least 1.")
     order = np.argsort(labels, kind="stable")

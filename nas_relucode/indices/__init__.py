@@ -1,4 +1,4 @@
-"""Numbers read off codes, cells and geometry, one pure function an index."""
+"""Numbers read off codes, cells and geometry, one class per index."""
 
 import lazy_loader
 

@@ -40,7 +40,7 @@ def distinct_patterns(codes: Codes) -> float:
     """Distinct columns of the samples x neurons bit matrix, sample-wise activation patterns: SWAP's score.
 
     Between 1 and min(neurons, 2 ** samples). Unlike the number of distinct codes it does not end at the number of
-    samples: 16 samples tell up to 65,536 neurons apart.
+    samples: 16 samples distinguish up to 65,536 neurons.
 
     Source: Peng, Song, Fayek, Ciesielski, Chang, "SWAP-NAS: Sample-Wise Activation Patterns for Ultra-fast NAS", ICLR
     2024: one batch of 16 images, the ReLUs of convolution maps, mean over 32 initialisations.
@@ -58,8 +58,8 @@ def distinct_patterns(codes: Codes) -> float:
 def regularised_patterns(codes: Codes, parameters: int, *, mu: float, sigma: float) -> float:
     """`distinct_patterns` * exp(-(p - mu)^2 / sigma), p the network's parameters in thousands: regularised SWAP.
 
-    Between 0 and `distinct_patterns`, which it equals at p = mu. ``mu``, in thousands of parameters, is the size of
-    network that is asked for; ``sigma``, in their square (it is not squared here), how far from it a network may be:
+    Between 0 and `distinct_patterns`, which it equals at p = mu. ``mu`` is the wanted size of the network, in
+    thousands of parameters; ``sigma``, in their square (it is not squared here), is how far from it a network may be:
     where (p - mu)^2 / sigma exceeds 745, the score is 0 in float64 and ranks no networks.
 
     Source: as `distinct_patterns`; the unit of a thousand parameters is that of the authors' code.
@@ -85,7 +85,7 @@ def distinct_codes(codes: Codes) -> float:
     """Distinct codes of the batch: TE-NAS' count of linear regions.
 
     Between 1 and min(samples, 2 ** neurons). A batch of images hardly ever has two equal codes under a network of
-    some width, so the score is the number of samples for nearly all networks, and tells none apart.
+    some width, so for nearly all networks the score is the number of samples, and distinguishes none of them.
 
     Source: Chen, Gong, Wang, "Neural Architecture Search on ImageNet in Four GPU Hours: A Theoretically Inspired
     Perspective", ICLR 2021.

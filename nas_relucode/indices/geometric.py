@@ -117,7 +117,7 @@ class UnboundedFraction(GeometricIndex):
 
 
 class ConfidenceGrowth(GeometricIndex):
-    """Mean growth of the winning output's lead along a ray of the unbounded cells, a unit of length.
+    """Mean growth of the winning output's lead along a ray of the unbounded cells, per unit of length.
 
     Above 0 confidence tends to 1 (Hein et al. 2019, section 1 of the paper). Of the cells of 20 samples; NaN if all
     are bounded.
@@ -131,7 +131,7 @@ class ConfidenceGrowth(GeometricIndex):
 
 
 class FacetCount(GeometricIndex):
-    """Mean number of facets of the cells of 20 samples (equations 13 to 18); seconds a cell in high dimensions."""
+    """Mean number of facets of the cells of 20 samples (equations 13 to 18); seconds per cell in high dimensions."""
 
     def compute(self, inputs: IndexInputs) -> float:
         return _mean(self.geometry(inputs).facet_counts)

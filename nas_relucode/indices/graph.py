@@ -74,7 +74,7 @@ class IsolatedCellFraction(GraphIndex):
 class ConnectingTheta(Index):
     """The smallest theta at which one component holds a share of the occupied cells (single linkage).
 
-    Unlike the graph at distance 1 it tells networks apart whose cells all lie further from each other. At a share of 1
+    Unlike the graph at distance 1 it distinguishes networks whose cells all lie further apart. At a share of 1
     it is the longest edge of the cells' minimum spanning tree.
     """
 

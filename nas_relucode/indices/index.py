@@ -48,14 +48,14 @@ class Index:
     needs: ClassVar[tuple[str, ...]] = ()  # fields of IndexInputs that must be known, among NEEDS
     joint: ClassVar[bool] = False  # of the whole network: it has no value for a layer
     all_pairs: ClassVar[bool] = False  # all cells are compared with all: the time grows with their square
-    on_request: ClassVar[bool] = False  # takes long, or has no default settings: only computed if it is named
+    on_request: ClassVar[bool] = False  # slow, or without default settings: only computed if it is named
 
     def compute(self, inputs: IndexInputs) -> float:
         """The value; NaN if it is undefined for these inputs."""
         raise NotImplementedError
 
     def range(self, inputs: IndexInputs) -> tuple[float, float]:
-        """The ends between which the value lies; at an end it can no longer tell networks apart."""
+        """The ends between which the value lies; at an end it can no longer distinguish networks."""
         return self.bounds
 
     @property
@@ -80,6 +80,6 @@ class Index:
 
 
 def known(value: Value | None) -> Value:
-    """A value of the inputs that ``needs`` has made sure of."""
+    """A value of the inputs that is known because ``needs`` lists it."""
     assert value is not None
     return value

@@ -68,7 +68,7 @@ class RegularisedPatterns(Index):
     on_request = True
 
     def missing(self, inputs: IndexInputs) -> list[str]:
-        size = "the wanted_size: mu and sigma, in thousands of parameters"
+        size = "a wanted size (mu and sigma, in thousands of parameters)"
         return super().missing(inputs) + ([size] if self.mu is None or self.sigma is None else [])
 
     def compute(self, inputs: IndexInputs) -> float:

@@ -83,7 +83,7 @@ class IndexInputs(_Once):
 
     @property
     def codes(self) -> Codes:
-        """The distinct codes, a row a cell."""
+        """The distinct codes, one row per cell."""
         return self.space.codes
 
     @property

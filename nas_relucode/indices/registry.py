@@ -122,7 +122,7 @@ def choose(indices: Indices, inputs: IndexInputs, *, joint: bool = True) -> dict
                 continue
         elif missing:
             raise InputError(
-                f"index {name!r} needs {' and '.join(missing)}, which this network and data do not give. Leave it out."
+                f"index {name!r} needs {' and '.join(missing)}, not given here. Give what is needed, or leave it out."
             )
         chosen[name] = index
     return chosen

@@ -45,7 +45,7 @@ def ax_data(objective: Objective, parameters: Mapping[str, Any]) -> dict[str, fl
     """The ``raw_data`` of `Client.complete_trial`: each objective's mean over the seeds and its standard error.
 
     The candidate is trained with each of the objective's seeds. With a single seed the standard error is unknown: Ax
-    gets the value alone, and infers one. Raises NonFiniteError if one of the trainings diverges.
+    gets only the value, and infers the error. Raises NonFiniteError if one of the trainings diverges.
     """
     constant = {name: values[0] for name, values in _lists(objective.space) if len(values) == 1}
     runs = [run_candidate(objective, {**constant, **parameters, "seed": seed}) for seed in objective.seeds]

@@ -50,9 +50,9 @@ def run_candidate(
 
     ``params`` are ``head``, ``learning_rate`` and, if the objective has several, ``seed``. The dict holds the
     objectives under their own names, ``accuracy``, ``validation_loss``, ``train_accuracy``, ``parameters``,
-    ``seconds``, ``epoch`` (the last) and ``loss`` (of the training); every joint index as ``index``, every layer's as
-    ``layer:index``. Undefined and unknown values are left out, and so is the accuracy on the test split, which a search
-    must not see. An accuracy floor is for the framework to set.
+    ``seconds``, ``epoch`` (the last one) and ``loss`` (of the training); every joint index as ``index``, those of a
+    layer as ``layer:index``. Undefined and unknown values are left out, and so is the accuracy on the test split, which
+    a search must not see. An accuracy floor has to be set in the framework.
 
     ``report`` is called after each epoch: with the flat point of the curve, and after the last one with the whole dict.
 
@@ -104,16 +104,16 @@ def directions_of(names: Sequence[str], directions: Sequence[str] | None = None)
             if direction not in ("maximize", "minimize"):
                 raise unknown("direction", direction, ["maximize", "minimize"])
         return list(directions)
-    known: dict[str, str | None] = dict(zip(QUALITIES, ("maximize", "minimize"), strict=True))
+    preferred: dict[str, str | None] = dict(zip(QUALITIES, ("maximize", "minimize"), strict=True))
     for name in names:
-        if name not in known:
+        if name not in preferred:
             index = name.rpartition(":")[2]
             if index not in INDICES:
                 raise unknown("objective", name, [*QUALITIES, *INDICES, "LAYER:INDEX"])
-            known[name] = INDICES[index].direction
-        if known[name] is None:
-            raise InputError(f"there is no reason to prefer a large or a small {name}. Give directions, one for each.")
-    return [str(known[name]) for name in names]
+            preferred[name] = INDICES[index].direction
+        if preferred[name] is None:
+            raise InputError(f"{name} has no preferred direction. Give directions, one for each objective.")
+    return [str(preferred[name]) for name in names]
 
 
 def parameter_values(space: SearchSpace, seeds: Sequence[int] = (0,)) -> dict[str, list[Any] | Interval]:
@@ -136,19 +136,19 @@ def _checked(objective: Objective, params: Mapping[str, Any]) -> dict[str, Any]:
         if name not in PARAMETERS:
             raise unknown("parameter", name, PARAMETERS)
     checked = {"seed": objective.seeds[0], **params}
-    known = parameter_values(objective.space) | {"seed": objective.seeds}
+    allowed = parameter_values(objective.space) | {"seed": objective.seeds}
     types: dict[str, Callable[[Any], Any]] = {"head": str, "learning_rate": float, "seed": int}
-    for name, values in known.items():
+    for name, values in allowed.items():
         if name not in checked:
             raise InputError(f"there is no parameter {name!r} in {sorted(params)}. Give head and learning_rate.")
         try:
             value = types[name](checked[name])
             if name == "seed" and value != float(checked[name]):
-                raise ValueError(f"{checked[name]!r} is no whole number")
+                raise ValueError(f"{checked[name]!r} is not a whole number")
         except (TypeError, ValueError) as error:
             raise InputError(f"{name} {checked[name]!r} is not a {types[name].__name__}.") from error
-        inside = values.low <= value <= values.high if isinstance(values, Interval) else value in values
-        if not inside:
+        is_allowed = values.low <= value <= values.high if isinstance(values, Interval) else value in values
+        if not is_allowed:
             raise InputError(f"{name} {value!r} is not in the objective's search space: {values}.")
         checked[name] = value
     return checked

@@ -19,14 +19,14 @@ from nas_relucode.training.loop import Epoch
 class EpochIndices:
     """A callback that scores a network while it is trained, and keeps the results in ``points``.
 
-    It serves as the ``on_epoch`` of `train`, or is called in a loop of one's own, with the number of the epoch or
-    without: then it counts, from 0, the network before the training. ``data`` are read anew each time, so they may be
-    all that `score` accepts except an iterator: a tensor, a pair of inputs and labels, a Split, ImageData, a DataLoader
-    (which should not shuffle or augment, so that curves are of the same samples). The network is left as it was, as are
-    its mode and torch's random state: a training takes the same course with and without.
+    It serves as the ``on_epoch`` of `train`, or is called in your own training loop, with the number of the epoch or
+    without: then it counts from 0, which is the network before the training. ``data`` are read anew each time, so they
+    may be anything that `score` accepts except an iterator: a tensor, a pair of inputs and labels, a Split, ImageData,
+    a DataLoader (which should not shuffle or augment, so that curves are of the same samples). The network, its mode
+    and torch's random state are left unchanged: the training is the same with and without the callback.
 
-    ``network`` is None where a framework brings its own, as Lightning does. ``every`` scores each so-many-th epoch, and
-    epoch 0. ``indices``, ``split`` and ``held_out`` are those of `score`, the options those of `Reading`.
+    ``network`` is None where a framework brings its own, as Lightning does. Epoch 0 is scored, and then each
+    ``every``-th epoch. ``indices``, ``split`` and ``held_out`` are those of `score`, the options those of `Reading`.
 
     >>> import torch
     >>> network = nn.Sequential(nn.Linear(1, 1, bias=False), nn.ReLU())
@@ -55,7 +55,7 @@ class EpochIndices:
         chosen = indices if indices is None or isinstance(indices, str) else list(indices)
         self._score = partial(score, indices=chosen, split=split, held_out=held_out, **options)
         self._calls = 0
-        self.points: list[dict[str, Any]] = []  # plain values for JSON, a point an epoch
+        self.points: list[dict[str, Any]] = []  # plain values for JSON, one point per epoch
 
     def __call__(self, epoch: Epoch | int | None = None) -> dict[str, Any] | None:
         """The new point: epoch, loss (of `train`, otherwise None) and `Score.as_dict`; None between points."""
@@ -70,7 +70,7 @@ class EpochIndices:
         return self.points[-1]
 
     def frame(self) -> pd.DataFrame:
-        """A row for each point and layer ("joint" too): epoch, layer, loss, accuracy, and a column an index.
+        """One row per point and layer ("joint" too): epoch, layer, loss, accuracy, and one column per index.
 
         NaN if an index is undefined, or belongs to the whole network and the row to a layer.
         """
@@ -92,7 +92,7 @@ def lightning_callback(record: EpochIndices, *, network: Callable[[Any], nn.Modu
     train, the first one scores and logs.
 
     Raises InputError if Lightning is not installed: it comes with the extra ``lightning``. ``pytorch_lightning`` is
-    used if it alone is installed.
+    used if only it is installed.
     """
     base = needed("lightning.pytorch", "pytorch_lightning", extra="lightning").Callback
 

@@ -1,4 +1,4 @@
-"""Syne Tune: an objective's search space, and its values through a Reporter, an epoch at a time."""
+"""Syne Tune: an objective's search space, and its values through a Reporter, once per epoch."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def measure(
     networks at initialisation, normalisation uses the statistics of the part, as in these packages. ``loss_fn`` is
     ignored: no index has a loss.
 
-    ``targets`` are classes if they are whole numbers, one a sample; others (soft labels, images) are ignored. The
+    ``targets`` are classes if they are whole numbers, one per sample; others (soft labels, images) are ignored. The
     options are those of `Reading`, with ``mode`` ``"train"`` by default. The value is NaN if the index is undefined,
     e.g. logdet_kernel if two samples have one code.
 
@@ -61,7 +61,7 @@ def measure(
     batch = IndexInputs(space, sum(parameter.numel() for parameter in net.parameters()))
     if INDICES[index].missing(batch):
         raise InputError(
-            f"index {index!r} needs targets that are whole numbers, one a sample, and rows of two or more class "
+            f"index {index!r} needs targets that are whole numbers, one per sample, and rows of two or more class "
             f"scores if it counts correct samples. The targets are {_described(targets)}."
         )
     return INDICES[index].compute(batch)
@@ -78,7 +78,7 @@ def _check(net: Any, inputs: Any) -> None:
     if not isinstance(net, nn.Module):
         raise InputError(f"net is {_described(net)}. Give a torch.nn.Module.")
     if not isinstance(inputs, Tensor | np.ndarray) or not inputs.ndim:
-        raise InputError(f"inputs are {_described(inputs)}. Give a tensor with a row a sample; targets apart.")
+        raise InputError(f"inputs are {_described(inputs)}. Give a tensor with one row per sample.")
 
 
 def _number_of_parts(split_data: Any) -> int:
@@ -89,7 +89,7 @@ def _number_of_parts(split_data: Any) -> int:
     if parts < 1 or isinstance(split_data, bool):
         raise InputError(
             f"split_data {split_data!r} is not a whole number of at least 1. "
-            "Give the number of parts, 1 for the batch as it is."
+            "Give the number of parts; 1 keeps the batch whole."
         )
     return parts
 

@@ -1,8 +1,8 @@
 """The Pareto front of a study's networks, as a picture and for plotly.
 
-Both figures are drawn from tables with a row a network: ``networks`` with the columns network (its name), mark,
+Both figures are drawn from tables with one row per network: ``networks`` with the columns network (its name), mark,
 accuracy, front, equal and ``x`` (means over seeds), ``spread`` with the standard deviations of accuracy and ``x``.
-A line is drawn at the accuracy ``threshold``, from which on networks are equal, unless it is NaN.
+A line is drawn at ``threshold``, the smallest accuracy that counts as equal, unless it is NaN.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ GREY = "#9AA0A6"
 
 
 def pareto_plotly(networks: pd.DataFrame, spread: pd.DataFrame, *, x: str, threshold: float) -> go.Figure:
-    """Accuracy against ``x``, a point a network; everything else on hover."""
+    """Accuracy against ``x``, one point per network; everything else is shown on hover."""
     figure = go.Figure()
     for (name, part), colour, marker in zip(_groups(networks).items(), _GROUP_COLOURS, MARKERS, strict=False):
         deviations = spread.loc[part.index]

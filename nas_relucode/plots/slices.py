@@ -21,7 +21,7 @@ from nas_relucode.training.data import Split
 
 COLOURS = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]
 BY = ("class", "area")
-MOST_CELLS = 100_000  # of a slice: more cannot be seen
+MOST_CELLS = 100_000  # of a slice: more could not be distinguished
 
 
 def slice_figure(
@@ -92,7 +92,7 @@ def slice_figure(
 
 
 def area(outline: np.ndarray) -> float:
-    """The area of a polygon (corners, 2) whose corners run counterclockwise."""
+    """The area of a polygon, (corners, 2), whose corners run counterclockwise."""
     x, y = outline.T
     return float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
 

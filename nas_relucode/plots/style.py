@@ -40,7 +40,7 @@ def epoch_styles(epochs: Sequence[int]) -> dict[int, dict[str, Any]]:
 
 
 def joint_last(layers: Iterable[str]) -> list[str]:
-    """Each name once, in their order, with "joint" at the end."""
+    """Each name once, in the given order, with "joint" last."""
     names = list(dict.fromkeys(layers))
     return [name for name in names if name != "joint"] + ["joint"] * ("joint" in names)
 

@@ -27,7 +27,7 @@ class Accuracies:
 
     @property
     def seed_variance(self) -> float:
-        """Variance of the mean over other seeds; 0 for a single seed, where it is unknown."""
+        """Variance of the mean over seeds; 0 for a single seed, where it is unknown."""
         seeds = len(self.values)
         return math.fsum((self.values - self.mean) ** 2) / (seeds - 1) / seeds if seeds > 1 else 0.0
 
@@ -56,14 +56,14 @@ class SeedVariance:
     """The variance of the mean accuracies of some networks over other seeds; every array is (networks,)."""
 
     variance: np.ndarray  # float64
-    interaction: np.ndarray  # float64: its part by seed and sample together, which the variance over samples holds too
+    interaction: np.ndarray  # float64: its part by seed and sample together, also part of the variance over samples
     freedom: np.ndarray  # float64: degrees of freedom of the estimate; 0 where every network has one seed
     pooled: np.ndarray  # bool: whether the estimate is the one pooled over networks
 
     def scaled(self, factors: np.ndarray, *, paired: bool = True) -> np.ndarray:
         """The variance times each row of ``factors``, (draws, networks or 1); (draws, networks).
 
-        Networks that are compared sample by sample (``paired``) go without the interaction.
+        The interaction is left out for networks that are compared sample by sample (``paired``).
         """
         variance = self.variance * factors
         return np.maximum(0.0, variance - self.interaction) if paired else variance
@@ -77,7 +77,7 @@ class SeedVariance:
         return factors
 
     def subset(self, networks: Sequence[int]) -> SeedVariance:
-        """The same estimates for these networks alone."""
+        """The same estimates for a subset of the networks."""
         rows = list(networks)
         return SeedVariance(self.variance[rows], self.interaction[rows], self.freedom[rows], self.pooled[rows])
 
@@ -87,46 +87,51 @@ def pooled_seed_variance(networks: Sequence[Accuracies]) -> SeedVariance:
 
     Two or three seeds of one network estimate its variance badly. So the variance of one training is the one pooled
     over all networks, as in the comparisons of Tukey and Dunnett, or that of the network's own seeds where this is
-    larger. With its own estimate alone, a network whose seeds happen to lie close together would be told apart too
-    often; with the pooled one alone, a network whose seeds vary more. A network with one seed gets the pooled one.
+    larger. With only its own estimate, a network whose seeds happen to lie close together would be called different too
+    often; with only the pooled one, a network whose seeds vary more. A network with one seed gets the pooled one.
 
     A network that varies far more than the others, for example because some of its seeds fail to train, would hide the
     differences between them. It is left out of the pool, with its own estimate and degrees of freedom, if Cochran's
     test finds its share of the sum of squares too large (Annals of Eugenics 11, 1941; ISO 5725-2 treats laboratories in
     this way); the test is then repeated. With two seeds each it has little power: equal networks whose seeds vary very
-    differently are then told apart up to twice as often as the level says.
+    differently are then called different up to twice as often as the level allows.
     """
     seeds = np.array([len(network.values) for network in networks])
     own, interaction = np.array([_variance_of_one_training(network) for network in networks]).T
     freedom = np.where(np.isfinite(own), seeds - 1, 0)
-    known = freedom > 0
-    if not known.any():
+    has_freedom = freedom > 0
+    if not has_freedom.any():
         zeros = np.zeros(len(seeds))
-        return SeedVariance(zeros, zeros, zeros, ~known)
-    alike = _alike(np.maximum(own, interaction), freedom)  # two seeds with as many right by luck are no outlier
-    common, common_interaction = (np.average(values[alike], weights=freedom[alike]) for values in (own, interaction))
-    pooled = alike | ~known
+        return SeedVariance(zeros, zeros, zeros, ~has_freedom)
+    # The larger of both, so that two seeds that agree by luck do not make the other networks outliers.
+    poolable = _poolable(np.maximum(own, interaction), freedom)
+    common, common_interaction = (
+        np.average(values[poolable], weights=freedom[poolable]) for values in (own, interaction)
+    )
+    pooled = poolable | ~has_freedom
     return SeedVariance(
-        np.where(known, np.maximum(own, common), common) / seeds,
-        np.where(known, interaction, common_interaction) / seeds,
-        np.where(pooled, freedom[alike].sum(), freedom).astype(float),
+        np.where(has_freedom, np.maximum(own, common), common) / seeds,
+        np.where(has_freedom, interaction, common_interaction) / seeds,
+        np.where(pooled, freedom[poolable].sum(), freedom).astype(float),
         pooled,
     )
 
 
-def _alike(variances: np.ndarray, freedom: np.ndarray) -> np.ndarray:
+def _poolable(variances: np.ndarray, freedom: np.ndarray) -> np.ndarray:
     """Which variances are pooled by Cochran's test, (networks,) bool; never those without degrees of freedom."""
-    alike = freedom > 0
-    while alike.sum() > 1:
-        squares, total = np.where(alike, variances * freedom, 0.0), freedom[alike].sum()
+    poolable = freedom > 0
+    while poolable.sum() > 1:
+        squares, total = np.where(poolable, variances * freedom, 0.0), freedom[poolable].sum()
         if not squares.sum():
             break
-        p = np.ones(len(alike))
-        p[alike] = stats.beta.sf(squares[alike] / squares.sum(), freedom[alike] / 2, (total - freedom[alike]) / 2)
-        if p.min() * alike.sum() >= LEVEL:
+        p = np.ones(len(poolable))
+        p[poolable] = stats.beta.sf(
+            squares[poolable] / squares.sum(), freedom[poolable] / 2, (total - freedom[poolable]) / 2
+        )
+        if p.min() * poolable.sum() >= LEVEL:
             break
-        alike[p.argmin()] = False
-    return alike
+        poolable[p.argmin()] = False
+    return poolable
 
 
 def _variance_of_one_training(network: Accuracies) -> tuple[float, float]:

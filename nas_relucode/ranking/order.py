@@ -14,7 +14,7 @@ from nas_relucode.errors import InputError, unknown
 from nas_relucode.indices.registry import INDICES
 from nas_relucode.ranking.choices import HOW, SCALES
 
-QUANTITIES = {  # what may order networks beside the indices
+QUANTITIES = {  # what may order networks besides the indices
     "accuracy": "maximize",
     "validation_loss": "minimize",
     "parameters": "minimize",
@@ -31,7 +31,7 @@ def read_criteria(by: Iterable[Criterion], objectives: Mapping[str, str]) -> dic
     A name is an index, ``layer:index``, or one of QUANTITIES. Its direction is the sign before it (``"-edge_count"``
     minimises, ``"+edge_count"`` maximises) or the second item of a pair (``("edge_count", "minimize")``); without
     either, it is that of the study's objective of this name, else the index's own. Raises InputError for an unknown
-    name, a name without a direction, or one that stands twice.
+    name, a name without a direction, or one that occurs twice.
 
     >>> read_criteria(["cell_count", "-edge_count"], {"cell_count": "maximize"})
     {'cell_count': 'maximize', 'edge_count': 'minimize'}

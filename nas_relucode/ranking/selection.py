@@ -136,7 +136,7 @@ class Selection:
 
     @property
     def infeasibility(self) -> str:
-        """Why no network can be chosen, in sentences; only if none can."""
+        """Why no network can be chosen, in sentences; defined only if none can."""
         accuracy, pruned = self.networks["accuracy"], self.networks["pruned"] > 0
         below, undefined = accuracy[~pruned].dropna(), int(accuracy[~pruned].isna().sum())
         sentences = ["No network is feasible."]
@@ -151,12 +151,12 @@ class Selection:
     @property
     def paired_test(self) -> str:
         """The name of the test that compares predictions sample by sample, see `ranking.equality.difference_p`."""
-        once = (self.networks.loc[self.compared, "seeds"] == 1).all()
-        return "McNemar's test" if once else "the test of crossed seeds and samples"
+        one_seed_each = (self.networks.loc[self.compared, "seeds"] == 1).all()
+        return "McNemar's test" if one_seed_each else "the test of crossed seeds and samples"
 
     @property
     def missing_predictions(self) -> list[str]:
-        """A sentence if some networks could not be compared with the best sample by sample; else none."""
+        """One sentence if some networks could not be compared with the best sample by sample; otherwise empty."""
         unpaired, compared = int((~self.comparison["paired"] & self.compared).sum()), int(self.compared.sum())
         if not unpaired:
             return []
@@ -170,7 +170,7 @@ class Selection:
         """What limits the comparison, in sentences."""
         notes = self.missing_predictions if self.arguments["tolerance"] in SAMPLE_BY_SAMPLE else []
         if (self.equal["seeds"] == 1).all():
-            notes.append("Each network was trained once, so nothing is known of what other seeds would change.")
+            notes.append("Each network was trained once, so the effect of other seeds is unknown.")
         if not self.deciding:
             notes.append("No index orders the equally accurate networks: accuracy and size do.")
         return tuple(notes)

@@ -89,10 +89,10 @@ def objectives_of(study: optuna.Study) -> dict[str, str]:
 
 def check_layers(study: optuna.Study, names: Iterable[str]) -> None:
     """Raises InputError if a name, ``layer:index``, is of a layer that no complete trial has."""
-    known = {layer for trial in complete_trials(study) for layer in record_of(trial).get("layers", {})}
+    layers = {layer for trial in complete_trials(study) for layer in record_of(trial).get("layers", {})}
     for layer in (name.rpartition(":")[0] for name in names):
-        if layer and layer not in known:
-            raise unknown("layer", layer, sorted(known) or ["none, the trials hold no indices of layers"])
+        if layer and layer not in layers:
+            raise unknown("layer", layer, sorted(layers) or ["none, the trials hold no indices of layers"])
 
 
 def saturated(study: optuna.Study) -> dict[str, set[tuple[str, float]]]:
@@ -157,7 +157,7 @@ def _check_study(study: optuna.Study, trials: Iterable[FrozenTrial]) -> None:
 
 
 def _record(trial: FrozenTrial) -> dict[str, Any]:
-    """Our record of a trial; empty if it is missing or no table."""
+    """Our record of a trial; empty if it is missing or not a table."""
     record = record_of(trial)
     return record if isinstance(record, dict) else {}
 
@@ -194,10 +194,10 @@ def _check(trial: FrozenTrial, study: str) -> None:
             "candidate.learning_rate": _is_number(candidate["learning_rate"]),
             "candidate.seed": _is_number(seed) and seed == int(seed),
         }
-    wrong = [name for name, valid in checks.items() if not valid]
-    if wrong:
+    invalid = [name for name, valid in checks.items() if not valid]
+    if invalid:
         raise InputError(
-            f"{subject} has values of {', '.join(wrong)} that cannot be read. Set what nas_relucode.Objective sets."
+            f"{subject} has values of {', '.join(invalid)} that cannot be read. Set what nas_relucode.Objective sets."
         )
 
 

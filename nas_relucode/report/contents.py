@@ -41,7 +41,7 @@ class Correlations:
 
     names: list[str]  # the columns, those that vary first
     matrix: np.ndarray  # float64, (names, names); NaN where one is constant or fewer than 3 networks have both
-    silent: dict[str, str]  # columns that do not tell these networks apart -> why
+    silent: dict[str, str]  # columns that do not distinguish these networks -> why
 
 
 def spearman(networks: pd.DataFrame, names: Iterable[str], saturated: Iterable[str] = ()) -> Correlations:
@@ -70,7 +70,7 @@ def spearman(networks: pd.DataFrame, names: Iterable[str], saturated: Iterable[s
 
 @dataclass(frozen=True)
 class Report:
-    """What the parts of a report are made of."""
+    """Everything that the parts of a report show."""
 
     study: optuna.Study
     folder: Path
@@ -84,7 +84,7 @@ class Report:
 
 
 def gather(study: optuna.Study, folder: Path, storage: str, artifacts: Any = None) -> Report:
-    """Selects and gathers the rest; raises InputError if there is nothing to rank.
+    """The selection of a study and what its report shows of it; raises InputError if there is nothing to rank.
 
     Predictions are read from ``artifacts``, by default from the folder of this name in ``folder``.
     """
@@ -100,10 +100,10 @@ def gather(study: optuna.Study, folder: Path, storage: str, artifacts: Any = Non
         try:
             tested = select(study, tolerance="mcnemar", store=artifacts)
         except InputError as error:  # a lost or damaged file
-            notes.append(f"There is no McNemar's test: {error}")
+            notes.append(f"McNemar's test was not possible: {error}")
     if tested and tested.comparison["paired"].sum() < 2:
         if any(record_of(trial).get("predictions") for trial in complete_trials(study)):
-            notes.append("Too few predictions are of the best one's samples, so mean accuracies are compared.")
+            notes.append("Too few networks have predictions of the same samples, so mean accuracies are compared.")
         tested = None
     if tested:
         notes += tested.missing_predictions
@@ -221,14 +221,14 @@ def _thinned(sizes: np.ndarray) -> list[int]:
 def _parallel(report: Report) -> list[str]:
     """The parallel coordinates: what varies; an index that orders the networks like an earlier one is left out."""
     selection, names = report.selection, report.correlations.names
-    wanted = ["accuracy", *selection.by, *selection.objectives, "parameters", "test_accuracy"]
-    others = [name for name in names if ":" not in name and name not in ("seconds", "train_accuracy")]
+    always = ["accuracy", *selection.by, *selection.objectives, "parameters", "test_accuracy"]
+    indices = [name for name in names if ":" not in name and name not in ("seconds", "train_accuracy")]
     shown: list[str] = []
-    for name in dict.fromkeys([*wanted, *others]):
+    for name in dict.fromkeys([*always, *indices]):
         if name not in names or selection.networks[name].nunique() < 2:
             continue
         correlations = report.correlations.matrix[names.index(name), [names.index(other) for other in shown]]
-        if name in wanted or not (np.abs(correlations) > ALIKE).any():
+        if name in always or not (np.abs(correlations) > ALIKE).any():
             shown.append(name)
     return shown
 
@@ -284,7 +284,7 @@ def _profiles(report: Report) -> dict[str, Any]:
 
 
 def _commands(study: optuna.Study, folder: Path, selection: Selection) -> dict[int, list[str]]:
-    """A command per seed for each network."""
+    """Row -> one command per seed that trains the network again."""
     argument = study_argument(study, folder)
     if argument is None:
         return {}

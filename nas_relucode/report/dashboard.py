@@ -1,4 +1,4 @@
-"""What optuna-dashboard shows of a study beside its trials: a note with the selection, and the Pareto front."""
+"""A note with the selection, and the Pareto front, in a study for optuna-dashboard."""
 
 from __future__ import annotations
 

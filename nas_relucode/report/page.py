@@ -19,7 +19,7 @@ from nas_relucode.report.contents import Report, page_data
 from nas_relucode.report.sections import Section, described, remarks, sections
 from nas_relucode.study.record import complete_trials, record_of
 
-MOST_BYTES = 7_800_000  # of the page: pictures beyond it are named instead
+MOST_BYTES = 7_800_000  # of the page: pictures that would exceed it are only named
 MOST_SLICES = 3  # networks whose slices are shown
 TALL = 40  # rows beyond which a table scrolls
 POLICY = (
@@ -27,16 +27,16 @@ POLICY = (
 )
 CURVES = "Solid: occupied cells; dotted: those that hold a correctly classified sample."
 CHOICE = (
-    "Which networks are as accurate as the best one, by the rule or the tolerance that is chosen here? Accuracy does "
-    "not decide between them, so they are ordered by indices of their code spaces. A code says which ReLUs are active; "
-    "all inputs with one code form a cell."
+    "Which networks are as accurate as the best one, by the rule or tolerance chosen here? Accuracy does not decide "
+    "between them, so they are ordered by indices of their code spaces. A code says which ReLUs are active; all inputs "
+    "with the same code form a cell."
 )
 PROFILES = {
     True: (
-        "The largest component's share of the cells as theta grows, in the joint codes that were kept last. Where none "
-        "were kept: the thetas from which on it holds 50, 90 and 100 % of the cells (connecting_theta)."
+        "The largest component's share of the cells as theta grows, in the joint codes of the last kept epoch. Without "
+        " kept codes: the smallest thetas at which it holds 50, 90 and 100 % of the cells (connecting_theta)."
     ),
-    False: "The largest component holds 50, 90 and 100 % of the cells from these thetas on (connecting_theta).",
+    False: "The smallest thetas at which the largest component holds 50, 90 and 100 % of the cells (connecting_theta).",
 }
 SLICES = (
     "The cells in the plane through three training samples, and those around the first of them, coloured by the class "
@@ -66,7 +66,7 @@ def page(report: Report) -> str:
         ("settings", "Settings", _text(parts["Settings"].text) + _table(parts["Settings"], words=True)),
     ]
     shown = [part for part in shown if part[2]]
-    script, style = (_file(f"page.{kind}") for kind in ("js", "css"))
+    script, style = _file("page.js"), _file("page.css")
     head = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
@@ -79,14 +79,14 @@ def page(report: Report) -> str:
         f"<script>{get_plotlyjs()}</script><script>{script}</script></body></html>"
     )
     room = MOST_BYTES - len(end.encode()) - sum(len(part[2].encode()) for part in shown)
-    at = next(place for place, part in enumerate(shown) if part[0] == "indices")
-    for key, heading, text, drawn in (
+    position = next(i for i, part in enumerate(shown) if part[0] == "indices")
+    for key, heading, text, files in (
         ("embeddings", "Embeddings", EMBEDDINGS, embedding_pictures(report)),
         ("slices", "Slices", SLICES, slice_pictures(report)),
     ):
-        if drawn:
-            pictures, room = _pictures(text, drawn, room)
-            shown.insert(at, (key, heading, pictures))
+        if files:
+            pictures, room = _pictures(text, files, room)
+            shown.insert(position, (key, heading, pictures))
     links = "".join(f'<li><a href="#{key}">{html.escape(heading)}</a></li>' for key, heading, _ in shown)
     body.append(f'<nav aria-label="Parts of the report"><ul>{links}</ul></nav>')
     for key, heading, inside in shown:
@@ -158,9 +158,9 @@ def _parallel(data: dict[str, Any]) -> str:
     if len(data["parallel"]) < 2:
         return ""  # lines need two axes
     text = (
-        "A line a network across its accuracies, indices and size; where more or less of one is better, better is up. "
-        "The equally accurate networks are drawn in colour. An index that orders the networks as one before it does "
-        "(rank correlation beyond 0.95) is left out."
+        "One line per network across its accuracies, indices and size. Better values are higher up, if it is known "
+        "which values are better. The equally accurate networks are drawn in colour. An index that ranks the networks "
+        "like an earlier one (rank correlation beyond 0.95) is left out."
     )
     return _text(text) + _figure("parallel-figure", "Parallel coordinates of the networks; the tables hold the values.")
 
@@ -168,14 +168,14 @@ def _parallel(data: dict[str, Any]) -> str:
 def _curves(section: Section | None) -> str:
     if section is None:
         return ""
-    figure = _figure("curves-figure", "Occupied cells over the epochs of the chosen networks, a panel a layer.")
+    figure = _figure("curves-figure", "Occupied cells of the chosen networks over the epochs, one panel per layer.")
     return _text(f"{CURVES} {section.text}") + figure + _table(section)
 
 
 def _profiles(data: dict[str, Any]) -> str:
     if not data["profiles"] and "connecting_theta_50" not in data["mean"]:
         return ""
-    figure = _figure("profiles-figure", "How the cells of the chosen networks come together as theta grows.")
+    figure = _figure("profiles-figure", "How the cells of the chosen networks join as theta grows.")
     return _text(PROFILES[bool(data["profiles"])]) + figure
 
 
@@ -187,12 +187,12 @@ def _indices(section: Section, data: dict[str, Any]) -> str:
     alive = [name for name in names if name not in silent] or names
     first = data["x"] if data["x"] in names else alive[-1]
     pair = (
-        f'<p class="choose"><label for="pair-x">Across</label> {_select("pair-x", names, first)} '
-        f'<label for="pair-y">up</label> {_select("pair-y", names, "accuracy")}</p>'
+        f'<p class="choose"><label for="pair-x">Horizontal axis</label> {_select("pair-x", names, first)} '
+        f'<label for="pair-y">vertical axis</label> {_select("pair-y", names, "accuracy")}</p>'
         '<p id="pair-found" role="status" aria-live="polite"></p>'
     )
-    heat = _figure("correlations-figure", "Spearman's rank correlation of each index with each other one.")
-    scatter = _figure("pair-figure", "The two chosen indices against each other, a point a network.")
+    heat = _figure("correlations-figure", "Spearman's rank correlation of each pair of indices.")
+    scatter = _figure("pair-figure", "The two chosen indices against each other, one point per network.")
     return (
         f'{_text(section.text)}<div class="scroll" tabindex="0" role="region" '
         f'aria-label="Rank correlations">{heat}</div>{pair}{scatter}{table}'
@@ -203,10 +203,10 @@ def _plain(section: Section) -> str:
     return _text(section.text) + _table(section)
 
 
-def _pictures(text: str, drawn: Iterable[Picture], room: int) -> tuple[str, int]:
-    """The pictures that fit, the names of the others, and the bytes that are left."""
+def _pictures(text: str, pictures: Iterable[Picture], room: int) -> tuple[str, int]:
+    """The pictures that fit into ``room`` bytes, with the names of the others; and the bytes left."""
     shown, missing = [], []
-    for picture in drawn:
+    for picture in pictures:
         figure = picture.html()
         if len(figure) <= room:
             room -= len(figure)
@@ -246,7 +246,7 @@ def _caption(text: str) -> str:
 
 
 def _table(section: Section, *, words: bool = False, silent: int | None = None) -> str:
-    """A table of numbers, or of words, with its caption; rows with text in the column ``silent`` are grey."""
+    """A table of numbers, or of words, with its caption; rows with text in column number ``silent`` are grey."""
     if section.table is None:
         return ""
     headings, rows = section.table
@@ -297,7 +297,7 @@ class Picture:
 
 
 def slice_pictures(report: Report) -> list[Picture]:
-    """The slices of the first equal networks for which there are any."""
+    """The slices of the first equal networks that have any."""
     records = [
         (trial.number, record_of(trial)) for trial in complete_trials(report.study) if record_of(trial).get("slices")
     ]
@@ -306,19 +306,19 @@ def slice_pictures(report: Report) -> list[Picture]:
         for trial, record in records:
             if any(record["candidate"][key] != row[key] for key in ("head", "learning_rate")):
                 continue
-            whose = f"{row['network']}, seed {record['candidate'].get('seed', 0)}, trial {trial}"
+            network = f"{row['network']}, seed {record['candidate'].get('seed', 0)}, trial {trial}"
             files = [report.folder / "slices" / Path(name).name for name in record["slices"]]
             pictures = [
-                Picture(file, f"The cells of {whose}, {_where(file)}", f"{whose}: {_where(file)}")
+                Picture(file, f"The cells of {network}, {_position(file)}", f"{network}: {_position(file)}")
                 for file in files
                 if file.is_file()
             ]
             if pictures and len(shown) < MOST_SLICES:
-                shown[whose] = pictures
+                shown[network] = pictures
     return [picture for pictures in shown.values() for picture in pictures]
 
 
-def _where(file: Path) -> str:
+def _position(file: Path) -> str:
     """Where a slice lies, read from the name that `plots.slices.draw_slices` gave its file."""
     return "around the first sample" if file.stem.endswith("_near") else "the plane through three samples"
 

@@ -27,12 +27,12 @@ from nas_relucode.study.record import record_of
 from nas_relucode.texts import with_spread
 
 MEANINGS = {
-    "accuracy": "Of the validation samples, the fraction that is classified correctly.",
-    "test_accuracy": "Of the test samples; for the report alone, nothing is chosen by it.",
-    "train_accuracy": "Of the training samples.",
+    "accuracy": "The fraction of the validation samples that is classified correctly.",
+    "test_accuracy": "The same fraction of the test samples; shown in reports only, nothing is chosen by it.",
+    "train_accuracy": "The same fraction of the training samples.",
     "validation_loss": "The loss on the validation samples.",
     "parameters": "Weights and biases of the whole network.",
-    "seconds": "Of the training alone.",
+    "seconds": "The time of the training, without evaluation and indices.",
 }
 
 
@@ -67,13 +67,13 @@ def _equal(report: Report) -> Section:
         return Section(heading, selection.infeasibility)
     equal, compared = len(selection.equal), int(selection.compared.sum())
     threshold = f"an accuracy of {selection.threshold:.4f}"
-    reached = f"{threshold}, the best one's less one standard error (seeds and validation sample)"
+    reached = f"{threshold}, the best accuracy less one standard error (over seeds and validation samples)"
     if compared == 1:
         text = f"{selection.equal['network'].iloc[0]} is the only feasible network: there is nothing to choose."
     elif equal == 1:
         text = (
-            f"By the one-standard-error rule {selection.equal['network'].iloc[0]} alone of {compared} feasible "
-            f"networks reaches {reached}: there is nothing to order."
+            f"By the one-standard-error rule only {selection.equal['network'].iloc[0]}, of {compared} feasible "
+            f"networks, reaches {reached}: there is nothing to order."
         )
     else:
         order = [f"{name} ({way})" for name, way in selection.deciding.items() if name != "accuracy"]
@@ -101,22 +101,22 @@ def remarks(report: Report) -> list[str]:
     if any(math.isnan(share) for share in shares):
         sentences.append("Some of them were trained once, so the stability of their order is unknown.")
     elif shares:
-        first, *others = shares
+        first, *later = shares
         sentences.append(
-            "In the order by the one-standard-error rule, the first stays ahead of the second in "
-            f"{100 * first:.0f} % of the draws when the seeds are drawn again"
-            + (f", and each of the next one in at least {100 * min(first, *others):.0f} %." if others else ".")
+            "In the order by the one-standard-error rule, the first network stays ahead of the second in "
+            f"{100 * first:.0f} % of the draws when seeds are resampled"
+            + (f", and each stays ahead of the next in at least {100 * min(first, *later):.0f} %." if later else ".")
         )
     if report.tested:
         test, count = report.selection.paired_test, len(report.tested.equal)
         sentences.append(f"{test[0].upper()}{test[1:]}, corrected for all pairs, leaves {count} equally accurate.")
     elif not report.notes and report.selection.compared.sum() > 1:
         sentences.append(
-            "No predictions are kept here, so mean accuracies are compared, not sample by sample (McNemar)."
+            "No predictions were kept, so mean accuracies are compared, without McNemar's test sample by sample."
         )
     if (report.selection.equal["seeds"] == 1).all():
         who = "It" if len(report.selection.equal) == 1 else "Each of them"
-        sentences.append(f"{who} was trained once, so nothing is known of what other seeds would change.")
+        sentences.append(f"{who} was trained once, so the effect of other seeds is unknown.")
     return [*sentences, *report.notes]
 
 
@@ -127,13 +127,13 @@ def _commands(report: Report) -> list[Section]:
     if not report.commands:
         text = (
             "There is no command: this study was not made by nas-relucode run, or a file of its name beside the report "
-            "has other settings. With the Objective that it was run with: "
+            "has other settings. Use the Objective that it was run with: "
             "objective.trained(Candidate(head, learning_rate, seed))."
         )
         return [Section("Train them again", text)]
     text = (
-        "As in their trials: the same data, recipe and seeds. The first choice first, a command a seed. "
-        "Add --data-root DIR where the data do not lie in ./data."
+        "These commands repeat the trainings with the same data, recipe and seeds: one command per seed, the first "
+        "choice first. Add --data-root DIR if the data are not in ./data."
     )
     lines = [line for row in selection.equal.index for line in report.commands.get(int(row), [])]
     return [Section("Train them again", text, lines=tuple(lines))]
@@ -144,8 +144,8 @@ def _front(report: Report) -> Section:
     objectives = ", ".join(f"{name} ({direction})" for name, direction in selection.objectives.items())
     text = f"Objectives: {objectives}. "
     if selection.front.empty:
-        why = "has all of them" if selection.networks["feasible"].any() else "is feasible"
-        return Section("Pareto front", f"{text}No network is on the front, because none {why}.")
+        condition = "has all of them" if selection.networks["feasible"].any() else "is feasible"
+        return Section("Pareto front", f"{text}No network is on the front, because none {condition}.")
     text += (
         "Means over seeds ± standard deviation; codes of the training samples. "
         "Mark: the place among the equally accurate networks, or a letter for the less accurate ones."
@@ -162,8 +162,8 @@ def _front(report: Report) -> Section:
 
 def _networks(report: Report) -> Section:
     infeasible = (
-        "Infeasible networks are below the accuracy floor; those that were pruned diverged with some seed, or have an "
-        "objective that is undefined."
+        "Infeasible networks are below the accuracy floor; pruned ones diverged with some seed, or an objective is "
+        "undefined for them."
     )
     text = "" if report.selection.networks["feasible"].all() else infeasible
     by_accuracy = report.selection.networks.sort_values("accuracy", ascending=False, kind="stable")
@@ -181,13 +181,13 @@ def _last_epoch(report: Report) -> list[Section]:
         [str(name), *(with_spread(value) for value in row)]
         for name, row in zip(means.index, means.to_numpy(), strict=True)
     ]
-    text = "Means over seeds; the table is that of the last epoch, of the chosen networks and those on the front."
+    text = "Means over seeds. The table shows the last epoch of the networks that are equally accurate or on the front."
     table = (["network", *layers], rows)
     return [Section("Occupied cells by layer", text, table, "Occupied cells after the last epoch")]
 
 
 def _indices(report: Report) -> Section:
-    """What each index means, its correlation with accuracy, and which do not tell these networks apart."""
+    """What each index means, its correlation with accuracy, and which ones do not distinguish these networks."""
     correlations = report.correlations
     position = {name: i for i, name in enumerate(correlations.names)}
     rows = []
@@ -202,10 +202,10 @@ def _indices(report: Report) -> Section:
         rows.append([name, meaning, way or "", ends, rank_text, correlations.silent.get(name, "")])
     headings = ["index", "meaning", "usually", "over all networks", "rank correlation with accuracy", "not informative"]
     text = (
-        "Spearman's rank correlations are taken over all networks, each pair of indices over those that have both. "
+        "Spearman's rank correlations are computed over all networks that have both indices. "
         "An index that is constant, undefined or saturated for all networks is not informative."
     )
-    return Section("Indices", text, (headings, rows), "What the indices mean and how they go with accuracy")
+    return Section("Indices", text, (headings, rows), "What the indices mean and how they correlate with accuracy")
 
 
 def _end(value: float) -> str:

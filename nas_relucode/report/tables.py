@@ -1,4 +1,4 @@
-"""The tables of a report as rows of text: networks, indices, what happened to the trials."""
+"""The tables of a report as rows of text: networks, indices, and trials without a result."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _aligned(lines: list[list[str]]) -> str:
 def retries(trials: pd.DataFrame) -> list[str]:
     """A sentence for each trial that failed, was interrupted or was pruned.
 
-    For the first twenty; one more sentence counts the others.
+    Of more than twenty, the first twenty are named and the others counted.
     """
     retried = trials.dropna(subset="retry_of").groupby("retry_of")["number"].last()
     sentences = []

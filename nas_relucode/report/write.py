@@ -28,11 +28,11 @@ def write_report(
 ) -> dict[str, Path]:
     """Writes the report of any study whose trials carry our record; returns name -> path of each file.
 
-    ``folder`` is that of the study's run if there was one: predictions (for McNemar's test), kept code spaces, slices
+    ``folder`` is that of the study's run, if there was one: predictions (for McNemar's test), kept code spaces, slices
     and embeddings are read from it; predictions from ``artifacts``, an artifact store (Optuna's), if it is given.
     ``storage``, the URL of the study's storage, is shown without its password. For a study made by `run_study`, a TOML
     file of the study's name holds its settings, to train its networks again; a file of this name that no report wrote
-    is left alone. Each file is written atomically.
+    is not overwritten. Each file is written atomically.
     """
     folder = Path(folder)
     report = gather(study, folder, redact(storage) if storage else "", artifacts)

@@ -24,7 +24,7 @@ INDICES_OF_A_CURVE = ("cell_count", "correct_cell_count")
 
 @dataclass
 class CodeCurve:
-    """The curve of indices over the epochs of a training: one point an epoch, from the codes of one split of the data.
+    """The curve of indices over the epochs of a training: one point per epoch, from the codes of one split of the data.
 
     Codes are read at the end of an epoch, while the weights are fixed. With ``while_training`` the codes of each
     training batch are read before its step instead, as the paper's released code does: a cell count then mixes the
@@ -37,7 +37,7 @@ class CodeCurve:
     reading: Reading = field(default_factory=lambda: Reading(layers=("head",)))
     split: str = "train"
     while_training: bool = False
-    points: list[dict[str, Any]] = field(default_factory=list, init=False)  # plain values, a point an epoch
+    points: list[dict[str, Any]] = field(default_factory=list, init=False)  # plain values, one point per epoch
     _batches: list[tuple[Codes, np.ndarray]] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:

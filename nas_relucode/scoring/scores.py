@@ -27,7 +27,7 @@ SATURATED = "* at an end of its range, where it no longer distinguishes networks
 class Score:
     """Accuracy and indices of a network on a sample. An index that is undefined for the sample is NaN."""
 
-    accuracy: float | None  # on the samples scored; None without labels or rows of two and more class scores
+    accuracy: float | None  # on the samples scored; None without labels, or without two or more class scores per sample
     split: str  # "train", "validation", "test", "all" or "given"
     samples: int
     joint: dict[str, float]  # the indices of the codes of all chosen layers
@@ -50,7 +50,7 @@ class Score:
         return f"Score: {accuracy} on {self.samples:,} samples ({self.split})"
 
     def _rows(self) -> list[list[str]]:
-        """A row an index, with a column for the joint codes and one for each layer; saturated values have a star."""
+        """One row per index, with a column for the joint codes and one for each layer; saturated values have a star."""
         columns = {"joint": self.joint, **self.layers}
         rows = [["index", *map(plain, columns)]]
         for index in self.joint:
@@ -89,12 +89,12 @@ def score(
     """Accuracy and code-space indices of ``network`` on one split of ``data``, or on given inputs and labels.
 
     ``network`` is any module with ReLUs; it runs on its own device and is left as it was. ``data`` is ImageData, a
-    Split, a tensor, a pair of inputs and labels, a DataLoader or an iterator of batches. A row of two or more outputs
-    is taken for class scores. The options are those of `Reading`.
+    Split, a tensor, a pair of inputs and labels, a DataLoader or an iterator of batches. Outputs of two or more
+    numbers per sample are taken as class scores. The options are those of `Reading`.
 
     ``indices`` are names of `INDICES`, or indices with settings, such as ``EdgeCount(theta=3)``; ``"all"``, or None,
     stands for every index that the data allow, except those that are computed on request (the cells as polyhedra, and
-    segment_transitions). A result has the plain name of its index; if several of one name are asked for, they have
+    segment_transitions). A result has the plain name of its index; if several of one name are requested, they have
     their settings beside it: ``edge_count[theta=3]``. An index with settings takes the place of the one that ``"all"``
     would add.
 
@@ -106,19 +106,20 @@ def score(
     (5, {'cell_count': 1.0}, {'2': {'cell_count': 1.0}})
     """
     indices = indices if indices is None or isinstance(indices, str | Index) else list(indices)
-    asked = named(indices)[0].values()  # a wrong name is an error before the network runs
-    sample, others, split = _samples(data, split, held_out)
+    requested = named(indices)[0].values()  # a wrong name is an error before the network runs
+    sample, held_out_sample, split = _samples(data, split, held_out)
     space = code_space(network, sample, **options)
-    held = None
-    if others is not None and any("held_out" in index.needs for index in asked):
-        held = code_space(network, others, **options)
+    held_out_space = None
+    if held_out_sample is not None and any("held_out" in index.needs for index in requested):
+        held_out_space = code_space(network, held_out_sample, **options)
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    inputs = {"joint": IndexInputs(space, parameters, held, _network_sample(network, sample, options))}
-    if not all(index.joint for index in asked):
+    inputs = {"joint": IndexInputs(space, parameters, held_out_space, _network_sample(network, sample, options))}
+    if not all(index.joint for index in requested):
         inputs |= _layer_inputs(inputs["joint"])
-    chosen = {where: choose(indices, part, joint=where == "joint") for where, part in inputs.items()}
+    chosen = {layer: choose(indices, read, joint=layer == "joint") for layer, read in inputs.items()}
     values = {
-        where: {name: index.compute(inputs[where]) for name, index in part.items()} for where, part in chosen.items()
+        layer: {name: index.compute(inputs[layer]) for name, index in own_indices.items()}
+        for layer, own_indices in chosen.items()
     }
     return Score(
         accuracy=None if space.correct_counts is None else float(space.correct_counts.sum()) / space.samples,
@@ -127,7 +128,7 @@ def score(
         joint=values["joint"],
         layers={layer.name: values.get(layer.name, {}) for layer in space.codes.layers},
         saturated={layer.name: [] for layer in space.codes.layers}
-        | {where: saturated_indices(inputs[where], part, chosen[where]) for where, part in values.items()},
+        | {layer: saturated_indices(inputs[layer], computed, chosen[layer]) for layer, computed in values.items()},
     )
 
 
@@ -136,10 +137,10 @@ def _layer_inputs(joint: IndexInputs) -> dict[str, IndexInputs]:
     inputs = {}
     for layer in joint.codes.layers:
         if layer.name == "joint":
-            raise InputError("a module is called joint, as the codes of all layers are here. Give it another name.")
+            raise InputError("a module is called joint, the name for the codes of all layers. Rename the module.")
         if layer.neurons:
-            held = None if joint.held_out is None else joint.held_out.layer(layer.name)
-            inputs[layer.name] = IndexInputs(joint.space.layer(layer.name), held_out=held)
+            held_out_space = None if joint.held_out is None else joint.held_out.layer(layer.name)
+            inputs[layer.name] = IndexInputs(joint.space.layer(layer.name), held_out=held_out_space)
     return inputs
 
 
@@ -175,5 +176,5 @@ def _checked(data: Any) -> Any:
         labels = data.labels
         if labels.is_floating_point() or labels.is_complex() or (len(labels) and int(labels.min()) < 0):
             dtype = str(labels.dtype).removeprefix("torch.")
-            raise InputError(f"labels are {dtype}, some not whole numbers from 0. Give a class for each sample.")
+            raise InputError(f"labels are {dtype}, and some are not whole numbers from 0. Give one class per sample.")
     return data

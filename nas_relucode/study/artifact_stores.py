@@ -123,7 +123,7 @@ def _s3_errors(bucket: str) -> Iterator[None]:
                 raise
             unavailable = status >= 500 or code in BUSY
             advice = UNAVAILABLE if unavailable else ADVICE.get(code, KEYS)
-        elif isinstance(cause, boto.BotoCoreError | ValueError):  # ValueError: an endpoint that is no URL
+        elif isinstance(cause, boto.BotoCoreError | ValueError):  # ValueError: an endpoint that is not a URL
             unavailable = isinstance(cause, boto.HTTPClientError | boto.ConnectionError | boto.IncompleteReadError)
             advice = UNAVAILABLE if unavailable else KEYS
         else:

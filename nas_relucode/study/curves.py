@@ -35,7 +35,7 @@ class KeptSpace:
 
 
 def curves_frame(study: optuna.Study) -> pd.DataFrame:
-    """A row a candidate, seed, epoch and layer ("joint" too): the counts of cells, accuracies and losses.
+    """One row per candidate, seed, epoch and layer ("joint" too): the counts of cells, accuracies and losses.
 
     Columns: label, head, learning_rate, seed, epoch, layer, accuracy (validation), train_accuracy, loss (training),
     validation_loss, cell_count, correct_cell_count; NaN where there is nothing to count.
@@ -55,10 +55,10 @@ def curves_frame(study: optuna.Study) -> pd.DataFrame:
 
 
 def network_curves(study: optuna.Study, labels: Iterable[str]) -> pd.DataFrame:
-    """The cells over the epochs of the networks that ``labels`` names, in this order, a row a point.
+    """The cells over the epochs of the networks that ``labels`` names, in this order, one row per epoch and layer.
 
     Columns: network, seed, epoch, layer ("joint" or a layer's own name), cell_count, correct_cell_count, accuracy.
-    Trainings that were repeated are all there.
+    Repeated trainings are all included.
     """
     places = {label: place for place, label in enumerate(labels)}
     records = [record_of(trial) for trial in complete_trials(study)]
@@ -76,7 +76,7 @@ def network_curves(study: optuna.Study, labels: Iterable[str]) -> pd.DataFrame:
 def kept_spaces(study: optuna.Study, folder: Path) -> list[KeptSpace]:
     """The code spaces that the study's trials kept in ``folder``, by candidate and epoch.
 
-    Raises InputError if none was kept, or a file is gone.
+    Raises InputError if none was kept, or a file is missing.
     """
     spaces = [
         KeptSpace(**record["candidate"], epoch=int(epoch), path=folder / "codes" / name)
@@ -91,7 +91,7 @@ def kept_spaces(study: optuna.Study, folder: Path) -> list[KeptSpace]:
     for kept in spaces:
         if not kept.path.is_file():
             raise InputError(
-                f"{kept.path} is gone, the codes of {kept.label} after epoch {kept.epoch}. "
+                f"{kept.path}, the codes of {kept.label} after epoch {kept.epoch}, is missing. "
                 f"Put it back, or run the study again under another --study-name."
             )
     return spaces
@@ -108,7 +108,7 @@ def layer_names(layers: list[str]) -> dict[str, str]:
 
 
 def pruned(study: optuna.Study) -> list[str]:
-    """A sentence for each candidate that was pruned, for example because it diverged: it is in no figure."""
+    """A sentence for each candidate that no figure shows because it was pruned, for example after it diverged."""
     sentences = []
     for trial in study.get_trials(deepcopy=False, states=[TrialState.PRUNED]):
         record = record_of(trial)
@@ -120,12 +120,14 @@ def pruned(study: optuna.Study) -> list[str]:
 
 def _records(study: optuna.Study) -> Iterator[dict[str, Any]]:
     """The record of each complete candidate with a curve: of repeated trainings the first."""
-    seen = set()
+    candidates = set()
     for trial in complete_trials(study):
         record = record_of(trial)
-        if record and "curve" in record and (candidate := tuple(record["candidate"].values())) not in seen:
-            seen.add(candidate)
+        if record and "curve" in record and (candidate := tuple(record["candidate"].values())) not in candidates:
+            candidates.add(candidate)
             yield record
-    if not seen:
-        why = " ".join(pruned(study)) or "Run it first."
-        raise InputError(f"study {study.study_name!r} has no complete trial of ours to draw. {why}")
+    if not candidates:
+        advice = " ".join(pruned(study)) or "Run it first."
+        raise InputError(
+            f"study {study.study_name!r} has no complete trial of nas_relucode.Objective to draw. {advice}"
+        )

@@ -32,7 +32,7 @@ from nas_relucode.study.search_space import Candidate, SearchSpace
 from nas_relucode.study.settings import CodeSettings, NetworkSettings, check_fit
 from nas_relucode.training.data import ImageData
 from nas_relucode.training.frozen import frozen_features
-from nas_relucode.training.loop import Epoch, accuracy, evaluate, pick_device, train
+from nas_relucode.training.loop import Epoch, accuracy, evaluate, load_optimizer, pick_device, train
 from nas_relucode.training.names import parse_head
 from nas_relucode.training.networks import Network, build_autoencoder, build_backbone, build_network
 from nas_relucode.training.recipe import Recipe
@@ -67,10 +67,10 @@ class Objective:
 
     ``network``, ``codes`` and ``recipe`` are those of a study's file: what is trained behind which backbone
     (`NetworkSettings`), how codes are read and which indices are computed (`CodeSettings`), how it is trained
-    (`Recipe`). None stands for the defaults, of an autoencoder's recipe with the loss ``sigmoid``. A frozen backbone
+    (`Recipe`). None stands for the defaults; an autoencoder's recipe then has the loss ``sigmoid``. A frozen backbone
     runs once, and its features are kept. An autoencoder has no accuracy.
 
-    All indices, the curve over the epochs and the test accuracy (for reports alone) go into one user attribute,
+    All indices, the curve over the epochs and the test accuracy (for reports only) go into one user attribute,
     ``"relucode"``. ``accuracy_floor`` becomes a constraint of the trial. A trial is pruned if its loss stops being
     finite or an objective is undefined for the candidate; the reason is kept. ``on_epoch`` is called with the trial's
     number, the epoch and the curve's point after it.
@@ -119,6 +119,7 @@ class Objective:
             data = frozen_features(self.frozen, data, self.folder / "features")
         self.data = data.to(self.device)
         self._check_layers()
+        load_optimizer()
 
     def __call__(self, trial: BaseTrial) -> tuple[float, ...]:
         self._check_directions(trial)
@@ -170,11 +171,11 @@ class Objective:
     def together(self, trials: Sequence[optuna.Trial]) -> list[tuple[float, ...] | optuna.TrialPruned]:
         """The values of each trial, or the reason why it is pruned: candidates of one head, trained as one network.
 
-        The results are those of each candidate alone, within rounding; there are no checkpoints (see `train_together`).
-        Raises InputError for candidates of several heads, or if codes are read while the weights move.
+        The results are those of training each candidate by itself, within rounding; there are no checkpoints (see
+        `train_together`). Raises InputError for candidates of several heads, or if codes are read while weights change.
         """
         if self.codes.while_training:
-            raise InputError("with while_training, codes are read from one candidate at a time. Train them alone.")
+            raise InputError("with while_training, codes are read from one candidate at a time. Train each by itself.")
         for trial in trials:
             self._check_directions(trial)
         attempts = [self._begin(trial) for trial in trials]
@@ -235,7 +236,7 @@ class Objective:
             "validation_samples": len(self.data.validation),
             "device": str(self.device),
             "curve": curve.points,
-            "seconds": 0.0,  # of the training alone
+            "seconds": 0.0,  # of the training only
             "codes": {},
         }
         return Attempt(trial, candidate, network, curve, record)
@@ -349,9 +350,9 @@ class Objective:
             "layers": list(codes.layers),
             "codes": [codes.preset, codes.split, codes.while_training, list(codes.kept_epochs)],
         }
-        others = {name: codes.decisive[name] for name in ("mode", "maps", "also")}
-        usual = others == {name: Reading().decisive[name] for name in others}
-        return settings if usual else settings | {"reading": others}  # older checkpoints have no such options
+        reading = {name: codes.decisive[name] for name in ("mode", "maps", "also")}
+        is_default = reading == {name: Reading().decisive[name] for name in reading}
+        return settings if is_default else settings | {"reading": reading}  # older checkpoints have no such options
 
     def _check(self, data: ImageData) -> None:
         """Refuses data and settings that cannot be trained or judged."""

@@ -11,9 +11,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from nas_relucode.study.record import record_of
 from nas_relucode.study.search_space import Candidate, SearchSettings, SearchSpace
 
-RETRIED = (RuntimeError, MemoryError)  # errors of a training after which its candidate is tried again
+RETRIED = (RuntimeError, MemoryError)  # errors of a training after which its candidate is trained again
 MAX_RETRIES = 2  # of a candidate whose training raised such an error
-MAX_LOST = 10  # workers of one candidate that may die without giving a reason; one more, and it is given up
+MAX_LOST = 10  # workers that may die without a reason while training one candidate; one more, and it is given up
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Plan:
         return len(missing)
 
     def missing_trials(self) -> list[FrozenTrial]:
-        """The waiting trials to add to the queue of many workers, while nobody else adds any.
+        """The waiting trials to add to the queue of many workers; no other process may add any meanwhile.
 
         They have their parameters from the start, so that every process sees which candidate waits.
         """
@@ -137,10 +137,10 @@ class Plan:
             else:
                 done.add(candidate)
         if self.search.trials is None:
-            wanted = self.space.candidates(self.seeds)
+            candidates = self.space.candidates(self.seeds)
         else:
-            wanted = [Candidate(c.head, c.learning_rate, seed) for c in drawn for seed in self.seeds]
-        return [Missing(c, last_failed.get(c), raised[c], lost[c]) for c in wanted if c not in done]
+            candidates = [Candidate(c.head, c.learning_rate, seed) for c in drawn for seed in self.seeds]
+        return [Missing(c, last_failed.get(c), raised[c], lost[c]) for c in candidates if c not in done]
 
     def _draws(self, trials: list[FrozenTrial]) -> int:
         """How often the sampler has drawn; repeated candidates count, so that a study in a small space ends."""

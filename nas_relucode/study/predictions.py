@@ -39,7 +39,7 @@ class Predictions:
 
     classes: np.ndarray  # (samples,), of the smallest unsigned integer type that holds them
     correct: np.ndarray  # bool, (samples,)
-    labels: str  # SHA-256 of the labels in their order: two networks can be compared only where it is equal
+    labels: str  # SHA-256 of the labels in their order: only networks with the same digest can be compared
 
     @classmethod
     def from_classes(cls, classes: Any, labels: Any) -> Predictions:

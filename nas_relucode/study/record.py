@@ -4,11 +4,11 @@ The record of a complete trial is a dict of plain values for JSON:
 
     candidate, objectives         the parameters with the seed; the names of the trial's values, in their order
     accuracy, validation_loss     on the validation split; accuracy is None for an autoencoder
-    train_accuracy, test_accuracy the test split is for reports alone; None if there is none
+    train_accuracy, test_accuracy the test split is for reports only; None without one
     joint, layers, saturated      what `Score.as_dict` gives: the indices of all chosen layers, and of each
     split, samples                of which samples the codes are
-    curve                         a point an epoch, as `CodeCurve` makes them; epoch 0 is before the training
-    parameters, validation_samples, device, seconds (of the training alone)
+    curve                         one point per epoch, from `CodeCurve`; epoch 0 is before the training
+    parameters, validation_samples, device, seconds (of the training only)
     codes                         epoch -> file of the code space kept after it
     slices                        files of the pictures of cells, if any were drawn
     predictions                   the id of the artifact with the validation predictions, if they are kept

@@ -52,15 +52,15 @@ def create_or_resume(
     name: str, settings: StudySettings, data: ImageData, storage: optuna.storages.BaseStorage
 ) -> optuna.Study:
     """The study ``name``, created if it does not exist. Raises InputError if it has other settings or other data."""
-    given = settings.as_dict()
-    given["data"]["sha256"] = data.digest()
+    current = settings.as_dict()
+    current["data"]["sha256"] = data.digest()
     classes = [str(name) for name in data.classes]
     directions = [optuna.study.StudyDirection[direction.upper()] for direction in settings.objectives.values()]
     if name in optuna.get_all_study_names(storage):
         study = optuna.load_study(study_name=name, storage=storage)
         stored = study.user_attrs.get("settings")
         if stored is not None:
-            _check_same(name, stored, given)
+            _check_same(name, stored, current)
             if "classes" not in study.user_attrs:  # created by an earlier version
                 study.set_user_attr("classes", classes)
             return study
@@ -70,7 +70,7 @@ def create_or_resume(
             )
     else:
         study = optuna.create_study(study_name=name, storage=storage, directions=directions)
-    study.set_user_attr("settings", given)
+    study.set_user_attr("settings", current)
     study.set_user_attr("classes", classes)
     study.set_user_attr(
         "versions",
@@ -103,7 +103,7 @@ def run_study(
     number of the failed one.
 
     ``storage`` is the URL of an SQLite file (by default ``runs/<name>/study.db``) or sqlite:// for memory. A study on a
-    server is for `work`, and is accepted here only if nothing of it is left to run. ``folder`` (by default
+    server is for `work`, and is accepted here only if no trial is left to run. ``folder`` (by default
     ``runs/<name>``) is for files: checkpoints, from which an interrupted training continues, kept code spaces, features
     of a frozen backbone, slices, predictions. ``artifacts`` is an artifact store of Optuna's that keeps the predictions
     instead.
@@ -212,7 +212,7 @@ def build_objective(
 
 
 def _is_done(name: str, settings: StudySettings, storage: optuna.storages.BaseStorage) -> bool:
-    """Whether a study exists and none of its trials is left to run."""
+    """Whether a study exists and has no trial left to run."""
     if name not in optuna.get_all_study_names(storage):
         return False
     study = optuna.load_study(study_name=name, storage=storage)
@@ -237,13 +237,13 @@ def check_settings(study: optuna.Study, settings: StudySettings) -> None:
     """Raises InputError if a study of nas-relucode's has other settings than these."""
     stored = study.user_attrs.get("settings")
     if stored is not None:
-        given = settings.as_dict()
-        given["data"]["sha256"] = stored["data"].get("sha256")
-        _check_same(study.study_name, stored, given)
+        current = settings.as_dict()
+        current["data"]["sha256"] = stored["data"].get("sha256")
+        _check_same(study.study_name, stored, current)
 
 
-def _check_same(name: str, stored: dict[str, Any], given: dict[str, Any]) -> None:
-    differences = list(_differences(_with_defaults(stored), given))
+def _check_same(name: str, stored: dict[str, Any], current: dict[str, Any]) -> None:
+    differences = list(_differences(_with_defaults(stored), current))
     if differences:
         raise InputError(
             f"study {name!r} has other settings: {'; '.join(differences)}. "
@@ -264,12 +264,12 @@ def _with_defaults(stored: dict[str, Any]) -> dict[str, Any]:
     return filled
 
 
-def _differences(stored: Any, given: Any, path: str = "") -> Iterator[str]:
-    if isinstance(stored, dict) and isinstance(given, dict):
-        for key in sorted({*stored, *given}):
-            if key not in ("description", "figure") or path:  # these two change no number
-                yield from _differences(stored.get(key), given.get(key), f"{path}.{key}" if path else key)
-        if path == "objectives" and stored == given and list(stored) != list(given):  # the order of a trial's values
-            yield f"the order of objectives was {list(stored)} and is {list(given)}"
-    elif stored != given:
-        yield f"{path} was {stored!r} and is {given!r}"
+def _differences(stored: Any, current: Any, path: str = "") -> Iterator[str]:
+    if isinstance(stored, dict) and isinstance(current, dict):
+        for key in sorted({*stored, *current}):
+            if key not in ("description", "figure") or path:  # these two change no results
+                yield from _differences(stored.get(key), current.get(key), f"{path}.{key}" if path else key)
+        if path == "objectives" and stored == current and list(stored) != list(current):  # the order of values
+            yield f"the order of objectives was {list(stored)} and is {list(current)}"
+    elif stored != current:
+        yield f"{path} was {stored!r} and is {current!r}"

@@ -142,11 +142,11 @@ class SearchSpace:
         return isinstance(self.learning_rates, tuple)
 
     def candidates(self, seeds: list[int]) -> list[Candidate]:
-        """Every candidate of a finite space, the seeds outermost: each network comes once before any is repeated."""
+        """Every candidate of a finite space, ordered by seed first: each network comes once before any is repeated."""
         if isinstance(self.learning_rates, Interval):
             low, high = self.learning_rates.low, self.learning_rates.high
             raise InputError(
-                f"the interval of learning rates {low:g} .. {high:g} has no list of candidates. Sample it."
+                f"the interval of learning rates {low:g} .. {high:g} has no list of candidates. Draw some instead."
             )
         product = itertools.product(seeds, self.head_list, self.learning_rates)
         return [Candidate(head, rate, seed) for seed, head, rate in product]
@@ -184,13 +184,13 @@ def load_search_space(name: str) -> SearchSpace:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings:
-    """Which candidates a study trains: all of a finite space, or as many as ``trials`` says, drawn by a sampler."""
+    """Which candidates a study trains: all of a finite space, or ``trials`` of them, drawn by a sampler."""
 
     space: str | SearchSpace  # a built-in name, a path ending in .toml, or a table with heads and learning_rates
     seeds: tuple[int, ...] = (0,)
     trials: int | None = None
     sampler: str = "tpe"
-    together: int = 1  # so many candidates of one head are trained as one batched network, without checkpoints
+    together: int = 1  # how many candidates of one head are trained as one batched network, without checkpoints
 
     def __post_init__(self) -> None:
         if self.sampler not in SAMPLERS:

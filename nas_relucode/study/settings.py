@@ -62,7 +62,7 @@ class CodeSettings(Reading):
     while_training: bool = False  # the curve's codes are read while the weights move, as the released code does
     kept_epochs: tuple[int, ...] = ()  # the code spaces after these epochs are kept on disk; 0 is before the training
     graph_theta: int = 1  # cells up to this distance apart are joined in the graph
-    distance_theta: int | None = None  # distances are truncated here; None: not at all
+    distance_theta: int | None = None  # distances are truncated at this value; None: not truncated
     wanted_size: tuple[float, ...] | None = None  # mu and sigma of regularised_patterns, in thousands of parameters
     geometry: bool = False  # the indices of the cells as polyhedra too, also where they are not objectives
     slices: bool = False  # pictures of the cells around and between samples, of each candidate's first seed
@@ -80,7 +80,7 @@ class CodeSettings(Reading):
 
 @dataclass(frozen=True, kw_only=True)
 class FigureSettings:
-    """What `nas-relucode figure` draws: curves over the epochs (Figure 1), or embeddings (Figures 2 to 6)."""
+    """The figure of a study: curves over the epochs (Figure 1), or embeddings (Figures 2 to 6)."""
 
     kind: str = "embeddings"  # or "curves"
     epochs: tuple[int, ...] = ()  # the rows of a grid; empty: all epochs whose codes are kept

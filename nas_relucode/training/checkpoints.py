@@ -28,7 +28,7 @@ def save_checkpoint(path: Path, state: Mapping[str, Any], *, settings: Mapping[s
 
     ``state`` and ``results`` hold tensors and plain values only, ``settings`` plain values by name. The file is
     written whole or not at all, and replaces an earlier checkpoint of the same settings. Raises InputError, and leaves
-    the file alone, if ``path`` holds anything else: a checkpoint of other settings, a truncated one, a foreign file.
+    the file as it is, if ``path`` holds anything else: a checkpoint of other settings, a truncated one, a foreign file.
     Only the head of the earlier checkpoint is read, so one whose body was altered is replaced.
     """
     path = Path(path)

@@ -49,7 +49,7 @@ class Split:
 
 @dataclass(frozen=True)
 class ImageData:
-    """A data set in three splits. Objectives see train and validation; the test split is for the report alone.
+    """A data set in three splits. Objectives see train and validation; the test split is for the report only.
 
     >>> load_data("digits", validation=0.25, classes=[4, 9])
     ImageData digits: 2 classes (4, 9), on cpu

@@ -1,4 +1,4 @@
-"""A frozen backbone runs once: its outputs are kept on disk, so a study of heads trains the heads alone."""
+"""A frozen backbone runs once: its outputs are kept on disk, so a study of heads trains only the heads."""
 
 from __future__ import annotations
 

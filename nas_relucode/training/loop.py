@@ -15,7 +15,7 @@ from nas_relucode.errors import InputError, NonFiniteError
 from nas_relucode.training.data import Split
 from nas_relucode.training.recipe import Recipe, batch_loss, epoch_loss
 
-GATHERED_NUMBERS = 2**22  # at most so many numbers of the inputs are put in the epoch's order in one copy
+GATHERED_NUMBERS = 2**22  # numbers of the inputs that are put in the epoch's order in one copy, at most
 
 
 @dataclass(frozen=True)
@@ -196,6 +196,11 @@ def sgd(weights: Sequence[Tensor], learning_rate: float, *, momentum: float, wei
     dense = all(weight.stride() == torch.empty_like(weight).stride() for weight in weights)
     fused = dense and weights[0].device.type in ("cpu", "cuda")
     return torch.optim.SGD(weights, lr=learning_rate, momentum=momentum, weight_decay=weight_decay, fused=fused)
+
+
+def load_optimizer() -> None:
+    """Lets torch import its compiler now, which takes seconds, and not while the time of a first training is taken."""
+    sgd([nn.Parameter(torch.zeros(1))], 1.0, momentum=0.0, weight_decay=0.0)
 
 
 def clear_gradients(weights: Sequence[Tensor]) -> None:

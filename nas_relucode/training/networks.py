@@ -71,7 +71,7 @@ def build_network(
 
     ``image_shape`` is (channels, height, width). ``width`` multiplies the number of channels of the backbone; a
     fraction makes a network that trains on a CPU. With a ``backbone_seed``, or with ``weights="imagenet"``, the
-    backbone is that of `build_backbone` and ``seed`` draws the head alone. The head is then the same as the one that
+    backbone is that of `build_backbone` and ``seed`` draws only the head. The head is then the same as the one that
     ``backbone="none"`` builds for the backbone's outputs, taken as images.
 
     >>> network = build_network("256-128-128", (3, 32, 32), 10, width=1 / 8)
@@ -103,7 +103,7 @@ def build_network(
 def build_backbone(
     image_shape: ImageShape, *, backbone: str = "vgg16", width: float = 1.0, seed: int = 0, weights: str = "random"
 ) -> nn.Sequential:
-    """The backbone alone, with outputs (samples, channels, height, width) and Xavier weights drawn from ``seed``.
+    """The backbone, with outputs (samples, channels, height, width) and Xavier weights drawn from ``seed``.
 
     ``weights="imagenet"`` takes torchvision's weights of VGG16 (width 1, three channels) instead; they expect images
     normalised channel by channel. torchvision keeps them in the folder of torch.hub, and downloads them (528 MB) if

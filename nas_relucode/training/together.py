@@ -139,7 +139,7 @@ class _Stack:
 
 
 def _check_networks(networks: Sequence[nn.Module], learning_rates: Sequence[float], seeds: Sequence[int]) -> None:
-    """Raises InputError unless the networks differ in values alone, each with a learning rate and a seed."""
+    """Raises InputError unless the networks differ only in their values, each with a learning rate and a seed."""
     if not networks or not len(networks) == len(learning_rates) == len(seeds):
         raise InputError(
             f"there are {len(networks)} networks, {len(learning_rates)} learning rates and {len(seeds)} seeds. "

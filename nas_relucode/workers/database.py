@@ -56,7 +56,7 @@ def check_queue(url: str) -> None:
 def open_queue(
     url: str, heartbeat: int | None = None, *, create: bool = False, engine: dict[str, Any] | None = None
 ) -> RDBStorage:
-    """Optuna's storage as workers use it, with a ``heartbeat`` every so many seconds.
+    """Optuna's storage as workers use it, with a heartbeat every ``heartbeat`` seconds.
 
     ``engine`` holds SQLAlchemy's options, by default for a pool of one connection. ``create`` makes Optuna's tables
     where they are missing, within `creation_lock`: two processes that create them at once collide.

@@ -50,7 +50,7 @@ def run_fleet(
 
 
 def gpu_environments(gpus: Sequence[str]) -> list[dict[str, str]]:
-    """An environment for each GPU, in which a process sees this GPU alone and gets its share of the cores."""
+    """An environment for each GPU, in which a process sees only this GPU and gets its share of the cores."""
     return [{"CUDA_VISIBLE_DEVICES": gpu} | cores for gpu, cores in zip(gpus, cpu_environments(len(gpus)), strict=True)]
 
 
@@ -62,5 +62,5 @@ def cpu_environments(count: int) -> list[dict[str, str]]:
 
 
 def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    # In a session of its own: Ctrl-C reaches this process alone, which then stops the workers.
+    # In a session of its own: Ctrl-C reaches only this process, which then stops the workers.
     return subprocess.Popen(command, env={**os.environ, **environment}, start_new_session=True)

@@ -122,11 +122,11 @@ class Queue:
     def add(self, missing_trials: Callable[[], list[FrozenTrial]], *, after_failures: bool = False) -> int:
         """Adds the trials that ``missing_trials`` returns, all or none, and returns their number.
 
-        While it is called and until its trials are written, nobody else can add a trial to the study: Optuna's own lock
-        on the study's row is held, and a process or server that dies leaves nothing behind. With ``after_failures`` it
-        is called only if a trial has failed since any process last called it: otherwise a thousand workers that find
-        the queue empty would each read all trials. Raises SQLAlchemy's OperationalError if the lock is not free within
-        10 s.
+        While it is called and until its trials are written, no other process can add a trial to the study: Optuna's
+        own lock on the study's row is held, and a process or server that dies leaves nothing behind. With
+        ``after_failures`` it is called only if a trial has failed since any process last called it: otherwise a
+        thousand workers that find the queue empty would each read all trials. Raises SQLAlchemy's OperationalError if
+        the lock is not free within 10 s.
         """
         with Session(self.storage.engine) as session, session.begin():
             if after_failures and self._failures(session) == self._followed_up(session):

@@ -269,7 +269,7 @@ class Worker:
 
 
 def idle_seconds(idle_queries: int, heartbeat: int) -> int:
-    """The longest pause after so many queries that found no trial: doubled each time, at most a heartbeat or 60 s."""
+    """The longest pause after a number of queries without a trial: doubled each time, at most a heartbeat or 60 s."""
     return min(IDLE * 2 ** min(idle_queries, 8), heartbeat, LONGEST_IDLE)
 
 

@@ -97,7 +97,7 @@ def test_a_class_of_one_sample_counts_as_0_and_a_single_class_is_nan():
     assert math.isnan(silhouette(np.eye(3), np.zeros(3, int)))
 
 
-def test_the_separability_of_a_layer_is_that_of_its_code_space_alone():
+def test_the_separability_of_a_layer_is_that_of_its_own_code_space():
     rng = np.random.default_rng(0)
     first, second, labels = rng.random((80, 5)) < 0.5, rng.random((80, 70)) < 0.5, rng.integers(0, 3, 80)
     one, two = pack(first, "one"), pack(second, "two")

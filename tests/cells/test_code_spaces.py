@@ -78,7 +78,7 @@ def test_merged_shards_equal_one_pass(network, shards):
 
 
 @given(BITS, st.randoms(use_true_random=False))
-def test_a_layer_is_the_code_space_of_its_bits_alone(bits, random):
+def test_a_layer_is_the_code_space_of_its_own_bits(bits, random):
     labels = np.array([random.randrange(3) for _ in bits])
     correct = np.array([random.random() < 0.5 for _ in bits])
     pixels = torch.from_numpy(bits.astype(np.float32))

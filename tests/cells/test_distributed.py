@@ -158,7 +158,7 @@ def test_the_folder_of_the_shards_themselves_is_refused(shards):
             record(given, shards)
 
 
-def test_an_error_names_the_shard_and_keeps_its_kind(digits, shards, tmp_path):
+def test_an_error_names_the_shard_and_keeps_its_type(digits, shards, tmp_path):
     inputs, labels = digits
     with pytest.raises(NonFiniteError, match="shard 1: layer"):
         record([(inputs, labels), (inputs * np.nan, labels)], tmp_path / "a")

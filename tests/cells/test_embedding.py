@@ -265,7 +265,7 @@ def test_settings_out_of_range_and_missing_data_are_errors(monkeypatch):
         ({"layer": "head.7"}, "unknown layer 'head.7'. Known: layer"),
         ({"points": "codes"}, "unknown kind of points 'codes'. Known: cells, samples"),
         ({"preset": "text"}, "unknown preset 'text'. Known: paper, released_code"),
-        ({"preset": "released_code", "points": "samples"}, "a point a class and code"),
+        ({"preset": "released_code", "points": "samples"}, "one point per class and code"),
         ({"neighbours": 1}, "neighbours 1 is not a whole number of at least 2"),
         ({"neighbours": None}, "neighbours None"),
         ({"min_dist": -0.1}, "min_dist -0.1 is out of range"),

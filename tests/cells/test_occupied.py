@@ -86,7 +86,7 @@ def test_class_counts_count_the_samples_of_each_class_in_each_cell(bits, random)
 
 def test_labels_that_do_not_fit_are_errors():
     cells = find_cells(pack([[0, 1], [1, 1]]))
-    with pytest.raises(InputError, match="there are 2 samples"):
+    with pytest.raises(InputError, match="for 2 samples"):
         cells.class_counts(np.array([0, 1, 1]))
     with pytest.raises(InputError, match="labels are float64"):
         cells.class_counts(np.array([0.0, 1.0]))

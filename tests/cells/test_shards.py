@@ -90,7 +90,7 @@ def test_images_from_files_and_ray_are_scaled_and_keep_their_labels(made, tmp_pa
     assert torch.cat([labels for _, labels in batches]).tolist() == LABELS.tolist()
 
 
-def test_files_without_labels_give_inputs_alone(tmp_path):
+def test_files_without_labels_give_inputs_only(tmp_path):
     np.savez(tmp_path / "a.npz", inputs=IMAGES.astype(">f4"))
     (inputs,) = ShardBatches(tmp_path / "a.npz", 10)
     assert torch.equal(inputs, torch.from_numpy(IMAGES).float())
@@ -107,7 +107,7 @@ def test_rays_rows_keep_their_order_and_its_setting_is_restored():
     assert dataset.in_order == [True] * 3
 
 
-def test_the_digest_is_of_the_content_whatever_the_batches(tmp_path):
+def test_the_digest_depends_on_the_content_and_not_on_the_batches(tmp_path):
     np.savez(tmp_path / "a.npz", inputs=IMAGES, labels=LABELS)
     inputs, labels = torch.from_numpy(IMAGES), torch.from_numpy(LABELS)
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(inputs, labels), batch_size=5)

@@ -20,13 +20,13 @@ def space():
 
 
 def test_a_code_space_is_read_back_unchanged(space, tmp_path):
-    found = load_code_space(save_code_space(space, tmp_path / "space.npz"))
-    assert found.codes.layers == space.codes.layers
-    assert found.settings == dict(space.settings)
+    loaded = load_code_space(save_code_space(space, tmp_path / "space.npz"))
+    assert loaded.codes.layers == space.codes.layers
+    assert loaded.settings == dict(space.settings)
     for name in ("words", "sizes", "first", "cell_of", "class_counts", "correct_counts"):
         before, after = (
             getattr(s, name) if hasattr(s, name) else getattr(s.codes if name == "words" else s.cells, name)
-            for s in (space, found)
+            for s in (space, loaded)
         )
         assert np.array_equal(before, after)
         assert before.dtype == after.dtype
@@ -34,9 +34,9 @@ def test_a_code_space_is_read_back_unchanged(space, tmp_path):
 
 
 def test_a_code_space_without_labels_is_read_back_without(tmp_path):
-    found = load_code_space(save_code_space(CodeSpace.of(pack([[0, 1], [1, 1]])), tmp_path / "space.npz"))
-    assert found.class_counts is None
-    assert found.correct_counts is None
+    loaded = load_code_space(save_code_space(CodeSpace.of(pack([[0, 1], [1, 1]])), tmp_path / "space.npz"))
+    assert loaded.class_counts is None
+    assert loaded.correct_counts is None
 
 
 @pytest.mark.parametrize("keep", [0, 1, 100, 0.5, 0.99])
@@ -69,12 +69,12 @@ def test_any_flipped_byte_is_noticed(space, tmp_path):
     for place, flip in itertools.product(places, (1, 0x80)):
         path.write_bytes(content[:place] + bytes([content[place] ^ flip]) + content[place + 1 :])
         try:
-            found = load_code_space(path)
+            loaded = load_code_space(path)
         except InputError:
             continue  # but for a byte that means nothing, as a date in the archive's directory
-        assert np.array_equal(found.codes.words, whole.codes.words)
-        assert np.array_equal(found.cells.cell_of, whole.cells.cell_of)
-        assert found.settings == whole.settings
+        assert np.array_equal(loaded.codes.words, whole.codes.words)
+        assert np.array_equal(loaded.cells.cell_of, whole.cells.cell_of)
+        assert loaded.settings == whole.settings
 
 
 def test_another_version_pickles_and_other_files_are_refused(space, tmp_path):

@@ -68,7 +68,7 @@ def test_verbose_prints_a_line_an_epoch(here: Path, capsys: pytest.CaptureFixtur
     assert lines == [(trial, epoch) for trial in "01" for epoch in "012"]
 
 
-def test_run_takes_a_storage_a_name_and_a_folder_and_quiet_prints_results_alone(
+def test_run_takes_a_storage_a_name_and_a_folder_and_quiet_prints_results_only(
     here: Path, capsys: pytest.CaptureFixture[str]
 ):
     where = ["--storage", "sqlite:///mine.db", "--study-name", "second", "--output", "somewhere/else"]
@@ -101,7 +101,7 @@ def test_report_writes_what_run_wrote(finished: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize("study", ["digits", "own.toml", "other"])
-def test_study_name_decides_which_study_is_read_whatever_the_argument(
+def test_study_name_takes_precedence_over_the_argument(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], study: str
 ):
     storage = f"sqlite:///{finished}/runs/own/study.db"

@@ -31,13 +31,13 @@ def test_the_command_prints_the_numbers_of_the_library(
 ):
     model = module(NETWORK.format(pixels=20, classes=3))
     assert main(["score", "--model", f"{model}:make", "--data", images, "-f", "json", "--device", "cpu"]) == 0
-    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
-    assert set(found) == {"accuracy", "split", "samples", "joint", "layers", "saturated"}
+    printed = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert set(printed) == {"accuracy", "split", "samples", "joint", "layers", "saturated"}
     expected = score(sys.modules[model].make(), load_data(images), held_out="test")
-    assert found == expected.as_dict()
-    assert (found["split"], found["samples"]) == ("train", 30)
-    assert list(found["joint"]) == UNASKED
-    assert set(found["layers"]) == {"2"}
+    assert printed == expected.as_dict()
+    assert (printed["split"], printed["samples"]) == ("train", 30)
+    assert list(printed["joint"]) == UNASKED
+    assert set(printed["layers"]) == {"2"}
 
 
 def test_indices_of_polyhedra_are_scored_by_name_and_by_module(
@@ -49,9 +49,9 @@ def test_indices_of_polyhedra_are_scored_by_name_and_by_module(
     network = module(NETWORK.format(pixels=20, classes=3).replace("nn.ReLU()", "nn.Sequential(nn.ReLU())"))
     words[2] = f"{network}:make"
     assert main([*words, "--indices", "facet_count", "margin_mean_correct", "--module", "2", "-f", "json"]) == 0
-    found = json.loads(capsys.readouterr().out)["joint"]
-    assert found["facet_count"] == 6  # of an orthant: six neurons, in the space of what the ReLU is given
-    assert found["margin_mean_correct"] >= 0
+    printed = json.loads(capsys.readouterr().out)["joint"]
+    assert printed["facet_count"] == 6  # of an orthant: six neurons, in the space of what the ReLU is given
+    assert printed["margin_mean_correct"] >= 0
 
 
 def test_a_table_is_the_default_format(images: str, module: Callable[[str], str], capsys: pytest.CaptureFixture[str]):
@@ -88,8 +88,8 @@ def test_score_uses_the_whole_splits_of_a_file(
     model = module(NETWORK.format(pixels=20, classes=3))
     arguments = ["--model", f"{model}:make", "--data", images, "--split", split, "-f", "json", "--device", "cpu"]
     assert main(["score", *arguments]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["split"], found["samples"]) == (split, samples)
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["split"], printed["samples"]) == (split, samples)
 
 
 def test_score_takes_layers_and_indices(here: Path, module: Callable[[str], str], capsys: pytest.CaptureFixture[str]):
@@ -100,9 +100,11 @@ def test_score_takes_layers_and_indices(here: Path, module: Callable[[str], str]
     chosen = ["--layers", "backbone", "head.3", "--indices", "edge_count", "cell_count", "--split", "test"]
     arguments = ["--model", f"{model}:make", "--data", "digits", *chosen, "-f", "json", "--device", "cpu"]
     assert main(["score", *arguments]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert list(found["layers"]) == ["backbone.1", "backbone.3", "head.3"]
-    assert all(list(values) == ["edge_count", "cell_count"] for values in (found["joint"], *found["layers"].values()))
+    printed = json.loads(capsys.readouterr().out)
+    assert list(printed["layers"]) == ["backbone.1", "backbone.3", "head.3"]
+    assert all(
+        list(values) == ["edge_count", "cell_count"] for values in (printed["joint"], *printed["layers"].values())
+    )
 
 
 def test_score_takes_the_weights_of_a_file(
@@ -118,8 +120,8 @@ def test_score_takes_the_weights_of_a_file(
     assert main(["score", *arguments]) == 0
     without = json.loads(capsys.readouterr().out)
     assert main(["score", *arguments, "--weights", "weights.pt"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found == score(trained, load_data("digits"), held_out="test").as_dict() != without
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == score(trained, load_data("digits"), held_out="test").as_dict() != without
 
 
 def test_a_network_that_is_not_a_classifier_has_no_accuracy(
@@ -142,9 +144,9 @@ def test_score_runs_torchvisions_networks_on_real_images(
     np.savez("few.npz", **few)
     arguments = ["--model", "torchvision.models:resnet18", "--data", "few.npz", "--layers", "layer4"]
     assert main(["score", *arguments, "--split", split, "-f", "json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["samples"] == {"test": 100, "all": 400}[split]
-    assert list(found["layers"]) == [
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["samples"] == {"test": 100, "all": 400}[split]
+    assert list(printed["layers"]) == [
         "layer4.0.relu", "layer4.0.relu#2", "layer4.1.relu", "layer4.1.relu#2"
     ]  # fmt: skip
 

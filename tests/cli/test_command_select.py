@@ -48,10 +48,10 @@ def test_the_command_prints_the_selection_of_the_function(ran, here, capsys, tol
 def test_the_criteria_of_the_order_can_be_named(ran, capsys):
     arguments = ["--by", "cell_count:maximize", "head.1:cell_count", "--how", "weighted", "--weights", "cell_count=3"]
     assert main(["select", "own", "--tolerance", "1", "-f", "json", *arguments]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["by"] == {"cell_count": "maximize", "head.1:cell_count": "minimize"}
-    assert found["weights"] == {"cell_count": 3}
-    assert len(found["equally_accurate"]) == 2
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["by"] == {"cell_count": "maximize", "head.1:cell_count": "minimize"}
+    assert printed["weights"] == {"cell_count": 3}
+    assert len(printed["equally_accurate"]) == 2
 
 
 def test_json_of_hundreds_of_equal_networks_has_a_line_each_and_the_pairs_of_the_first_hundred():
@@ -63,12 +63,12 @@ def test_json_of_hundreds_of_equal_networks_has_a_line_each_and_the_pairs_of_the
     ]
     selection = select(study_of(trials), tolerance=0.0)
     text = json_text(selection)
-    found, whole = json.loads(text, parse_constant=pytest.fail), selection.as_dict()
-    assert [len(row) for row in found["ahead"]] == [MOST_AHEAD] * MOST_AHEAD
-    assert found["ahead"] == [row[:MOST_AHEAD] for row in whole["ahead"][:MOST_AHEAD]]
-    assert found | {"ahead": whole["ahead"]} == json.loads(json.dumps(whole))
-    assert len(found["equally_accurate"]) == MOST_AHEAD + 20
-    assert all(network["ahead_of_next"] is not None for network in found["equally_accurate"][:-1])
+    printed, whole = json.loads(text, parse_constant=pytest.fail), selection.as_dict()
+    assert [len(row) for row in printed["ahead"]] == [MOST_AHEAD] * MOST_AHEAD
+    assert printed["ahead"] == [row[:MOST_AHEAD] for row in whole["ahead"][:MOST_AHEAD]]
+    assert printed | {"ahead": whole["ahead"]} == json.loads(json.dumps(whole))
+    assert len(printed["equally_accurate"]) == MOST_AHEAD + 20
+    assert all(network["ahead_of_next"] is not None for network in printed["equally_accurate"][:-1])
     assert sum(line.startswith('    {"head": ') for line in text.splitlines()) == MOST_AHEAD + 20
     assert len(text) < 250_000
 
@@ -104,12 +104,12 @@ def test_a_trial_of_an_objective_keeps_the_predictions_that_made_its_accuracy(tm
     study = optuna.create_study(directions=["maximize", "minimize"], storage=storage)
     study.optimize(objective, n_trials=1)
     (trial,) = study.trials
-    found = trial.user_attrs[ATTRIBUTE]
+    record = trial.user_attrs[ATTRIBUTE]
     (meta,) = get_all_artifact_meta(trial, storage=storage)
-    assert (meta.artifact_id, meta.filename) == (found["predictions"], FILE)
-    predictions = read_predictions(found["predictions"], file_store(tmp_path), "trial 0")
-    assert len(predictions) == found["validation_samples"]
-    assert predictions.correct.mean() == pytest.approx(found["accuracy"], abs=1e-12)
+    assert (meta.artifact_id, meta.filename) == (record["predictions"], FILE)
+    predictions = read_predictions(record["predictions"], file_store(tmp_path), "trial 0")
+    assert len(predictions) == record["validation_samples"]
+    assert predictions.correct.mean() == pytest.approx(record["accuracy"], abs=1e-12)
     right = predictions.classes[predictions.correct]
     assert np.array_equal(right, data.validation.labels.numpy()[predictions.correct])
 

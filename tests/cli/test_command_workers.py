@@ -193,9 +193,7 @@ def test_a_worker_continues_when_its_output_is_a_closed_pipe(
 
 
 @pytest.mark.slow
-def test_a_worker_continues_when_nobody_reads_its_output(
-    study: Path, queue_url: str, capfd: pytest.CaptureFixture[str]
-):
+def test_a_worker_continues_when_its_output_is_closed(study: Path, queue_url: str, capfd: pytest.CaptureFixture[str]):
     environment = {**os.environ, "OPTUNA_STORAGE": queue_url}
     assert main(["plan", "own.toml", "--storage", queue_url]) == 0
     capfd.readouterr()

@@ -92,7 +92,7 @@ def test_a_typing_error_is_answered_with_what_was_meant(
     assert f"Did you mean {meant}?" in message
 
 
-def test_a_name_like_no_other_is_answered_with_the_known_ones_alone(capsys: pytest.CaptureFixture[str]):
+def test_a_name_without_a_similar_one_is_answered_with_the_known_ones_only(capsys: pytest.CaptureFixture[str]):
     message = refused(capsys, "xyzzy")
     assert "Did you mean" not in message
     assert all(command in message for command in COMMANDS)

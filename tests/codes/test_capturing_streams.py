@@ -112,7 +112,7 @@ def test_a_batch_that_does_not_fit_the_network_is_explained():
     assert caught.value.__notes__ == ["The batch is a tuple of 2. Give forward= to call the network in another way."]
 
 
-def test_outputs_that_are_not_a_row_a_sample_are_none():
+def test_outputs_without_one_row_per_sample_are_none():
     class Other(nn.Module):
         def __init__(self, output):
             super().__init__()
@@ -180,7 +180,7 @@ def test_between_two_batches_and_afterwards_nothing_is_changed():
         assert fingerprint(network) == before
 
 
-def test_a_network_that_raises_is_left_as_it_was():
+def test_a_network_that_raises_is_unchanged():
     network = Restless().train()
     good, bad = torch.rand(5, 1, 8, 8), torch.rand(5, 2, 8, 8)  # two channels instead of one
     before = fingerprint(network)

@@ -87,7 +87,7 @@ def test_neurons_are_ordered_alike_however_the_activation_lies_in_memory(maps):
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("place", [0, 37, 8 * 70 - 1])
-def test_values_that_are_not_finite_are_found(bad, dtype, place, monkeypatch):
+def test_values_that_are_not_finite_are_detected(bad, dtype, place, monkeypatch):
     monkeypatch.setattr(packing, "TILE", 140)
     values = random_values((70,), samples=8, dtype=dtype)
     values.view(-1)[place] = bad

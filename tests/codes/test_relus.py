@@ -22,12 +22,12 @@ X = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
 def seen(network, *inputs, also=(), passes=1):
     """The name and label of each call in the last of some forward passes."""
     calls = ReluCalls(network, also)
-    found = []
+    reported = []
     for _ in range(passes):
-        found.clear()
-        with untouched(network), calls.watch(lambda call: found.append((call.name, call.activation.label))):
+        reported.clear()
+        with untouched(network), calls.watch(lambda call: reported.append((call.name, call.activation.label))):
             network(*inputs)
-    return found
+    return reported
 
 
 @pytest.mark.parametrize(
@@ -144,8 +144,8 @@ def test_transformers_show_the_relus_that_their_fused_path_hides(training, infer
     layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
     network = nn.Sequential(nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), nn.ReLU()).train(training)
     with torch.inference_mode(inference):
-        found = seen(network, torch.randn(2, 3, 4))
-    assert found == [("0.layers.0", "relu"), ("0.layers.1", "relu"), ("1", "relu")]
+        reported = seen(network, torch.randn(2, 3, 4))
+    assert reported == [("0.layers.0", "relu"), ("0.layers.1", "relu"), ("1", "relu")]
 
 
 def test_a_recurrent_network_calls_its_relu_once_a_step():
@@ -258,8 +258,8 @@ def test_nothing_is_left_behind_by_a_pass_that_raises():
         assert not network[1]._forward_hooks
 
 
-def kept(found, call):
-    found.append((call.name, call.activation, call.values.tolist()))
+def kept(reported, call):
+    reported.append((call.name, call.activation, call.values.tolist()))
 
 
 class Subclass(nn.Sequential):
@@ -282,12 +282,12 @@ def test_hooks_are_used_only_where_they_see_every_call():
     for network in (plain, nn.Sequential(nn.Linear(4, 4), act, nn.Linear(4, 4), act)):
         calls, passes = ReluCalls(network), []
         for kind in (WatchedPass, HookedPass, HookedPass):
-            found = []
-            context = calls.watch_by_hooks(partial(kept, found))
+            reported = []
+            context = calls.watch_by_hooks(partial(kept, reported))
             assert type(context) is kind
             with untouched(network), context:
                 network(X)
-            passes.append(found)
+            passes.append(reported)
         assert passes[0] == passes[1] == passes[2] != []
     for network in (
         Subclass(nn.Linear(4, 4), nn.ReLU()),

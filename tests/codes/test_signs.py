@@ -34,7 +34,7 @@ def test_words_hold_the_bits_of_numpys_comparison(dtype, data):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("place", range(0, 140, 7))
-def test_one_number_that_is_not_finite_is_found_in_every_place(dtype, bad, place):
+def test_one_number_that_is_not_finite_is_detected_in_every_place(dtype, bad, place):
     values = np.ones((2, 70), dtype)
     assert pack_above(values, dtype(0), np.zeros((2, 2), np.uint64))
     values.flat[place] = bad

@@ -91,7 +91,7 @@ def cube(features, rng):
 
 
 @pytest.mark.parametrize("features", [8, 40, 256])
-def test_the_facets_of_a_turned_cube_are_its_sides_whatever_is_redundant(features):
+def test_the_facets_of_a_turned_cube_are_its_sides_despite_redundant_rows(features):
     rng = np.random.default_rng(0)
     weight, bias = cube(features, rng)
     # Combinations of all sides and of a few, by a positive distance and by none.

@@ -86,7 +86,7 @@ FUNCTIONS = {
     "a matrix": lambda x: x @ CONSTANT[:, 0].T,
     "a matrix behind a transpose": lambda x: F.linear(x.mean(1).mT, CONSTANT[:, 0], CONSTANT[:, 0, 0]),
     "a matrix from the left": lambda x: CONSTANT[:, 0] @ x.mean(1),
-    "one number a sample": lambda x: x.flatten(1).sum(1),
+    "one number per sample": lambda x: x.flatten(1).sum(1),
 }
 
 

@@ -234,7 +234,7 @@ def test_the_affine_map_of_a_softmax_is_an_error():
         cell.affine_map()
 
 
-def test_a_module_of_a_network_has_the_cells_that_it_has_alone():
+def test_a_module_of_a_network_has_the_cells_of_the_separate_module():
     network = odd_statistics(build_network("9-8", (1, 8, 8), 4, backbone="small_conv"))
     images = torch.rand(3, 1, 8, 8)
     features = in_float64(network).backbone(images.double())

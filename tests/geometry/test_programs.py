@@ -116,7 +116,7 @@ class Shared(nn.Module):
         return self.pair(F.relu(self.shared(F.relu(self.shared(x)))), x)
 
 
-def test_a_module_that_cannot_be_read_alone_is_refused():
+def test_a_module_that_cannot_be_read_by_itself_is_refused():
     for name, message in [
         ("tail", r"no module 'tail'\. Known: pair, shared"),
         ("shared", r"'shared' is not called once"),

@@ -237,7 +237,7 @@ def everything():
     return nn.Sequential(nn.Sequential(*body), nn.Sequential(LINEAR(3, 3), nn.ReLU(), nn.Dropout(0.9)))
 
 
-def test_the_network_is_left_as_it_was():
+def test_the_network_is_unchanged():
     network = everything()
     network.train()[0][1].eval()
     images, before, state = torch.randn(2, 2, 5, 5), pickle.dumps(network), torch.get_rng_state()

@@ -339,7 +339,7 @@ def test_a_smooth_layer_is_refused_although_the_points_stand_close():
         crossings(network, *ends(1, 5))
 
 
-def test_the_network_is_left_as_it_was():
+def test_the_network_is_unchanged():
     network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Dropout(0.5), nn.Conv2d(3, 3, 1))
     network.append(nn.ReLU())
     network.train()[1].eval()
@@ -463,7 +463,7 @@ def test_labels_that_do_not_fit_are_errors():
     network, (inputs, _) = mlp(4, 5), ends(3, 4)
     with pytest.raises(InputError, match="3 inputs and 2 labels"):
         segment_transitions(network, inputs, [1, 1])
-    with pytest.raises(InputError, match="one whole number a sample"):
+    with pytest.raises(InputError, match="one whole number per sample"):
         segment_transitions(network, inputs, [0.5, 1, 1])
     with pytest.raises(InputError, match="0 pairs are too few"):
         segment_transitions(network, inputs, [1, 1, 1], segments=0)

@@ -37,15 +37,15 @@ def quadrants():
 
 def test_margins_are_split_by_correctness():
     points = torch.tensor([[1.0, 3.0], [-2.0, 5.0], [4.0, -7.0], [-8.0, -9.0]], dtype=torch.float64)
-    found = score(quadrants(), Split(points, torch.tensor([0, 1, 0, 2])), indices=GEOMETRIC).joint
-    assert found["margin_mean_correct"] == pytest.approx((1 + 4) / 2)  # the nearer axis
-    assert found["margin_mean_wrong"] == pytest.approx((2 + 8) / 2)
-    assert found["margin_50_wrong"] == pytest.approx(5.0)
-    assert found["margin_90_wrong"] == pytest.approx(np.quantile([2, 8], 0.9))
-    assert found["margin_10_correct"] == pytest.approx(np.quantile([1, 4], 0.1))
-    assert found["unbounded_fraction"] == 1.0
-    assert found["facet_count"] == 2.0
-    assert math.isnan(found["phantom_fraction"])  # two neurons change at each axis: no cells are one bit apart
+    result = score(quadrants(), Split(points, torch.tensor([0, 1, 0, 2])), indices=GEOMETRIC).joint
+    assert result["margin_mean_correct"] == pytest.approx((1 + 4) / 2)  # the nearer axis
+    assert result["margin_mean_wrong"] == pytest.approx((2 + 8) / 2)
+    assert result["margin_50_wrong"] == pytest.approx(5.0)
+    assert result["margin_90_wrong"] == pytest.approx(np.quantile([2, 8], 0.9))
+    assert result["margin_10_correct"] == pytest.approx(np.quantile([1, 4], 0.1))
+    assert result["unbounded_fraction"] == 1.0
+    assert result["facet_count"] == 2.0
+    assert math.isnan(result["phantom_fraction"])  # two neurons change at each axis: no cells are one bit apart
 
 
 def test_confidence_grows_along_the_rays_of_unbounded_cells():
@@ -84,9 +84,9 @@ def test_the_distance_to_another_class_is_that_of_brute_force():
     expected = []
     for code, label in zip(bits, predicted, strict=True):
         expected.append((bits[predicted != label] != code).sum(axis=1).min())
-    found = read_geometry(network, inputs)
-    assert np.array_equal(found.predicted, predicted)
-    assert np.array_equal(found.other_class_distances, expected)
+    result = read_geometry(network, inputs)
+    assert np.array_equal(result.predicted, predicted)
+    assert np.array_equal(result.other_class_distances, expected)
 
 
 def test_one_predicted_class_has_no_other():
@@ -125,9 +125,9 @@ def test_a_head_is_measured_in_the_space_of_its_inputs():
     data = torch.randn(30, 1, 4, 4)
     with pytest.raises(InputError, match="gelu"):
         score(network, data, indices=["facet_count"], layers="3")
-    found = score(network, data, indices=[FacetCount(module="3"), UnboundedFraction(module="3")], layers="3")
-    assert found.joint["unbounded_fraction"] == 1.0  # 5 neurons, 8 features
-    assert found.joint["facet_count"] == 5.0
+    result = score(network, data, indices=[FacetCount(module="3"), UnboundedFraction(module="3")], layers="3")
+    assert result.joint["unbounded_fraction"] == 1.0  # 5 neurons, 8 features
+    assert result.joint["facet_count"] == 5.0
 
 
 def test_an_iterator_cannot_be_read_twice():
@@ -138,13 +138,13 @@ def test_an_iterator_cannot_be_read_twice():
 def test_without_class_scores_no_sample_is_right_or_wrong():
     network = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 1))
     data = Split(torch.randn(40, 4), torch.arange(40) % 2)
-    found = score(network, data, indices=GEOMETRIC).joint
+    result = score(network, data, indices=GEOMETRIC).joint
     undefined = [name for name in GEOMETRIC if name.startswith("margin")] + [
         "other_class_distance",
         "confidence_growth",
     ]
-    assert all(math.isnan(found[name]) for name in undefined)
-    assert found["facet_count"] > 0
+    assert all(math.isnan(result[name]) for name in undefined)
+    assert result["facet_count"] > 0
 
 
 def test_samples_are_right_by_the_whole_networks_scores_also_for_a_module():
@@ -154,9 +154,9 @@ def test_samples_are_right_by_the_whole_networks_scores_also_for_a_module():
     inputs = torch.randn(60, 4, dtype=torch.float64)
     with torch.no_grad():
         predicted = network(inputs).argmax(dim=1).numpy()
-    found = read_geometry(network, inputs, predicted, module="0")
-    assert found.correct.all()
-    assert not found.gives_scores
+    result = read_geometry(network, inputs, predicted, module="0")
+    assert result.correct.all()
+    assert not result.gives_scores
     assert read_geometry(network, inputs).gives_scores
 
 

@@ -36,19 +36,19 @@ def objective(data, space=SPACE, **settings):
 
 def test_a_candidate_gives_the_objective_s_own_numbers(data):
     names = ["accuracy", "head.1:largest_component_share"]
-    found = run_candidate(objective(data, objectives=names), PARAMS)
+    results = run_candidate(objective(data, objectives=names), PARAMS)
     trial = FixedTrial(PARAMS)
-    assert objective(data, objectives=names)(trial) == tuple(found[name] for name in names)
+    assert objective(data, objectives=names)(trial) == tuple(results[name] for name in names)
     whole = trial.user_attrs[ATTRIBUTE]
     for name, value in whole["joint"].items():
-        assert found.get(name) == value
+        assert results.get(name) == value
     for name, value in whole["layers"]["head.3"].items():
-        assert found.get(f"head.3:{name}") == value
-    assert {type(value) for value in found.values()} == {float}
-    assert {"validation_loss", "train_accuracy", "parameters", "seconds", "epoch", "loss"} <= set(found)
+        assert results.get(f"head.3:{name}") == value
+    assert {type(value) for value in results.values()} == {float}
+    assert {"validation_loss", "train_accuracy", "parameters", "seconds", "epoch", "loss"} <= set(results)
 
 
-def test_the_accuracy_on_the_test_split_is_not_told(data):
+def test_the_accuracy_on_the_test_split_is_not_reported(data):
     trial = FixedTrial(PARAMS)
     objective(data)(trial)
     assert trial.user_attrs[ATTRIBUTE]["test_accuracy"] is not None
@@ -59,9 +59,9 @@ def test_the_accuracy_on_the_test_split_is_not_told(data):
 
 def test_there_are_as_many_reports_as_epochs_and_the_last_has_everything(data):
     reports = []
-    found = run_candidate(objective(data), PARAMS, report=reports.append)
+    results = run_candidate(objective(data), PARAMS, report=reports.append)
     assert [report["epoch"] for report in reports] == [1, 2, 3]
-    assert reports[-1] == found
+    assert reports[-1] == results
     trial = FixedTrial(PARAMS)
     objective(data)(trial)
     for report, point in zip(reports[:-1], trial.user_attrs[ATTRIBUTE]["curve"][1:], strict=False):
@@ -70,10 +70,10 @@ def test_there_are_as_many_reports_as_epochs_and_the_last_has_everything(data):
         assert report["head.1:cell_count"] == point["layers"]["head.1"]["cell_count"]
 
 
-def test_the_objective_s_own_callback_is_told_too(data):
+def test_the_objectives_own_callback_is_called_too(data):
     epochs = []
     made = objective(data, on_epoch=lambda number, epoch, point: epochs.append(epoch.number))
-    run_candidate(made, PARAMS, report=lambda found: None)
+    run_candidate(made, PARAMS, report=lambda values: None)
     run_candidate(made, PARAMS)
     assert epochs == [0, 1, 2, 3, 0, 1, 2, 3]
 
@@ -121,9 +121,9 @@ def test_a_training_that_diverges_is_an_error_with_the_reason(data):
     assert isinstance(raised.value.__cause__, optuna.TrialPruned)
 
 
-def test_the_objective_is_left_as_it_was(data):
+def test_the_objective_is_unchanged(data):
     made = objective(data)
-    run_candidate(made, PARAMS, report=lambda found: None)
+    run_candidate(made, PARAMS, report=lambda values: None)
     assert made.on_epoch is None
 
 
@@ -131,7 +131,7 @@ def test_directions_are_those_of_the_indices_unless_they_are_given():
     names = ["accuracy", "validation_loss", "cell_purity", "head.1:cell_count"]
     assert directions_of(names) == ["maximize", "minimize", "maximize", "minimize"]
     assert directions_of(["edge_count"], ["maximize"]) == ["maximize"]
-    with pytest.raises(InputError, match="no reason to prefer a large or a small edge_count"):
+    with pytest.raises(InputError, match="edge_count has no preferred direction"):
         directions_of(["accuracy", "edge_count"])
     with pytest.raises(InputError, match="1 directions for 2 objectives"):
         directions_of(["accuracy", "cell_count"], ["maximize"])

@@ -62,7 +62,7 @@ def test_a_training_takes_the_same_course_with_and_without(data):
     assert torch.equal(weights(network), weights(trained(data)))
 
 
-def test_a_loop_of_one_s_own_counts_by_itself_or_is_told(data):
+def test_in_your_own_loop_epochs_are_counted_or_given(data):
     record = EpochIndices(build(data), (data.train.inputs, data.train.labels))
     record()
     record()

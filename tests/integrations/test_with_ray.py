@@ -61,7 +61,7 @@ print("FOUND", json.dumps({
 
 
 @pytest.mark.slow
-def test_every_epoch_is_reported_and_optuna_is_told_of_each_trial(tmp_path):
+def test_every_epoch_and_every_trial_is_reported_to_optuna(tmp_path):
     if importlib.util.find_spec("ray") is None:
         pytest.skip("Ray Tune is not installed")
     (tmp_path / "script.py").write_text(SCRIPT)

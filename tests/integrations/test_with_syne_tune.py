@@ -1,4 +1,4 @@
-"""What Syne Tune's Reporter is told, epoch by epoch or at the end; read back by Syne Tune where it is installed."""
+"""What Syne Tune's Reporter is reporter, epoch by epoch or at the end; read back by Syne Tune where it is installed."""
 
 import json
 from typing import Any
@@ -29,7 +29,7 @@ def objective(data, space=SPACE, **settings):
 
 
 class Told:
-    """A reporter that keeps what it is told."""
+    """A reporter that keeps what it is reporter."""
 
     def __init__(self):
         self.reports: list[dict[str, Any]] = []
@@ -39,41 +39,41 @@ class Told:
 
 
 def test_one_report_of_the_end_has_everything_and_the_costs(data):
-    told = Told()
-    found = syne_tune_report(objective(data), PARAMS, reporter=told)
-    (report,) = told.reports
-    costs = {"cost:accuracy": -found["accuracy"], "cost:cell_count": found["cell_count"]}
-    assert report == found | costs
+    reporter = Told()
+    results = syne_tune_report(objective(data), PARAMS, reporter=reporter)
+    (report,) = reporter.reports
+    costs = {"cost:accuracy": -results["accuracy"], "cost:cell_count": results["cell_count"]}
+    assert report == results | costs
     assert list(costs) == syne_tune_costs(["accuracy", "cell_count"])
-    assert found | {"seconds": 0} == run_candidate(objective(data), PARAMS) | {"seconds": 0}
+    assert results | {"seconds": 0} == run_candidate(objective(data), PARAMS) | {"seconds": 0}
     json.dumps(report, allow_nan=False)
 
 
 def test_a_report_for_each_epoch_is_the_resource(data):
-    told = Told()
-    found = syne_tune_report(objective(data), PARAMS, every_epoch=True, reporter=told)
-    assert [report["epoch"] for report in told.reports] == [1, 2, 3]
-    assert all(type(report["epoch"]) is int for report in told.reports)
-    assert all(report["cost:accuracy"] == -report["accuracy"] for report in told.reports)
-    assert told.reports[-1]["knn_accuracy"] == found["knn_accuracy"]
+    reporter = Told()
+    results = syne_tune_report(objective(data), PARAMS, every_epoch=True, reporter=reporter)
+    assert [report["epoch"] for report in reporter.reports] == [1, 2, 3]
+    assert all(type(report["epoch"]) is int for report in reporter.reports)
+    assert all(report["cost:accuracy"] == -report["accuracy"] for report in reporter.reports)
+    assert reporter.reports[-1]["knn_accuracy"] == results["knn_accuracy"]
 
 
 def test_directions_may_be_given(data):
-    told = Told()
+    reporter = Told()
     made = objective(data, objectives=["accuracy", "edge_count"])
-    with pytest.raises(InputError, match="no reason to prefer a large or a small edge_count"):
-        syne_tune_report(made, PARAMS, reporter=told)
-    assert not told.reports
-    found = syne_tune_report(made, PARAMS, directions=["maximize", "maximize"], reporter=told)
-    assert told.reports[0]["cost:edge_count"] == -found["edge_count"]
+    with pytest.raises(InputError, match="edge_count has no preferred direction"):
+        syne_tune_report(made, PARAMS, reporter=reporter)
+    assert not reporter.reports
+    results = syne_tune_report(made, PARAMS, directions=["maximize", "maximize"], reporter=reporter)
+    assert reporter.reports[0]["cost:edge_count"] == -results["edge_count"]
 
 
 def test_a_training_that_diverges_reports_nothing_and_raises(data):
-    told = Told()
+    reporter = Told()
     made = objective(data, SearchSpace(heads=("8",), learning_rates=(1e30,)))
     with pytest.raises(NonFiniteError, match="stopped being finite"):
-        syne_tune_report(made, {"head": "8", "learning_rate": 1e30}, reporter=told)
-    assert not told.reports
+        syne_tune_report(made, {"head": "8", "learning_rate": 1e30}, reporter=reporter)
+    assert not reporter.reports
 
 
 @pytest.mark.slow
@@ -87,10 +87,10 @@ class TestReal:
     def test_the_real_reporter_is_read_back_by_syne_tune(self, data, capsys):
         from syne_tune.report import retrieve
 
-        found = syne_tune_report(objective(data), PARAMS)
+        results = syne_tune_report(objective(data), PARAMS)
         (read,) = retrieve(capsys.readouterr().out.splitlines())
-        assert found.items() <= read.items()
-        assert read["cost:accuracy"] == -found["accuracy"]
+        assert results.items() <= read.items()
+        assert read["cost:accuracy"] == -results["accuracy"]
 
     def test_the_space_holds_the_values_and_no_others(self, spaces):
         space = syne_tune_space(SPACE, seeds=(0, 1))

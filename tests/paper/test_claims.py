@@ -140,7 +140,7 @@ def test_nothing_is_tested_where_the_seeds_do_not_vary():
         assert not any("p = nan" in sentence or "p = 0:" in sentence for sentence in sentences)
 
 
-def test_seeds_of_one_learning_rate_alone_are_left_out_and_named():
+def test_seeds_of_only_one_learning_rate_are_left_out_and_named():
     frame = curves()
     comparison = compare_curves(frame[(frame["seed"] != 5) | (frame["learning_rate"] == 0.1)])
     assert comparison.left_out == (5,)
@@ -148,7 +148,7 @@ def test_seeds_of_one_learning_rate_alone_are_left_out_and_named():
     assert "left out: 5" in comparison.sentences()[-1]
 
 
-def test_two_of_several_learning_rates_are_selected_and_autoencoders_have_occupied_cells_alone():
+def test_two_of_several_learning_rates_are_selected_and_autoencoders_have_only_occupied_cells():
     frame = pd.concat([curves(), curves().assign(learning_rate=lambda f: f["learning_rate"] * 100)])
     frame["correct_cell_count"] = np.nan
     comparison = compare_curves(frame, learning_rates=(10.0, 0.01))

@@ -161,7 +161,7 @@ def test_codes_without_labels_are_refused(drawn: tuple[optuna.Study, Path], tmp_
 
 
 def test_a_missing_code_space_is_named(drawn: tuple[optuna.Study, Path], tmp_path: Path):
-    with pytest.raises(InputError, match=r"16-8_.*is gone"):
+    with pytest.raises(InputError, match=r"16-8_.*is missing"):
         draw_figure(drawn[0], FigureSettings(), tmp_path)
 
 
@@ -228,7 +228,7 @@ def test_curves_of_moving_weights_and_of_autoencoders_are_drawn(tmp_path: Path):
 
 
 def test_a_study_of_another_program_has_nothing_to_draw(tmp_path: Path):
-    with pytest.raises(InputError, match="no complete trial of ours"):
+    with pytest.raises(InputError, match=r"no complete trial of nas_relucode\.Objective"):
         draw_figure(optuna.create_study(), FigureSettings(kind="curves"), tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Networks by chance: tables of right and wrong samples, and how often equally accurate ones are told apart."""
+"""Networks by chance: tables of right and wrong samples, and how often equally accurate ones are called different."""
 
 import numpy as np
 
@@ -29,26 +29,26 @@ def family(generator, seeds, samples, gaps, luck=0.1):
     return tables
 
 
-def told_apart(rule, networks, *, chosen, told=True):
-    """Which are told apart from the first one, or from the best that was ``chosen``; ``told``: if the rule knows."""
+def called_different(rule, networks, *, chosen, corrected=True):
+    """Which differ from the first network, or from the best if ``chosen``; ``corrected``: the rule knows this."""
     best = int(np.argmax([one.mean for one in networks])) if chosen else 0
     if rule == "mcnemar":
-        return ~compare(networks, best, tolerance=rule, chosen=chosen and told).equal
-    low, high = difference_intervals(networks, best, resamples=400, chosen=chosen and told)
+        return ~compare(networks, best, tolerance=rule, chosen=chosen and corrected).equal
+    low, high = difference_intervals(networks, best, resamples=400, chosen=chosen and corrected)
     return (low > 1e-12) | (high < -1e-12)
 
 
-def share_told_apart(rule, seeds, gaps, *, luck, chosen, told=True, samples=300, tries=300):
-    """How often each network is, (networks + 1,); the last number is that of tries in which any was."""
+def share_called_different(rule, seeds, gaps, *, luck, chosen, corrected=True, samples=300, tries=300):
+    """The share of tries in which each network is called different, (networks + 1,); the last one: any network."""
     generator = np.random.default_rng(8)
     counts = np.zeros(len(gaps) + 1)
     for _ in range(tries):
         networks = [network(*table) for table in family(generator, seeds, samples, gaps, luck)]
-        apart = told_apart(rule, networks, chosen=chosen, told=told)
-        counts += [*apart, apart.any()]
+        different = called_different(rule, networks, chosen=chosen, corrected=corrected)
+        counts += [*different, different.any()]
     return counts / tries
 
 
-def share_of_families(rule, number, seeds, *, luck, chosen, **how):
-    """How often some of so many networks that are equally accurate are told apart."""
-    return share_told_apart(rule, seeds, np.zeros(number), luck=luck, chosen=chosen, **how)[-1]
+def share_of_families(rule, number, seeds, *, luck, chosen, **options):
+    """How often any of ``number`` equally accurate networks is called different."""
+    return share_called_different(rule, seeds, np.zeros(number), luck=luck, chosen=chosen, **options)[-1]

@@ -21,55 +21,55 @@ def of_variance(variance, seeds, mean=0.9):
     ("seeds", "number", "share"),
     [(2, 3, 0.967), (2, 6, 0.781), (2, 10, 0.602), (3, 2, 0.975), (3, 6, 0.616), (3, 10, 0.445), (4, 5, 0.598)],
 )
-def test_a_network_is_out_of_size_by_the_published_values_of_cochrans_test(seeds, number, share):
+def test_a_network_is_an_outlier_by_the_published_values_of_cochrans_test(seeds, number, share):
     for near, alone in ((share - 0.002, False), (share + 0.002, True)):
-        others = [of_variance(1e-6, seeds)] * (number - 1)
+        steady = [of_variance(1e-6, seeds)] * (number - 1)
         far = of_variance(1e-6 * (number - 1) * near / (1 - near), seeds)
-        found = pooled_seed_variance([*others, far])
-        assert found.pooled.tolist() == [True] * (number - 1) + [not alone]
+        pooled = pooled_seed_variance([*steady, far])
+        assert pooled.pooled.tolist() == [True] * (number - 1) + [not alone]
 
 
-def test_those_that_are_out_of_size_have_estimates_of_their_own():
+def test_outliers_have_their_own_estimates():
     networks = [of_variance(v, 3) for v in (1e-6, 2e-6, 3e-6, 2e-6, 1e-2, 2e-2)]
-    found = pooled_seed_variance(networks)
-    assert found.pooled.tolist() == [True] * 4 + [False] * 2
-    assert found.freedom.tolist() == [8] * 4 + [2] * 2
-    assert found.variance * 3 == pytest.approx([2e-6, 2e-6, 3e-6, 2e-6, 1e-2, 2e-2])  # the larger of own and pooled
+    pooled = pooled_seed_variance(networks)
+    assert pooled.pooled.tolist() == [True] * 4 + [False] * 2
+    assert pooled.freedom.tolist() == [8] * 4 + [2] * 2
+    assert pooled.variance * 3 == pytest.approx([2e-6, 2e-6, 3e-6, 2e-6, 1e-2, 2e-2])  # the larger of own and pooled
 
 
-def test_of_two_and_three_networks_one_that_gets_stuck_is_out_of_size():
-    """It must not make the others seem to vary; and of itself two values tell little."""
+def test_one_stuck_network_among_two_or_three_others_is_an_outlier():
+    """It must not inflate the variance of the others; its own two values say little about it."""
     steady, stuck = of_variance(4e-6, 3), Accuracies(np.array([0.9, 0.9, 0.1]), 1000)
     for number in (1, 2):
-        found = pooled_seed_variance([*[steady] * number, stuck])
-        assert found.freedom.tolist() == [2.0 * number] * number + [2.0]
-        assert found.variance[:number] * 3 == pytest.approx([4e-6] * number)
+        pooled = pooled_seed_variance([*[steady] * number, stuck])
+        assert pooled.freedom.tolist() == [2.0 * number] * number + [2.0]
+        assert pooled.variance[:number] * 3 == pytest.approx([4e-6] * number)
 
 
 def test_a_network_with_one_seed_varies_as_those_that_share_the_estimate():
-    found = pooled_seed_variance([Accuracies(np.array([0.5]), 1000), of_variance(1e-6, 3), of_variance(3e-6, 3)])
-    assert found.variance == pytest.approx([2e-6, 2e-6 / 3, 1e-6])
-    assert found.freedom.tolist() == [4, 4, 4]
-    assert found.pooled.all()
+    pooled = pooled_seed_variance([Accuracies(np.array([0.5]), 1000), of_variance(1e-6, 3), of_variance(3e-6, 3)])
+    assert pooled.variance == pytest.approx([2e-6, 2e-6 / 3, 1e-6])
+    assert pooled.freedom.tolist() == [4, 4, 4]
+    assert pooled.pooled.all()
 
 
-def test_two_seeds_with_as_many_right_by_luck_put_nobody_out_of_size():
+def test_two_seeds_that_agree_by_luck_make_no_other_network_an_outlier():
     generator = np.random.default_rng(0)
     row, other = drawn(0.9, 300, generator), drawn(0.9, 300, generator)
     shuffled = generator.permutation(row)  # as many right, others
     assert row.mean() != other.mean()
-    found = pooled_seed_variance([network(row, shuffled), network(row, other)])
-    assert found.pooled.all()
-    assert found.freedom.tolist() == [2, 2]
+    pooled = pooled_seed_variance([network(row, shuffled), network(row, other)])
+    assert pooled.pooled.all()
+    assert pooled.freedom.tolist() == [2, 2]
 
 
-def test_without_a_second_seed_nothing_is_known():
-    found = pooled_seed_variance([Accuracies(np.array([a]), 100) for a in (0.9, 0.8)])
-    assert found.variance.tolist() == found.freedom.tolist() == [0, 0]
-    assert found.drawn(3, np.random.default_rng(0)).tolist() == [[1]] * 3
+def test_the_variance_is_unknown_without_a_second_seed():
+    pooled = pooled_seed_variance([Accuracies(np.array([a]), 100) for a in (0.9, 0.8)])
+    assert pooled.variance.tolist() == pooled.freedom.tolist() == [0, 0]
+    assert pooled.drawn(3, np.random.default_rng(0)).tolist() == [[1]] * 3
 
 
-def test_what_is_drawn_is_shared_by_those_that_share_an_estimate_and_averages_to_what_chi_square_says():
+def test_networks_with_one_estimate_share_their_draws_whose_mean_is_that_of_chi_square():
     networks = [of_variance(v, 6) for v in (1e-6, 1e-6, 1e-2)]
     factors = pooled_seed_variance(networks).drawn(100_000, np.random.default_rng(1))
     assert (factors[:, 0] == factors[:, 1]).all()
@@ -77,18 +77,18 @@ def test_what_is_drawn_is_shared_by_those_that_share_an_estimate_and_averages_to
     assert abs(np.corrcoef(factors[:, 0], factors[:, 2])[0, 1]) < 0.02
 
 
-def test_what_samples_show_is_taken_off_where_they_are_compared():
+def test_the_interaction_is_subtracted_where_networks_are_compared_by_sample():
     generator = np.random.default_rng(2)
-    found = pooled_seed_variance([network(*(drawn(0.9, 300, generator) for _ in range(3))) for _ in range(4)])
-    assert (found.interaction > 0).all()
+    pooled = pooled_seed_variance([network(*(drawn(0.9, 300, generator) for _ in range(3))) for _ in range(4)])
+    assert (pooled.interaction > 0).all()
     factors = np.array([[0.0], [100.0]])
-    assert found.scaled(factors)[0].tolist() == [0] * 4
-    assert found.scaled(factors)[1] == pytest.approx(found.variance * 100 - found.interaction)
-    assert found.scaled(factors, paired=False)[1] == pytest.approx(found.variance * 100)
+    assert pooled.scaled(factors)[0].tolist() == [0] * 4
+    assert pooled.scaled(factors)[1] == pytest.approx(pooled.variance * 100 - pooled.interaction)
+    assert pooled.scaled(factors, paired=False)[1] == pytest.approx(pooled.variance * 100)
 
 
-def test_some_of_them_keep_the_estimate_of_all():
-    found = pooled_seed_variance([of_variance(v, 3) for v in (1e-6, 3e-6, 1e-2)])
-    part = found.subset([2, 0])
+def test_a_subset_keeps_the_estimate_pooled_over_all():
+    pooled = pooled_seed_variance([of_variance(v, 3) for v in (1e-6, 3e-6, 1e-2)])
+    part = pooled.subset([2, 0])
     for name in ("variance", "interaction", "freedom", "pooled"):
-        assert getattr(part, name).tolist() == [getattr(found, name)[i] for i in (2, 0)]
+        assert getattr(part, name).tolist() == [getattr(pooled, name)[i] for i in (2, 0)]

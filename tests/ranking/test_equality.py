@@ -58,21 +58,21 @@ def test_the_p_values_of_all_networks_are_those_of_statsmodels(rows, best):
         table = [[((pairs[0] == a) & (pairs[1] == b)).sum() for b in (True, False)] for a in (True, False)]
         raw.append(contingency.mcnemar(table, exact=True).pvalue)
     reject, corrected, *_ = multitest.multipletests(raw, alpha=0.05, method="holm")
-    found = compare([network(row) for row in rows], best, tolerance="mcnemar")
-    assert found.p[others] == pytest.approx(corrected, abs=1e-12)
-    assert found.equal[others].tolist() == (~reject).tolist()
-    assert found.p[best] == 1
-    assert found.equal[best]
-    assert found.paired.all()
+    comparison = compare([network(row) for row in rows], best, tolerance="mcnemar")
+    assert comparison.p[others] == pytest.approx(corrected, abs=1e-12)
+    assert comparison.equal[others].tolist() == (~reject).tolist()
+    assert comparison.p[best] == 1
+    assert comparison.equal[best]
+    assert comparison.paired.all()
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_identical_networks_tie(rule):
     row = drawn(0.9, 200, np.random.default_rng(0))
     for seeds in ([row], [row, 1 - row, row]):
-        found = compare([network(*seeds)] * 3, 0, tolerance=rule)
-        assert found.equal.all()
-        assert found.difference.tolist() == [0, 0, 0]
+        comparison = compare([network(*seeds)] * 3, 0, tolerance=rule)
+        assert comparison.equal.all()
+        assert comparison.difference.tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -92,18 +92,18 @@ def test_a_network_that_is_far_worse_is_not_equal(rule, seeds, paired):
     generator = np.random.default_rng(2)
     good, bad = (network(*(drawn(a, 500, generator) for _ in range(seeds))) for a in (0.95, 0.5))
     both = [good, bad] if paired else [without_predictions(good), without_predictions(bad)]
-    found = compare(both, 0, tolerance=rule)
-    assert found.equal.tolist() == [True, False]
-    assert found.paired[1] == (paired and rule != "1se")
+    comparison = compare(both, 0, tolerance=rule)
+    assert comparison.equal.tolist() == [True, False]
+    assert comparison.paired[1] == (paired and rule != "1se")
 
 
 def test_all_right_against_all_wrong_is_certain():
-    found = compare([network(np.ones(50)), network(np.zeros(50))], 0, tolerance="bootstrap")
-    assert found.equal.tolist() == [True, False]
-    assert (found.low[1], found.high[1]) == pytest.approx((1, 1))
+    comparison = compare([network(np.ones(50)), network(np.zeros(50))], 0, tolerance="bootstrap")
+    assert comparison.equal.tolist() == [True, False]
+    assert (comparison.low[1], comparison.high[1]) == pytest.approx((1, 1))
 
 
-def test_pairs_tell_apart_what_accuracies_do_not():
+def test_paired_predictions_distinguish_what_accuracies_do_not():
     row = drawn(0.9, 1000, np.random.default_rng(3))
     worse = row.copy()
     worse[np.flatnonzero(row)[:12]] = 0  # right nowhere that the best one is wrong
@@ -116,11 +116,11 @@ def test_pairs_tell_apart_what_accuracies_do_not():
 
 def test_predictions_of_other_samples_are_not_paired():
     row = drawn(0.9, 1000, np.random.default_rng(3))
-    found = compare([network(row), network(row, labels="other")], 0, tolerance="mcnemar")
-    assert found.paired.tolist() == [True, False]
+    comparison = compare([network(row), network(row, labels="other")], 0, tolerance="mcnemar")
+    assert comparison.paired.tolist() == [True, False]
 
 
-def test_accuracies_alone_are_compared_by_both_standard_errors():
+def test_without_predictions_both_standard_errors_count():
     one, other = Accuracies(np.array([0.95]), 400), Accuracies(np.array([0.9]), 200)
     error = math.hypot(one.standard_error, other.standard_error)
     assert p_of_two(one, other) == pytest.approx(2 * stats.norm.sf(0.05 / error), rel=1e-9)
@@ -161,13 +161,13 @@ def test_with_samples_that_do_not_vary_p_is_that_of_a_contrast_in_the_analysis_o
     within = 3 * values.mean(axis=1).var(ddof=1) / residual
     assert seeds.freedom.tolist() == [8, 8, 8, 8]
     assert seeds.variance == pytest.approx(np.full(4, within / 3))
-    found = compare(networks[:2], 0, tolerance="mcnemar").p[1]
-    assert found == pytest.approx(stats.ttest_ind(*values[:2]).pvalue, rel=1e-9)
+    p = compare(networks[:2], 0, tolerance="mcnemar").p[1]
+    assert p == pytest.approx(stats.ttest_ind(*values[:2]).pvalue, rel=1e-9)
     expected = 3 * 2 * stats.t.sf((0.9 - 0.88) / math.sqrt(within * 2 / 3), 8)  # the larger of Holm's last two
     assert compare(networks, 0, tolerance="mcnemar").p[[1, 2]].max() == pytest.approx(min(1, expected / 3), rel=1e-9)
 
 
-def test_between_the_limits_p_is_the_share_of_draws_as_far_apart():
+def test_between_the_limits_p_is_the_share_of_draws_at_least_as_far_apart():
     generator = np.random.default_rng(10)
     networks = [network(*table) for table in family(generator, 2, 300, [0.0, 0.3])]
     seeds, gap = pooled_seed_variance(networks), abs(networks[0].mean - networks[1].mean)
@@ -178,7 +178,7 @@ def test_between_the_limits_p_is_the_share_of_draws_as_far_apart():
     assert compare(networks, 0, tolerance="mcnemar").p[1] == pytest.approx(share, abs=0.005)
 
 
-def test_seeds_of_the_others_tell_what_those_of_one_do_not():
+def test_seed_variance_is_learned_from_all_networks():
     row = drawn(0.9, 1000, np.random.default_rng(3))
     worse = row.copy()
     worse[np.flatnonzero(row)[:12]] = 0
@@ -192,7 +192,7 @@ def test_seeds_of_the_others_tell_what_those_of_one_do_not():
     assert not pooled_seed_variance(single).freedom.any()
 
 
-def test_a_network_that_gets_stuck_with_one_seed_does_not_hide_what_the_others_differ_by():
+def test_a_network_that_gets_stuck_with_one_seed_does_not_hide_differences_of_the_others():
     networks = alike(0.9, 0.8, 0.899, 0.898, spread=0.005)
     stuck = network(*(np.full(1000, value) for value in (0.9, 0.9, 0.1)))
     for rule in TESTS:
@@ -246,11 +246,11 @@ def test_the_equal_networks_grow_with_the_tolerance(rows, one, other):
     assert (small <= large).all()
 
 
-def test_a_number_is_a_difference_of_accuracies_whatever_the_rounding():
+def test_a_number_is_a_difference_of_accuracies_despite_rounding():
     networks = [Accuracies(np.array([a]), 1000) for a in (0.9, 0.895, 0.8949)]
-    found = compare(networks, 0, tolerance=0.005)
-    assert found.equal.tolist() == [True, True, False]
-    assert found.threshold == pytest.approx(0.895)
+    comparison = compare(networks, 0, tolerance=0.005)
+    assert comparison.equal.tolist() == [True, True, False]
+    assert comparison.threshold == pytest.approx(0.895)
 
 
 def test_the_intervals_are_those_of_a_plain_bootstrap_with_one_network():
@@ -276,12 +276,12 @@ def test_a_network_without_accuracy_is_never_equal():
 
 
 @pytest.mark.parametrize("tolerance", [-0.1, 1.1, math.nan, True, "2se", "0.005"])
-def test_a_tolerance_that_is_none_is_refused(tolerance):
+def test_an_invalid_tolerance_is_refused(tolerance):
     with pytest.raises(InputError, match=r"tolerance .*1se, mcnemar, bootstrap, or a number from 0 to 1"):
         check_tolerance(tolerance)
 
 
 @pytest.mark.parametrize("level", [0, 1, -0.1, math.nan])
-def test_a_level_that_is_none_is_refused(level):
+def test_an_invalid_level_is_refused(level):
     with pytest.raises(InputError, match="level"):
         check_tolerance("mcnemar", level)

@@ -1,4 +1,4 @@
-"""Orders within a tie: each way against its definition, and how often it stays when seeds are drawn again."""
+"""Orders within a tie: each way against its definition, and how often it stays when seeds are resampled."""
 
 import itertools
 import math
@@ -30,7 +30,7 @@ tables = st.integers(1, 3).flatmap(
 )
 
 
-def test_the_direction_is_the_written_one_else_the_studys_else_the_index_own():
+def test_the_direction_is_the_written_one_then_the_studys_then_that_of_the_index():
     objectives = {"accuracy": "maximize", "cell_count": "maximize"}
     names = ["cell_count", "cell_purity", "-edge_count", ("varying_neurons", "maximize"), "parameters", "+seconds"]
     assert read_criteria(names, objectives) == {
@@ -52,7 +52,7 @@ def test_an_unknown_index_is_answered_with_the_known_ones(name):
         read_criteria([name], {})
 
 
-def test_what_has_no_direction_asks_for_one():
+def test_an_index_without_a_direction_asks_for_one():
     with pytest.raises(InputError, match=r"edge_count has no direction .*'-edge_count' .*'\+edge_count'"):
         read_criteria(["edge_count"], {})
     with pytest.raises(InputError, match="unknown direction 'down'"):
@@ -78,12 +78,12 @@ def test_names_are_a_list_without_repeats():
         ("weighted", {"a": 0, "b": 0}, "ranks", "all weights are 0"),
     ],
 )
-def test_a_way_that_is_none_is_refused(how, weights, scale, message):
+def test_an_invalid_order_is_refused(how, weights, scale, message):
     with pytest.raises(InputError, match=message):
         check_order(how, weights, ["a", "b"], scale)
 
 
-def test_what_tells_nothing_is_named_with_its_reason():
+def test_silent_columns_are_named_with_the_reason():
     values = pd.DataFrame(
         {
             "good": [1.0, 2.0],
@@ -106,15 +106,15 @@ def test_what_tells_nothing_is_named_with_its_reason():
 
 def test_costs_are_minimised():
     values = pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 0.0]})
-    found = costs(values, {"b": "maximize", "a": "minimize"})
-    assert found.tolist() == [[-3, 1], [0, 2]]
-    assert not np.signbit(found[1, 0])
+    signed = costs(values, {"b": "maximize", "a": "minimize"})
+    assert signed.tolist() == [[-3, 1], [0, 2]]
+    assert not np.signbit(signed[1, 0])
 
 
 @given(tables)
 def test_lexicographic_keys_order_as_tuples_do(rows):
-    found = sort_keys(np.array(rows), how="lexicographic")
-    for (a, one), (b, other) in itertools.product(zip(found, map(tuple, rows), strict=True), repeat=2):
+    keys = sort_keys(np.array(rows), how="lexicographic")
+    for (a, one), (b, other) in itertools.product(zip(keys, map(tuple, rows), strict=True), repeat=2):
         assert (a < b) == (one < other)
         assert (a == b) == (one == other)
 
@@ -133,11 +133,11 @@ def test_pareto_keys_are_the_longest_chains_of_dominance(rows):
 @given(tables, st.data())
 def test_weighted_ranks_are_those_counted_by_hand(rows, data):
     weights = data.draw(st.lists(st.integers(1, 5), min_size=len(rows[0]), max_size=len(rows[0])))
-    found = sort_keys(np.array(rows), how="weighted", weights=weights)
+    keys = sort_keys(np.array(rows), how="weighted", weights=weights)
     if len(rows) == 1:
-        assert found.tolist() == [0]
+        assert keys.tolist() == [0]
         return
-    for key, row in zip(found, rows, strict=True):
+    for key, row in zip(keys, rows, strict=True):
         ahead = [
             sum((other[i] < row[i]) + (other[i] == row[i]) / 2 for other in rows) - 0.5 for i in range(len(row))
         ]  # how many are ahead, equal ones by half
@@ -153,8 +153,8 @@ def test_equal_weighted_ranks_are_equal_numbers():
 def test_standardised_values_see_how_far_apart_networks_are():
     table = np.array([[0.0, 1.0], [1.0, 0.0], [9.0, 0.5]])
     z = (table - table.mean(axis=0)) / table.std(axis=0)
-    found = sort_keys(table, how="weighted", weights=[2, 1], scale="standardised")
-    assert found == pytest.approx((z @ [2, 1]) / 3)
+    keys = sort_keys(table, how="weighted", weights=[2, 1], scale="standardised")
+    assert keys == pytest.approx((z @ [2, 1]) / 3)
     constant = sort_keys(np.array([[1.0, 5.0], [2.0, 5.0]]), how="weighted", scale="standardised")
     assert np.isfinite(constant).all()
 
@@ -177,12 +177,12 @@ def test_swapping_the_sign_of_an_index_reverses_the_order(way):
 
 
 @given(tables, st.sampled_from(WAYS))
-def test_who_is_nowhere_worse_and_somewhere_better_is_ahead(rows, way):
+def test_a_dominating_network_is_ahead(rows, way):
     how, scale = way
-    found = sort_keys(np.array(rows), how=how, scale=scale)
+    keys = sort_keys(np.array(rows), how=how, scale=scale)
     for i, j in itertools.permutations(range(len(rows)), 2):
         if all(a <= b for a, b in zip(rows[i], rows[j], strict=True)) and rows[i] != rows[j]:
-            assert found[i] < found[j]
+            assert keys[i] < keys[j]
 
 
 @given(st.lists(st.tuples(few, few, few), min_size=1, max_size=8))
@@ -224,23 +224,23 @@ def counted_volume(points):
 def test_a_contribution_is_the_hypervolume_with_the_network_less_that_without_it(rows):
     lows, highs = zip(*((min(column), max(column)) for column in zip(*rows, strict=True)), strict=True)
     points = [[(v - low) / ((high - low) or 1) for v, low, high in zip(row, lows, highs, strict=True)] for row in rows]
-    volume, lost = hypervolume(np.array(rows))
+    volume, contributions = hypervolume(np.array(rows))
     whole, space = counted_volume(points), 1.1 ** len(lows)
     assert volume == pytest.approx(whole / space)
-    for i, found in enumerate(lost):
-        left = points[:i] + points[i + 1 :]
-        assert found == pytest.approx((whole - counted_volume(left)) / space, abs=1e-12)
+    for i, contribution in enumerate(contributions):
+        remaining = points[:i] + points[i + 1 :]
+        assert contribution == pytest.approx((whole - counted_volume(remaining)) / space, abs=1e-12)
         others = rows[:i] + rows[i + 1 :]
         if any(all(a <= b for a, b in zip(other, rows[i], strict=True)) for other in others):
-            assert found == 0
+            assert contribution == 0
 
 
 @pytest.mark.parametrize("indices", [2, 3, 4])
-def test_contributions_are_those_of_moocore_where_it_can_tell(indices):
+def test_contributions_are_those_of_moocore_where_it_computes_them(indices):
     table = np.random.default_rng(indices).random((40, indices))
     points = (table - table.min(axis=0)) / np.ptp(table, axis=0)
-    told = moocore.hv_contributions(points, [1.1] * indices, ignore_dominated=False)
-    assert hypervolume(table)[1] == pytest.approx(told / 1.1**indices, abs=1e-12)
+    expected = moocore.hv_contributions(points, [1.1] * indices, ignore_dominated=False)
+    assert hypervolume(table)[1] == pytest.approx(expected / 1.1**indices, abs=1e-12)
 
 
 def test_without_indices_there_is_no_hypervolume():
@@ -253,11 +253,11 @@ def test_equal_networks_contribute_nothing_to_the_hypervolume():
     assert hypervolume(np.array([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0]]))[1][:2].tolist() == [0, 0]
 
 
-def test_seeds_that_never_overlap_leave_no_doubt():
+def test_seeds_that_never_overlap_give_a_certain_order():
     trainings = [np.array([[0.9, low + i] for i in range(3)]) for low in (0.0, 10.0)]
-    found = stays_ahead(trainings, np.array([5.0, 5.0]))
-    assert (found[0, 1], found[1, 0]) == (1, 0)
-    assert np.isnan(np.diag(found)).all()
+    ahead = stays_ahead(trainings, np.array([5.0, 5.0]))
+    assert (ahead[0, 1], ahead[1, 0]) == (1, 0)
+    assert np.isnan(np.diag(ahead)).all()
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -270,22 +270,22 @@ def test_how_often_one_stays_ahead_is_what_counting_all_draws_gives(way):
         for a in itertools.product(first, repeat=3)
         for b in itertools.product(second, repeat=2)
     ]
-    found = stays_ahead(trainings, np.array([5.0, 5.0]), how=how, scale=scale, resamples=4000)
-    assert found[0, 1] == pytest.approx(np.mean(wins), abs=0.03)
-    assert found[0, 1] + found[1, 0] == pytest.approx(1)
+    ahead = stays_ahead(trainings, np.array([5.0, 5.0]), how=how, scale=scale, resamples=4000)
+    assert ahead[0, 1] == pytest.approx(np.mean(wins), abs=0.03)
+    assert ahead[0, 1] + ahead[1, 0] == pytest.approx(1)
 
 
 def test_networks_that_are_equal_in_every_draw_are_ahead_half_the_time():
     same = [np.full((seeds, 2), 0.1) for seeds in (1, 3, 2)]
-    found = stays_ahead(same, np.array([5.0, 5.0, 5.0]))
-    assert found[~np.eye(3, dtype=bool)].tolist() == [0.5] * 6
+    ahead = stays_ahead(same, np.array([5.0, 5.0, 5.0]))
+    assert ahead[~np.eye(3, dtype=bool)].tolist() == [0.5] * 6
 
 
-def test_two_networks_with_one_seed_each_tell_nothing():
+def test_the_stability_of_two_networks_with_one_seed_each_is_unknown():
     trainings = [np.array([[0.9, 1.0]]), np.array([[0.9, 2.0]]), np.array([[0.9, 0.0], [0.9, 3.0]])]
-    found = stays_ahead(trainings, np.array([5.0, 5.0, 5.0]))
-    assert np.isnan(found[0, 1])
-    assert 0 < found[0, 2] < 1
+    ahead = stays_ahead(trainings, np.array([5.0, 5.0, 5.0]))
+    assert np.isnan(ahead[0, 1])
+    assert 0 < ahead[0, 2] < 1
 
 
 def test_the_draws_are_those_of_their_seed():

@@ -17,12 +17,12 @@ VALUES = st.lists(st.tuples(st.integers(-50, 50), st.integers(-50, 50)), min_siz
 @given(VALUES.filter(lambda pairs: len({b - a for a, b in pairs}) > 1))
 def test_a_paired_difference_is_scipys_t_test_with_its_interval(pairs):
     first, second = np.array(pairs, float).T
-    found, expected = paired(first, second), stats.ttest_rel(second, first)
+    difference, expected = paired(first, second), stats.ttest_rel(second, first)
     interval = expected.confidence_interval(0.95)
-    assert found.p == pytest.approx(expected.pvalue)
-    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
-    assert (found.first, found.second) == pytest.approx((first.mean(), second.mean()))
-    assert found.significant == (expected.pvalue < 0.05)
+    assert difference.p == pytest.approx(expected.pvalue)
+    assert (difference.low, difference.high) == pytest.approx((interval.low, interval.high))
+    assert (difference.first, difference.second) == pytest.approx((first.mean(), second.mean()))
+    assert difference.significant == (expected.pvalue < 0.05)
 
 
 @given(VALUES.filter(lambda pairs: len({b - a for a, b in pairs}) > 1), st.floats(0.1, 100))
@@ -43,22 +43,22 @@ def test_holm_is_the_closed_test_of_bonferronis(p):
 
 
 @pytest.mark.parametrize("more", [0, 1, 0.1])
-def test_seeds_that_do_not_vary_are_no_test(more):
+def test_there_is_no_test_if_the_difference_does_not_vary(more):
     """As at epoch 0, where both learning rates still have the same weights; 0.1 varies by rounding alone."""
     first = np.array([0.3, 0.7, 0.9])
-    found = paired(first, first + more)
-    assert not found.varies
-    assert found.mean == pytest.approx(more)
-    assert np.isnan([found.p, found.low, found.high, found.equivalence_p(0.5)]).all()
-    assert not found.significant
+    difference = paired(first, first + more)
+    assert not difference.varies
+    assert difference.mean == pytest.approx(more)
+    assert np.isnan([difference.p, difference.low, difference.high, difference.equivalence_p(0.5)]).all()
+    assert not difference.significant
     assert paired([1, 2], [2, 4]).varies
 
 
-def test_what_was_not_tested_stays_so_and_makes_the_others_no_more_significant():
+def test_nan_stays_nan_in_holms_correction_and_counts_as_a_test():
     assert holm([np.nan, 0.01, 0.04]) == pytest.approx(np.array([np.nan, 0.03, 0.08]), nan_ok=True)
 
 
 @pytest.mark.parametrize(("first", "second"), [([1], [2]), ([1, 2], [1, 2, 3]), ([[1, 2]], [[1, 2]])])
-def test_values_that_are_no_pairs_are_refused(first, second):
+def test_values_that_are_not_pairs_are_refused(first, second):
     with pytest.raises(InputError, match=r"not paired.*one value per seed"):
         paired(first, second)

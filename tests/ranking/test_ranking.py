@@ -81,7 +81,7 @@ def test_the_threshold_is_one_standard_error_below_the_best():
     assert sorted(named(selection.equal)) == ["16", "8"]
 
 
-def test_with_one_seed_the_threshold_knows_the_validation_sample_alone():
+def test_with_one_seed_the_threshold_allows_only_for_the_validation_sample():
     selection = select(study_of([hand_made("8", accuracy=0.8, samples=400), hand_made("4", accuracy=0.5, samples=400)]))
     assert selection.threshold == pytest.approx(0.8 - math.sqrt(sampling_variance(0.8, 400)), abs=1e-12)
     assert named(selection.equal) == ["8"]
@@ -246,7 +246,7 @@ def test_an_infeasible_network_is_neither_on_the_front_nor_equal():
     assert selection.threshold == pytest.approx(0.9 - math.sqrt(sampling_variance(0.9, 100)))
 
 
-def test_where_no_network_is_feasible_there_is_no_threshold_and_nobody_is_ahead():
+def test_without_a_feasible_network_there_is_no_threshold_and_no_order():
     selection = select(study_of([hand_made("1", infeasibility=0.1), hand_made("2", infeasibility=0.2)]))
     assert math.isnan(selection.threshold)
     assert selection.front.empty
@@ -323,7 +323,7 @@ def test_trials_that_are_not_complete_do_not_count():
     assert named(select(study).networks) == ["1"]
 
 
-def test_the_frame_has_a_row_a_trial_with_what_went_wrong():
+def test_the_frame_has_one_row_per_trial_with_the_reason_of_a_failure():
     study = study_of([hand_made("1", cell_count=3.0)])
     failed, pruned = {"failed": "RuntimeError: no"}, {"pruned": "no loss"}
     study.add_trial(without_result(TrialState.FAIL, "2", attributes={ATTRIBUTE: failed}))
@@ -338,7 +338,7 @@ def test_the_frame_has_a_row_a_trial_with_what_went_wrong():
     assert frame.loc[0, "cell_count"] == 3.0
 
 
-def test_a_study_of_others_cannot_be_ranked():
+def test_a_study_without_our_records_cannot_be_ranked():
     study = optuna.create_study(study_name="foreign", directions=["maximize", "minimize"])
     study.add_trial(create_trial(values=[1.0, 2.0]))
     with pytest.raises(InputError, match=r"'foreign'.*relucode.*Objective"):
@@ -359,7 +359,7 @@ def test_a_study_without_trials_cannot_be_ranked():
         select(study_of([]))
 
 
-def test_what_nothing_tells_apart_shares_a_rank_and_stands_by_its_first_trial():
+def test_networks_equal_in_everything_share_a_rank_in_the_order_of_their_trials():
     trials = [hand_made(head) for head in ("4", "16", "2")] + [hand_made("8", cell_count=11.0)]
     selection = select(study_of(trials))
     assert named(selection.equal) == ["4", "16", "2", "8"]
@@ -376,13 +376,13 @@ def test_the_best_of_equally_accurate_ones_is_the_smallest():
 def test_the_comparison_lies_beside_the_networks():
     trials = [hand_made("1", accuracy=0.7), hand_made("2", accuracy=0.9), hand_made("3", infeasibility=1.0)]
     selection = select(study_of(trials))
-    found = dict(zip(selection.networks["head"], selection.comparison["difference"], strict=True))
-    assert found["1"] == pytest.approx(0.2)
-    assert found["2"] == 0
-    assert math.isnan(found["3"])
+    differences = dict(zip(selection.networks["head"], selection.comparison["difference"], strict=True))
+    assert differences["1"] == pytest.approx(0.2)
+    assert differences["2"] == 0
+    assert math.isnan(differences["3"])
 
 
-def test_other_indices_may_decide_than_the_objectives():
+def test_indices_other_than_the_objectives_may_decide():
     trials = [hand_made(str(i), cell_count=float(i), edge_count=float(-i), parameters=i) for i in (1, 2, 3)]
     study = study_of(trials)
     assert named(select(study).equal) == ["1", "2", "3"]
@@ -417,15 +417,15 @@ def test_an_undefined_or_missing_index_never_wins(rows: list[tuple[float, bool]]
             del trial.user_attrs[ATTRIBUTE]["joint"]["correct_cell_count"]
     study = study_of(trials, ["maximize"])
     by = ["cell_count", "-edge_count", "-correct_cell_count"]
-    found = select(study, by=by, how=how)
+    selection = select(study, by=by, how=how)
     if any(undefined for _, undefined in rows):
-        assert {"edge_count", "correct_cell_count"} <= set(found.silent)
-        assert named(found.equal) == named(select(study, by=by[:1], how=how).equal)
+        assert {"edge_count", "correct_cell_count"} <= set(selection.silent)
+        assert named(selection.equal) == named(select(study, by=by[:1], how=how).equal)
     cells = {str(i): cells for i, (cells, _) in enumerate(rows)}
-    assert [cells[head] for head in named(found.equal)] == sorted(cells.values())
+    assert [cells[head] for head in named(selection.equal)] == sorted(cells.values())
 
 
-def test_an_index_that_nobody_measured_is_named():
+def test_an_index_that_was_not_measured_is_named():
     selection = select(study_of([hand_made("1"), hand_made("2", cell_count=1.0)]), by=["cell_count", "knn_accuracy"])
     assert selection.silent["knn_accuracy"] == "undefined or not measured"
     assert selection.deciding == {"cell_count": "minimize"}
@@ -445,7 +445,7 @@ def test_the_equal_networks_grow_with_the_tolerance(rows: list[tuple[str, int, i
     assert few <= many
 
 
-def test_a_complete_trial_without_what_is_needed_is_named_with_what_it_lacks():
+def test_a_complete_trial_with_missing_values_is_named_with_them():
     trial = hand_made("1")
     del trial.user_attrs[ATTRIBUTE]["parameters"], trial.user_attrs[ATTRIBUTE]["candidate"]["seed"]
     with pytest.raises(InputError, match=r"trial 0 of study 'hand-made'.* lacks parameters, candidate.seed"):
@@ -455,7 +455,7 @@ def test_a_complete_trial_without_what_is_needed_is_named_with_what_it_lacks():
         select(study_of([trial]))
 
 
-def test_a_trial_of_others_needs_no_more_than_what_is_needed():
+def test_a_record_needs_only_the_required_values():
     trials = [hand_made("1"), hand_made("2", cell_count=1.0)]
     for trial in trials:
         trial.user_attrs[ATTRIBUTE] = {name: trial.user_attrs[ATTRIBUTE][name] for name in NEEDED}
@@ -478,8 +478,8 @@ def test_an_index_is_silent_only_where_every_seed_is_saturated(seeds: set[int]):
         for seed, cells in enumerate(counts)
     ]
     for trial in trials:
-        found = trial.user_attrs[ATTRIBUTE]
-        found["saturated"]["joint"] = ["cell_count"] if found["candidate"]["seed"] in seeds else []
+        record = trial.user_attrs[ATTRIBUTE]
+        record["saturated"]["joint"] = ["cell_count"] if record["candidate"]["seed"] in seeds else []
     assert ("cell_count" in select(study_of(trials)).silent) == (seeds == {0, 1, 2})
 
 
@@ -506,7 +506,7 @@ def test_values_that_cannot_be_read_are_named(name: str, value: object):
         select(study_of([trial]))
 
 
-@pytest.mark.parametrize("change", [lambda found: "mine", lambda found: found | {"layers": None}])
+@pytest.mark.parametrize("change", [lambda record: "mine", lambda record: record | {"layers": None}])
 @pytest.mark.parametrize("by", [None, ["head.1:cell_count"]])
 def test_a_later_trial_that_cannot_be_read_is_named(change: Callable[[Any], Any], by: list[str] | None):
     trials = [hand_made("8"), hand_made("4")]

@@ -50,13 +50,13 @@ def test_pairs_of_predictions_decide_by_mcnemar(store):
     assert heads(selection) == ["8", "2"]  # 8 to 0 differ, 26 to 20 do not, though both are less accurate
     assert selection.comparison["paired"].all()
     assert selection.notes == (
-        "Each network was trained once, so nothing is known of what other seeds would change.",
+        "Each network was trained once, so the effect of other seeds is unknown.",
         "No index orders the equally accurate networks: accuracy and size do.",
     )
 
 
 @pytest.mark.parametrize("tolerance", ["mcnemar", "bootstrap"])
-def test_without_predictions_accuracies_are_compared_and_that_is_said(store, tolerance):
+def test_without_predictions_accuracies_are_compared_and_a_note_says_so(store, tolerance):
     trials = [store.keep("8", range(20)), hand_made("4", accuracy=0.93, samples=400), hand_made("2", accuracy=0.5)]
     for kept in (store, None):
         selection = select(study_of(trials), tolerance=tolerance, store=kept)
@@ -104,12 +104,12 @@ def test_the_order_of_the_trials_does_not_matter(data):
     )
     trials = [store.keep(head, w, seed=seed, cell_count=c / 3) for (head, seed), (w, c) in rows.items()]
     tolerance = data.draw(st.sampled_from(RULES))
-    found = []
+    tables = []
     for order in (trials, data.draw(st.permutations(trials))):
         selection = select(study_of(order), tolerance=tolerance, store=store, resamples=20)
         table = selection.networks[["head", "equal", "rank"]].join(selection.comparison)
-        found.append(table.sort_values("head").reset_index(drop=True))
-    assert found[0].equals(found[1])
+        tables.append(table.sort_values("head").reset_index(drop=True))
+    assert tables[0].equals(tables[1])
 
 
 @given(st.data(), st.sampled_from(["mcnemar", "bootstrap"]))
@@ -117,15 +117,15 @@ def test_the_equal_networks_grow_as_the_level_falls(data, tolerance):
     store = Memory()
     numbers = data.draw(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 340)), min_size=1, max_size=6))
     trials = [store.keep(str(i), range(start, start + n)) for i, (n, start) in enumerate(numbers)]
-    found = [
+    equal = [
         set(heads(select(study_of(trials), tolerance=tolerance, level=level, store=store, resamples=1)))
         for level in (0.9, 0.3, 0.05, 0.001)
     ]
-    assert all(few <= many for few, many in itertools.pairwise(found))
-    assert found[0]
+    assert all(few <= many for few, many in itertools.pairwise(equal))
+    assert equal[0]
 
 
-def test_how_firm_the_order_is_comes_from_the_seeds():
+def test_the_stability_of_the_order_is_resampled_from_the_seeds():
     firm = [hand_made("8", seed=s, cell_count=c) for s, c in enumerate((1.0, 2.0, 3.0))]
     near = [hand_made("4", seed=s, cell_count=c) for s, c in enumerate((2.0, 3.0, 2.5))]
     far = [hand_made("2", seed=s, cell_count=c) for s, c in enumerate((20.0, 30.0, 25.0))]
@@ -137,7 +137,7 @@ def test_how_firm_the_order_is_comes_from_the_seeds():
     assert [row["ahead_of_next"] for row in rows] == [selection.ahead[0, 1], 1, None]
 
 
-def test_the_best_comes_with_all_that_trains_it_again():
+def test_the_best_comes_with_everything_needed_to_train_it_again():
     trials = [hand_made("8", rate=0.5, seed=s, cell_count=1.0) for s in (2, 0)] + [hand_made("4")]
     study = study_of(trials)
     expected = {"head": "8", "learning_rate": 0.5, "seeds": [0, 2], "trials": [0, 1]}
@@ -147,7 +147,7 @@ def test_the_best_comes_with_all_that_trains_it_again():
 
 
 @pytest.mark.parametrize("how", ["pareto", "lexicographic", "weighted"])
-def test_the_dict_is_json_and_says_what_was_found(store, how):
+def test_the_dict_is_json_and_holds_the_selection(store, how):
     names = ("accuracy", "cell_count", "class_distance_ratio")
     trials = [
         store.keep("8", range(20), objectives=names, cell_count=2.0, class_distance_ratio=None),
@@ -156,22 +156,22 @@ def test_the_dict_is_json_and_says_what_was_found(store, how):
     ]
     study = study_of(trials, ["maximize", "minimize", "minimize"])
     selection = select(study, tolerance="bootstrap", how=how, store=store)
-    found = json.loads(json.dumps(selection.as_dict(), allow_nan=False))
-    assert found["tolerance"] == "bootstrap"
-    assert found["how"] == how
-    assert found["by"] == {"cell_count": "minimize", "class_distance_ratio": "minimize"}
-    assert found["silent"]["class_distance_ratio"] == "undefined for some"
-    assert found["threshold"] is None
-    assert found["compared"] == 3
-    first, second = found["equally_accurate"]
+    written = json.loads(json.dumps(selection.as_dict(), allow_nan=False))
+    assert written["tolerance"] == "bootstrap"
+    assert written["how"] == how
+    assert written["by"] == {"cell_count": "minimize", "class_distance_ratio": "minimize"}
+    assert written["silent"]["class_distance_ratio"] == "undefined for some"
+    assert written["threshold"] is None
+    assert written["compared"] == 3
+    first, second = written["equally_accurate"]
     assert (first["head"], first["place"], second["rank"]) == ("4", 1, 2)
     assert first["mean"]["cell_count"] == 1
     assert first["mean"]["test_accuracy"] is None
     assert first["spread"]["cell_count"] is None
     assert first["low"] <= 0 <= first["high"]
     assert first["paired"] is True
-    assert found["best"]["head"] == "4"
-    assert found["ahead"] == [[None, None], [None, None]]
+    assert written["best"]["head"] == "4"
+    assert written["ahead"] == [[None, None], [None, None]]
 
 
 def test_a_single_trial_is_the_best():
@@ -239,7 +239,7 @@ def test_where_all_failed_there_is_nothing_to_choose():
         select(study)
 
 
-def test_a_study_of_others_is_told_what_it_lacks():
+def test_an_error_says_what_a_study_without_our_records_lacks():
     study = optuna.create_study(study_name="foreign", directions=["maximize", "minimize"])
     study.add_trial(create_trial(values=[1.0, 2.0]))
     with pytest.raises(
@@ -262,6 +262,6 @@ def test_a_study_of_others_is_told_what_it_lacks():
         ({"resamples": 0}, "resamples 0 is out of range"),
     ],
 )
-def test_arguments_that_say_nothing_are_refused(arguments, message):
+def test_arguments_out_of_range_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
         select(study_of([hand_made("8")]), **arguments)

@@ -17,36 +17,36 @@ values = st.lists(st.tuples(*[st.integers(0, 4)] * 3), min_size=3, max_size=12)
 @given(values)
 def test_the_correlations_are_scipys_also_with_ties(rows: list[tuple[int, ...]]):
     table = pd.DataFrame(rows, columns=list("abc"), dtype=float)
-    found = spearman(table, "abc")
-    assert sorted(found.names) == list("abc")
-    for i, one in enumerate(found.names):
-        for j, other in enumerate(found.names):
-            if one in found.silent or other in found.silent:
-                assert np.isnan(found.matrix[i, j])
+    correlations = spearman(table, "abc")
+    assert sorted(correlations.names) == list("abc")
+    for i, one in enumerate(correlations.names):
+        for j, other in enumerate(correlations.names):
+            if one in correlations.silent or other in correlations.silent:
+                assert np.isnan(correlations.matrix[i, j])
             else:
-                assert found.matrix[i, j] == pytest.approx(stats.spearmanr(table[one], table[other]).statistic)
+                assert correlations.matrix[i, j] == pytest.approx(stats.spearmanr(table[one], table[other]).statistic)
 
 
 def test_an_index_that_is_missing_for_some_networks_is_correlated_over_the_others():
     table = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0], "b": [2.0, np.nan, 1.0, 0.0], "c": [1.0, 2.0, np.nan, np.nan]})
-    found = spearman(table, "abc")
-    assert found.matrix[0, 1] == pytest.approx(-1)
-    assert np.isnan(found.matrix[0, 2])  # two networks tell nothing
-    assert found.silent == {}
+    correlations = spearman(table, "abc")
+    assert correlations.matrix[0, 1] == pytest.approx(-1)
+    assert np.isnan(correlations.matrix[0, 2])  # two networks have no correlation
+    assert correlations.silent == {}
 
 
-def test_what_is_constant_undefined_or_saturated_stands_last_with_the_reason():
+def test_columns_that_are_constant_undefined_or_saturated_come_last_with_the_reason():
     table = pd.DataFrame({"a": [1.0, 1.0, 1.0], "b": [np.nan] * 3, "c": [1.0, 2.0, 3.0], "d": [0.0, 0.5, 1.0]})
-    found = spearman(table, "abcd", saturated=["d"])
-    assert found.names == ["c", "a", "b", "d"]
-    assert found.silent == {"a": "constant, 1", "b": "undefined or not measured", "d": "saturated for all"}
-    assert np.isnan(found.matrix[1:]).all()
+    correlations = spearman(table, "abcd", saturated=["d"])
+    assert correlations.names == ["c", "a", "b", "d"]
+    assert correlations.silent == {"a": "constant, 1", "b": "undefined or not measured", "d": "saturated for all"}
+    assert np.isnan(correlations.matrix[1:]).all()
 
 
 def test_a_single_network_has_no_correlations():
     assert np.isnan(spearman(pd.DataFrame({"a": [1.0], "b": [2.0]}), "ab").matrix).all()
 
 
-def test_an_index_that_is_constant_where_it_is_defined_says_nothing():
+def test_an_index_that_is_constant_where_it_is_defined_is_not_informative():
     table = pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": [2.0, math.nan, 2.0], "c": [math.nan, 1.0, 2.0]})
     assert spearman(table, "abc").silent == {"b": "constant, 2, where it is defined"}

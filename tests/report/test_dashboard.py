@@ -52,11 +52,11 @@ def test_optuna_trials_lists_our_trials_with_the_names_of_the_objectives(url: st
 
 @pytest.mark.slow
 def test_optuna_best_trials_lists_the_pareto_front(url: str):
-    found = json.loads(optuna_cli(url, "best-trials", "--study-name", "own", "-f", "json"))
+    best_trials = json.loads(optuna_cli(url, "best-trials", "--study-name", "own", "-f", "json"))
     study = optuna.load_study(study_name="own", storage=url)
-    assert found
-    assert sorted(row["number"] for row in found) == sorted(trial.number for trial in study.best_trials)
-    assert len(select(study).front) == len(found)
+    assert best_trials
+    assert sorted(row["number"] for row in best_trials) == sorted(trial.number for trial in study.best_trials)
+    assert len(select(study).front) == len(best_trials)
 
 
 def test_without_optuna_dashboard_the_extra_is_named(monkeypatch: pytest.MonkeyPatch):
@@ -82,7 +82,7 @@ def test_the_note_holds_the_ranking(installed: Any):
     assert note.index("| 16 @ 0.1") < note.index("| 8 @ 0.1")
 
 
-def test_what_others_wrote_in_the_note_stays_and_ours_is_replaced(installed: Any):
+def test_the_rest_of_the_note_stays_and_our_part_is_replaced(installed: Any):
     study = small_study()
     installed.save_note(study, "# Mine\n\nby hand")
     first = show_in_dashboard(study)
@@ -147,17 +147,17 @@ def answer(address: str) -> Any:
 def test_the_dashboard_shows_names_note_figure_and_predictions(served: str, url: str):
     (summary,) = answer(f"{served}/api/studies")["study_summaries"]
     assert summary["study_name"] == "own"
-    found = answer(f"{served}/api/studies/{summary['study_id']}")
+    shown = answer(f"{served}/api/studies/{summary['study_id']}")
     study = optuna.load_study(study_name="own", storage=url)
-    assert found["objective_names"] == ["accuracy", "cell_count"]
-    assert "Equally accurate networks" in found["note"]["body"]
-    figures = {figure["id"]: figure["graph_object"] for figure in found["plotly_graph_objects"]}
+    assert shown["objective_names"] == ["accuracy", "cell_count"]
+    assert "Equally accurate networks" in shown["note"]["body"]
+    figures = {figure["id"]: figure["graph_object"] for figure in shown["plotly_graph_objects"]}
     drawn = json.loads(figures[FIGURE]) if isinstance(figures[FIGURE], str) else figures[FIGURE]
     assert "Pareto front" in [trace.get("name") for trace in drawn["data"]]
-    assert [trial["number"] for trial in found["trials"]] == [trial.number for trial in study.trials]
-    assert [trial["values"] for trial in found["trials"]] == [trial.values for trial in study.trials]
-    assert all(artifact["filename"] == "predictions.npz" for t in found["trials"] for artifact in t["artifacts"])
-    assert sum(len(trial["artifacts"]) for trial in found["trials"]) == len(study.trials)
+    assert [trial["number"] for trial in shown["trials"]] == [trial.number for trial in study.trials]
+    assert [trial["values"] for trial in shown["trials"]] == [trial.values for trial in study.trials]
+    assert all(artifact["filename"] == "predictions.npz" for t in shown["trials"] for artifact in t["artifacts"])
+    assert sum(len(trial["artifacts"]) for trial in shown["trials"]) == len(study.trials)
 
 
 def test_the_module_imports_nothing_of_the_dashboard_by_itself():

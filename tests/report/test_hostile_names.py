@@ -44,10 +44,10 @@ def hostile_study() -> optuna.Study:
         trial = hand_made(
             "8", 0.1 + number, accuracy=0.9, objectives=["accuracy", "cell_count"], cell_count=5.0 + number
         )
-        found = trial.user_attrs[ATTRIBUTE]
-        found["candidate"]["head"], found["objectives"] = head, objectives
-        found["layers"][LAYER] = found["layers"]["head.1"]
-        for point in found["curve"]:
+        record = trial.user_attrs[ATTRIBUTE]
+        record["candidate"]["head"], record["objectives"] = head, objectives
+        record["layers"][LAYER] = record["layers"]["head.1"]
+        for point in record["curve"]:
             point["layers"][LAYER] = point["layers"]["head.1"]
         trials.append(trial)
     study = study_of(trials, name=f"{HOSTILE[2]} {HOSTILE[3]}")
@@ -90,16 +90,16 @@ def test_hostile_names_do_not_stop_the_figures(tmp_path: Path):
 
 def test_a_slice_names_its_classes_as_they_are(tmp_path: Path):
     layer = (np.eye(2), np.zeros(2))  # the larger one of two numbers wins
-    found = slice_through(perceptron([layer, layer]), [[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]])
+    part = slice_through(perceptron([layer, layer]), [[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]])
     for classes, labels in ((["$\\x$", "b"], [0, 1, 0]), (["a", "b"], ["$\\x$", "b", "$x$"])):
-        figure = slice_figure(found, classes=classes, labels=labels)
+        figure = slice_figure(part, classes=classes, labels=labels)
         figure.savefig(tmp_path / "slice.svg")  # as a formula, $\x$ is an error
         drawn = (tmp_path / "slice.svg").read_text("utf-8")  # matplotlib names what it draws in a comment
         for text in (*classes, *(f"sample {number}: {label}" for number, label in enumerate(labels, start=1))):
             assert f"<!-- {text} -->" in drawn
 
 
-def test_figures_are_xml_whatever_names_hold(tmp_path: Path):
+def test_figures_are_valid_xml_for_any_names(tmp_path: Path):
     unprintable = "a\x00\x01\x1b[31m\x7f\ufffe\ud800b"
     trials = [hand_made("8", 0.1 + number, cell_count=5.0 + number) for number in range(2)]
     for trial in trials:
@@ -107,8 +107,8 @@ def test_figures_are_xml_whatever_names_hold(tmp_path: Path):
     networks = select(study_of(trials)).networks
     save_pareto(tmp_path / "pareto.svg", networks, networks, x="cell_count", threshold=math.nan)
     layer = (np.eye(2), np.zeros(2))
-    found = slice_through(perceptron([layer, layer]), [[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]])
-    slice_figure(found, classes=[unprintable, "b"], labels=[unprintable] * 3).savefig(tmp_path / "slice.svg")
+    part = slice_through(perceptron([layer, layer]), [[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]])
+    slice_figure(part, classes=[unprintable, "b"], labels=[unprintable] * 3).savefig(tmp_path / "slice.svg")
     for name in ("pareto.svg", "slice.svg"):
         ElementTree.parse(tmp_path / name)
         assert f"a{' ' * 3}[31m{' ' * 3}b" in (tmp_path / name).read_text("utf-8")
@@ -130,7 +130,7 @@ def test_a_block_of_code_is_not_ended_by_what_stands_in_it():
 
 
 @pytest.mark.slow
-def test_a_browser_takes_no_name_for_markup(tmp_path: Path):
+def test_a_browser_shows_no_name_as_markup(tmp_path: Path):
     from selenium.webdriver.support.ui import Select
 
     def drawn(driver: Any, key: str) -> list[str]:

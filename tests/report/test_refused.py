@@ -37,11 +37,11 @@ def studies() -> dict[str, optuna.Study]:
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A storage with all of them."""
-    found = f"sqlite:///{tmp_path_factory.mktemp('stored')}/studies.db"
+    url = f"sqlite:///{tmp_path_factory.mktemp('stored')}/studies.db"
     for name, study in studies().items():
-        stored = optuna.create_study(study_name=name, storage=found, directions=study.directions)
+        stored = optuna.create_study(study_name=name, storage=url, directions=study.directions)
         stored.add_trials(study.trials)
-    return found
+    return url
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -78,7 +78,7 @@ def test_a_study_that_can_not_be_ranked_is_refused_with_the_reason(
         ("postgresql+psycopg://me:hunter2@127.0.0.1:1/db", "postgresql+psycopg://me:***@127.0.0.1:1/db cannot be used"),
     ],
 )
-def test_a_storage_that_is_none_is_refused_without_its_password(
+def test_an_invalid_storage_is_refused_without_its_password(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -95,7 +95,7 @@ def test_a_storage_that_is_none_is_refused_without_its_password(
     assert "hunter2" not in error
 
 
-def test_where_nobody_is_feasible_there_is_no_selection_but_a_report_that_says_so(
+def test_without_a_feasible_network_there_is_no_selection_but_a_report_that_says_so(
     url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     error = refused(capsys, "select", "infeasible", "--storage", url)

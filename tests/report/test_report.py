@@ -84,10 +84,10 @@ def test_the_page_holds_plotly_once_its_data_and_a_place_for_each_figure(folder:
     assert places == [f"{name}-figure" for name in ("front", "parallel", "curves", "correlations", "pair")]
     assert 3_000_000 < len(text) < 8_000_000  # plotly's own script is 4.8 MB: it is there, and there once
     (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
-    found = json.loads(data, parse_constant=pytest.fail)
-    assert found["label"] == ["8 @ 0.1", "16 @ 0.1", "4 @ 0.1"]
-    assert found["mean"]["cell_count"] == [20.5, 30.5, 4.5]
-    assert found["rankings"][found["rules"][0]["ranking"]]["order"] == [0, 1]
+    page_data = json.loads(data, parse_constant=pytest.fail)
+    assert page_data["label"] == ["8 @ 0.1", "16 @ 0.1", "4 @ 0.1"]
+    assert page_data["mean"]["cell_count"] == [20.5, 30.5, 4.5]
+    assert page_data["rankings"][page_data["rules"][0]["ranking"]]["order"] == [0, 1]
 
 
 def test_every_tag_of_the_page_is_closed(page: Page):
@@ -114,16 +114,16 @@ def test_the_page_names_settings_and_versions(page: Page):
 
 
 def test_the_numbers_in_pareto_json_are_those_of_the_ranking(study: optuna.Study, folder: Path):
-    found = json.loads((folder / "pareto.json").read_text("utf-8"), parse_constant=pytest.fail)
+    pareto = json.loads((folder / "pareto.json").read_text("utf-8"), parse_constant=pytest.fail)
     selection = select(study)
-    assert found["study"] == NAME
-    assert found["storage"] == "postgresql://me:***@host/db"
-    assert found["objectives"] == {"accuracy": "maximize", "cell_count": "minimize"}
-    assert found["threshold"] == selection.threshold
-    assert found["silent"] == selection.silent
+    assert pareto["study"] == NAME
+    assert pareto["storage"] == "postgresql://me:***@host/db"
+    assert pareto["objectives"] == {"accuracy": "maximize", "cell_count": "minimize"}
+    assert pareto["threshold"] == selection.threshold
+    assert pareto["silent"] == selection.silent
     for key, networks in {"front": selection.front, "equally_accurate": selection.equal}.items():
-        assert len(found[key]) == len(networks) > 0
-        for written, (i, row) in zip(found[key], networks.iterrows(), strict=True):
+        assert len(pareto[key]) == len(networks) > 0
+        for written, (i, row) in zip(pareto[key], networks.iterrows(), strict=True):
             assert (written["head"], written["learning_rate"], written["seeds"]) == (row["head"], 0.1, 2)
             assert written["equally_accurate"] == row["equal"]
             assert written["place"] == (row["place"] if row["equal"] else None)
@@ -133,15 +133,15 @@ def test_the_numbers_in_pareto_json_are_those_of_the_ranking(study: optuna.Study
 
 
 def test_pareto_json_agrees_with_the_hand_made_study(folder: Path):
-    found = json.loads((folder / "pareto.json").read_text("utf-8"))
-    assert sorted(network["head"] for network in found["front"]) == ["4", "8"]
-    assert [network["head"] for network in found["equally_accurate"]] == ["8", "16"]
-    best = found["equally_accurate"][0]
+    pareto = json.loads((folder / "pareto.json").read_text("utf-8"))
+    assert sorted(network["head"] for network in pareto["front"]) == ["4", "8"]
+    assert [network["head"] for network in pareto["equally_accurate"]] == ["8", "16"]
+    best = pareto["equally_accurate"][0]
     assert best["mean"]["cell_count"] == 20.5
     assert best["spread"]["cell_count"] == pytest.approx(math.sqrt(0.5))
 
 
-def test_trials_csv_has_a_row_a_trial(study: optuna.Study, folder: Path):
+def test_trials_csv_has_one_row_per_trial(study: optuna.Study, folder: Path):
     with (folder / "trials.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == [name for name in trials_frame(study).columns if name not in ("ranked", "pruned")]
@@ -215,7 +215,7 @@ def test_a_retry_is_named_by_the_trial_it_repeats():
     assert sentence == "trial 1 (2-2 @ 0.1, seed 1) failed (RuntimeError: no memory) and was retried as trial 2."
 
 
-def test_an_interrupted_trial_is_told_from_a_failed_one():
+def test_an_interrupted_trial_is_distinguished_from_a_failed_one():
     (sentence,) = sentences_of([hand_made("8"), without_result(TrialState.FAIL, "4-4")])
     assert sentence == "trial 1 (4-4 @ 0.1, seed 0) was interrupted and was not retried."
 
@@ -232,11 +232,11 @@ def test_a_repeated_candidate_is_named_as_such_beside_a_failure():
     assert sentences[1] == "trial 2 (8 @ 0.1, seed 0) was pruned: the same candidate as trial 0."
 
 
-def test_of_many_failures_the_first_twenty_are_told_and_the_others_counted():
+def test_the_first_twenty_of_many_failures_are_named_and_the_rest_counted():
     failed = [without_result(TrialState.FAIL, "4-4", number % 3) for number in range(23)]
-    told = sentences_of([hand_made("8"), *failed])
-    assert [sentence.split(" (")[0] for sentence in told[:-1]] == [f"trial {number}" for number in range(1, 21)]
-    assert told[-1] == "3 more failed, were interrupted or pruned: trials.csv, beside a report, says why."
+    sentences = sentences_of([hand_made("8"), *failed])
+    assert [sentence.split(" (")[0] for sentence in sentences[:-1]] == [f"trial {number}" for number in range(1, 21)]
+    assert sentences[-1] == "3 more failed, were interrupted or pruned: trials.csv, beside a report, says why."
     assert len(sentences_of([hand_made("8"), *failed[:20]])) == 20
 
 
@@ -247,7 +247,7 @@ def test_the_seed_of_a_failed_trial_is_named_where_there_is_one_seed():
     assert sentence.startswith("trial 1 (4 @ 0.1")
 
 
-def test_a_study_of_others_gets_no_report_and_no_folder(tmp_path: Path):
+def test_a_study_without_our_records_gets_no_report_and_no_folder(tmp_path: Path):
     study = optuna.create_study(directions=["maximize", "minimize"])
     study.add_trial(create_trial(values=[1.0, 2.0]))
     with pytest.raises(InputError, match="relucode"):
@@ -264,16 +264,14 @@ def test_a_study_of_others_gets_no_report_and_no_folder(tmp_path: Path):
         (["cell_count"], ["minimize"]),
     ],
 )
-def test_a_report_can_be_written_whatever_the_objectives_are(
-    tmp_path: Path, objectives: list[str], directions: list[str]
-):
+def test_a_report_can_be_written_for_any_objectives(tmp_path: Path, objectives: list[str], directions: list[str]):
     trials = [hand_made(str(i), objectives=objectives, accuracy=0.9 + i / 100, cell_count=float(i)) for i in (1, 2)]
     write_report(study_of(trials, directions), tmp_path)
-    found = json.loads((tmp_path / "pareto.json").read_text("utf-8"))
-    assert found["objectives"] == dict(zip(objectives, directions, strict=True))
+    pareto = json.loads((tmp_path / "pareto.json").read_text("utf-8"))
+    assert pareto["objectives"] == dict(zip(objectives, directions, strict=True))
 
 
-def test_a_report_can_be_written_while_a_trial_runs_and_others_wait(tmp_path: Path):
+def test_a_report_can_be_written_while_trials_run_and_wait(tmp_path: Path):
     study = study_of([hand_made("8")])
     study.ask()
     study.enqueue_trial({"head": "4-4"})

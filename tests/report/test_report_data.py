@@ -102,10 +102,10 @@ def test_lost_predictions_are_named_and_the_report_is_written_all_the_same(study
     (tmp_path / FOLDER).mkdir()
     write_report(study, tmp_path)
     text = (tmp_path / "report.md").read_text("utf-8")
-    assert "There is no McNemar's test: the predictions of trial 0" in text
+    assert "McNemar's test was not possible: the predictions of trial 0" in text
 
 
-def test_the_share_of_draws_is_that_of_select():
+def test_the_share_of_resamples_is_that_of_select():
     trials = [
         hand_made(head, seed=seed, accuracy=0.95, cell_count=count)
         for head, counts in {"8": (20.0, 24.0), "16": (22.0, 23.0), "4": (30.0, 31.0)}.items()
@@ -138,16 +138,16 @@ def test_profiles_are_those_of_the_kept_codes_of_the_last_epoch(study: optuna.St
 def test_curves_are_means_over_the_seeds(study: optuna.Study, folder: Path):
     data = page_data(gather(study, folder, ""))
     for row, layers in data["curves"].items():
-        found = [
+        curves_of_seeds = [
             trial.user_attrs["relucode"]["curve"]
             for trial in study.trials
             if trial.user_attrs["relucode"]["candidate"]["head"] == data["head"][int(row)]
         ]
-        assert len(found) == 2
+        assert len(curves_of_seeds) == 2
         epochs, cells, _ = layers["joint"]
         assert epochs == [0, 1]
         for epoch in epochs:
-            assert cells[epoch] == np.mean([curve[epoch]["joint"]["cell_count"] for curve in found])
+            assert cells[epoch] == np.mean([curve[epoch]["joint"]["cell_count"] for curve in curves_of_seeds])
     assert len(data["curves"]) == 3
 
 
@@ -158,7 +158,7 @@ def test_trials_without_a_curve_get_a_report_too(tmp_path: Path):
     assert "Occupied cells by layer" not in (tmp_path / "report.md").read_text("utf-8")
 
 
-def test_the_data_in_the_page_is_that_and_cannot_end_its_script(tmp_path: Path):
+def test_the_data_in_the_page_cannot_end_its_script(tmp_path: Path):
     study = study_of([hand_made("8", cell_count=20.0)], name="</script><b>")
     text = write_report(study, tmp_path)["report.html"].read_text("utf-8")
     (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
@@ -166,7 +166,7 @@ def test_the_data_in_the_page_is_that_and_cannot_end_its_script(tmp_path: Path):
     assert json.loads(data) == json.loads(json.dumps(page_data(gather(study, tmp_path, ""))))
 
 
-def test_embeddings_in_the_folder_are_shown_and_what_finds_no_room_is_named(tmp_path: Path):
+def test_embeddings_in_the_folder_are_shown_and_those_too_large_for_the_page_are_named(tmp_path: Path):
     study = study_of([hand_made("8")])
     (tmp_path / "embedding_8.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(1000))
     (tmp_path / "embedding_large.png").write_bytes(bytes(3_000_000))

@@ -103,7 +103,7 @@ def set_value(driver: Any, key: str, value: float | str) -> None:
     driver.execute_script(script, key, value)
 
 
-def test_the_page_opens_without_a_network_and_complains_of_nothing(page: Any, study: optuna.Study):
+def test_the_page_opens_without_a_network_and_without_errors(page: Any, study: optuna.Study):
     assert complaints(page) == []
     assert shown(page) == expected(study)
 
@@ -117,7 +117,7 @@ def test_at_every_tolerance_the_page_ranks_as_python_does(page: Any, study: optu
     assert len(sizes) > 4
 
 
-def test_the_slider_moves_by_the_keyboard_and_the_result_is_told(page: Any, study: optuna.Study):
+def test_the_slider_moves_by_the_keyboard_and_the_result_is_announced(page: Any, study: optuna.Study):
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
 
@@ -130,9 +130,9 @@ def test_the_slider_moves_by_the_keyboard_and_the_result_is_told(page: Any, stud
     assert 0 < tolerance < float(slider.get_attribute("max"))
     assert shown(page) == expected(study, tolerance=tolerance)
     assert len(shown(page)) > before
-    told = page.find_element(By.ID, "found")
-    assert told.get_attribute("aria-live") == "polite"
-    assert f"{len(shown(page))} of 27 networks are equally accurate" in told.text
+    announcement = page.find_element(By.ID, "found")
+    assert announcement.get_attribute("aria-live") == "polite"
+    assert f"{len(shown(page))} of 27 networks are equally accurate" in announcement.text
     assert slider.get_attribute("aria-valuetext") == f"{tolerance:.4f}, {len(shown(page))} networks"
     assert page.find_element(By.CSS_SELECTOR, "label[for=tolerance]").text == "Tolerance"
 
@@ -159,15 +159,15 @@ def test_the_preset_comes_back_by_a_click(page: Any, study: optuna.Study):
         ("--", "This is not a number."),
     ],
 )
-def test_a_tolerance_that_is_none_is_told_and_the_last_good_ranking_stays(
+def test_an_invalid_tolerance_is_explained_and_the_last_valid_ranking_stays(
     page: Any, study: optuna.Study, typed: str, why: str
 ):
     from selenium.webdriver.common.keys import Keys
 
     def problem() -> tuple[str | None, str]:
-        told = page.find_element("id", field.get_attribute("aria-describedby"))
-        assert told.get_attribute("aria-live") == "polite"
-        return field.get_attribute("aria-invalid"), told.text
+        message = page.find_element("id", field.get_attribute("aria-describedby"))
+        assert message.get_attribute("aria-live") == "polite"
+        return field.get_attribute("aria-invalid"), message.text
 
     field = page.find_element("id", "tolerance-number")
     set_value(page, "tolerance-number", 0.01)
@@ -237,14 +237,14 @@ def test_marks_in_the_tables_stay_where_the_figure_follows_the_slider_and_the_pa
     assert sentence in page.execute_script("return document.getElementById('front').innerText")
 
 
-def test_points_tell_everything_of_their_network(page: Any):
+def test_points_show_everything_about_their_network(page: Any):
     texts = page.execute_script("return document.getElementById('front-figure').data.flatMap((t) => t.hovertext || [])")
     assert len(texts) == 30
     for word in ("head: ", "learning rate: ", "seeds: 2", "cell_count: ", "connecting_theta_50: ", "parameters: "):
         assert all(word in text for text in texts)
 
 
-def test_infeasible_networks_are_told_from_less_accurate_ones(page: Any, study: optuna.Study):
+def test_infeasible_networks_are_distinguished_from_less_accurate_ones(page: Any, study: optuna.Study):
     set_value(page, "tolerance-number", 0)
     script = "return document.getElementById('front-figure').data.map((trace) => [trace.name, trace.customdata || []])"
     drawn = dict(page.execute_script(script))

@@ -40,8 +40,8 @@ def test_where_no_network_is_feasible_the_report_says_so(tmp_path: Path):
         "2 @ 0.1": "infeasible",
         "4-4 @ 0.1": "pruned",
     }
-    found = json.loads((tmp_path / "pareto.json").read_text("utf-8"), parse_constant=pytest.fail)
-    assert (found["threshold"], found["front"], found["equally_accurate"]) == (None, [], [])
+    pareto = json.loads((tmp_path / "pareto.json").read_text("utf-8"), parse_constant=pytest.fail)
+    assert (pareto["threshold"], pareto["front"], pareto["equally_accurate"]) == (None, [], [])
 
 
 def edge_studies() -> dict[str, optuna.Study]:
@@ -65,7 +65,7 @@ def edge_studies() -> dict[str, optuna.Study]:
 
 
 @pytest.mark.parametrize("kind", edge_studies())
-def test_what_is_not_known_is_said_in_words(kind: str, tmp_path: Path):
+def test_unknown_values_are_explained_in_words(kind: str, tmp_path: Path):
     texts = texts_of(edge_studies()[kind], tmp_path)
     for text in texts.values():
         assert not re.search(r"\b(nan|None|NaT|inf)\b", text)
@@ -82,14 +82,14 @@ def test_a_single_network_leaves_nothing_to_choose(tmp_path: Path):
     assert "| seconds            |       - |" in text
 
 
-def test_of_hundreds_of_failures_the_first_are_told_and_the_others_counted(tmp_path: Path):
+def test_the_first_of_hundreds_of_failures_are_named_and_the_rest_counted(tmp_path: Path):
     for text in texts_of(edge_studies()["all but failures"], tmp_path).values():
         assert "300 failed, 1 complete." in text
         assert text.count("failed (no memory)") == 20
         assert "280 more failed, were interrupted or pruned: trials.csv, beside a report, says why." in text
 
 
-def test_where_an_objective_is_undefined_nobody_is_on_the_front_and_the_figure_has_another_axis(tmp_path: Path):
+def test_if_an_objective_is_undefined_the_front_is_empty_and_the_figure_has_another_axis(tmp_path: Path):
     study = edge_studies()["undefined indices"]
     for text in texts_of(study, tmp_path).values():
         assert "No network is on the front, because none has all of them." in text
@@ -105,18 +105,18 @@ def test_an_index_that_is_undefined_on_the_front_is_named_and_has_no_row(tmp_pat
     assert "| logdet_kernel" not in text.partition("## Pareto front")[2].partition("## All networks")[0]
 
 
-def test_who_is_alone_within_a_standard_error_is_said_so(tmp_path: Path):
+def test_the_report_says_that_only_one_network_is_within_a_standard_error(tmp_path: Path):
     trials = [hand_made(str(i), accuracy=i / 10, samples=10_000) for i in (8, 9)]
     text = texts_of(study_of(trials), tmp_path)["md"]
-    assert "9 @ 0.1 alone of 2 feasible networks reaches an accuracy of 0.8970" in text
+    assert "only 9 @ 0.1, of 2 feasible networks, reaches an accuracy of 0.8970" in text
 
 
 def test_without_predictions_the_report_says_what_is_not_compared(tmp_path: Path):
     for text in texts_of(edge_studies()["undefined indices"], tmp_path).values():
-        assert "No predictions are kept here" in text
+        assert "No predictions were kept" in text
 
 
-def test_predictions_of_some_networks_only_are_said_to_be_so(tmp_path: Path):
+def test_the_report_says_that_only_some_networks_have_predictions(tmp_path: Path):
     store = Memory()
     kept = [store.keep("8", range(20)), store.keep("4", range(28))]
     write_report(study_of([*kept, hand_made("2", accuracy=0.94)]), tmp_path, artifacts=store)
@@ -124,8 +124,8 @@ def test_predictions_of_some_networks_only_are_said_to_be_so(tmp_path: Path):
     assert "1 of 3 networks have no predictions of the best one's samples" in text
     write_report(study_of([*kept, hand_made("2", accuracy=0.99)]), tmp_path, artifacts=store)
     text = (tmp_path / "report.md").read_text("utf-8")
-    assert "Too few predictions are of the best one's samples" in text
-    assert "No predictions are kept here" not in text
+    assert "Too few networks have predictions of the same samples" in text
+    assert "No predictions were kept" not in text
 
 
 def test_the_test_is_named_by_the_networks_that_are_compared():

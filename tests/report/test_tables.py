@@ -32,7 +32,7 @@ def test_a_markdown_table_loses_nothing(lines: list[list[str]]):
 
 
 @given(st.text(max_size=20))
-def test_on_a_terminal_a_table_has_a_line_a_row_and_steers_nothing(text: str):
+def test_on_a_terminal_a_table_has_one_line_per_row_and_no_control_characters(text: str):
     shown = text_table((["a", "b"], [["1", text]]))
     assert len(shown.split("\n")) == 3
     assert shown.replace("\n", "").isprintable()

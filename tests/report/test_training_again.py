@@ -73,7 +73,7 @@ def test_a_file_of_data_is_named_from_the_settings_own_folder(tmp_path: Path, mo
 
 
 @pytest.mark.parametrize("settings", [None, {"data": {"source": "digits"}, "mine": 1}, {"description": "x"}, "text"])
-def test_studies_of_others_have_no_command(settings: Any, tmp_path: Path):
+def test_studies_not_made_by_run_study_have_no_command(settings: Any, tmp_path: Path):
     study = with_settings("own", settings)
     assert settings_toml(study, tmp_path) is None
     assert study_argument(study, tmp_path) is None
@@ -107,7 +107,7 @@ def test_the_command_in_the_report_trains_what_the_trial_trained(
         assert torch.load(arguments[-1], weights_only=True)
 
 
-def test_a_users_own_file_of_that_name_is_left_alone(tmp_path: Path):
+def test_a_users_own_file_of_that_name_is_not_overwritten(tmp_path: Path):
     study = with_settings("own", settings_in(tmp_path).as_dict())
     file = settings_file(study, tmp_path)
     assert file == tmp_path / "own.toml"

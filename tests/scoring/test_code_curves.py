@@ -29,13 +29,13 @@ def classifier(data: ImageData) -> nn.Module:
 
 def activations(network: Any, inputs: Tensor) -> list[np.ndarray]:
     """The outputs of the head's ReLUs, a (samples, neurons) array a layer."""
-    found, values = [], network.backbone(inputs)
+    kept, values = [], network.backbone(inputs)
     with torch.no_grad():
         for module in network.head:
             values = module(values)
             if isinstance(module, nn.ReLU):
-                found.append(values.clone().numpy())
-    return found
+                kept.append(values.clone().numpy())
+    return kept
 
 
 def distinct(rows: np.ndarray) -> int:
@@ -100,8 +100,11 @@ def test_codes_of_the_validation_split_come_with_its_accuracy(data: ImageData):
     assert space.samples == len(data.validation)
     assert space.correct_counts is not None
     assert point["accuracy"] == space.correct_counts.sum() / space.samples
-    found = evaluate(network, data.validation)
-    assert (point["accuracy"], point["validation_loss"]) == (found.accuracy, pytest.approx(found.loss, rel=1e-6))
+    evaluation = evaluate(network, data.validation)
+    assert (point["accuracy"], point["validation_loss"]) == (
+        evaluation.accuracy,
+        pytest.approx(evaluation.loss, rel=1e-6),
+    )
     assert (point["train_accuracy"], point["loss"]) == (None, None)
     assert sum(passed[:-1]) == len(data.validation)  # one pass; the last is that of evaluate above
 

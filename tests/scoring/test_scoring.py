@@ -163,9 +163,9 @@ def test_held_out_samples_tell_how_much_of_the_code_space_the_sample_has_seen(di
 def test_transitions_are_counted_on_request(digits):
     network = build_network("8", digits.image_shape, 10, backbone="none")
     assert "segment_transitions" not in score(network, digits).joint
-    found = score(network, digits, indices=["all", SegmentTransitions(segments=20)])
-    assert found.joint["segment_transitions"] > 0
-    assert "segment_transitions" not in found.layers["head.1"]
+    result = score(network, digits, indices=["all", SegmentTransitions(segments=20)])
+    assert result.joint["segment_transitions"] > 0
+    assert "segment_transitions" not in result.layers["head.1"]
     assert score(network, digits, indices=["segment_transitions"]).joint.keys() == {"segment_transitions"}
 
 
@@ -218,8 +218,8 @@ def test_regularised_patterns_are_scored_for_a_wanted_size():
     images = torch.randn(20, 1, 2, 2)
     patterns = score(network, images).joint["distinct_patterns"]
     assert "regularised_patterns" not in score(network, images).joint
-    found = score(network, images, indices=RegularisedPatterns(mu=0.023, sigma=1.0)).joint
-    assert found["regularised_patterns"] == patterns
+    result = score(network, images, indices=RegularisedPatterns(mu=0.023, sigma=1.0)).joint
+    assert result["regularised_patterns"] == patterns
     with pytest.raises(InputError, match="wanted_size"):
         score(network, images, indices=["regularised_patterns"])
 

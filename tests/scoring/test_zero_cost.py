@@ -46,8 +46,8 @@ def test_every_measure_is_a_function_as_the_packages_call_it(inputs):
 def test_measures_are_the_indices_of_the_batch_in_train_mode(inputs):
     expected = compute_indices(code_space(network(), (inputs, TARGETS), mode="train"))
     expected["parameter_count"] = sum(p.numel() for p in network().parameters())
-    found = {name: function(network(), inputs, TARGETS) for name, function in MEASURES.items()}
-    np.testing.assert_equal(found, {name: expected[name] for name in MEASURES})
+    result = {name: function(network(), inputs, TARGETS) for name, function in MEASURES.items()}
+    np.testing.assert_equal(result, {name: expected[name] for name in MEASURES})
 
 
 def test_the_default_is_the_log_determinant_of_plain_hooks(inputs):
@@ -99,11 +99,11 @@ def test_a_batch_that_does_not_fit_fits_in_parts(inputs):
     for parts in (1, 2):
         with pytest.raises(RuntimeError, match="out of memory"):
             measure(Small(), inputs, TARGETS, split_data=parts, index="cell_count", mode="eval")
-    found = measure(Small(), inputs, TARGETS, split_data=3, index="cell_count", mode="eval")
-    assert found == measure(network(), inputs, TARGETS, index="cell_count", mode="eval")
+    result = measure(Small(), inputs, TARGETS, split_data=3, index="cell_count", mode="eval")
+    assert result == measure(network(), inputs, TARGETS, index="cell_count", mode="eval")
 
 
-def test_the_network_is_left_as_it_was(inputs):
+def test_the_network_is_unchanged(inputs):
     net = network().eval()
     before = {name: value.clone() for name, value in net.state_dict().items()}
     measure(net, inputs, TARGETS, split_data=2)
@@ -123,15 +123,15 @@ def test_the_network_is_left_as_it_was(inputs):
         np.array([None] * SAMPLES),
     ],
 )
-def test_targets_that_are_no_labels_are_not_looked_at(inputs, targets):
+def test_targets_that_are_not_labels_are_ignored(inputs, targets):
     assert measure(network(), inputs, targets) == measure(network(), inputs, TARGETS)
-    with pytest.raises(InputError, match="'cell_purity' needs targets that are whole numbers, one a sample"):
+    with pytest.raises(InputError, match="'cell_purity' needs targets that are whole numbers, one per sample"):
         measure(network(), inputs, targets, index="cell_purity")
 
 
 def test_labels_may_be_numbers_of_numpy(inputs):
-    found = measure(network(), inputs, TARGETS.numpy(), index="cell_purity")
-    assert found == measure(network(), inputs, TARGETS, index="cell_purity")
+    result = measure(network(), inputs, TARGETS.numpy(), index="cell_purity")
+    assert result == measure(network(), inputs, TARGETS, index="cell_purity")
 
 
 @pytest.mark.parametrize(
@@ -166,8 +166,8 @@ def test_more_parts_than_samples_are_a_sample_each_however_many(inputs):
 
 def test_a_name_stands_for_a_list_of_one(inputs):
     smooth = nn.Sequential(*network()[:2], nn.GELU(), nn.Flatten(), nn.Linear(216, 3))
-    found = [measure(smooth, inputs, index="cell_count", layers=("2",), also=also) for also in ("gelu", ["gelu"])]
-    assert found[0] == found[1] == measure(smooth, inputs, index="cell_count", layers="2", also={"gelu"})
+    result = [measure(smooth, inputs, index="cell_count", layers=("2",), also=also) for also in ("gelu", ["gelu"])]
+    assert result[0] == result[1] == measure(smooth, inputs, index="cell_count", layers="2", also={"gelu"})
 
 
 def test_an_empty_batch_is_refused(inputs):

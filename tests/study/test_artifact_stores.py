@@ -25,7 +25,7 @@ from nas_relucode.workers.stopping import Stop
 from nas_relucode.workers.worker import work
 
 KEYS = {"AWS_ACCESS_KEY_ID": "me", "AWS_SECRET_ACCESS_KEY": "s3cret", "AWS_DEFAULT_REGION": "us-east-1"}
-WITHOUT = "No predictions are kept here"  # in a report
+WITHOUT = "No predictions were kept"  # in a report
 
 
 class S3:
@@ -186,7 +186,7 @@ def test_a_folder_is_created_for_writing_and_not_for_reading(tmp_path: Path):
     assert artifact_store(None) is None
 
 
-def test_a_study_keeps_the_address_of_its_store_whatever_the_working_directory(
+def test_a_study_keeps_the_address_of_its_store_in_any_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     study = optuna.create_study()

@@ -85,15 +85,15 @@ def test_a_fixed_trial_gets_the_values_in_the_order_asked_for(data: ImageData):
 def test_the_record_is_that_of_a_network_trained_again(data: ImageData, head: str, learning_rate: float):
     trial = fixed(head, learning_rate)
     make(data)(trial)
-    found, network = trial.user_attrs[ATTRIBUTE], retrained(data, head, learning_rate)
+    record, network = trial.user_attrs[ATTRIBUTE], retrained(data, head, learning_rate)
     expected = score(network, data, layers="head").as_dict()
-    assert {key: found[key] for key in ("joint", "layers", "saturated", "samples", "split")} == {
+    assert {key: record[key] for key in ("joint", "layers", "saturated", "samples", "split")} == {
         key: expected[key] for key in ("joint", "layers", "saturated", "samples", "split")
     }
-    assert found["accuracy"] == accuracy(network, data.validation)
-    assert found["train_accuracy"] == accuracy(network, data.train)
-    assert found["test_accuracy"] == accuracy(network, data.test)
-    assert found["parameters"] == sum(parameter.numel() for parameter in network.parameters())
+    assert record["accuracy"] == accuracy(network, data.validation)
+    assert record["train_accuracy"] == accuracy(network, data.train)
+    assert record["test_accuracy"] == accuracy(network, data.test)
+    assert record["parameters"] == sum(parameter.numel() for parameter in network.parameters())
 
 
 def test_codes_are_those_of_the_training_samples(data: ImageData):
@@ -115,40 +115,40 @@ def test_the_thresholds_asked_for_are_those_of_the_indices(data: ImageData):
 def test_the_attribute_is_json_and_complete(data: ImageData):
     study = run_once(make(data, objectives=["accuracy", "cell_count"]), "4-4")
     (trial,) = study.trials
-    found = json.loads(json.dumps(trial.user_attrs, allow_nan=False))[ATTRIBUTE]
+    record = json.loads(json.dumps(trial.user_attrs, allow_nan=False))[ATTRIBUTE]
     assert list(trial.user_attrs) == [ATTRIBUTE]
-    assert found["objectives"] == ["accuracy", "cell_count"]
-    assert found["candidate"] == {"head": "4-4", "learning_rate": 0.1, "seed": 0}
-    assert found["validation_samples"] == len(data.validation) == 50
-    assert found["device"] == "cpu"
-    assert found["seconds"] >= 0
+    assert record["objectives"] == ["accuracy", "cell_count"]
+    assert record["candidate"] == {"head": "4-4", "learning_rate": 0.1, "seed": 0}
+    assert record["validation_samples"] == len(data.validation) == 50
+    assert record["device"] == "cpu"
+    assert record["seconds"] >= 0
     on_request = {name for name, index in INDICES.items() if index.on_request}
-    assert set(found["joint"]) == set(INDICES) - on_request
-    assert set(found["layers"]) == {"head.1", "head.3"}
+    assert set(record["joint"]) == set(INDICES) - on_request
+    assert set(record["layers"]) == {"head.1", "head.3"}
     of_layers = {name for name, index in INDICES.items() if not index.joint}
-    assert all(set(layer) == of_layers for layer in found["layers"].values())
-    assert trial.values == [found["accuracy"], found["joint"]["cell_count"]]
+    assert all(set(layer) == of_layers for layer in record["layers"].values())
+    assert trial.values == [record["accuracy"], record["joint"]["cell_count"]]
 
 
 def test_the_curve_has_a_point_before_the_training_and_one_after_each_epoch(data: ImageData):
     trial = fixed("4-4")
     make(data)(trial)
-    found = trial.user_attrs[ATTRIBUTE]
-    assert [point["epoch"] for point in found["curve"]] == [0, 1, 2]
+    record = trial.user_attrs[ATTRIBUTE]
+    assert [point["epoch"] for point in record["curve"]] == [0, 1, 2]
     untrained = build_network("4-4", data.image_shape, 3, backbone="none", seed=0)
     expected = score(untrained, data, layers="head")
-    first, last = found["curve"][0], found["curve"][-1]
+    first, last = record["curve"][0], record["curve"][-1]
     assert first["loss"] is None
     assert first["accuracy"] == accuracy(untrained, data.validation)
     for name in ("cell_count", "correct_cell_count"):
         assert first["joint"][name] == expected.joint[name]
-        assert last["joint"][name] == found["joint"][name]
-        assert last["layers"]["head.3"][name] == found["layers"]["head.3"][name]
-    assert (last["accuracy"], last["train_accuracy"]) == (found["accuracy"], found["train_accuracy"])
+        assert last["joint"][name] == record["joint"][name]
+        assert last["layers"]["head.3"][name] == record["layers"]["head.3"][name]
+    assert (last["accuracy"], last["train_accuracy"]) == (record["accuracy"], record["train_accuracy"])
     assert last["loss"] > 0
 
 
-def test_the_callback_is_told_the_trial_the_epoch_and_the_point_found(data: ImageData):
+def test_the_callback_gets_the_trial_the_epoch_and_the_point(data: ImageData):
     told: list[tuple[int, int, dict[str, Any]]] = []
     objective = make(data, on_epoch=lambda number, epoch, point: told.append((number, epoch.number, dict(point))))
     study = run_once(objective)
@@ -164,10 +164,10 @@ def test_the_test_split_never_influences_the_values(data: ImageData):
     one, two = fixed(), fixed()
     asked = {"objectives": ["accuracy", *DEFINED], "codes": CodeSettings(wanted_size=(1.0, 10.0))}
     assert make(data, **asked)(one) == make(other, **asked)(two)
-    found, found_of_other = one.user_attrs[ATTRIBUTE], two.user_attrs[ATTRIBUTE]
+    record, record_of_other = one.user_attrs[ATTRIBUTE], two.user_attrs[ATTRIBUTE]
     for changes in ("test_accuracy", "seconds"):
-        del found[changes], found_of_other[changes]
-    assert found == found_of_other
+        del record[changes], record_of_other[changes]
+    assert record == record_of_other
 
 
 def test_data_without_a_test_split_have_no_test_accuracy(data: ImageData):
@@ -182,9 +182,9 @@ def test_it_runs_in_anyones_study_with_their_directions_and_sampler(data: ImageD
     study.optimize(objective, n_trials=3)
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 3
     for trial in study.trials:
-        found = trial.user_attrs[ATTRIBUTE]
-        assert trial.values == [found["joint"]["cell_count"], found["accuracy"]]
-        assert trial.params == {key: found["candidate"][key] for key in ("head", "learning_rate")}
+        record = trial.user_attrs[ATTRIBUTE]
+        assert trial.values == [record["joint"]["cell_count"], record["accuracy"]]
+        assert trial.params == {key: record["candidate"][key] for key in ("head", "learning_rate")}
 
 
 def test_a_study_of_one_objective_is_optunas_single_objective_study(data: ImageData):
@@ -194,7 +194,7 @@ def test_a_study_of_one_objective_is_optunas_single_objective_study(data: ImageD
     assert study.best_value == accuracy(retrained(data, "8", 0.1), data.validation)
 
 
-def test_the_same_candidate_gives_the_same_values_whatever_was_trained_before(data: ImageData):
+def test_a_candidate_gives_the_same_values_after_any_other_training(data: ImageData):
     objective = make(data)
     first = objective(fixed("8", 0.1))
     objective(fixed("4-4", 0.01))
@@ -246,11 +246,11 @@ def test_a_loss_that_stops_being_finite_prunes_the_trial_and_keeps_the_reason(da
     study = run_once(make(data, space, recipe=recipe), "8", 1e6)
     (trial,) = study.trials
     assert trial.state == TrialState.PRUNED
-    found = json.loads(json.dumps(trial.user_attrs[ATTRIBUTE], allow_nan=False))
-    assert "finite" in found["pruned"]
-    assert "1e+06" in found["pruned"]
-    assert found["candidate"] == {"head": "8", "learning_rate": 1e6, "seed": 0}
-    assert [point["epoch"] for point in found["curve"]] == [0]
+    record = json.loads(json.dumps(trial.user_attrs[ATTRIBUTE], allow_nan=False))
+    assert "finite" in record["pruned"]
+    assert "1e+06" in record["pruned"]
+    assert record["candidate"] == {"head": "8", "learning_rate": 1e6, "seed": 0}
+    assert [point["epoch"] for point in record["curve"]] == [0]
 
 
 def test_a_fixed_trial_whose_loss_stops_being_finite_raises_optunas_pruned(data: ImageData):
@@ -280,9 +280,9 @@ def test_an_objective_that_is_undefined_for_a_candidate_prunes_the_trial(data: I
     few = dataclasses.replace(data, train=Split(data.train.inputs[one_of_each], data.train.labels[one_of_each]))
     study = run_once(make(few, objectives=["accuracy", "within_class_distance"]))  # no two samples of one class
     assert study.trials[0].state == TrialState.PRUNED
-    found = json.loads(json.dumps(study.trials[0].user_attrs[ATTRIBUTE], allow_nan=False))
-    assert "within_class_distance is undefined" in found["pruned"]
-    assert found["joint"]["within_class_distance"] is None
+    record = json.loads(json.dumps(study.trials[0].user_attrs[ATTRIBUTE], allow_nan=False))
+    assert "within_class_distance is undefined" in record["pruned"]
+    assert record["joint"]["within_class_distance"] is None
 
 
 def test_several_seeds_add_the_parameter_seed_and_change_the_weights(data: ImageData):
@@ -380,14 +380,14 @@ def test_slices_are_drawn_for_the_first_seed_and_what_cannot_be_drawn_is_left_ou
     space = SearchSpace(heads=("8", "1"), learning_rates=(0.1,))
     objective = make(data, space, codes=CodeSettings(slices=True, geometry=True), folder=tmp_path, seeds=[3, 4])
     study = run_once(objective, "8", seed=3)
-    found = study.trials[0].user_attrs[ATTRIBUTE]
-    assert found["slices"] == ["trial_0.png", "trial_0_near.png"]
-    assert sorted(path.name for path in (tmp_path / "slices").iterdir()) == found["slices"]
+    record = study.trials[0].user_attrs[ATTRIBUTE]
+    assert record["slices"] == ["trial_0.png", "trial_0_near.png"]
+    assert sorted(path.name for path in (tmp_path / "slices").iterdir()) == record["slices"]
     assert "slices" not in run_once(objective, "8", seed=4).trials[0].user_attrs[ATTRIBUTE]
     alone = run_once(objective, "1", seed=3).trials[0].user_attrs[ATTRIBUTE]["slices"]
     assert "trial_0_near.png" not in alone  # one neuron, one direction
-    assert found["joint"]["margin_mean_correct"] > 0
-    json.dumps(found, allow_nan=True)
+    assert record["joint"]["margin_mean_correct"] > 0
+    json.dumps(record, allow_nan=True)
 
 
 def test_the_report_shows_the_slices_that_were_drawn(data: ImageData, tmp_path: Any):

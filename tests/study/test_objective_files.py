@@ -47,11 +47,11 @@ def make(data: ImageData, **settings: Any) -> Objective:
     return Objective(data, SPACE, **({"recipe": RECIPE, "device": "cpu"} | parts | settings))
 
 
-def found_by(objective: Objective) -> dict[str, Any]:
+def record_by(objective: Objective) -> dict[str, Any]:
     trial = FixedTrial({"head": "8-4", "learning_rate": 0.1})
     objective(trial)
-    found: dict[str, Any] = trial.user_attrs[ATTRIBUTE]
-    return {name: value for name, value in found.items() if name != "seconds"}
+    record: dict[str, Any] = trial.user_attrs[ATTRIBUTE]
+    return {name: value for name, value in record.items() if name != "seconds"}
 
 
 class StopAfter:
@@ -70,13 +70,13 @@ class StopAfter:
 def test_an_interrupted_trial_goes_on_at_its_last_epoch_and_finds_the_same(
     data: ImageData, tmp_path: Path, settings: dict[str, Any]
 ):
-    undisturbed = found_by(make(data, **settings))
+    undisturbed = record_by(make(data, **settings))
     stop = StopAfter(2)
     objective = make(data, folder=tmp_path, on_epoch=stop, **settings)
     with pytest.raises(KeyboardInterrupt):
-        found_by(objective)
+        record_by(objective)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["8-4_0.1_seed_0.pt"]
-    assert found_by(objective) == undisturbed
+    assert record_by(objective) == undisturbed
     assert stop.told == list(range(objective.recipe.epochs + 1))  # none was trained twice
     assert not (tmp_path / "checkpoints").exists()
 
@@ -98,7 +98,7 @@ OTHER = {
 @pytest.mark.parametrize("change", [*OTHER, "data", "cut", "foreign"])
 def test_a_checkpoint_that_is_not_the_trials_own_is_refused_and_kept(data: ImageData, tmp_path: Path, change: str):
     with pytest.raises(KeyboardInterrupt):
-        found_by(make(data, folder=tmp_path, on_epoch=StopAfter(1)))
+        record_by(make(data, folder=tmp_path, on_epoch=StopAfter(1)))
     (checkpoint,) = (tmp_path / "checkpoints").iterdir()
     settings: dict[str, Any] = {"folder": tmp_path}
     if change in OTHER:
@@ -111,7 +111,7 @@ def test_a_checkpoint_that_is_not_the_trials_own_is_refused_and_kept(data: Image
         checkpoint.write_bytes(b"mine")
     before = checkpoint.read_bytes()
     with pytest.raises(InputError, match=str(checkpoint)):
-        found_by(make(data, **settings))
+        record_by(make(data, **settings))
     assert checkpoint.read_bytes() == before
 
 
@@ -120,11 +120,11 @@ def test_a_checkpoint_in_the_way_of_another_format_is_not_overwritten(data: Imag
     (tmp_path / "checkpoints").mkdir()
     save_checkpoint(tmp_path / "checkpoints" / name, {"epoch": 1}, settings={"another": "study"}, results=None)
     with pytest.raises(InputError, match="another"):
-        found_by(make(data, folder=tmp_path))
+        record_by(make(data, folder=tmp_path))
 
 
 def test_code_spaces_are_kept_after_the_epochs_that_are_named(data: ImageData, tmp_path: Path):
-    found = found_by(make(data, folder=tmp_path, kept_epochs=[0, 3], preset="released_code"))
+    record = record_by(make(data, folder=tmp_path, kept_epochs=[0, 3], preset="released_code"))
     network = build_network("8-4", data.image_shape, 3, backbone="none")
     taken = {}
     train(
@@ -137,17 +137,17 @@ def test_code_spaces_are_kept_after_the_epochs_that_are_named(data: ImageData, t
             code_space(network, (data.train.inputs, data.train.labels), layers="head", preset="released_code"),
         ),
     )
-    assert list(found["codes"]) == ["0", "3"]
-    for epoch, name in found["codes"].items():
+    assert list(record["codes"]) == ["0", "3"]
+    for epoch, name in record["codes"].items():
         kept, again = load_code_space(tmp_path / "codes" / name), taken[int(epoch)]
         assert np.array_equal(kept.cells.cell_of, again.cells.cell_of)
         assert np.array_equal(kept.class_counts, again.class_counts)
-        assert len(kept.cells) == found["curve"][int(epoch)]["joint"]["cell_count"]
+        assert len(kept.cells) == record["curve"][int(epoch)]["joint"]["cell_count"]
 
 
 def test_another_studys_code_spaces_are_not_overwritten(data: ImageData, tmp_path: Path):
-    mine = found_by(make(data, folder=tmp_path, kept_epochs=[1]))
-    others = found_by(make(data, folder=tmp_path, kept_epochs=[1], preset="released_code"))
+    mine = record_by(make(data, folder=tmp_path, kept_epochs=[1]))
+    others = record_by(make(data, folder=tmp_path, kept_epochs=[1], preset="released_code"))
     assert mine["codes"]["1"] != others["codes"]["1"]
     assert len(list((tmp_path / "codes").iterdir())) == 2
 
@@ -158,16 +158,16 @@ def test_imagenet_weights_are_asked_for_where_they_are_named(data: ImageData):
 
 
 def test_heads_behind_a_frozen_backbone_are_trained_on_its_features(data: ImageData, tmp_path: Path):
-    found = found_by(make(data, backbone="small_conv", frozen=True, folder=tmp_path))
+    record = record_by(make(data, backbone="small_conv", frozen=True, folder=tmp_path))
     backbone = build_backbone(data.image_shape, backbone="small_conv")
     features = frozen_features(backbone, data, tmp_path / "again")
     head = build_network("8-4", features.image_shape, 3, backbone="none")
     train(head, features.train, learning_rate=0.1, recipe=RECIPE)
-    assert found["accuracy"] == accuracy(head, features.validation)
-    assert found["parameters"] == sum(p.numel() for net in (head, backbone) for p in net.parameters())
+    assert record["accuracy"] == accuracy(head, features.validation)
+    assert record["parameters"] == sum(p.numel() for net in (head, backbone) for p in net.parameters())
     files = sorted((tmp_path / "features").iterdir())
     times = [file.stat().st_mtime_ns for file in files]
-    assert found_by(make(data, backbone="small_conv", frozen=True, folder=tmp_path)) == found
+    assert record_by(make(data, backbone="small_conv", frozen=True, folder=tmp_path)) == record
     assert [file.stat().st_mtime_ns for file in files] == times  # the backbone ran once
 
 

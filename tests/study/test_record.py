@@ -27,13 +27,13 @@ def store(tmp_path: Path) -> FileSystemArtifactStore:
 
 
 def test_the_record_is_one_attribute_and_the_values_are_the_objectives(study: optuna.Study):
-    found = {"accuracy": 0.5, "joint": {"cell_count": 3.0}}
+    record = {"accuracy": 0.5, "joint": {"cell_count": 3.0}}
     trial = study.ask()
-    told = write_outcome(trial, Outcome(CANDIDATE, found, (0.5, 3.0)), None)
-    assert told == (0.5, 3.0)
-    study.tell(trial, told)
+    values = write_outcome(trial, Outcome(CANDIDATE, record, (0.5, 3.0)), None)
+    assert values == (0.5, 3.0)
+    study.tell(trial, values)
     (kept,) = study.trials
-    assert (kept.user_attrs, kept.values) == ({ATTRIBUTE: found}, [0.5, 3.0])
+    assert (kept.user_attrs, kept.values) == ({ATTRIBUTE: record}, [0.5, 3.0])
 
 
 def test_optuna_treats_a_network_below_the_floor_as_infeasible(study: optuna.Study):
@@ -46,19 +46,19 @@ def test_optuna_treats_a_network_below_the_floor_as_infeasible(study: optuna.Stu
 
 def test_without_values_the_trial_is_to_be_pruned_and_says_why(study: optuna.Study):
     trial = study.ask()
-    told = write_outcome(trial, Outcome(CANDIDATE, {"pruned": "the loss is NaN"}, None), None)
-    assert isinstance(told, optuna.TrialPruned)
-    assert str(told) == "the loss is NaN"
+    values = write_outcome(trial, Outcome(CANDIDATE, {"pruned": "the loss is NaN"}, None), None)
+    assert isinstance(values, optuna.TrialPruned)
+    assert str(values) == "the loss is NaN"
     study.tell(trial, state=TrialState.PRUNED)
     assert study.trials[0].user_attrs == {ATTRIBUTE: {"pruned": "the loss is NaN"}}
 
 
 def test_the_record_names_the_artifact_with_the_predictions(study: optuna.Study, store: FileSystemArtifactStore):
-    trial, found = study.ask(), {"accuracy": 2 / 3}
-    write_outcome(trial, Outcome(CANDIDATE, found, (0.5, 3.0), {}, PREDICTIONS), store)
+    trial, record = study.ask(), {"accuracy": 2 / 3}
+    write_outcome(trial, Outcome(CANDIDATE, record, (0.5, 3.0), {}, PREDICTIONS), store)
     again = read_predictions(study.trials[0].user_attrs[ATTRIBUTE]["predictions"], store, "trial 0")
     assert (again.classes.tolist(), again.correct.tolist()) == ([0, 1, 1], [True, True, False])
-    assert found == {"accuracy": 2 / 3}  # the outcome may be written into another trial yet
+    assert record == {"accuracy": 2 / 3}  # the outcome may be written into another trial yet
 
 
 @pytest.mark.parametrize("kind", ["no store", "no predictions", "no study"])
@@ -79,8 +79,8 @@ def test_an_outcome_may_be_written_again_after_the_storage_was_lost(
     trial = study.ask()
     write_outcome(trial, outcome, store)
     with pytest.warns(UserWarning, match="constraint value is ignored"):
-        told = write_outcome(trial, outcome, store)
-    study.tell(trial, told)
+        values = write_outcome(trial, outcome, store)
+    study.tell(trial, values)
     (kept,) = study.trials
     assert kept.state == TrialState.COMPLETE
     assert read_predictions(kept.user_attrs[ATTRIBUTE]["predictions"], store, "trial 0").labels == PREDICTIONS.labels

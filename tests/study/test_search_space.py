@@ -27,17 +27,17 @@ def space_file(folder: Path, text: str) -> str:
 def test_table1_holds_the_papers_heads_and_learning_rates():
     space = load_search_space("table1")
     heads, rates = ("512", "256-256", "256-128-128"), (0.1, 0.01, 0.001)  # Table 1; Figures 1, 5 and 6
-    found = space.candidates(seeds=[0])
+    candidates = space.candidates(seeds=[0])
     assert space.is_finite
-    assert len(found) == 9
-    assert {(c.head, c.learning_rate, c.seed) for c in found} == set(itertools.product(heads, rates, [0]))
+    assert len(candidates) == 9
+    assert {(c.head, c.learning_rate, c.seed) for c in candidates} == set(itertools.product(heads, rates, [0]))
 
 
 def test_every_network_comes_once_before_any_is_repeated():
-    found = SPACE.candidates(seeds=[3, 0])
-    assert len(found) == len(set(found)) == 8
-    assert [c.seed for c in found] == [3] * 4 + [0] * 4
-    assert [(c.head, c.learning_rate) for c in found[:4]] == [(c.head, c.learning_rate) for c in found[4:]]
+    candidates = SPACE.candidates(seeds=[3, 0])
+    assert len(candidates) == len(set(candidates)) == 8
+    assert [c.seed for c in candidates] == [3] * 4 + [0] * 4
+    assert [(c.head, c.learning_rate) for c in candidates[:4]] == [(c.head, c.learning_rate) for c in candidates[4:]]
 
 
 def test_a_candidate_names_the_parameters_of_its_trial():

@@ -32,7 +32,7 @@ def test_each_candidate_is_run_once_with_each_seed_and_the_seeds_are_outermost(t
     ]
 
 
-def test_the_values_are_those_of_the_objective_alone(tmp_path: Path, url: str):
+def test_the_values_are_those_of_the_objective_without_the_framework(tmp_path: Path, url: str):
     settings = settings_in(tmp_path, objectives={"cell_count": "minimize", "accuracy": "maximize"})
     study = run(settings, url)
     objective = Objective(

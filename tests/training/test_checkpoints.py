@@ -115,7 +115,7 @@ def test_a_checkpoint_that_was_cut_short_or_altered_is_refused_and_kept(tmp_path
     assert path.read_bytes() == broken
 
 
-def test_saving_reads_the_head_of_the_earlier_checkpoint_alone(tmp_path, monkeypatch):
+def test_saving_reads_only_the_head_of_the_earlier_checkpoint(tmp_path, monkeypatch):
     path = written(tmp_path / "run.pt")
     head = path.read_bytes().index(b"PK")
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("the state was loaded"))

@@ -106,7 +106,7 @@ def test_all_is_train_validation_and_test_one_after_the_other():
         data.split("val")
 
 
-def test_loading_leaves_the_random_states_alone():
+def test_loading_does_not_change_the_random_states():
     before = torch.random.get_rng_state(), np.random.get_state()[1].tobytes()  # noqa: NPY002
     load_data("digits", validation=0.2, train_samples=50)
     assert torch.equal(torch.random.get_rng_state(), before[0])

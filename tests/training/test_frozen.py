@@ -172,7 +172,7 @@ def test_no_file_is_left_if_the_backbone_fails(data, tmp_path):
     assert names(tmp_path) == []
 
 
-def test_the_backbone_is_left_as_it_was(data, tmp_path):
+def test_the_backbone_is_unchanged(data, tmp_path):
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout()).train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     features = frozen_features(network, data, tmp_path)

@@ -76,7 +76,7 @@ def test_the_backbone_is_torchvisions_vgg16_layer_by_layer():
     assert torch.equal(network.backbone(images), torch_features(images).flatten(1))
 
 
-def test_width_scales_the_channels_of_the_backbone_alone():
+def test_width_scales_only_the_channels_of_the_backbone():
     network = build_network("256-128-128", (3, 32, 32), 10, width=1 / 8)
     ours = [(m.in_channels, m.out_channels) for m in network.backbone if isinstance(m, nn.Conv2d)]
     theirs = [(m.in_channels, m.out_channels) for m in vgg16_features() if isinstance(m, nn.Conv2d)]
@@ -84,7 +84,7 @@ def test_width_scales_the_channels_of_the_backbone_alone():
     assert list(linear_layers(network).values()) == [256, 128, 128, 10]
 
 
-def test_grey_images_change_the_first_convolution_alone():
+def test_grey_images_change_only_the_first_convolution():
     grey, colour = (features(build_network("8", (c, 32, 32), 10, width=1 / 8).backbone) for c in (1, 3))
     assert grey[0] == colour[0].replace("Conv2d(3,", "Conv2d(1,")
     assert grey[1:] == colour[1:]
@@ -125,7 +125,7 @@ def test_the_seed_decides_the_weights(name):
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_building_leaves_the_random_state_alone(name):
+def test_building_does_not_change_the_random_state(name):
     before = torch.random.get_rng_state()
     SMALL[name](0)
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -263,7 +263,7 @@ def test_imagenet_weights_that_cannot_be_downloaded_are_explained(monkeypatch, e
         ((3, 32, 32), {"backbone": "small_conv"}, "for backbone small_conv of width 1"),
     ],
 )
-def test_imagenet_weights_fit_one_network_alone(shape, arguments, message):
+def test_imagenet_weights_fit_only_one_network(shape, arguments, message):
     with pytest.raises(InputError, match=message):
         build_network("8", shape, 10, weights="imagenet", **arguments)
 

@@ -148,13 +148,13 @@ def test_a_callback_that_draws_random_numbers_changes_nothing():
     assert all(torch.equal(plain[name], disturbed[name]) for name in plain)
 
 
-def test_training_leaves_the_random_state_alone():
+def test_training_does_not_change_the_random_state():
     network, before = linear(), torch.random.get_rng_state()
     train(network, samples(), learning_rate=0.1, recipe=Recipe(epochs=2, batch_size=4))
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_no_epochs_leave_the_network_as_it_was():
+def test_no_epochs_leave_the_network_unchanged():
     network, seen_epochs = linear(), []
     before = parameters(network)
     train(network, samples(), learning_rate=0.1, recipe=Recipe(epochs=0), on_epoch=seen_epochs.append)
@@ -524,7 +524,7 @@ def test_an_evaluation_is_loss_and_accuracy_written_out():
         assert evaluation.accuracy == accuracy(network, data)
 
 
-def test_an_evaluation_leaves_the_network_as_it_was():
+def test_an_evaluation_leaves_the_network_unchanged():
     network = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(), nn.Linear(3, 2))
     before = copy.deepcopy(network.state_dict())
     evaluate(network, Split(samples().inputs.float() + 5, samples().labels))
@@ -552,7 +552,7 @@ def test_accuracy_is_a_count_by_hand(batch_size):
     assert accuracy(network, data, batch_size=batch_size) == 3 / 5
 
 
-def test_accuracy_leaves_the_network_as_it_was():
+def test_accuracy_leaves_the_network_unchanged():
     network = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(), nn.Linear(3, 2))
     network[1].eval()
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}

@@ -240,7 +240,7 @@ def test_a_heartbeat_keeps_a_trial_alive_and_ends_with_it(open_one, postgres: Se
     assert len(queue.stale_trial_ids()) == 1
 
 
-def test_one_queue_alone_can_take_a_given_waiting_trial(open_one):
+def test_only_one_queue_can_take_a_waiting_trial(open_one):
     queue, other = open_one(create=True), open_one()
     queue.add(lambda: waiting(2))
     second = queue.study.trials[1]

@@ -144,7 +144,7 @@ class Stopping:
             self.stop.request("SIGTERM")
 
 
-def test_a_stopped_trial_is_given_back_and_its_retry_continues_at_the_last_epoch(tmp_path: Path, queue_url: str):
+def test_a_stopped_trial_returns_to_the_queue_and_its_retry_continues_at_the_last_epoch(tmp_path: Path, queue_url: str):
     planned(tmp_path, queue_url, training=Recipe(epochs=4, batch_size=35))
     stopping = Stopping(trial=0, epoch=2)
     assert run(tmp_path, queue_url, stop=stopping.stop, on_epoch=stopping.epoch) == 0
@@ -182,7 +182,7 @@ def test_a_signal_during_del_stops_the_trial_at_the_end_of_the_epoch(tmp_path: P
     assert given_back.user_attrs[ATTRIBUTE] == {"interrupted": "SIGTERM"}
 
 
-def test_trials_that_are_given_back_do_not_count_as_failures(tmp_path: Path, queue_url: str):
+def test_trials_returned_to_the_queue_do_not_count_as_failures(tmp_path: Path, queue_url: str):
     planned(tmp_path, queue_url, heads=("8",), training=Recipe(epochs=20, batch_size=35))
     for number in range(15):  # more than the failures and dead workers that a candidate may have
         stopping = Stopping(trial=number, epoch=number)
@@ -464,7 +464,7 @@ def test_two_workers_share_the_candidates(tmp_path: Path, queue_url: str):
     assert states(queue_url) == {TrialState.COMPLETE: 9}
 
 
-def test_a_trial_costs_few_statements_and_attributes_whatever_the_study_holds(tmp_path: Path, queue_url: str):
+def test_a_trial_costs_few_statements_and_attributes_in_a_study_of_any_size(tmp_path: Path, queue_url: str):
     planned(tmp_path, queue_url, seeds=tuple(range(10)), heartbeat=60)
     counts = [statements(lambda trials=trials: run(tmp_path, queue_url, max_trials=trials)) for trials in (4, 4, 5, 5)]
     assert counts[0] == counts[1]
