@@ -7,7 +7,7 @@ demo: $(VENV)/.installed  ## train the candidates of studies/digits.toml, print 
 	$(RUN)/nas-relucode run digits
 
 test: lint  ## lint, types, and the tests that a push must pass, each property with few examples
-	$(RUN)/pytest -n 3 --dist worksteal
+	$(RUN)/pytest -n 2 --dist worksteal
 
 lint: $(VENV)/.installed
 	$(RUN)/ruff check .
@@ -15,7 +15,7 @@ lint: $(VENV)/.installed
 	$(RUN)/mypy
 
 check: lint  ## lint, types, and all tests, each property with many examples
-	$(RUN)/pytest -n 3 --dist worksteal --hypothesis-profile check
+	$(RUN)/pytest -n 2 --dist worksteal --hypothesis-profile check
 	$(RUN)/pytest -m slow --hypothesis-profile check
 
 bench: $(VENV)/.installed  ## every claim of speed against its peers, and the curve of docs/performance.md

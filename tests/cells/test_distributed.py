@@ -61,6 +61,7 @@ def times(folder):
     return {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_codes_of_60000_images_in_1_2_and_4_shards_are_byte_equal(data_root, tmp_path):
     images = load_data("mnist", data_root=data_root).train
     net = build_network("64-32", (1, 28, 28), 10, backbone="none", seed=1)

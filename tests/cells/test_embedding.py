@@ -126,7 +126,7 @@ def test_a_sample_is_one_point_with_its_class():
     assert np.array_equal(unlabelled.points, embedding.points)
 
 
-@pytest.mark.parametrize("preset", ["paper", "released_code"])
+@pytest.mark.parametrize("preset", ["paper", pytest.param("released_code", marks=pytest.mark.slow)])
 def test_the_same_seed_gives_the_same_points_for_any_number_of_threads(preset):
     bits, labels = grouped(100)
     space = CodeSpace.of(pack(bits), labels)

@@ -125,7 +125,7 @@ def test_a_figure_that_cannot_be_drawn_is_refused_before_anything_is_trained(
         ("kept_epochs = [0, 1]", "", "needs code spaces"),
         ('expect = "falls"', "neighbours = 0", "neighbours 0"),
         ('expect = "falls"', "min_dist = 2.0", "min_dist 2.0"),
-        ('expect = "falls"', 'points = "samples"\npreset = "released_code"', "one point per class and code"),
+        ('expect = "falls"', 'points = "samples"\npreset = "released_code"', "a point for each class and code"),
         ('expect = "falls"', 'kind = "curves"', "curves show every epoch"),
     ],
 )

@@ -261,19 +261,19 @@ def test_an_interrupted_search_can_be_continued(tmp_path):
     assert complex_of(perceptron(weights), 2, state=file).summary() == complex_of(perceptron(weights), 2).summary()
 
 
-def test_a_search_interrupted_within_a_batch_continues_correctly(tmp_path, monkeypatch):
+@pytest.mark.parametrize("calls", [2, pytest.param(5, marks=pytest.mark.slow)])
+def test_a_search_interrupted_within_a_batch_continues_correctly(calls, tmp_path, monkeypatch):
     weights, _ = oracle("A")
     network, file = perceptron(weights), tmp_path / "state.npz"
     expected = complex_of(network, 2).summary()
     monkeypatch.setattr("nas_relucode.geometry.complexes.AT_ONCE", 20)
     for place in ("facets_of", "behind", "settle", "add", "ends_of"):
-        for calls in (2, 5):
-            file.unlink(missing_ok=True)
-            with monkeypatch.context() as patch:
-                patch.setattr(FacetSearch, place, stopping(getattr(FacetSearch, place), calls))
-                with pytest.raises(KeyboardInterrupt):
-                    complex_of(network, 2, state=file)
-            assert complex_of(network, 2, state=file).summary() == expected
+        file.unlink(missing_ok=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(FacetSearch, place, stopping(getattr(FacetSearch, place), calls))
+            with pytest.raises(KeyboardInterrupt):
+                complex_of(network, 2, state=file)
+        assert complex_of(network, 2, state=file).summary() == expected
 
 
 def stopping(method, calls):

@@ -56,7 +56,9 @@ DEEP = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in ("mnasnet", "vgg11_bn") else n for n in NETWORKS]
+)
 def test_a_published_network_is_read_as_it_computes(name):
     torch.manual_seed(0)
     check_network(odd_statistics(NETWORKS[name]()), 3, 32, 32)

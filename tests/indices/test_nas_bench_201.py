@@ -42,12 +42,14 @@ def test_the_networks_have_the_published_numbers_of_parameters(published):
     assert counts == [round(float(row["params"]) * 1e6) for row in published[::10]]
 
 
+@pytest.mark.slow
 def test_the_logdet_ranks_networks_as_the_published_naswot_does(scored):
     assert len(scored["logdet"]) == 60
     assert np.isfinite(scored["logdet"]).all()
     assert spearmanr(scored["logdet"], scored["published"]).statistic >= 0.95
 
 
+@pytest.mark.slow
 def test_the_number_of_distinct_codes_is_saturated_and_that_of_patterns_is_not(scored):
     assert np.mean(scored["codes"] == BATCH) >= 0.95
     assert len(set(scored["patterns"])) >= 50

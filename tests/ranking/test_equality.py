@@ -1,5 +1,6 @@
 """Equality: McNemar and Holm as statsmodels has them, the mixed view against simulations, and what all rules share."""
 
+import itertools
 import math
 
 import numpy as np
@@ -40,12 +41,40 @@ tables = st.lists(st.integers(0, 2**30 - 1).map(bits), min_size=2, max_size=6)
 
 
 @given(st.integers(0, 30), st.integers(0, 30))
+def test_mcnemar_is_twice_the_tail_of_a_fair_coin(first_only, second_only):
+    assert exact_mcnemar(first_only, second_only) == pytest.approx(coin(first_only, second_only), abs=1e-12)
+
+
+def coin(heads, tails):
+    """Twice the probability of at most so few heads or tails among all throws, 1 at most; by exact whole numbers."""
+    throws = heads + tails
+    return min(1.0, 2 * sum(math.comb(throws, few) for few in range(min(heads, tails) + 1)) / 2**throws)
+
+
+@given(tables, st.integers(0, 5))
+def test_the_p_values_of_all_networks_are_those_of_a_closed_test(rows, best):
+    """Holm's correction is the closed test of Bonferroni's: the largest p of all sets that hold the hypothesis."""
+    best %= len(rows)
+    others = [i for i in range(len(rows)) if i != best]
+    differing = [[a - b for a, b in zip(rows[best], rows[i], strict=True)] for i in others]
+    raw = [coin(signs.count(1), signs.count(-1)) for signs in differing]
+    sets = [s for size in range(1, len(raw) + 1) for s in itertools.combinations(range(len(raw)), size)]
+    bonferroni = {s: min(1.0, len(s) * min(raw[j] for j in s)) for s in sets}
+    closed = [max(p for s, p in bonferroni.items() if j in s) for j in range(len(raw))]
+    comparison = compare([network(row) for row in rows], best, tolerance="mcnemar")
+    assert comparison.p[others] == pytest.approx(closed, abs=1e-12)
+    assert comparison.equal[others].tolist() == [p > 0.05 for p in closed]
+
+
+@pytest.mark.slow  # the import of statsmodels takes seconds
+@given(st.integers(0, 30), st.integers(0, 30))
 def test_mcnemar_is_that_of_statsmodels(first_only, second_only):
     contingency = pytest.importorskip("statsmodels.stats.contingency_tables")
     expected = contingency.mcnemar([[50, first_only], [second_only, 9]], exact=True).pvalue
     assert exact_mcnemar(first_only, second_only) == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.slow
 @given(tables, st.integers(0, 5))
 @example([bits(2**30 - 1), bits(2**21 - 1), bits(2**24 - 1), bits(2**29 - 1)], 0)  # 9, 6 and 1 to 0
 def test_the_p_values_of_all_networks_are_those_of_statsmodels(rows, best):

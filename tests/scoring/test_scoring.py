@@ -220,7 +220,7 @@ def test_regularised_patterns_are_scored_for_a_wanted_size():
     assert "regularised_patterns" not in score(network, images).joint
     result = score(network, images, indices=RegularisedPatterns(mu=0.023, sigma=1.0)).joint
     assert result["regularised_patterns"] == patterns
-    with pytest.raises(InputError, match="wanted_size"):
+    with pytest.raises(InputError, match="wanted size"):
         score(network, images, indices=["regularised_patterns"])
 
 

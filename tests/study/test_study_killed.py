@@ -18,6 +18,8 @@ from nas_relucode.errors import InputError
 from nas_relucode.study.runner import run_study
 from nas_relucode.study.settings import load_settings
 
+pytestmark = pytest.mark.slow  # tests/study/test_study.py has quick ones, of a trial that a dead process left running
+
 
 @dataclass
 class Killed:
