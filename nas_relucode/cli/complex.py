@@ -56,7 +56,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _too_many(counted: Complex, options: argparse.Namespace) -> int:
     """Says that there are more than --max-cells cells and how to continue; the exit code."""
-    resume = f"the same --state {options.state} resumes there" if options.state else "--state FILE lets a call resume"
+    resume = f"with --state {options.state} the next call resumes the search"
+    if not options.state:
+        resume = "with --state FILE the next call can resume the search"
     print(
         f"nas-relucode: error: there are more than {options.max_cells:,} cells: the counts are of the first "
         f"{len(counted):,}. Give a smaller --box or a larger --max-cells; {resume}.",
