@@ -1,39 +1,45 @@
 """What a trial keeps: one user attribute, written and read here.
 
-The record of a complete trial is a dict of plain values for JSON:
+The record of a complete trial, version 2, is a dict of plain values for JSON:
 
-    candidate, objectives         the parameters with the seed; the names of the trial's values, in their order
+    version                       2
+    params, seed                  the candidate: the parameters of the network (without the seed), and the seed
+    objectives                    the names of the trial's values, in their order
     accuracy, validation_loss     on the validation split; accuracy is None for an autoencoder
     train_accuracy, test_accuracy the test split is for reports only; None without one
+    validation, test              which samples the two accuracies are of, and which of them are classified
+                                  correctly, see `study.predictions`; None where it is not known
+    classes                       the number of classes; None where it is not known
+    qualities                     name -> number: parameters, seconds (of the training only), and other costs
     joint, layers, saturated      what `Score.as_dict` gives: the indices of all chosen layers, and of each
     split, samples                of which samples the codes are
     curve                         one point per epoch, from `CodeCurve`; epoch 0 is before the training
-    parameters, validation_samples, device, seconds (of the training only)
+    device
     codes                         epoch -> file of the code space kept after it
     slices                        files of the pictures of cells, if any were drawn
-    predictions                   the id of the artifact with the validation predictions, if they are kept
 
 A trial without a result has the reason instead: ``pruned`` (beside what was known until then), ``failed`` or
-``interrupted``.
+``interrupted``. Version 1 (written before 0.1.0) had ``candidate`` (head, learning_rate, seed), ``parameters``,
+``seconds`` and ``validation_samples``, and kept predictions apart; it is read as version 2 without predictions.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import optuna
 from optuna.trial import BaseTrial, FrozenTrial, TrialState
 
-from nas_relucode.study.search_space import Candidate
-
-if TYPE_CHECKING:
-    from nas_relucode.study.predictions import Predictions
+from nas_relucode.errors import InputError
+from nas_relucode.study.candidates import Candidate
 
 ATTRIBUTE = "relucode"  # the user attribute that holds the record
-QUALITIES = ("accuracy", "validation_loss")  # objectives that are not indices
+VERSION = 2
+MEASURED = ("accuracy", "validation_loss")  # objectives that are neither indices nor other qualities
+ACCURACIES = ("accuracy", "train_accuracy", "test_accuracy")
 
 
 @dataclass(frozen=True)
@@ -41,26 +47,17 @@ class Outcome:
     """How a training ended, apart from its trial, to which it may be written later and by another process."""
 
     candidate: Candidate
-    record: dict[str, Any]  # without the predictions; with the reason if there are no values
+    record: dict[str, Any]  # with the reason if there are no values
     values: tuple[float, ...] | None  # of the objectives; None if the trial is to be pruned
     constraints: Mapping[str, float] = field(default_factory=dict)  # feasible up to 0
-    predictions: Predictions | None = None
 
 
-def write_outcome(trial: BaseTrial, outcome: Outcome, store: Any) -> tuple[float, ...] | optuna.TrialPruned:
-    """Writes an outcome into its trial and returns the values to tell, or the exception that prunes the trial.
-
-    ``store`` is the artifact store for the predictions, which only a trial of a study has; None keeps none.
-    """
-    record = dict(outcome.record)
-    if outcome.predictions is not None and store is not None and isinstance(trial, optuna.Trial):
-        from nas_relucode.study.predictions import upload_predictions  # imports torch, which `status` can do without
-
-        record["predictions"] = upload_predictions(outcome.predictions, trial, store)
-    trial.set_user_attr(ATTRIBUTE, record)
+def write_outcome(trial: BaseTrial, outcome: Outcome) -> tuple[float, ...] | optuna.TrialPruned:
+    """Writes an outcome into its trial and returns the values to tell, or the exception that prunes the trial."""
+    trial.set_user_attr(ATTRIBUTE, outcome.record)
     for name, value in outcome.constraints.items():
         trial.set_constraint(name, value)
-    return optuna.TrialPruned(record["pruned"]) if outcome.values is None else outcome.values
+    return optuna.TrialPruned(outcome.record["pruned"]) if outcome.values is None else outcome.values
 
 
 def write_failed(trial: optuna.Trial, error: BaseException) -> None:
@@ -75,8 +72,31 @@ def write_interrupted(trial: optuna.Trial, reason: str) -> None:
 
 
 def record_of(trial: BaseTrial | FrozenTrial) -> dict[str, Any]:
-    """The record of a trial; empty if it has none."""
-    record: dict[str, Any] = trial.user_attrs.get(ATTRIBUTE, {})
+    """The record of a trial, as version 2 and unchecked; empty if it has none, or something else in its place."""
+    record = trial.user_attrs.get(ATTRIBUTE)
+    return _as_version_2(record) if isinstance(record, dict) else {}
+
+
+def checked_record(trial: FrozenTrial, study: str) -> dict[str, Any]:
+    """The record of a complete trial. Raises InputError, naming the trial and the keys, if it cannot be ranked."""
+    subject = f"trial {trial.number} of study {study!r} is complete, but its attribute {ATTRIBUTE!r}"
+    advice = "Set what nas_relucode.Recorder and nas_relucode.Objective set."
+    stored = trial.user_attrs.get(ATTRIBUTE)
+    if not isinstance(stored, dict):
+        raise InputError(f"{subject} is not a table of values. {advice}")
+    version = stored.get("version", 1)
+    if version not in (1, VERSION):
+        raise InputError(
+            f"{subject} has version {version!r}, which this nas-relucode cannot read (it reads 1 and {VERSION}). "
+            "Install the version that wrote it."
+        )
+    record = _as_version_2(stored)
+    missing = [name for name in NEEDED if name not in record]
+    if missing:
+        raise InputError(f"{subject} lacks {', '.join(missing)}. {advice}")
+    invalid = [name for name, valid in _CHECKS.items() if name in record and not valid(record[name])]
+    if invalid:
+        raise InputError(f"{subject} has values of {', '.join(invalid)} that cannot be read. {advice}")
     return record
 
 
@@ -86,21 +106,98 @@ def complete_trials(study: optuna.Study) -> list[FrozenTrial]:
     return [trial for trial in trials if ATTRIBUTE in trial.user_attrs]
 
 
+def complete_records(study: optuna.Study) -> Iterator[tuple[FrozenTrial, dict[str, Any]]]:
+    """The complete trials that have a record, each with it. Raises InputError for one that cannot be read."""
+    for trial in complete_trials(study):
+        yield trial, checked_record(trial, study.study_name)
+
+
+def candidate_of(record: Mapping[str, Any]) -> Candidate:
+    """The candidate of a checked record."""
+    return Candidate(record["params"], int(record["seed"]))
+
+
 def objective_value(record: Mapping[str, Any], name: str) -> float:
     """The value of an objective in a record; NaN if it is undefined.
 
-    >>> objective_value({"layers": {"head.1": {"cell_count": 5.0}}}, "head.1:cell_count")
+    >>> objective_value({"layers": {"head.1": {"cell_count": 5.0}}, "qualities": {}}, "head.1:cell_count")
     5.0
     """
     layer, _, index = name.rpartition(":")
-    values = record if name in QUALITIES else record["layers"][layer] if layer else record["joint"]
+    qualities = record["qualities"]
+    values = (
+        record
+        if name in MEASURED
+        else qualities
+        if name in qualities
+        else record["layers"][layer]
+        if layer
+        else record["joint"]
+    )
     return math.nan if values[index] is None else float(values[index])
 
 
-def network_label(row: Any) -> str:
-    """How a network is called in tables and figures: its head and its learning rate.
+def _as_version_2(record: dict[str, Any]) -> dict[str, Any]:
+    """A record of any version in the form of version 2; damaged ones stay damaged."""
+    candidate = record.get("candidate")
+    if "version" in record or not isinstance(candidate, dict):
+        return record
+    moved = ("candidate", "parameters", "seconds", "validation_samples", "predictions")
+    converted = {name: value for name, value in record.items() if name not in moved}
+    converted |= {"version": VERSION, "params": {name: value for name, value in candidate.items() if name != "seed"}}
+    converted |= {"seed": candidate["seed"]} if "seed" in candidate else {}
+    converted["qualities"] = {name: record[name] for name in ("parameters", "seconds") if name in record}
+    if "validation_samples" in record:
+        converted["validation"] = {"samples": record["validation_samples"]}
+    return converted
 
-    >>> network_label({"head": "8-4", "learning_rate": 0.01})
-    '8-4 @ 0.01'
-    """
-    return Candidate(row["head"], row["learning_rate"]).label
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_seed(value: Any) -> bool:
+    return _is_number(value) and value == int(value)
+
+
+def _is_accuracy(value: Any) -> bool:
+    return value is None or (_is_number(value) and 0 <= value <= 1)
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 0 and all(isinstance(name, str) for name in value)
+
+
+def _are_params(value: Any) -> bool:
+    plain = (str, int, float, bool, type(None))
+    return isinstance(value, dict) and "seed" not in value and all(isinstance(item, plain) for item in value.values())
+
+
+def _are_numbers(values: Any) -> bool:
+    return isinstance(values, dict) and all(v is None or isinstance(v, int | float) for v in values.values())
+
+
+def _are_samples(value: Any) -> bool:
+    """Whether a value says which samples an accuracy is of."""
+    if value is None:
+        return True
+    if not isinstance(value, dict) or not _is_seed(value.get("samples")) or not 0 < value["samples"] < 2**31:
+        return False
+    return all(value.get(name) is None or isinstance(value[name], str) for name in ("digest", "correct"))
+
+
+NEEDED = ("params", "seed", "objectives", "accuracy", "validation", "qualities", "joint")
+_CHECKS = {
+    "params": _are_params,
+    "seed": _is_seed,
+    "objectives": _are_names,
+    **dict.fromkeys(ACCURACIES, _is_accuracy),
+    "validation": lambda value: value is not None and _are_samples(value),
+    "test": _are_samples,
+    "qualities": _are_numbers,
+    "joint": _are_numbers,
+    "layers": lambda value: isinstance(value, dict) and all(map(_are_numbers, value.values())),
+    "saturated": lambda value: isinstance(value, dict) and all(isinstance(names, list) for names in value.values()),
+    "curve": lambda value: isinstance(value, list) and all(isinstance(point, dict) for point in value),
+    "codes": lambda value: isinstance(value, dict),
+}

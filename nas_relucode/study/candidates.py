@@ -1,0 +1,130 @@
+"""A candidate is the parameters of a network, and a seed: what one trial trains, and how both are named."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nas_relucode.errors import InputError
+from nas_relucode.texts import plain
+
+SEED = "seed"  # the parameter of a trial that does not make another network
+LONGEST_FILE_NAME = 80  # characters of a candidate's parameters; longer ones are cut, and a digest tells them apart
+FEWEST_DIGITS, ALL_DIGITS = 3, 17  # of numbers in names
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What one trial trains: the parameters of a network (those of the trial less the seed), and a seed.
+
+    Candidates are equal if their parameters and seeds are; the order of the parameters does not matter.
+    """
+
+    params: Mapping[str, Any] = field(compare=False)
+    seed: int = 0
+    network: str = field(init=False, repr=False)  # identifies the parameters, see `network_key`
+
+    def __post_init__(self) -> None:
+        if SEED in self.params:
+            raise InputError(f"the parameters {dict(self.params)} hold a seed. Give it apart: Candidate(params, seed).")
+        object.__setattr__(self, "params", dict(self.params))
+        object.__setattr__(self, "network", network_key(self.params))
+
+    @classmethod
+    def of_trial(cls, params: Mapping[str, Any], seed: int = 0) -> Candidate:
+        """From the parameters of a trial: a parameter called seed is the seed, otherwise it is ``seed``.
+
+        >>> Candidate.of_trial({"depth": 2, "seed": 3})
+        Candidate(params={'depth': 2}, seed=3)
+        """
+        rest = {name: value for name, value in params.items() if name != SEED}
+        return cls(rest, int(params.get(SEED, seed)))
+
+    @property
+    def label(self) -> str:
+        """The parameters as text, all of them.
+
+        >>> Candidate({"head": "32-16", "learning_rate": 0.01}, seed=3).label
+        'head=32-16 learning_rate=0.01'
+        """
+        return network_names([self.params])[0]
+
+    @property
+    def file_name(self) -> str:
+        """What the candidate's files are called, without their endings: different for different candidates.
+
+        >>> Candidate({"head": "32-16", "learning_rate": 0.01}, seed=3).file_name
+        'head=32-16_learning_rate=0.01_seed=3'
+        """
+        text = "_".join(f"{name}={_exact(value)}" for name, value in self.params.items())
+        name = re.sub(r"[^\w.=+-]", "-", text, flags=re.ASCII)[:LONGEST_FILE_NAME]
+        if name != text:
+            name += "_" + hashlib.sha256(self.network.encode()).hexdigest()[:8]
+        return f"{name}_seed={self.seed}" if name else f"seed={self.seed}"
+
+    @property
+    def arguments(self) -> list[str]:
+        """The candidate as arguments of `nas-relucode train`.
+
+        >>> shlex.join(Candidate({"head": "32-16", "learning_rate": 0.01}, seed=3).arguments)
+        'head=32-16 learning_rate=0.01 --seed 3'
+        """
+        return [*(f"{name}={_exact(value)}" for name, value in self.params.items()), "--seed", str(self.seed)]
+
+
+def network_key(params: Mapping[str, Any]) -> str:
+    """A text that identifies the parameters of a network, whatever their order.
+
+    >>> network_key({"b": 1, "a": None})
+    '{"a": null, "b": 1}'
+    """
+    return json.dumps(dict(params), sort_keys=True, default=str)
+
+
+def network_names(networks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A short name for each network, made of the parameters that vary among them; all parameters if there is one.
+
+    Numbers have as few digits as tell them apart, at least 3. A parameter that a network lacks is left out.
+
+    >>> network_names([{"depth": 3, "lr": 0.005312}, {"depth": 3, "lr": 0.1, "skip": True}])
+    ['lr=0.00531', 'lr=0.1 skip=true']
+    """
+    parameters = list(dict.fromkeys(name for params in networks for name in params))
+    values = {name: [params.get(name, _Absent) for params in networks] for name in parameters}
+    varying = [name for name in parameters if len({_exact(value) for value in values[name]}) > 1]
+    texts = {name: _distinct(values[name]) for name in (varying if len(networks) > 1 else parameters)}
+    names = [
+        " ".join(
+            f"{plain(name)}={plain(text[value])}"
+            for name, text in texts.items()
+            if (value := _exact(params.get(name, _Absent))) in text
+        )
+        for params in networks
+    ]
+    return [name or "network" for name in names]
+
+
+class _Absent:
+    """Stands for a parameter that a network does not have."""
+
+
+def _distinct(values: Iterable[Any]) -> dict[str, str]:
+    """The exact text of each value -> a short one; different values have different ones."""
+    present = {_exact(value): value for value in values if value is not _Absent}
+    for digits in range(FEWEST_DIGITS, ALL_DIGITS + 1):
+        texts = {exact: f"{v:.{digits}g}" if isinstance(v, float) else exact for exact, v in present.items()}
+        if len(set(texts.values())) == len(texts):
+            return texts
+    return {exact: exact for exact in present}
+
+
+def _exact(value: Any) -> str:
+    """A value as text from which `parameter_value` can read it."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return value if isinstance(value, str) else repr(value)
