@@ -50,3 +50,13 @@ def html_table(rows: Sequence[Sequence[str]]) -> str:
         *(f"<tr><td>{'</td><td>'.join(row)}</td></tr>" for row in body),
     ]
     return f"<table>{''.join(lines)}</table>"
+
+
+def listed(items: Sequence[object], most: int = 10) -> str:
+    """The items separated by commas; of many, the first ones and how many more there are.
+
+    >>> listed([1, 2, 3]), listed(range(20), most=3)
+    ('1, 2, 3', '0, 1, 2 and 17 more')
+    """
+    shown = ", ".join(map(str, items[:most]))
+    return shown if len(items) <= most else f"{shown} and {len(items) - most} more"

@@ -12,23 +12,27 @@ from scipy import stats
 
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.indices.registry import INDICES
+from nas_relucode.qualities.registry import QUALITIES
 from nas_relucode.ranking.choices import HOW, SCALES
 
 QUANTITIES = {  # what may order networks besides the indices
     "accuracy": "maximize",
     "validation_loss": "minimize",
-    "parameters": "minimize",
     "seconds": "minimize",
+    **{name: quality.direction for name, quality in QUALITIES.items()},
 }
 MOST_INDICES = 6  # of a hypervolume: its time grows exponentially with them
 REFERENCE = 1.1  # of the hypervolume, where the worst value of each index is 1 and the best 0
 Criterion = str | tuple[str, str]  # a name, or a name with its direction
 
 
-def read_criteria(by: Iterable[Criterion], objectives: Mapping[str, str]) -> dict[str, str]:
+def read_criteria(
+    by: Iterable[Criterion], objectives: Mapping[str, str], measured: Iterable[str] = ()
+) -> dict[str, str]:
     """The criteria that order networks, the first one first: name -> "minimize" or "maximize".
 
-    A name is an index, ``layer:index``, or one of QUANTITIES. Its direction is the sign before it (``"-edge_count"``
+    A name is an index, ``layer:index``, one of QUANTITIES, an objective, or one of ``measured`` (indices of the user's
+    own that the trials hold). Its direction is the sign before it (``"-edge_count"``
     minimises, ``"+edge_count"`` maximises) or the second item of a pair (``("edge_count", "minimize")``); without
     either, it is that of the study's objective of this name, else the index's own. Raises InputError for an unknown
     name, a name without a direction, or one that occurs twice.
@@ -39,16 +43,17 @@ def read_criteria(by: Iterable[Criterion], objectives: Mapping[str, str]) -> dic
     if isinstance(by, str):
         raise InputError(f"by is {by!r}. Give a list of names, even if there is one.")
     criteria: dict[str, str] = {}
+    others = {*QUANTITIES, *objectives, *measured}
     for item in by:
         name, direction = (item, None) if isinstance(item, str) else item
         if direction is None and name[:1] in ("-", "+"):
             name, direction = name[1:], "minimize" if name[0] == "-" else "maximize"
         layer, colon, index = name.rpartition(":")
         of_a_layer = bool(layer) and index in INDICES and not INDICES[index].joint
-        if name not in QUANTITIES and (index not in INDICES or (colon and not of_a_layer)):
+        if name not in others and (index not in INDICES or (colon and not of_a_layer)):
             raise unknown("index", name, [*INDICES, *QUANTITIES, "LAYER:INDEX"])
         if direction is None:
-            own = QUANTITIES.get(name) or INDICES[index].direction
+            own = QUANTITIES.get(name) or (INDICES[index].direction if index in INDICES else None)
             direction = objectives.get(name, own)
         if direction is None:
             raise InputError(

@@ -1,4 +1,4 @@
-"""Choosing among equally accurate networks: which ones of a study are equal, their order, and how stable it is."""
+"""Choosing among accurate networks: how each compares with the best, which are finalists, and in which order."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import pandas as pd
 
 from nas_relucode.errors import InputError
 from nas_relucode.indices.registry import INDICES
-from nas_relucode.ranking.choices import LEVEL
-from nas_relucode.ranking.equality import SAMPLE_BY_SAMPLE, Equality, Tolerance, check_tolerance, compare
+from nas_relucode.ranking.choices import LEVEL, MARGIN
+from nas_relucode.ranking.equality import Judgement, check_rule, judge
 from nas_relucode.ranking.order import (
     Criterion,
     check_order,
@@ -30,13 +30,21 @@ from nas_relucode.ranking.order import (
     sort_keys,
     stays_ahead,
 )
-from nas_relucode.ranking.trials import NETWORK, accuracies, check_layers, network_of, objectives_of
+from nas_relucode.ranking.trials import (
+    FIXED,
+    PARAMS,
+    StudyTrials,
+    accuracies,
+    check_layers,
+    frame_of,
+    read_trials,
+)
 from nas_relucode.ranking.trials import saturated as saturated_networks
-from nas_relucode.ranking.trials import trials_frame as trials_frame
-from nas_relucode.study.record import complete_trials, network_label
-from nas_relucode.texts import with_spread
+from nas_relucode.ranking.verdict import Verdict, verdict_of
+from nas_relucode.texts import listed, with_spread
 
 MOST_PRINTED = 5  # networks of a selection
+COMPARISON = ("difference", "low", "high", "smallest_difference", "seeds_needed")
 
 
 @dataclass(frozen=True)
@@ -51,37 +59,43 @@ class Order:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Selection:
-    """The networks of a study: which are equally accurate with the best, and in which order; see `select`.
+    """The networks of a study: how each compares with the best, which are finalists, in which order; see `select`.
 
-    Columns of ``networks``: network (its name), head, learning_rate, seeds, means over seeds of the numeric columns of
-    `trials_frame`, trial (the number of its first), pruned (seeds), feasible, front, equal (booleans), place (1 for the
-    first of the equal networks, NaN for the others), rank (like place, but shared by networks that only the numbers of
-    their trials order) and mark (in figures and tables). Columns of ``comparison``: difference, low, high, p and paired
-    (see `ranking.equality.Equality`), key (what ``how`` sorts by) and contribution (to the hypervolume), NaN where
-    there is no value.
+    Columns of ``networks``: network (its name), its parameters (``params_NAME``), seeds, means over seeds of the
+    numeric columns of `trials_frame`, trial (the number of its first), pruned (seeds), feasible, front, finalist
+    (booleans), place (1 for the first of the finalists, NaN for the others), rank (like place, but shared by networks
+    that only the numbers of their trials order) and mark (in figures and tables). Columns of ``comparison``: answer
+    ("best", "equal", "worse", "cannot be told"; empty for networks that were not compared), difference, low, high,
+    smallest_difference, seeds_needed and paired (see `ranking.equality.Judgement`), key (what ``how`` sorts by) and
+    contribution (to the hypervolume), NaN where there is no value.
     """
 
     study: str  # its name
     objectives: dict[str, str]  # name -> "maximize" or "minimize", in the study's order
-    by: dict[str, str]  # what orders equal networks -> its direction, the silent ones included
-    networks: pd.DataFrame  # a row per network: the equal ones in their order, then the others by accuracy
+    by: dict[str, str]  # what orders the finalists -> its direction, the silent ones included
+    networks: pd.DataFrame  # a row per network: the finalists in their order, then the others by accuracy
     spread: pd.DataFrame  # the same rows: sample standard deviations over seeds; NaN for a single seed
     comparison: pd.DataFrame  # the same rows: the comparison with the best network
     saturated: pd.DataFrame  # the same rows, a column per index: whether it lies at an end of its range for every seed
     trainings: pd.DataFrame  # a row per network and seed: what the means are taken over
-    trials: tuple[tuple[int, ...], ...]  # the complete trials of each network, in the order of the rows
-    threshold: float  # the smallest accuracy that counts as equal; NaN if none is feasible or tests decide
-    silent: dict[str, str]  # indices that cannot order the equal networks -> why
-    hypervolume: float  # of the equal networks, see `ranking.order.hypervolume`
-    arguments: dict[str, Any]  # tolerance, level, how, weights, scale, as `select` was called
+    one_error_below: float  # the best accuracy less one standard error (over seeds and samples); NaN without a best
+    silent: dict[str, str]  # indices that cannot order the finalists -> why
+    hypervolume: float  # of the finalists, see `ranking.order.hypervolume`
+    arguments: dict[str, Any]  # margin, rule, level, how, weights, scale, as `select` was called
     settings: dict[str, Any] | None  # of the study, if `run_study` made it
+    source: StudyTrials  # what it was read from
     resamples: int = 1000
     seed: int = 0
 
     @property
-    def equal(self) -> pd.DataFrame:
-        """The networks that are equally accurate with the best, the first choice first; empty if none is feasible."""
-        return self.networks[self.networks["equal"]]
+    def finalists(self) -> pd.DataFrame:
+        """The networks among which the indices choose, the first choice first; empty if none is feasible."""
+        return self.networks[self.networks["finalist"]]
+
+    @property
+    def threshold(self) -> float:
+        """The smallest accuracy of a finalist by the rule "1se"; NaN by the other."""
+        return self.one_error_below if self.arguments["rule"] == "1se" else math.nan
 
     @property
     def front(self) -> pd.DataFrame:
@@ -90,24 +104,38 @@ class Selection:
 
     @property
     def best(self) -> dict[str, Any]:
-        """The first choice and what trains it again: its head, learning rate, seeds, trials, the study's settings.
+        """The first choice and what trains it again: its name, parameters, seeds, trials, the study's settings.
 
         Raises InputError if no network is feasible.
         """
         self.require_feasible()
-        row = self.networks.iloc[0]
-        seeds = self.trainings.loc[(self.trainings[NETWORK] == row[NETWORK]).all(axis=1), "seed"]
+        name = str(self.networks["network"].iloc[0])
         return {
-            "head": str(row["head"]),
-            "learning_rate": float(row["learning_rate"]),
-            "seeds": [int(seed) for seed in seeds],
-            "trials": list(self.trials[0]),
+            "network": name,
+            "params": dict(self.source.params[name]),
+            "seeds": self.seeds_of(name),
+            "trials": self.trials_of(name),
             "settings": self.settings,
         }
 
+    @property
+    def most_accurate(self) -> pd.Series:
+        """The row of the network with which the others are compared. Raises InputError if none is feasible."""
+        self.require_feasible()
+        return self.networks[self.comparison["answer"] == "best"].iloc[0]
+
+    def seeds_of(self, network: str) -> list[int]:
+        """The seeds with which a network was trained, in order."""
+        return sorted(int(seed) for seed in self.trainings.loc[self.trainings["network"] == network, "seed"])
+
+    def trials_of(self, network: str) -> list[int]:
+        """The numbers of a network's complete trials."""
+        pairs = zip(self.source.ranked, self.source.networks, strict=True)
+        return [trial.number for trial, name in pairs if name == network]
+
     def require_feasible(self) -> None:
         """Raises InputError if no network can be chosen."""
-        if self.equal.empty:
+        if self.finalists.empty:
             raise InputError(
                 f"no network of study {self.study!r} can be chosen. {self.infeasibility} "
                 "Train other candidates, or lower accuracy_floor."
@@ -131,8 +159,8 @@ class Selection:
 
     @property
     def chosen(self) -> list[str]:
-        """The names of the equal networks, in their order, and then of the others on the front."""
-        return [*self.equal["network"], *self.front.loc[~self.front["equal"], "network"]]
+        """The names of the finalists, in their order, and then of the others on the front."""
+        return [*self.finalists["network"], *self.front.loc[~self.front["finalist"], "network"]]
 
     @property
     def infeasibility(self) -> str:
@@ -148,45 +176,49 @@ class Selection:
             sentences.append(f"Without an accuracy: {undefined}.")
         return " ".join(sentences)
 
-    @property
-    def paired_test(self) -> str:
-        """The name of the test that compares predictions sample by sample, see `ranking.equality.difference_p`."""
-        one_seed_each = (self.networks.loc[self.compared, "seeds"] == 1).all()
-        return "McNemar's test" if one_seed_each else "the test of crossed seeds and samples"
+    @cached_property
+    def verdict(self) -> Verdict:
+        """What the comparison says, in sentences that one can act on, with what limits it."""
+        return verdict_of(self)
 
-    @property
-    def missing_predictions(self) -> list[str]:
-        """One sentence if some networks could not be compared with the best sample by sample; otherwise empty."""
-        unpaired, compared = int((~self.comparison["paired"] & self.compared).sum()), int(self.compared.sum())
-        if not unpaired:
-            return []
-        return [
-            f"{unpaired} of {compared} networks have no predictions of the best one's samples: "
-            "they are compared by their accuracies, which has less power."
-        ]
-
-    @property
+    @cached_property
     def notes(self) -> tuple[str, ...]:
-        """What limits the comparison, in sentences."""
-        notes = self.missing_predictions if self.arguments["tolerance"] in SAMPLE_BY_SAMPLE else []
-        if (self.equal["seeds"] == 1).all():
-            notes.append("Each network was trained once, so the effect of other seeds is unknown.")
-        if not self.deciding:
-            notes.append("No index orders the equally accurate networks: accuracy and size do.")
+        """What was left out or limits the comparison, in sentences."""
+        notes = []
+        if skipped := self.source.without_record:
+            notes.append(f"Trials without our record, which are left out: {listed(skipped)}.")
+        for (network, seed), numbers in itertools.islice(self.source.repeated_seeds.items(), 3):
+            notes.append(
+                f"{network} was trained {len(numbers)} times with seed {seed} (trials {listed(numbers)}): "
+                "they count as one training."
+            )
+        if other := self.source.other_samples:
+            notes.append(
+                f"The validation samples of trials {listed(other)} are not those of the other trials: their networks "
+                "are not compared sample by sample."
+            )
+        unpaired, compared = int((~self.comparison["paired"] & self.compared).sum()), int(self.compared.sum())
+        if unpaired and compared > 1:
+            notes.append(
+                f"{unpaired} of {compared} networks have no predictions of the best one's samples: "
+                "they are compared by their accuracies, which has less power."
+            )
+        if not self.deciding and len(self.finalists) > 1:
+            notes.append("No index orders the finalists: accuracy and size do.")
         return tuple(notes)
 
     @cached_property
     def ahead(self) -> np.ndarray:
-        """How often each equal network stays ahead of each other when seeds are resampled, float64 (equal, equal).
+        """How often each finalist stays ahead of each other when seeds are resampled, float64 (finalists, finalists).
 
         By place; see `ranking.order.stays_ahead`. Computed when it is first read.
         """
-        trainings = {network: part.sort_values("seed") for network, part in self.trainings.groupby(NETWORK)}
-        rows = [trainings[network] for network in self.equal[NETWORK].itertuples(index=False, name=None)]
+        trainings = {network: part.sort_values("seed") for network, part in self.trainings.groupby("network")}
+        rows = [trainings[network] for network in self.finalists["network"]]
         deciding, weights = self.deciding, self.arguments["weights"] or {}
         return stays_ahead(
             [np.column_stack([part["accuracy"], costs(part, deciding)]) for part in rows],
-            self.equal["parameters"].to_numpy(float),
+            self.finalists["parameters"].to_numpy(float),
             how=self.arguments["how"],
             weights=[weights.get(name, 1.0) for name in deciding],
             scale=self.arguments["scale"],
@@ -195,7 +227,7 @@ class Selection:
         )
 
     def order_of(self, networks: pd.Series | np.ndarray, columns: Iterable[str] | None = None) -> Order:
-        """The order of some networks, as if they were the equal ones.
+        """The order of some networks, as if they were the finalists.
 
         ``networks`` is a boolean per row of ``self.networks``. ``columns`` are looked through for what is silent; by
         default the indices and what orders the networks.
@@ -212,14 +244,14 @@ class Selection:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; NaN becomes None. Raises InputError if no network is feasible."""
         best = self.best
-        numeric = [name for name in self.spread.columns if name not in NETWORK and name in self.networks]
+        numeric = list(self.spread.columns)
         rows = []
-        for i, (at, row) in enumerate(self.equal.iterrows()):
+        for i, (at, row) in enumerate(self.finalists.iterrows()):
             values = {
-                "head": str(row["head"]),
-                "learning_rate": float(row["learning_rate"]),
+                "network": row["network"],
+                "params": dict(self.source.params[row["network"]]),
                 "seeds": int(row["seeds"]),
-                "trials": list(self.trials[i]),
+                "trials": self.trials_of(row["network"]),
                 "place": int(row["place"]),
                 "rank": int(row["rank"]),
                 "on_front": bool(row["front"]),
@@ -236,111 +268,111 @@ class Selection:
             "silent": self.silent,
             "threshold": _plain(self.threshold),
             "compared": int(self.compared.sum()),
+            "answers": dict(zip(self.networks["network"], self.comparison["answer"], strict=True)),
             "hypervolume": _plain(self.hypervolume),
             "best": best,
-            "equally_accurate": rows,
+            "finalists": rows,
             "ahead": [[_plain(value) for value in row] for row in self.ahead],
+            "verdict": self.verdict.text,
+            "warnings": {warning.name: warning.text for warning in self.verdict.warnings},
             "notes": list(self.notes),
         }
 
     def __repr__(self) -> str:
-        heading, table, rest = self._printed()
-        return "\n".join([heading, *([] if table.empty else [table.to_string(index=False)]), *rest])
+        verdict, table, rest = self._printed()
+        return "\n".join([verdict, *([] if table.empty else ["", table.to_string(index=False)]), *rest])
 
     def _repr_html_(self) -> str:
-        heading, table, rest = self._printed()
-        paragraphs = [f"<p>{html.escape(line)}</p>" for line in (heading, *rest)]
-        return paragraphs[0] + ("" if table.empty else table.to_html(index=False, border=0)) + "".join(paragraphs[1:])
+        verdict, table, rest = self._printed()
+        paragraphs = [f"<p>{html.escape(line)}</p>" for line in (*verdict.split("\n"), *rest)]
+        return "".join(paragraphs) + ("" if table.empty else table.to_html(index=False, border=0))
 
     def _printed(self) -> tuple[str, pd.DataFrame, list[str]]:
-        """A heading, the first of the equal networks, and how many more there are."""
-        equal, tolerance = self.equal, self.arguments["tolerance"]
-        if equal.empty:
+        """The verdict, the first of the finalists, and how many more there are."""
+        finalists = self.finalists
+        if finalists.empty:
             return f"Selection from study {self.study!r}. {self.infeasibility}", pd.DataFrame(), []
-        heading = (
-            f"Selection from study {self.study!r}: {len(equal)} of {int(self.compared.sum())} networks are equally "
-            f"accurate (tolerance={tolerance!r}), ordered by "
-            + (", ".join(f"{name} ({way})" for name, way in self.deciding.items()) or "accuracy and size")
-        )
         columns = list(dict.fromkeys(["accuracy", *self.deciding]))
-        shown = equal.head(MOST_PRINTED)
+        shown = finalists.head(MOST_PRINTED)
         table = pd.DataFrame({"place": shown["place"].astype(int), "network": shown["network"]})
+        table["against the best"] = self.comparison.loc[shown.index, "answer"]
         for name in columns:
             table[name] = list(map(with_spread, shown[name], self.spread.loc[shown.index, name]))
-        return heading, table, [f"and {len(equal) - MOST_PRINTED} more"] if len(equal) > MOST_PRINTED else []
+        more = len(finalists) - MOST_PRINTED
+        return str(self.verdict), table, [f"and {more} more"] if more > 0 else []
 
 
 def select(
     study: optuna.Study,
     *,
-    tolerance: Tolerance = "1se",
+    margin: float = MARGIN,
+    rule: str = "1se",
     by: Iterable[Criterion] | None = None,
     how: str = "pareto",
     weights: Mapping[str, float] | None = None,
     scale: str = "ranks",
     level: float = LEVEL,
-    store: Any = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Selection:
-    """The networks of any Optuna study whose trials carry our attribute: the equally accurate ones, and their order.
+    """Which networks of any Optuna study are equal to the best, worse, or cannot be told from it, and which to choose.
 
-    A network is a head and a learning rate; its seeds are averaged first. A network is feasible if it reaches the
-    study's accuracy floor and none of its seeds was pruned (because it diverged, or an objective is undefined for it).
-    The best network is the feasible one of the highest mean accuracy (then of fewer parameters, then the first by its
-    name). ``tolerance`` and ``level`` decide which networks are equally accurate with it, see
-    `ranking.equality.compare`. By default it is the one-standard-error rule: a mean accuracy of at least that of the
-    best network less one standard error, over other seeds and other validation samples. ``store`` is Optuna's artifact
-    store with the trials' predictions, for comparisons sample by sample.
+    The trials carry our record (of `Recorder` or `Objective`). A network is the parameters of a trial less the seed;
+    its seeds are averaged first. It is feasible if it reaches the study's accuracy floor and none of its seeds was
+    pruned (because it diverged, or an objective is undefined for it). The best network is the feasible one of the
+    highest mean accuracy (then of fewer parameters, then the first by its name).
 
-    Equal networks are ordered by the indices ``by`` (see `ranking.order.read_criteria`; by default the study's other
+    Each feasible network is compared with the best one, over seeds and validation samples: ``"equal"`` if the
+    difference of their accuracies is shown to be less than ``margin``, ``"worse"`` if it is shown to be lower,
+    otherwise ``"cannot be told"``; see `ranking.equality.judge`, also for ``level``. ``rule`` decides who is a
+    finalist: ``"1se"``, all whose mean accuracy is at least that of the best network less one standard error (a rule of
+    thumb: they are not shown to be equal); ``"margin"``, the best network and those that are shown to be equal to it.
+
+    Finalists are ordered by the indices ``by`` (see `ranking.order.read_criteria`; by default the study's other
     objectives) in the way ``how``: by their Pareto rank, lexicographically, or ``"weighted"``, with ``weights`` (1
     unless given) of ranks or standardised values (``scale``). Then higher accuracy decides, then fewer parameters, then
-    the number of the first trial. Indices that are constant, undefined, saturated or not measured among the equal
-    networks are silent: they take no part. ``resamples`` and ``seed`` are those of `Selection.ahead`.
+    the number of the first trial. Indices that are constant, undefined, saturated or not measured among the finalists
+    are silent: they take no part. ``resamples`` and ``seed`` are those of `Selection.ahead`.
 
     Raises InputError for a study without such trials, and for arguments out of range. If no network is feasible,
-    `Selection.equal` is empty and `Selection.best` raises InputError.
+    `Selection.finalists` is empty and `Selection.best` raises InputError.
     """
     if resamples < 1:
         raise InputError(f"resamples {resamples!r} is out of range. Give a whole number of at least 1.")
-    check_tolerance(tolerance, level)
-    objectives = objectives_of(study)
-    criteria = read_criteria([name for name in objectives if name != "accuracy"] if by is None else by, objectives)
+    check_rule(rule, margin, level)
+    trials = read_trials(study)
+    objectives = trials.objectives
+    wanted = [name for name in objectives if name != "accuracy"] if by is None else by
+    criteria = read_criteria(wanted, objectives, trials.records[0]["joint"])
     check_order(how, weights, criteria, scale)
-    every_trial = trials_frame(study, also=criteria)  # checks each of them
-    check_layers(study, criteria if by is not None else ())
-    trainings, networks, spread = _averaged(every_trial, study.study_name)
+    check_layers(trials, criteria if by is not None else ())
+    trainings, networks, spread = averaged(frame_of(trials, criteria), trials)
     networks["front"] = _on_front(networks, objectives)
-    names = list(networks[NETWORK].itertuples(index=False, name=None))
-    ends = saturated_networks(study)
-    saturated = pd.DataFrame({index: [name in ends[index] for name in names] for index in ends}, index=networks.index)
+    ends, names = saturated_networks(trials), networks["network"]
+    saturated = pd.DataFrame({index: names.isin(ends[index]) for index in ends}, index=networks.index)
 
     feasible = networks[networks["feasible"] & networks["accuracy"].notna()]
-    equality = None
+    judgement, one_error_below = None, math.nan
     if len(feasible):
+        measured = accuracies(trials, list(feasible["network"]))
         best = int(np.lexsort((feasible["parameters"], -feasible["accuracy"]))[0])
-        sample_by_sample = store if tolerance in SAMPLE_BY_SAMPLE else None
-        tested = accuracies(study, trainings, [names[row] for row in feasible.index], sample_by_sample)
-        equality = compare(tested, best, tolerance=tolerance, level=level, chosen=True)
-    comparison = _comparison(networks, feasible.index, equality)
-    networks["equal"] = networks.index.isin(feasible.index[equality.equal]) if equality else False
+        judgement = judge(measured, margin=margin, rule=rule, level=level)
+        one_error_below = measured[best].mean - measured[best].standard_error
+    comparison = _comparison(networks, feasible.index, judgement)
+    networks["finalist"] = networks.index.isin(feasible.index[judgement.finalist]) if judgement else False
 
-    equal = networks[networks["equal"]]
-    order = _order(equal, saturated.loc[equal.index], criteria, how=how, weights=weights, scale=scale)
+    finalists = networks[networks["finalist"]]
+    order = _order(finalists, saturated.loc[finalists.index], criteria, how=how, weights=weights, scale=scale)
     deciding = {name: direction for name, direction in criteria.items() if name not in order.silent}
-    volume, contributions = hypervolume(costs(equal.loc[order.rows], deciding))
+    volume, contributions = hypervolume(costs(finalists.loc[order.rows], deciding))
     for frame, name, values in (
-        (networks, "place", np.arange(1, len(equal) + 1)),
+        (networks, "place", np.arange(1, len(finalists) + 1)),
         (networks, "rank", order.ranks),
         (comparison, "key", order.keys),
         (comparison, "contribution", contributions),
     ):
         frame[name] = pd.Series(values, index=order.rows, dtype=float)
     rows = networks.sort_values(["place", "accuracy"], ascending=[True, False], kind="stable").index
-    numbers: dict[tuple[str, float], list[int]] = {}
-    for trial in complete_trials(study):
-        numbers.setdefault(network_of(trial), []).append(trial.number)
     networks, spread, comparison, saturated = (
         part.loc[rows].reset_index(drop=True) for part in (networks, spread, comparison, saturated)
     )
@@ -355,12 +387,12 @@ def select(
         comparison=comparison,
         saturated=saturated,
         trainings=trainings,
-        trials=tuple(tuple(numbers[names[row]]) for row in rows),
-        threshold=equality.threshold if equality else math.nan,
+        one_error_below=one_error_below,
         silent=order.silent,
         hypervolume=volume,
-        arguments={"tolerance": tolerance, "level": level, "how": how, "weights": weights, "scale": scale},
+        arguments={"margin": margin, "rule": rule, "level": level, "how": how, "weights": weights, "scale": scale},
         settings=study.user_attrs.get("settings"),
+        source=trials,
         resamples=resamples,
         seed=seed,
     )
@@ -389,33 +421,46 @@ def _order(
     return Order(rows[first_first], rank[first_first], key[first_first], silent)
 
 
-def _averaged(every_trial: pd.DataFrame, study: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+def averaged(every_trial: pd.DataFrame, trials: StudyTrials) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """A row per network and seed; a row per network with the means over its seeds; the same with their deviations."""
-    trials = every_trial[every_trial["ranked"]]
-    if trials["accuracy"].isna().all():
-        raise InputError(f"the networks of study {study!r} have no accuracy to rank by: they are autoencoders.")
-    values = trials.drop(columns=["number", "state", "ranked", "retry_of", "reason"])
-    trainings = values.groupby([*NETWORK, "seed"]).agg(_mean).reset_index()  # a training that was repeated counts once
-    groups = trainings.drop(columns="seed").groupby(NETWORK)
-    networks, spread = groups.agg(_mean).reset_index(), groups.agg(_deviation).reset_index()
-    networks.insert(2, "seeds", groups.size().to_numpy())
-    networks.insert(0, "network", pd.Series(map(network_label, networks[NETWORK].to_dict("records")), dtype=object))
-    networks["trial"] = trials.groupby(NETWORK)["number"].min().to_numpy()
-    pruned = every_trial[every_trial["pruned"]].groupby(NETWORK)["seed"].nunique()
-    networks["pruned"] = pruned.reindex(pd.MultiIndex.from_frame(networks[NETWORK]), fill_value=0).to_numpy()
+    ranked = every_trial[every_trial["ranked"]]
+    if ranked["accuracy"].isna().all():
+        raise InputError(f"the networks of study {trials.study!r} have no accuracy to rank by: they are autoencoders.")
+    params = [name for name in ranked.columns if name.startswith(PARAMS)]
+    left_out = {*FIXED[:4], *params, "ranked", "pruned", "retry_of", "reason"}
+    numeric = [name for name in ranked.columns if name not in left_out]
+    keys, means, _ = _grouped(ranked, ["network", "seed"], numeric)  # a training that was repeated counts once
+    trainings = pd.concat([keys.drop(columns="size"), means], axis=1)
+    keys, means, spread = _grouped(trainings, ["network"], numeric)
+    networks = pd.concat([keys.rename(columns={"size": "seeds"}), means], axis=1)
+    firsts = ranked.drop_duplicates("network").set_index("network").loc[networks["network"]]
+    for position, name in enumerate(params, start=1):
+        networks.insert(position, name, firsts[name].to_numpy())
+    networks["parameters"] = networks.get("parameters", math.nan)
+    networks["trial"] = firsts["number"].to_numpy()  # trials are in the order of their numbers
+    pruned = every_trial[every_trial["pruned"]].groupby("network")["seed"].nunique()
+    networks["pruned"] = pruned.reindex(networks["network"], fill_value=0).to_numpy()
     networks["feasible"] = (networks.pop("infeasibility") <= 0) & (networks["pruned"] == 0)
-    return trainings, networks, spread
+    return trainings, networks, spread.drop(columns="infeasibility")
 
 
-def _mean(values: pd.Series) -> float:
-    """The mean, NaN if a value is; summed exactly, so that networks with the same values tie whatever their order."""
-    return math.fsum(values) / len(values)
+def _grouped(frame: pd.DataFrame, by: list[str], numeric: list[str]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """The groups with their sizes, the means of the numeric columns, and their sample standard deviations.
 
-
-def _deviation(values: pd.Series) -> float:
-    """The sample standard deviation; NaN for a single value."""
-    mean = _mean(values)
-    return math.sqrt(math.fsum((values - mean) ** 2) / (len(values) - 1)) if len(values) > 1 else math.nan
+    A mean is NaN if a value is. It does not depend on the order of the rows, and that of equal values is exactly their
+    value, so that networks with the same values tie.
+    """
+    groups, keys = frame.groupby(by).ngroup().to_numpy(), frame.groupby(by).size().rename("size").reset_index()
+    sizes, values = keys["size"].to_numpy(), frame[numeric].to_numpy(float)
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    means, squares = np.empty((2, len(sizes), len(numeric)))
+    for column in range(len(numeric)):
+        in_order = values[np.lexsort((values[:, column], groups)), column]
+        first = in_order[starts]
+        means[:, column] = first + np.add.reduceat(in_order - np.repeat(first, sizes), starts) / sizes
+        squares[:, column] = np.add.reduceat((in_order - np.repeat(means[:, column], sizes)) ** 2, starts)
+    freedom = np.where(sizes > 1, sizes - 1.0, math.nan)[:, None]
+    return keys, pd.DataFrame(means, columns=numeric), pd.DataFrame(np.sqrt(squares / freedom), columns=numeric)
 
 
 def _on_front(networks: pd.DataFrame, objectives: dict[str, str]) -> np.ndarray:
@@ -428,23 +473,28 @@ def _on_front(networks: pd.DataFrame, objectives: dict[str, str]) -> np.ndarray:
 
 
 def _marks(networks: pd.DataFrame) -> list[str]:
-    """How figures and tables mark each network: its place, or a letter if it is on the front and less accurate."""
+    """How figures and tables mark each network: its place, or a letter if it is on the front and no finalist."""
     letters = itertools.chain("abcdefghijklmnopqrstuvwxyz", itertools.repeat(" "))
-    rows = networks[["place", "equal", "front"]].itertuples(index=False)
-    return [f"{row.place:.0f}" if row.equal else next(letters) if row.front else "" for row in rows]
+    rows = networks[["place", "finalist", "front"]].itertuples(index=False)
+    return [f"{row.place:.0f}" if row.finalist else next(letters) if row.front else "" for row in rows]
 
 
-def _comparison(networks: pd.DataFrame, compared: pd.Index, equality: Equality | None) -> pd.DataFrame:
-    """A row per network: how it compares with the best, NaN for networks that were not compared."""
+def _comparison(networks: pd.DataFrame, compared: pd.Index, judgement: Judgement | None) -> pd.DataFrame:
+    """A row per network: how it compares with the best, NaN (and no answer) for networks that were not compared."""
     comparison = pd.DataFrame(index=networks.index)
-    for name in ("difference", "low", "high", "p"):
-        values = getattr(equality, name) if equality else math.nan
+    comparison["answer"] = ""
+    if judgement:
+        comparison.loc[compared, "answer"] = judgement.answer
+    for name in COMPARISON:
+        values = getattr(judgement, name) if judgement else math.nan
         comparison[name] = pd.Series(values, index=compared, dtype=float)
-    comparison["paired"] = networks.index.isin(compared[equality.paired]) if equality else False
+    comparison["paired"] = networks.index.isin(compared[judgement.paired]) if judgement else False
     return comparison
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, bool | np.bool_):
         return bool(value)
-    return None if pd.isna(value) else float(value)
+    if isinstance(value, str):
+        return value
+    return None if pd.isna(value) or math.isinf(value) else float(value)

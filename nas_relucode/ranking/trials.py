@@ -1,10 +1,11 @@
-"""The trials of a study as a table, and how accurate each of its networks is."""
+"""The trials of a study as a table: what each trained, with which seed, and every number that its record holds."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,70 +15,213 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.ranking.accuracies import Accuracies
-from nas_relucode.study.predictions import Predictions, read_predictions
-from nas_relucode.study.record import ATTRIBUTE, complete_trials, record_of
+from nas_relucode.study.candidates import Candidate, network_names
+from nas_relucode.study.predictions import correct_samples
+from nas_relucode.study.record import (
+    ACCURACIES,
+    ATTRIBUTE,
+    candidate_of,
+    checked_record,
+    record_of,
+)
+from nas_relucode.texts import listed
 
-NETWORK = ["head", "learning_rate"]  # a candidate's parameters less the seed
-NEEDED = ("objectives", "candidate", "accuracy", "parameters", "validation_samples", "joint")  # in a record
-ACCURACIES = ("accuracy", "train_accuracy", "test_accuracy")
+PARAMS = "params_"  # before a parameter's name in a column, as in Optuna's own trials_dataframe
+FIXED = ("number", "state", "network", "seed", *ACCURACIES, "validation_loss")
+AT_THE_END = ("validation_samples", "infeasibility", "ranked", "pruned", "retry_of", "reason")
+
+
+@dataclass(frozen=True)
+class StudyTrials:
+    """The trials of a study, and the records of those that can be ranked (complete, with our record) in their order."""
+
+    study: str
+    objectives: dict[str, str]  # name -> "maximize" or "minimize"
+    trials: list[FrozenTrial]  # all
+    ranked: list[FrozenTrial]
+    records: list[dict[str, Any]]  # of the ranked trials
+    candidates: list[Candidate]
+    names: dict[str, str]  # key of a network -> its short name
+    params: dict[str, Mapping[str, Any]]  # short name of a network -> its parameters
+
+    @property
+    def networks(self) -> list[str]:
+        """The short name of each ranked trial's network."""
+        return [self.names[candidate.network] for candidate in self.candidates]
+
+    @property
+    def without_record(self) -> list[int]:
+        """The numbers of complete trials that carry no record, and so are left out."""
+        complete = (trial for trial in self.trials if trial.state == TrialState.COMPLETE)
+        return [trial.number for trial in complete if ATTRIBUTE not in trial.user_attrs]
+
+    @property
+    def repeated_seeds(self) -> dict[tuple[str, int], list[int]]:
+        """(network, seed) -> the numbers of its trials, where there are several."""
+        numbers: dict[tuple[str, int], list[int]] = {}
+        for trial, network, candidate in zip(self.ranked, self.networks, self.candidates, strict=True):
+            numbers.setdefault((network, candidate.seed), []).append(trial.number)
+        return {training: of_it for training, of_it in numbers.items() if len(of_it) > 1}
+
+    @property
+    def other_samples(self) -> list[int]:
+        """The numbers of the trials whose validation samples are not those of most trials."""
+        digests = [record["validation"].get("digest") for record in self.records]
+        known = Counter(digest for digest in digests if digest is not None)
+        if len(known) < 2:
+            return []
+        usual = known.most_common(1)[0][0]
+        return [t.number for t, digest in zip(self.ranked, digests, strict=True) if digest not in (None, usual)]
+
+
+def read_trials(study: optuna.Study) -> StudyTrials:
+    """The trials of a study with their records.
+
+    Raises InputError for a study without our records or without a complete one, for a record that cannot be read, and
+    for trials that have other objectives or another number of classes than the rest.
+    """
+    trials = study.get_trials(deepcopy=False)
+    if not any(ATTRIBUTE in trial.user_attrs for trial in trials):
+        raise InputError(
+            f"no trial of study {study.study_name!r} carries our record (the user attribute {ATTRIBUTE!r}). Call a "
+            "nas_relucode.Recorder at the end of your objective, or use nas_relucode.Objective, and train it."
+        )
+    ranked = [t for t in trials if t.state == TrialState.COMPLETE and ATTRIBUTE in t.user_attrs]
+    if not ranked:
+        raise InputError(_nothing_complete(study.study_name, trials))
+    records = [checked_record(trial, study.study_name) for trial in ranked]
+    _check_same(study.study_name, ranked, records, "classes", "classes", "Rank networks of one task.")
+    _check_same(study.study_name, ranked, records, "objectives", "objectives", "Start a new study for other ones.")
+    candidates = [candidate_of(record) for record in records]
+    params = {candidate.network: candidate.params for candidate in candidates}
+    names = dict(zip(params, network_names(list(params.values())), strict=True))
+    return StudyTrials(
+        study.study_name,
+        _directions(study, records[0]["objectives"]),
+        trials,
+        ranked,
+        records,
+        candidates,
+        names,
+        {names[key]: values for key, values in params.items()},
+    )
 
 
 def trials_frame(study: optuna.Study, *, also: Iterable[str] = ()) -> pd.DataFrame:
-    """A row per trial: number, state, candidate, objectives, accuracies, every joint index, and why it ended early.
+    """A row per trial: number, state, network, parameters, seed, accuracies, qualities, indices, why it ended early.
 
-    ``also`` names more columns: indices of a layer, or other values of the trials' record.
-    Raises InputError if no trial carries our record, or if that of a complete trial lacks what ranking needs.
+    Columns of parameters are called ``params_NAME``, as in Optuna's own `trials_dataframe`; an index whose name is that
+    of another column is called ``joint:NAME``. ``also`` names more columns: indices of a layer, as ``layer:index``.
+    Raises InputError if there is nothing to rank, see `read_trials`.
     """
-    rows = []
-    trials = study.get_trials(deepcopy=False)
-    _check_study(study, trials)
-    for trial in trials:
-        record = _record(trial)
-        complete = trial.state == TrialState.COMPLETE and ATTRIBUTE in trial.user_attrs
-        if complete:
-            _check(trial, study.study_name)
-        candidate = trial.params | record.get("candidate", {})
-        row: dict[str, Any] = {"number": trial.number, "state": trial.state.name}
-        row |= {name: candidate.get(name) for name in [*NETWORK, "seed"]}
-        if complete:
-            row |= {name: _value(record, name) for name in ACCURACIES}
-            row |= {name: _value(record, name) for name in record["objectives"]}
-            row |= {name: _value(record, name) for name in ("parameters", "seconds")}
-            row |= {name: _value(record, name) for name in record["joint"] if name != "parameter_count"}
-            row |= {name: _value(record, name) for name in also}
-            row["validation_samples"] = record["validation_samples"]
-            row["infeasibility"] = max(trial.constraints.values(), default=0.0)
-        row["ranked"] = complete
-        row["pruned"] = "pruned" in record
-        row["retry_of"] = trial.user_attrs.get("retry_of")
-        row["reason"] = record.get("pruned") or record.get("failed")
-        if "same_as" in trial.user_attrs:
-            row["reason"] = f"the same candidate as trial {trial.user_attrs['same_as']}"
-        rows.append(row)
+    return frame_of(read_trials(study), also)
+
+
+def frame_of(trials: StudyTrials, also: Iterable[str] = ()) -> pd.DataFrame:
+    """`trials_frame` of trials that have been read."""
+    also = [*trials.objectives, *also]
+    records = dict(zip((trial.number for trial in trials.ranked), trials.records, strict=True))
+    rows = [_row(trial, records.get(trial.number), trials, also) for trial in trials.trials]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    params = [name for name in names if name.startswith(PARAMS)]
+    values = [name for name in names if name not in (*FIXED, *AT_THE_END, *params)]
     with pd.option_context("mode.string_storage", "python"):  # Arrow's strings take no lone surrogate
-        return pd.DataFrame(rows).astype({"seed": "Int64", "retry_of": "Int64"})
+        frame = pd.DataFrame(rows, columns=[*FIXED[:3], *params, *FIXED[3:], *values, *AT_THE_END])
+        return frame.astype({"seed": "Int64", "retry_of": "Int64"})
 
 
-def objectives_of(study: optuna.Study) -> dict[str, str]:
-    """The names of the study's objectives, from the records of its complete trials, with their directions.
+def column_values(record: Mapping[str, Any], also: Iterable[str] = ()) -> dict[str, float]:
+    """The numbers of a record by the names of their columns; NaN for one that is undefined or infinite."""
+    values = {name: record.get(name) for name in (*ACCURACIES, "validation_loss")}
+    values |= {name: value for name, value in record["qualities"].items() if not _is_taken(name, values)}
+    joint = record["joint"]
+    values |= {f"joint:{name}" if _is_taken(name, values) else name: value for name, value in joint.items()}
+    for name in also:
+        layer, _, index = name.rpartition(":")
+        if name not in values:
+            values[name] = record.get("layers", {}).get(layer, {}).get(index)
+    return {
+        name: math.nan if value is None or not math.isfinite(value) else float(value) for name, value in values.items()
+    }
 
-    Raises InputError for a study without such a trial: it cannot be ranked.
+
+def check_layers(trials: StudyTrials, names: Iterable[str]) -> None:
+    """Raises InputError if a name, ``layer:index``, is of a layer that no complete trial has."""
+    layers = {layer for record in trials.records for layer in record.get("layers", {})} | {"joint"}
+    for layer in (name.rpartition(":")[0] for name in names):
+        if layer and layer not in layers:
+            raise unknown("layer", layer, sorted(layers))
+
+
+def saturated(trials: StudyTrials) -> dict[str, set[str]]:
+    """Index -> the networks for which it lies at an end of its range for every seed; ``layer:index`` for layers."""
+    at_an_end: Counter[tuple[str, str]] = Counter()
+    count = Counter(trials.networks)
+    for network, record in zip(trials.networks, trials.records, strict=True):
+        for layer, names in record.get("saturated", {}).items():
+            at_an_end.update((name if layer == "joint" else f"{layer}:{name}", network) for name in set(names))
+    networks: dict[str, set[str]] = {}
+    for (name, network), times in at_an_end.items():
+        if times == count[network]:
+            networks.setdefault(name, set()).add(network)
+    return networks
+
+
+def accuracies(trials: StudyTrials, networks: Sequence[str], *, split: str = "validation") -> list[Accuracies]:
+    """The accuracies of these networks by seed, on the validation or the test split, with their predictions.
+
+    A training that was repeated (a seed that stands twice) counts once, by its mean. A network has no predictions here
+    if a trial of it has none, or has those of other samples.
     """
-    trials = study.get_trials(deepcopy=False)
-    _check_study(study, trials)
-    complete = complete_trials(study)
-    if not complete:
-        states = Counter(trial.state.name.lower() for trial in trials)
-        records = [_record(trial) for trial in trials]
-        reasons = [str(why) for record in records if (why := record.get("failed") or record.get("pruned"))]
-        raise InputError(
-            f"no trial of study {study.study_name!r} is complete, so there is nothing to rank: "
-            + ", ".join(f"{count} {state}" for state, count in states.items())
-            + (f"; the last one's reason: {reasons[-1]}." if reasons else ".")
-            + " Train its candidates first."
-        )
-    _check(complete[0], study.study_name)
-    names = record_of(complete[0])["objectives"]
+    by_seed: dict[str, dict[int, list[dict[str, Any]]]] = {network: {} for network in networks}
+    for network, candidate, record in zip(trials.networks, trials.candidates, trials.records, strict=True):
+        if network in by_seed:
+            by_seed[network].setdefault(candidate.seed, []).append(record)
+    return [_accuracies(by_seed[network], split) for network in networks]
+
+
+def _accuracies(by_seed: dict[int, list[dict[str, Any]]], split: str) -> Accuracies:
+    name = "accuracy" if split == "validation" else f"{split}_accuracy"
+    seeds = [by_seed[seed] for seed in sorted(by_seed)]
+    values = np.array([np.mean([np.nan if r.get(name) is None else r[name] for r in records]) for records in seeds])
+    kept = [record.get(split) or {} for records in seeds for record in records]
+    sizes = [samples["samples"] for samples in kept if "samples" in samples]
+    samples = math.fsum(sizes) / len(sizes) if sizes else math.nan
+    digests = {samples.get("digest") for samples in kept}
+    if len(digests) > 1 or digests == {None}:
+        return Accuracies(values, samples)
+    correct = [[correct_samples(record[split]) for record in records] for records in seeds]
+    if any(bits is None for of_seed in correct for bits in of_seed):
+        return Accuracies(values, samples)
+    means = [np.mean([bits for bits in of_seed if bits is not None], axis=0) for of_seed in correct]
+    return Accuracies(values, samples, np.array(means), digests.pop())
+
+
+def _row(trial: FrozenTrial, record: dict[str, Any] | None, trials: StudyTrials, also: Sequence[str]) -> dict[str, Any]:
+    loose = record_of(trial)
+    candidate = candidate_of(record) if record else Candidate.of_trial(trial.params)
+    row: dict[str, Any] = {"number": trial.number, "state": trial.state.name}
+    row["network"] = trials.names.get(candidate.network, candidate.label)
+    row |= {f"{PARAMS}{name}": value for name, value in candidate.params.items()}
+    row["seed"] = candidate.seed if record or "seed" in trial.params else loose.get("seed")
+    if record:
+        row |= column_values(record, also)
+        row["validation_samples"] = record["validation"]["samples"]
+        row["infeasibility"] = max(trial.constraints.values(), default=0.0)
+    row["ranked"], row["pruned"] = record is not None, "pruned" in loose
+    row["retry_of"] = trial.user_attrs.get("retry_of")
+    row["reason"] = loose.get("pruned") or loose.get("failed")
+    if "same_as" in trial.user_attrs:
+        row["reason"] = f"the same candidate as trial {trial.user_attrs['same_as']}"
+    return row
+
+
+def _is_taken(name: str, values: Mapping[str, Any]) -> bool:
+    """Whether a column has this name already, so that an index of the name must not replace it."""
+    return name in values or name in FIXED or name in AT_THE_END or name.startswith(PARAMS)
+
+
+def _directions(study: optuna.Study, names: Sequence[str]) -> dict[str, str]:
     directions = [direction.name.lower() for direction in study.directions]
     if len(names) != len(directions):
         raise InputError(
@@ -87,131 +231,23 @@ def objectives_of(study: optuna.Study) -> dict[str, str]:
     return dict(zip(names, directions, strict=True))
 
 
-def check_layers(study: optuna.Study, names: Iterable[str]) -> None:
-    """Raises InputError if a name, ``layer:index``, is of a layer that no complete trial has."""
-    layers = {layer for trial in complete_trials(study) for layer in record_of(trial).get("layers", {})}
-    for layer in (name.rpartition(":")[0] for name in names):
-        if layer and layer not in layers:
-            raise unknown("layer", layer, sorted(layers) or ["none, the trials hold no indices of layers"])
+def _check_same(
+    study: str, ranked: Sequence[FrozenTrial], records: Sequence[Mapping[str, Any]], key: str, word: str, advice: str
+) -> None:
+    """Raises InputError, with the trials, unless ``key`` is the same in all records that have it."""
+    numbers: dict[str, list[int]] = {}
+    for trial, record in zip(ranked, records, strict=True):
+        if record.get(key) is not None:
+            numbers.setdefault(str(record[key]), []).append(trial.number)
+    if len(numbers) > 1:
+        groups = "; ".join(f"{value} in trial {listed(of_it)}" for value, of_it in numbers.items())
+        raise InputError(f"the trials of study {study!r} have different {word}: {groups}. {advice}")
 
 
-def saturated(study: optuna.Study) -> dict[str, set[tuple[str, float]]]:
-    """Index -> the networks for which it lies at an end of its range for every seed; ``layer:index`` for layers."""
-    at_an_end: Counter[tuple[str, tuple[str, float]]] = Counter()
-    trials: Counter[tuple[str, float]] = Counter()
-    for trial in complete_trials(study):
-        network = network_of(trial)
-        trials[network] += 1
-        for layer, names in record_of(trial).get("saturated", {}).items():
-            at_an_end.update((name if layer == "joint" else f"{layer}:{name}", network) for name in set(names))
-    networks: dict[str, set[tuple[str, float]]] = {}
-    for (name, network), count in at_an_end.items():
-        if count == trials[network]:
-            networks.setdefault(name, set()).add(network)
-    return networks
-
-
-def network_of(trial: FrozenTrial) -> tuple[str, float]:
-    """The head and the learning rate of a complete trial."""
-    candidate = record_of(trial)["candidate"]
-    return candidate["head"], candidate["learning_rate"]
-
-
-def accuracies(
-    study: optuna.Study, by_seed: pd.DataFrame, networks: Sequence[tuple[str, float]], store: Any = None
-) -> list[Accuracies]:
-    """The accuracies of these networks, from a table with a row per network and seed, and their predictions.
-
-    Predictions are read from ``store``, the artifact store (Optuna's) that the study was run with; None reads none. A
-    network has none if they are missing for one of its trials.
-    """
-    kept: dict[tuple[str, float], dict[int, list[Predictions | None]]] = {network: {} for network in networks}
-    for trial in complete_trials(study):
-        record = record_of(trial)
-        if network_of(trial) in kept:
-            artifact = record.get("predictions") if store is not None else None
-            where = f"trial {trial.number} of study {study.study_name!r}"
-            predictions = read_predictions(artifact, store, where) if artifact else None
-            kept[network_of(trial)].setdefault(record["candidate"]["seed"], []).append(predictions)
-    rows = {network: part.sort_values("seed") for network, part in by_seed.groupby(NETWORK)}
-    return [_accuracies(rows[network], kept[network]) for network in networks]
-
-
-def _accuracies(rows: pd.DataFrame, kept: dict[int, list[Predictions | None]]) -> Accuracies:
-    values = rows["accuracy"].to_numpy(float)
-    samples = math.fsum(rows["validation_samples"]) / len(rows)
-    of_all_trials = [predictions for seed in sorted(kept) for predictions in kept[seed]]
-    first = of_all_trials[0]
-    if first is None or any(other is None or other.labels != first.labels for other in of_all_trials):
-        return Accuracies(values, samples)
-    correct = [np.mean([p.correct for p in kept[seed] if p is not None], axis=0) for seed in sorted(kept)]
-    return Accuracies(values, samples, np.array(correct), first.labels)
-
-
-def _check_study(study: optuna.Study, trials: Iterable[FrozenTrial]) -> None:
-    if not any(ATTRIBUTE in trial.user_attrs for trial in trials):
-        raise InputError(
-            f"no trial of study {study.study_name!r} carries the attribute {ATTRIBUTE!r} (with {', '.join(NEEDED)}). "
-            "Reports need trials of nas_relucode.Objective, at least one of them finished."
-        )
-
-
-def _record(trial: FrozenTrial) -> dict[str, Any]:
-    """Our record of a trial; empty if it is missing or not a table."""
-    record = record_of(trial)
-    return record if isinstance(record, dict) else {}
-
-
-def _check(trial: FrozenTrial, study: str) -> None:
-    record = record_of(trial)
-    subject = f"trial {trial.number} of study {study!r} is complete, but its attribute {ATTRIBUTE!r}"
-    if not isinstance(record, dict):
-        raise InputError(
-            f"{subject} is not a table of values. It needs {', '.join(NEEDED)}, as nas_relucode.Objective does."
-        )
-    missing = [name for name in NEEDED if name not in record]
-    candidate = record.get("candidate")
-    if isinstance(candidate, dict):
-        missing += [f"candidate.{name}" for name in [*NETWORK, "seed"] if name not in candidate]
-    if missing:
-        raise InputError(f"{subject} lacks {', '.join(missing)}. Set what nas_relucode.Objective sets.")
-    layers = record.get("layers", {})
-    checks = {
-        "objectives": isinstance(record["objectives"], list) and all(isinstance(n, str) for n in record["objectives"]),
-        "candidate": isinstance(candidate, dict),
-        "accuracy": record["accuracy"] is None or _is_number(record["accuracy"]),
-        "parameters": _is_number(record["parameters"]),
-        "validation_samples": _is_number(record["validation_samples"]) and record["validation_samples"] > 0,
-        "joint": _are_indices(record["joint"]),
-        "layers": isinstance(layers, dict) and all(map(_are_indices, layers.values())),
-        "saturated": isinstance(record.get("saturated", {}), dict),
-        "curve": isinstance(record.get("curve", []), list),
-    }
-    if isinstance(candidate, dict):
-        seed = candidate["seed"]
-        checks |= {
-            "candidate.head": isinstance(candidate["head"], str),
-            "candidate.learning_rate": _is_number(candidate["learning_rate"]),
-            "candidate.seed": _is_number(seed) and seed == int(seed),
-        }
-    invalid = [name for name, valid in checks.items() if not valid]
-    if invalid:
-        raise InputError(
-            f"{subject} has values of {', '.join(invalid)} that cannot be read. Set what nas_relucode.Objective sets."
-        )
-
-
-def _are_indices(values: Any) -> bool:
-    return isinstance(values, dict) and all(v is None or isinstance(v, int | float) for v in values.values())
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _value(record: dict[str, Any], name: str) -> float:
-    """A number of the record; NaN if it is missing, undefined or infinite, so that it cannot be compared."""
-    layer, _, index = name.rpartition(":")
-    values = record.get("layers", {}).get(layer, {}) if layer else record | record["joint"]
-    value = values.get(index)
-    return float(value) if value is not None and math.isfinite(value) else math.nan
+def _nothing_complete(study: str, trials: Iterable[FrozenTrial]) -> str:
+    states = Counter(trial.state.name.lower() for trial in trials)
+    records = [record_of(trial) for trial in trials]
+    reasons = [str(why) for record in records if (why := record.get("failed") or record.get("pruned"))]
+    counts = ", ".join(f"{count} {state}" for state, count in states.items())
+    last = f"; the last one's reason: {reasons[-1]}." if reasons else "."
+    return f"no trial of study {study!r} is complete, so there is nothing to rank: {counts}{last} Train its candidates first."
