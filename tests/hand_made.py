@@ -1,17 +1,16 @@
 """Hand-made trials and studies, as `Objective` leaves them, with numbers of one's choice."""
 
-import io
 import math
-from collections.abc import Sequence
-from typing import Any, BinaryIO
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from nas_relucode.study.predictions import Predictions, to_bytes
-from nas_relucode.study.record import ATTRIBUTE, objective_value
+from nas_relucode.study.predictions import kept_predictions, samples_digest
+from nas_relucode.study.record import ATTRIBUTE, VERSION, objective_value
 
 OBJECTIVES = {"accuracy": "maximize", "cell_count": "minimize"}
 LABELS = np.arange(400) % 4
@@ -33,21 +32,26 @@ def hand_made(
     samples: int = 100,
     parameters: int = 500,
     infeasibility: float | None = None,
-    predictions: str | None = None,
+    validation: Mapping[str, Any] | None = None,
+    test: Mapping[str, Any] | None = None,
     **indices: float | None,
 ) -> FrozenTrial:
     """A complete trial as `Objective` leaves it; ``indices`` are those of the joint codes and of the layer head.1.
 
-    ``predictions`` is the id of an artifact.
+    ``validation`` and ``test`` say which samples are classified correctly; without them it is not known.
     """
     joint = {"cell_count": 10.0, "correct_cell_count": 9.0, "edge_count": 3.0} | indices
     layer = {name: value for name, value in joint.items() if name != "parameter_count"}
     point = {"cell_count": 1.0, "correct_cell_count": 1.0}
-    found: dict[str, Any] = {
+    record: dict[str, Any] = {
+        "version": VERSION,
         "objectives": list(objectives),
-        "candidate": {"head": head, "learning_rate": rate, "seed": seed},
-        "parameters": parameters,
-        "validation_samples": samples,
+        "params": {"head": head, "learning_rate": rate},
+        "seed": seed,
+        "qualities": {"parameters": parameters, "seconds": 1.5},
+        "validation": validation or {"samples": samples, "digest": None, "correct": None},
+        "test": test,
+        "classes": 4,
         "device": "cpu",
         "curve": [
             {
@@ -61,7 +65,6 @@ def hand_made(
             }
             for epoch in (0, 1)
         ],
-        "seconds": 1.5,
         "codes": {},
         "accuracy": accuracy,
         "validation_loss": 0.5,
@@ -73,14 +76,12 @@ def hand_made(
         "train_accuracy": accuracy,
         "test_accuracy": test_accuracy,
     }
-    if predictions is not None:
-        found["predictions"] = predictions
-    values = [objective_value(found, name) for name in objectives]
+    values = [objective_value(record, name) for name in objectives]
     return create_trial(
         values=[0.0 if math.isnan(value) else value for value in values],
         params={"head": head, "learning_rate": rate, "seed": seed},
         distributions=DISTRIBUTIONS,
-        user_attrs={ATTRIBUTE: found},
+        user_attrs={ATTRIBUTE: record},
         constraints=None if infeasibility is None else {"accuracy_floor": infeasibility},
     )
 
@@ -102,20 +103,11 @@ def study_of(
     return study
 
 
-class Memory(dict[str, bytes]):
-    """An artifact store, as Optuna's protocol has it."""
-
-    def open_reader(self, artifact_id: str) -> BinaryIO:
-        return io.BytesIO(self[artifact_id])
-
-    def keep(
-        self, head: str, wrong: Sequence[int], *, seed: int = 0, labels: np.ndarray = LABELS, **values: Any
-    ) -> FrozenTrial:
-        """A trial whose network errs on the samples ``wrong``."""
-        classes = labels.copy()
-        classes[wrong] = (classes[wrong] + 1) % 4
-        artifact = f"{head}-{seed}-{len(self)}"
-        self[artifact] = to_bytes(Predictions.from_classes(classes, labels))
-        accuracy = float((classes == labels).mean())
-        values = {"samples": len(labels), "predictions": artifact} | values
-        return hand_made(head, seed=seed, accuracy=accuracy, **values)
+def predicting(
+    head: str, wrong: Sequence[int], *, seed: int = 0, labels: np.ndarray = LABELS, **values: Any
+) -> FrozenTrial:
+    """A trial whose network errs on the validation samples ``wrong``."""
+    correct = np.ones(len(labels), bool)
+    correct[wrong] = False
+    kept = kept_predictions(correct, samples_digest(labels))
+    return hand_made(head, seed=seed, accuracy=float(correct.mean()), validation=kept, **values)

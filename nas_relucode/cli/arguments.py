@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import nas_relucode
 from nas_relucode.errors import suggestion
-from nas_relucode.ranking.choices import HOW, LEVEL, RULES, SCALES
+from nas_relucode.ranking.choices import HOW, LEVEL, MARGIN, SCALES
 from nas_relucode.training.names import SOURCES
 from nas_relucode.workers.defaults import HEARTBEAT, PATIENCE
 
@@ -179,8 +179,15 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
 
 def _select(parser: argparse.ArgumentParser) -> None:
     _add_study(parser)
-    parser.add_argument("--tolerance", default="1se", help=f"{', '.join(RULES)}, or a difference of accuracies (1se)")
-    parser.add_argument("--level", type=float, default=LEVEL, help=f"level of the tests and intervals ({LEVEL})")
+    parser.add_argument(
+        "--margin", type=float, default=MARGIN, help=f"a difference of accuracies that does not matter ({MARGIN})"
+    )
+    parser.add_argument(
+        "--rule",
+        default="1se",
+        help="who is a finalist: 1se (within one standard error of the best), or margin (shown to be equal) (1se)",
+    )
+    parser.add_argument("--level", type=float, default=LEVEL, help=f"level of the intervals ({LEVEL})")
     parser.add_argument(
         "--by",
         nargs="+",
@@ -302,7 +309,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "worker": ("work on a planned study until no trial is left", _worker),
     "status": ("show how far a study has come and how long it will take", _status),
     "report": ("write the report of a study as it is now", _report),
-    "select": ("rank the equally accurate networks of a study, the first choice first", _select),
+    "select": ("say which network of a study to choose, and how sure one can be", _select),
     "score": ("compute accuracy and code-space indices of any network", _score),
     "codes": ("compute a network's code space over a data set, shard by shard", _codes),
     "complex": ("count the cells of a small network and the pairs that share a facet", _complex),

@@ -6,7 +6,7 @@ import argparse
 
 import optuna
 
-from nas_relucode.cli.stored_studies import predictions_store, stored_study, study_folder
+from nas_relucode.cli.stored_studies import stored_study, study_folder
 from nas_relucode.ranking.selection import select
 from nas_relucode.ranking.trials import trials_frame
 from nas_relucode.report.dashboard import show_in_dashboard
@@ -24,8 +24,7 @@ def run(options: argparse.Namespace) -> int:
 
 def report_study(study: optuna.Study, options: argparse.Namespace, storage: str) -> int:
     """Writes the report's files and prints its tables; the exit code."""
-    store = predictions_store(study, options)
-    files = write_report(study, study_folder(options, study.study_name), storage=storage, artifacts=store)
+    files = write_report(study, study_folder(options, study.study_name), storage=storage)
     selection = select(study)
     print(f"Pareto front of {study.study_name}: {', '.join(f'{k} ({v})' for k, v in selection.objectives.items())}\n")
     front = selection.front

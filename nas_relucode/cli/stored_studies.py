@@ -1,19 +1,15 @@
-"""Where a command finds what a study has left behind: the study in its storage, its folder, its predictions."""
+"""Where a command finds what a study has left behind: the study in its storage, and its folder."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import optuna
 
 from nas_relucode.errors import InputError, unknown
-from nas_relucode.study.artifact_stores import artifact_store, study_store
-from nas_relucode.study.predictions import FOLDER, file_store
 from nas_relucode.study.runner import check_settings
 from nas_relucode.study.settings import load_settings
 from nas_relucode.study.storage import default_storage, open_storage, sqlite_path, storage_errors, study_name
@@ -38,19 +34,6 @@ def stored_study(options: argparse.Namespace) -> Iterator[tuple[optuna.Study, st
         if options.study.endswith(".toml") and Path(options.study).is_file():
             check_settings(study, load_settings(options.study))
         yield study, storage
-
-
-def predictions_store(study: optuna.Study, options: argparse.Namespace) -> Any:
-    """The artifact store with the predictions: that of --artifacts, else the planned one, else the study's folder."""
-    if options.artifacts is not None:
-        return artifact_store(options.artifacts, make=False)
-    try:
-        planned = study_store(study, make=False)
-    except InputError as error:  # whoever reads the results need not have the keys
-        print(f"nas-relucode: warning: no predictions are compared: {error}", file=sys.stderr)
-        return None
-    folder = study_folder(options, study.study_name)
-    return planned or (file_store(folder) if (folder / FOLDER).is_dir() else None)
 
 
 def study_folder(options: argparse.Namespace, name: str) -> Path:

@@ -22,7 +22,7 @@ FEWEST_RANKED = 5  # networks whose order is compared with their test accuracies
 
 
 @dataclass(frozen=True)
-class Warning_:
+class Remark:
     """Something that limits a verdict."""
 
     name: str  # one of WARNINGS
@@ -34,7 +34,7 @@ class Verdict:
     """What a comparison of networks says, in sentences that one can act on."""
 
     text: str  # one paragraph
-    warnings: tuple[Warning_, ...]
+    warnings: tuple[Remark, ...]
 
     def __str__(self) -> str:
         return "\n".join([self.text, *(f"- {warning.text}" for warning in self.warnings)])
@@ -45,7 +45,7 @@ def verdict_of(selection: Selection) -> Verdict:
     if selection.finalists.empty:
         return Verdict(selection.infeasibility, ())
     sentences = [_choice(selection), _preference(selection), _stability(selection), _test(selection)]
-    warnings = [Warning_(name, text) for name, check in WARNINGS.items() if (text := check(selection))]
+    warnings = [Remark(name, text) for name, check in WARNINGS.items() if (text := check(selection))]
     return Verdict(" ".join(filter(None, sentences)), tuple(warnings))
 
 
