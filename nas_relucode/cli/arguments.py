@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import nas_relucode
 from nas_relucode.errors import suggestion
-from nas_relucode.ranking.choices import HOW, LEVEL, RULES, SCALES
+from nas_relucode.ranking.choices import HOW, LEVEL, SCALES, TOLERANCES
 from nas_relucode.training.names import SOURCES
 from nas_relucode.workers.defaults import HEARTBEAT, PATIENCE
 
@@ -179,7 +179,9 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
 
 def _select(parser: argparse.ArgumentParser) -> None:
     _add_study(parser)
-    parser.add_argument("--tolerance", default="1se", help=f"{', '.join(RULES)}, or a difference of accuracies (1se)")
+    parser.add_argument(
+        "--tolerance", default="1se", help=f"{', '.join(TOLERANCES)}, or a difference of accuracies (1se)"
+    )
     parser.add_argument("--level", type=float, default=LEVEL, help=f"level of the tests and intervals ({LEVEL})")
     parser.add_argument(
         "--by",

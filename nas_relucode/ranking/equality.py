@@ -11,12 +11,13 @@ import numpy as np
 from scipy import stats
 
 from nas_relucode.errors import InputError
+from nas_relucode.ranking import intervals
 from nas_relucode.ranking.accuracies import Accuracies, SeedVariance, pooled_seed_variance
-from nas_relucode.ranking.choices import LEVEL, RULES
+from nas_relucode.ranking.choices import LEVEL, MARGIN, RULES, TOLERANCES
 from nas_relucode.ranking.paired_differences import holm
 
 SAMPLE_BY_SAMPLE = ("mcnemar", "bootstrap")  # the rules that compare predictions, where there are any
-Tolerance = str | float  # one of RULES, or the largest difference of mean accuracies that counts as equal
+Tolerance = str | float  # one of TOLERANCES, or the largest difference of mean accuracies that counts as equal
 RESAMPLES = 2000  # of the bootstrap
 DRAWN_AT_ONCE = 2**22  # sample numbers, to bound the memory
 TAIL, NODES = 1e-13, 200  # of the chi square distribution, where p values are averaged over it
@@ -36,11 +37,119 @@ class Equality:
     paired: np.ndarray  # bool: whether the network was compared with the best one sample by sample
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """How each network compares with the best, the one of the highest mean accuracy; arrays are (networks,).
+
+    Numbers are NaN for the best itself, for a network without accuracy, and where no network has several seeds.
+    """
+
+    answer: np.ndarray  # object: "best", "equal", "worse", "cannot be told"
+    difference: np.ndarray  # float64: mean accuracy of the best network less that of each network; 0 for the best
+    low: np.ndarray  # float64: ends of the interval of the true difference
+    high: np.ndarray
+    paired: np.ndarray  # bool: whether there are predictions of the same samples for the best network and this one
+    smallest_difference: np.ndarray  # float64: the true difference that is shown with a probability of 80 %
+    seeds_needed: np.ndarray  # float64: seeds of every network that make it the margin; NaN if none would
+    samples_needed: np.ndarray  # float64: validation samples with which some number of seeds does
+    finalist: np.ndarray  # bool, by the rule
+    threshold: float  # the smallest accuracy of a finalist by "1se"; NaN by "margin"
+
+
+def check_rule(rule: str, margin: float = MARGIN, level: float = LEVEL) -> None:
+    """Raises InputError unless the rule is one of RULES, and margin and level lie between 0 and 1."""
+    if rule not in RULES:
+        raise InputError(f"unknown rule {rule!r}. Give one of {', '.join(RULES)}.")
+    for name, value, example in (("margin", margin, MARGIN), ("level", level, LEVEL)):
+        if isinstance(value, bool | str) or not 0 < value < 1:
+            raise InputError(f"{name} {value!r} is out of range. Give a number between 0 and 1, e.g. {example}.")
+
+
+def judge(
+    networks: Sequence[Accuracies], *, margin: float = MARGIN, rule: str = "1se", level: float = LEVEL, seed: int = 0
+) -> Judgement:
+    """Which networks are as accurate as the best one, which are worse, and which cannot be told from it.
+
+    What is judged is the true accuracy of a network: the mean over all seeds that it might be trained with and all
+    samples that it might be validated on. The best network is the one of the highest mean accuracy (the first of
+    several). A network is
+
+    - ``"equal"`` if its true accuracy is shown to lie less than ``margin`` below that of the best network;
+    - ``"worse"`` if it is shown to lie below that of the best network, and not equal;
+    - ``"cannot be told"`` otherwise.
+
+    Shown means: by the interval of the difference, whose upper end lies below ``margin``, or whose lower end lies above
+    0. The lower ends, and the upper ends, hold for all networks at once with a probability of 1 - ``level``, although
+    the best network was chosen for its accuracy, see `ranking.intervals.multiples`. Networks with predictions of the
+    same samples are compared sample by sample; the others, with less power, as if they had been validated on different
+    samples.
+
+    With one seed a network, nothing is known about other seeds, so nothing can be told about accuracies over all seeds:
+    every network but the best is ``"cannot be told"``. A network with one seed among others with several is judged by
+    their variance over seeds.
+
+    ``rule`` says who is a finalist: by ``"margin"`` the best network and those that are equal; by ``"1se"`` those whose
+    mean accuracy lies within one standard error of the best mean, over other seeds and samples.
+
+    Raises InputError for a rule, margin or level out of range, and if no network has an accuracy.
+
+    >>> spread = np.linspace(-1e-4, 1e-4, 10)
+    >>> networks = [Accuracies(mean + spread, 1e6) for mean in (0.9, 0.8995, 0.88, 0.8955)]
+    >>> judge(networks).answer.tolist()
+    ['best', 'equal', 'worse', 'worse']
+    """
+    check_rule(rule, margin, level)
+    means = np.array([network.mean for network in networks])
+    compared = [number for number, mean in enumerate(means) if math.isfinite(mean)]
+    if not compared:
+        raise InputError("no network has an accuracy. Give at least one whose accuracies are numbers.")
+    best = max(compared, key=lambda number: means[number])
+    reference = networks[best]
+    difference = reference.mean - means
+    numbers = np.full((5, len(networks)), math.nan)
+    if len(compared) > 1 and any(len(networks[i].values) > 1 for i in compared):
+        numbers[:, compared] = _intervals([networks[i] for i in compared], compared.index(best), margin, level, seed)
+    numbers[:, best] = math.nan
+    low, high, smallest, seeds, samples = numbers
+    answer = np.full(len(networks), "cannot be told", object)
+    answer[low > ROUNDING] = "worse"
+    answer[high < margin - ROUNDING] = "equal"
+    answer[best] = "best"
+    threshold = reference.mean - reference.standard_error if rule == "1se" else math.nan
+    close = means >= threshold - ROUNDING if rule == "1se" else answer == "equal"
+    return Judgement(
+        answer=answer,
+        difference=difference,
+        low=low,
+        high=high,
+        paired=np.array([reference.paired(network) for network in networks]),
+        smallest_difference=smallest,
+        seeds_needed=seeds,
+        samples_needed=samples,
+        finalist=close | (answer == "best"),
+        threshold=threshold,
+    )
+
+
+def _intervals(networks: Sequence[Accuracies], best: int, margin: float, level: float, seed: int) -> list[np.ndarray]:
+    """The lower and upper ends, the smallest differences, and the seeds and samples needed; each (networks,)."""
+    uncertain = intervals.errors(networks)
+    now, known = (intervals.multiples(uncertain, best, level, seed, known=known) for known in (False, True))
+    difference = networks[best].mean - np.array([network.mean for network in networks])
+    return [
+        difference - now.low * uncertain.standard[best],
+        difference + now.high * uncertain.standard[best],
+        intervals.smallest_difference(uncertain, best, now.low),
+        intervals.seeds_needed(networks, uncertain, best, margin, known.low),
+        intervals.samples_needed(networks, uncertain, best, margin, known.low),
+    ]
+
+
 def check_tolerance(tolerance: Tolerance, level: float = LEVEL) -> None:
-    """Raises InputError unless the tolerance is one of RULES or a number from 0 to 1, and the level between them."""
-    known = f"Give one of {', '.join(RULES)}, or a number from 0 to 1."
+    """Raises InputError unless the tolerance is one of TOLERANCES or a number from 0 to 1, and the level too."""
+    known = f"Give one of {', '.join(TOLERANCES)}, or a number from 0 to 1."
     if isinstance(tolerance, str):
-        if tolerance not in RULES:
+        if tolerance not in TOLERANCES:
             raise InputError(f"unknown tolerance {tolerance!r}. {known}")
     elif isinstance(tolerance, bool) or not 0 <= tolerance <= 1:
         raise InputError(f"tolerance {tolerance!r} is out of range. {known}")

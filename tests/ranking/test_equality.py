@@ -13,7 +13,9 @@ from simulated import drawn, family, network
 from nas_relucode.errors import InputError
 from nas_relucode.ranking.accuracies import Accuracies, pooled_seed_variance
 from nas_relucode.ranking.equality import (
-    RULES,
+    TOLERANCES as RULES,
+)
+from nas_relucode.ranking.equality import (
     check_tolerance,
     compare,
     corrected_for_all_pairs,
