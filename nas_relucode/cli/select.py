@@ -19,7 +19,6 @@ from nas_relucode.ranking.selection import Selection, select
 from nas_relucode.report.tables import text_table
 from nas_relucode.texts import with_spread
 
-
 WIDTH = 100  # of the verdict's lines
 
 

@@ -1,7 +1,7 @@
-"""The names of the rules that decide who is a finalist, and of orders, apart from their code so that commands parse quickly."""
+"""The names of the rules of a ranking and their defaults, apart from their code so that commands parse quickly."""
 
-RULES = ("1se", "margin")
+RULES = ("1se", "margin")  # who is a finalist, see `ranking.equality.judge`
 HOW = ("pareto", "lexicographic", "weighted")
 SCALES = ("ranks", "standardised")
 LEVEL = 0.05  # of every test; the confidence of intervals is 1 - LEVEL
-MARGIN = 0.005  # a smaller difference of accuracies does not matter
+MARGIN = 0.005  # a difference of accuracies that does not matter

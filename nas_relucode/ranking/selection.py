@@ -44,7 +44,7 @@ from nas_relucode.ranking.verdict import Verdict, verdict_of
 from nas_relucode.texts import listed, with_spread
 
 MOST_PRINTED = 5  # networks of a selection
-COMPARISON = ("difference", "low", "high", "smallest_difference", "seeds_needed")
+COMPARISON = ("difference", "low", "high", "smallest_difference", "seeds_needed", "samples_needed")
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ class Selection:
     (booleans), place (1 for the first of the finalists, NaN for the others), rank (like place, but shared by networks
     that only the numbers of their trials order) and mark (in figures and tables). Columns of ``comparison``: answer
     ("best", "equal", "worse", "cannot be told"; empty for networks that were not compared), difference, low, high,
-    smallest_difference, seeds_needed and paired (see `ranking.equality.Judgement`), key (what ``how`` sorts by) and
-    contribution (to the hypervolume), NaN where there is no value.
+    smallest_difference, seeds_needed, samples_needed and paired (see `ranking.equality.Judgement`), key (what ``how``
+    sorts by) and contribution (to the hypervolume), NaN where there is no value.
     """
 
     study: str  # its name
@@ -352,12 +352,13 @@ def select(
     saturated = pd.DataFrame({index: names.isin(ends[index]) for index in ends}, index=networks.index)
 
     feasible = networks[networks["feasible"] & networks["accuracy"].notna()]
+    feasible = feasible.sort_values("parameters", kind="stable")  # the best of equal ones is the smallest
     judgement, one_error_below = None, math.nan
     if len(feasible):
         measured = accuracies(trials, list(feasible["network"]))
-        best = int(np.lexsort((feasible["parameters"], -feasible["accuracy"]))[0])
         judgement = judge(measured, margin=margin, rule=rule, level=level)
-        one_error_below = measured[best].mean - measured[best].standard_error
+        best = measured[int(np.flatnonzero(judgement.answer == "best")[0])]
+        one_error_below = best.mean - best.standard_error
     comparison = _comparison(networks, feasible.index, judgement)
     networks["finalist"] = networks.index.isin(feasible.index[judgement.finalist]) if judgement else False
 

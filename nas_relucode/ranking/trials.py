@@ -250,4 +250,4 @@ def _nothing_complete(study: str, trials: Iterable[FrozenTrial]) -> str:
     reasons = [str(why) for record in records if (why := record.get("failed") or record.get("pruned"))]
     counts = ", ".join(f"{count} {state}" for state, count in states.items())
     last = f"; the last one's reason: {reasons[-1]}." if reasons else "."
-    return f"no trial of study {study!r} is complete, so there is nothing to rank: {counts}{last} Train its candidates first."
+    return f"no trial of study {study!r} is complete, so there is nothing to rank: {counts}{last} Train some first."

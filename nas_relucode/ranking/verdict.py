@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from nas_relucode.ranking.intervals import intervals_from
+from nas_relucode.ranking import intervals
 from nas_relucode.ranking.order import costs
 from nas_relucode.ranking.trials import accuracies
 
@@ -88,7 +88,7 @@ def _preference(selection: Selection) -> str:
         return ""
     who = {
         "1se": f"within one standard error of the best ({selection.threshold:.4f} or more)",
-        "margin": f"shown to be equal to the best, less than {selection.arguments['margin']:g} apart, or the best itself",
+        "margin": f"shown to be equal to the best (less than {selection.arguments['margin']:g} apart), with the best",
     }[rule]
     if count == 1:
         return f"It is the only network {who}, so no index takes part in the choice."
@@ -137,14 +137,18 @@ def _few_seeds(selection: Selection) -> str:
     count = f"{int(seeds.min())}" if seeds.min() == seeds.max() else f"{int(seeds.min())} to {int(seeds.max())}"
     smallest, needed = untold["smallest_difference"].median(), untold["seeds_needed"]
     text = (
-        f"{len(untold)} of {int(selection.compared.sum()) - 1} networks cannot be told from the best: {count} seeds and "
-        f"{selection.networks['validation_samples'].max():,.0f} validation samples show differences of about "
+        f"{len(untold)} of {int(selection.compared.sum()) - 1} networks cannot be told from the best: {count} seeds "
+        f"and {selection.networks['validation_samples'].max():,.0f} validation samples show differences of about "
         f"{smallest:.4f} or more."
     )
     margin = selection.arguments["margin"]
     if needed.notna().all():
         return f"{text} About {int(needed.max())} seeds of each would show differences of {margin:g}."
-    return f"{text} No number of seeds would show differences of {margin:g}: there are too few validation samples."
+    samples = untold["samples_needed"].max()
+    return (
+        f"{text} No number of seeds would show differences of {margin:g} with these validation samples: about "
+        f"{samples:,.0f} of them are needed."
+    )
 
 
 def _rules_disagree(selection: Selection) -> str:
@@ -164,21 +168,22 @@ def _rules_disagree(selection: Selection) -> str:
 
 
 def _test_lower(selection: Selection) -> str:
-    """The first choice is less accurate on the test split than another finalist, by more than chance."""
-    names = list(selection.finalists["network"])
+    """The first choice is less accurate on the test split than another network, by more than chance."""
+    names = list(selection.networks.loc[selection.compared, "network"])  # the first choice is the first
     if len(names) < 2:
         return ""
     networks = accuracies(selection.source, names, split="test")
     if any(np.isnan(network.values).any() or math.isnan(network.samples) for network in networks):
         return ""
-    low, high = intervals_from(networks, 0, level=selection.arguments["level"])
-    better = int(np.argmin(high))
-    if high[better] >= 0:
+    uncertain = intervals.errors(networks)
+    reach = intervals.multiples(uncertain, 0, selection.arguments["level"], 0).high * uncertain.standard[0]
+    most = np.array([networks[0].mean - network.mean for network in networks]) + reach
+    better = int(np.argmin(most[1:])) + 1
+    if most[better] >= 0:
         return ""
     return (
         f"On the test split the first choice is less accurate than {names[better]}, by more than chance: "
-        f"{networks[0].mean:.4f} against {networks[better].mean:.4f} (the difference lies between {-high[better]:.4f} "
-        f"and {-low[better]:.4f})."
+        f"{networks[0].mean:.4f} against {networks[better].mean:.4f}, at least {-most[better]:.4f} less."
     )
 
 

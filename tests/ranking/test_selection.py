@@ -14,7 +14,7 @@ from optuna.artifacts import FileSystemArtifactStore
 from optuna.trial import TrialState, create_trial
 
 from nas_relucode.errors import InputError
-from nas_relucode.ranking.choices import RULES
+from nas_relucode.ranking.choices import TOLERANCES as RULES
 from nas_relucode.ranking.selection import select
 from nas_relucode.study.record import ATTRIBUTE
 
