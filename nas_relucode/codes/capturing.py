@@ -103,7 +103,7 @@ def _code_batches(
         with borrowed:
             batch = moved(part, borrowed.device)
             with calls.watch_by_hooks(writer.add) if forward is None else calls.watch(writer.add):
-                output = _run(network, batch if labels is None else batch[0], batch, forward)
+                output = run_network(network, batch if labels is None else batch[0], batch, forward)
         words = writer.end(network, start, calls.ignored)
         has_rows = isinstance(output, Tensor) and output.ndim > 0 and len(output) == size
         yield CodeBatch(
@@ -118,7 +118,8 @@ def _code_batches(
         raise InputError("there are no samples to read codes of. Give at least one.")
 
 
-def _run(network: nn.Module, inputs: Any, batch: Any, forward: Forward | None) -> Any:
+def run_network(network: nn.Module, inputs: Any, batch: Any, forward: Forward | None) -> Any:
+    """The network's output for the inputs of a batch, with the batch itself for ``forward``."""
     if forward is not None:
         return forward(network, batch)
     if isinstance(inputs, Mapping):
