@@ -173,28 +173,38 @@ def accuracies(trials: StudyTrials, networks: Sequence[str], *, split: str = "va
     A training that was repeated (a seed that stands twice) counts once, by its mean. A network has no predictions here
     if a trial of it has none, or has those of other samples.
     """
-    by_seed: dict[str, dict[int, list[dict[str, Any]]]] = {network: {} for network in networks}
-    for network, candidate, record in zip(trials.networks, trials.candidates, trials.records, strict=True):
+    by_seed: dict[str, dict[int, list[int]]] = {network: {} for network in networks}
+    for place, (network, candidate) in enumerate(zip(trials.networks, trials.candidates, strict=True)):
         if network in by_seed:
-            by_seed[network].setdefault(candidate.seed, []).append(record)
-    return [_accuracies(by_seed[network], split) for network in networks]
+            by_seed[network].setdefault(candidate.seed, []).append(place)
+    return [_accuracies(trials, [by_seed[network][s] for s in sorted(by_seed[network])], split) for network in networks]
 
 
-def _accuracies(by_seed: dict[int, list[dict[str, Any]]], split: str) -> Accuracies:
+def _accuracies(trials: StudyTrials, seeds: Sequence[Sequence[int]], split: str) -> Accuracies:
+    """The accuracies of one network; ``seeds`` are the places of its trials in the records, by seed."""
     name = "accuracy" if split == "validation" else f"{split}_accuracy"
-    seeds = [by_seed[seed] for seed in sorted(by_seed)]
-    values = np.array([np.mean([np.nan if r.get(name) is None else r[name] for r in records]) for records in seeds])
-    kept = [record.get(split) or {} for records in seeds for record in records]
-    sizes = [samples["samples"] for samples in kept if "samples" in samples]
+    records = trials.records
+    values = np.array(
+        [np.mean([np.nan if (v := records[i].get(name)) is None else v for i in places]) for places in seeds]
+    )
+    kept = {place: records[place].get(split) or {} for places in seeds for place in places}
+    sizes = [samples["samples"] for samples in kept.values() if "samples" in samples]
     samples = math.fsum(sizes) / len(sizes) if sizes else math.nan
-    digests = {samples.get("digest") for samples in kept}
+    digests = {samples.get("digest") for samples in kept.values()}
     if len(digests) > 1 or digests == {None}:
         return Accuracies(values, samples)
-    correct = [[correct_samples(record[split]) for record in records] for records in seeds]
-    if any(bits is None for of_seed in correct for bits in of_seed):
+    correct = {place: _correct(trials, place, split) for place in kept}
+    if any(bits is None for bits in correct.values()):
         return Accuracies(values, samples)
-    means = [np.mean([bits for bits in of_seed if bits is not None], axis=0) for of_seed in correct]
+    means = [np.mean([correct[place] for place in places], axis=0) for places in seeds]
     return Accuracies(values, samples, np.array(means), digests.pop())
+
+
+def _correct(trials: StudyTrials, place: int, split: str) -> np.ndarray | None:
+    try:
+        return correct_samples(trials.records[place][split])
+    except InputError as error:
+        raise InputError(f"trial {trials.ranked[place].number} of study {trials.study!r}, {split}: {error}") from error
 
 
 def _row(trial: FrozenTrial, record: dict[str, Any] | None, trials: StudyTrials, also: Sequence[str]) -> dict[str, Any]:

@@ -66,20 +66,19 @@ def _choice(selection: Selection) -> str:
         "worse": "it is shown to be less accurate",
         "cannot be told": f"whether the two are equal (to less than {margin:g}) cannot be told",
     }
-    return f"{gap} ({interval}); {answers[comparison['answer']]}. {_others(selection)}"
+    return f"{gap} ({interval}); {answers[comparison['answer']]}. {_others(selection)}".rstrip()
 
 
 def _others(selection: Selection) -> str:
     """How many networks have each answer."""
-    counts = selection.comparison["answer"].value_counts()
-    words = {"equal": "equal to it", "cannot be told": "cannot be told from it", "worse": "worse"}
-    verbs = {"equal": ("is", "are"), "worse": ("is", "are"), "cannot be told": ("", "")}
-    parts = [
-        " ".join(filter(None, [str(counts[answer]), verbs[answer][int(counts[answer] > 1)], text]))
-        for answer, text in words.items()
-        if answer in counts
-    ]
-    return f"Against the most accurate network, of the others {', '.join(parts)}."
+    counts = selection.comparison["answer"].value_counts().drop(["best", ""], errors="ignore")
+    texts = {"equal": "equal to the most accurate one", "worse": "worse", "cannot be told": "cannot be told from it"}
+    parts = []
+    for answer, text in texts.items():
+        if count := int(counts.get(answer, 0)):
+            verb = "" if answer == "cannot be told" else "is " if count == 1 else "are "
+            parts.append(f"{count} {verb}{text}")
+    return f"Of the {int(counts.sum())} other networks {', '.join(parts)}." if counts.sum() > 1 else ""
 
 
 def _preference(selection: Selection) -> str:

@@ -13,7 +13,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, S
 
 from nas_relucode.codes.batches import batches, samples_of
 from nas_relucode.errors import InputError
-from nas_relucode.study.predictions import SamplesDigest
+from nas_relucode.study.digests import SamplesDigest
 from nas_relucode.training.data import ImageData, Split
 
 BATCH_SIZE = 512  # samples, where the data do not come in batches

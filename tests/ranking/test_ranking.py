@@ -7,7 +7,7 @@ from typing import Any
 
 import optuna
 import pytest
-from hand_made import OBJECTIVES, hand_made, study_of, without_result
+from hand_made import hand_made, study_of, without_result
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
@@ -15,21 +15,16 @@ from optuna.trial import TrialState, create_trial
 from nas_relucode.errors import InputError
 from nas_relucode.ranking.choices import HOW
 from nas_relucode.ranking.selection import select
-from nas_relucode.ranking.trials import NEEDED, trials_frame
-from nas_relucode.study.objective import Objective
-from nas_relucode.study.record import ATTRIBUTE
-from nas_relucode.study.search_space import SearchSpace
-from nas_relucode.study.settings import NetworkSettings
-from nas_relucode.training.data import load_data
-from nas_relucode.training.loop import Recipe
+from nas_relucode.ranking.trials import trials_frame
+from nas_relucode.study.record import ATTRIBUTE, NEEDED
 
 
 def named(networks: Any) -> list[str]:
-    return list(networks["head"])
+    return list(networks["params_head"])
 
 
 def by_name(selection: Any) -> Any:
-    return selection.networks.sort_values(["head", "learning_rate"]).reset_index(drop=True)
+    return selection.networks.sort_values(["params_head", "params_learning_rate"]).reset_index(drop=True)
 
 
 def dominates(one: Sequence[float], other: Sequence[float], directions: Sequence[str]) -> bool:
@@ -56,19 +51,6 @@ def peeled(points: Sequence[Sequence[float]], directions: Sequence[str]) -> list
     return ranks
 
 
-def test_hand_made_trials_look_like_those_of_an_objective():
-    data = load_data("digits", classes=[0, 1], train_samples=60, test_samples=20, validation=0.3)
-    space = SearchSpace(heads=("4",), learning_rates=(0.1,))
-    study = optuna.create_study(directions=list(OBJECTIVES.values()))
-    objective = Objective(data, space, network=NetworkSettings(backbone="none"), recipe=Recipe(epochs=1), device="cpu")
-    study.optimize(objective, n_trials=1)
-    real, ours = study.trials[0].user_attrs[ATTRIBUTE], hand_made().user_attrs[ATTRIBUTE]
-    assert set(real) == set(ours)
-    assert set(real["candidate"]) == set(ours["candidate"])
-    assert set(real["curve"][0]) == set(ours["curve"][0])
-    assert set(real["joint"]) >= set(ours["joint"])
-
-
 def test_the_threshold_is_one_standard_error_below_the_best():
     accuracies, samples = [0.90, 0.92, 0.97], 360
     mean = statistics.mean(accuracies)
@@ -78,18 +60,18 @@ def test_the_threshold_is_one_standard_error_below_the_best():
     below = hand_made("4", accuracy=mean - error - 1e-9, samples=samples)
     selection = select(study_of([*best, within, below]))
     assert selection.threshold == pytest.approx(mean - error, abs=1e-12)
-    assert sorted(named(selection.equal)) == ["16", "8"]
+    assert sorted(named(selection.finalists)) == ["16", "8"]
 
 
 def test_with_one_seed_the_threshold_allows_only_for_the_validation_sample():
     selection = select(study_of([hand_made("8", accuracy=0.8, samples=400), hand_made("4", accuracy=0.5, samples=400)]))
     assert selection.threshold == pytest.approx(0.8 - math.sqrt(sampling_variance(0.8, 400)), abs=1e-12)
-    assert named(selection.equal) == ["8"]
+    assert named(selection.finalists) == ["8"]
 
 
 def test_a_perfect_network_is_not_ahead_of_one_that_misses_a_sample():
     trials = [hand_made(head, accuracy=a, samples=360) for head, a in (("8", 1.0), ("4", 359 / 360), ("2", 0.99))]
-    assert named(select(study_of(trials)).equal) == ["8", "4"]
+    assert named(select(study_of(trials)).finalists) == ["8", "4"]
 
 
 def test_a_training_that_was_repeated_counts_once():
@@ -101,21 +83,20 @@ def test_a_training_that_was_repeated_counts_once():
 
 
 def test_a_network_that_diverged_with_a_seed_is_not_feasible():
-    candidate = {"head": "8", "learning_rate": 0.1, "seed": 1}
-    lost = without_result(TrialState.PRUNED, "8", 1, {ATTRIBUTE: {"pruned": "the loss is nan", "candidate": candidate}})
+    lost = without_result(TrialState.PRUNED, "8", 1, {ATTRIBUTE: {"pruned": "the loss is nan"}})
     selection = select(study_of([hand_made("8", accuracy=0.97), lost, hand_made("4", accuracy=0.9)]))
-    assert named(selection.equal) == named(selection.front) == ["4"]
-    assert selection.networks.set_index("head")["pruned"].to_dict() == {"4": 0, "8": 1}
+    assert named(selection.finalists) == named(selection.front) == ["4"]
+    assert selection.networks.set_index("params_head")["pruned"].to_dict() == {"4": 0, "8": 1}
 
 
 def test_an_index_that_is_saturated_for_all_takes_no_part():
     trials = [hand_made("8", accuracy=0.9, cell_count=199.0), hand_made("4", accuracy=0.89, cell_count=198.0)]
-    assert named(select(study_of(trials)).equal) == ["4", "8"]
+    assert named(select(study_of(trials)).finalists) == ["4", "8"]
     for trial in trials:
         trial.user_attrs[ATTRIBUTE]["saturated"]["joint"] = ["cell_count"]
     selection = select(study_of(trials))
     assert selection.silent["cell_count"] == "saturated for all"
-    assert named(selection.equal) == ["8", "4"]
+    assert named(selection.finalists) == ["8", "4"]
 
 
 def test_seeds_are_averaged_and_their_sample_deviation_is_the_spread():
@@ -140,14 +121,14 @@ def test_the_spread_of_a_single_seed_is_undefined():
 
 def test_one_head_with_two_learning_rates_is_two_networks():
     selection = select(study_of([hand_made("8", rate=0.1), hand_made("8", rate=0.01)]))
-    assert sorted(selection.networks["learning_rate"]) == [0.01, 0.1]
+    assert sorted(selection.networks["params_learning_rate"]) == [0.01, 0.1]
 
 
 def test_identical_networks_tie():
     selection = select(study_of([hand_made("8"), hand_made("4-4"), hand_made("16", cell_count=11.0)]))
     assert sorted(named(selection.front)) == ["4-4", "8"]
-    assert sorted(named(selection.equal)) == ["16", "4-4", "8"]
-    assert named(selection.equal)[2] == "16"
+    assert sorted(named(selection.finalists)) == ["16", "4-4", "8"]
+    assert named(selection.finalists)[2] == "16"
 
 
 few = st.integers(0, 3).map(float)  # few different values, so that ties are common
@@ -180,11 +161,11 @@ def test_equal_networks_are_ordered_by_pareto_rank_then_accuracy_then_size(
         for i, (a, c, e, p) in enumerate(rows)
     ]
     selection = select(study_of(trials, ["maximize", *ways]))
-    assert len(selection.equal) == len(rows)  # 100 validation samples: 0.004 is far below a standard error
+    assert len(selection.finalists) == len(rows)  # 100 validation samples: 0.004 is far below a standard error
     ranks = peeled([(c, e) for _, c, e, _ in rows], ways)
     keys = [(ranks[i], -a, p) for i, (a, _, _, p) in enumerate(rows)]
-    assert [keys[int(head) - 1] for head in named(selection.equal)] == sorted(keys)
-    assert list(selection.equal["place"]) == list(range(1, len(rows) + 1))
+    assert [keys[int(head) - 1] for head in named(selection.finalists)] == sorted(keys)
+    assert list(selection.finalists["place"]) == list(range(1, len(rows) + 1))
 
 
 def test_a_better_index_comes_before_a_higher_accuracy_and_that_before_fewer_parameters():
@@ -194,15 +175,15 @@ def test_a_better_index_comes_before_a_higher_accuracy_and_that_before_fewer_par
         hand_made("3", accuracy=0.901, cell_count=10.0, parameters=9),
         hand_made("4", accuracy=0.900, cell_count=10.0, parameters=5),
     ]
-    assert named(select(study_of(trials)).equal) == ["3", "4", "2", "1"]
+    assert named(select(study_of(trials)).finalists) == ["3", "4", "2", "1"]
 
 
 def test_the_other_direction_of_an_index_reverses_the_order():
     trials = [hand_made(str(i + 1), cell_count=float(cells)) for i, cells in enumerate([30, 10, 40, 20])]
     fewest_first = select(study_of(trials, ["maximize", "minimize"]))
     most_first = select(study_of(trials, ["maximize", "maximize"]))
-    assert named(fewest_first.equal) == ["2", "4", "1", "3"]
-    assert named(most_first.equal) == named(fewest_first.equal)[::-1]
+    assert named(fewest_first.finalists) == ["2", "4", "1", "3"]
+    assert named(most_first.finalists) == named(fewest_first.finalists)[::-1]
     assert most_first.objectives == {"accuracy": "maximize", "cell_count": "maximize"}
 
 
@@ -215,7 +196,7 @@ def test_a_constant_index_is_named_and_takes_no_part():
     selection = select(study_of(trials, ["maximize", "minimize", "maximize"]))
     assert selection.silent["cell_count"] == "constant, 7"
     assert "edge_count" not in selection.silent
-    assert named(selection.equal) == ["2", "1"]
+    assert named(selection.finalists) == ["2", "1"]
 
 
 def test_an_undefined_index_is_named_and_takes_no_part():
@@ -226,7 +207,7 @@ def test_an_undefined_index_is_named_and_takes_no_part():
     ]
     selection = select(study_of(trials, ["maximize", "minimize", "minimize"]))
     assert selection.silent["class_distance_ratio"].startswith("undefined")
-    assert named(selection.equal) == ["2", "1"]
+    assert named(selection.finalists) == ["2", "1"]
 
 
 def test_only_the_equally_accurate_networks_decide_whether_an_index_is_constant():
@@ -242,7 +223,7 @@ def test_an_infeasible_network_is_neither_on_the_front_nor_equal():
     ]
     selection = select(study_of(trials))
     assert named(selection.front) == ["2"]
-    assert named(selection.equal) == ["2", "3"]
+    assert named(selection.finalists) == ["2", "3"]
     assert selection.threshold == pytest.approx(0.9 - math.sqrt(sampling_variance(0.9, 100)))
 
 
@@ -250,7 +231,7 @@ def test_without_a_feasible_network_there_is_no_threshold_and_no_order():
     selection = select(study_of([hand_made("1", infeasibility=0.1), hand_made("2", infeasibility=0.2)]))
     assert math.isnan(selection.threshold)
     assert selection.front.empty
-    assert selection.equal.empty
+    assert selection.finalists.empty
     assert len(selection.networks) == 2
 
 
@@ -276,9 +257,17 @@ def test_the_ranking_does_not_depend_on_the_order_of_the_trials(data: st.DataObj
         for (head, seed), (correct, cells, parameters) in rows.items()
     ]
     one, other = select(study_of(trials)), select(study_of(data.draw(st.permutations(trials))))
-    columns = ["head", "learning_rate", "seeds", "feasible", "front", "equal", "rank"]  # places of ties may differ
+    columns = [
+        "params_head",
+        "params_learning_rate",
+        "seeds",
+        "feasible",
+        "front",
+        "finalist",
+        "rank",
+    ]  # places of ties may differ
     assert by_name(one)[columns].equals(by_name(other)[columns])
-    assert list(other.equal["place"]) == list(range(1, len(other.equal) + 1))
+    assert list(other.finalists["place"]) == list(range(1, len(other.finalists) + 1))
     assert other.threshold == pytest.approx(one.threshold)
     assert set(other.silent) == set(one.silent)
 
@@ -291,27 +280,27 @@ def test_the_number_of_parameters_may_be_an_objective():
     ]
     selection = select(study_of(trials))
     assert named(selection.front) == ["2"]
-    assert named(selection.equal) == ["2", "1"]
+    assert named(selection.finalists) == ["2", "1"]
 
 
 def test_an_index_of_one_layer_may_be_an_objective():
     names = ("accuracy", "head.1:cell_count")
     trials = [hand_made(str(i), objectives=names, cell_count=float(5 - i)) for i in (1, 2, 3)]
-    assert named(select(study_of(trials)).equal) == ["3", "2", "1"]
+    assert named(select(study_of(trials)).finalists) == ["3", "2", "1"]
 
 
 def test_accuracy_may_be_the_only_objective():
     trials = [hand_made(str(i), objectives=["accuracy"], accuracy=0.9 + i / 1000, parameters=i) for i in (1, 2)]
     selection = select(study_of(trials, ["maximize"]))
     assert named(selection.front) == ["2"]
-    assert named(selection.equal) == ["2", "1"]
+    assert named(selection.finalists) == ["2", "1"]
 
 
 def test_data_without_a_test_split_can_be_ranked():
     selection = select(
         study_of([hand_made("1", test_accuracy=None), hand_made("2", test_accuracy=None, cell_count=1.0)])
     )
-    assert named(selection.equal) == ["2", "1"]
+    assert named(selection.finalists) == ["2", "1"]
     assert selection.networks["test_accuracy"].isna().all()
 
 
@@ -331,7 +320,7 @@ def test_the_frame_has_one_row_per_trial_with_the_reason_of_a_failure():
     frame = trials_frame(study)
     assert list(frame["number"]) == [0, 1, 2]
     assert list(frame["state"]) == ["COMPLETE", "FAIL", "PRUNED"]
-    assert list(frame["head"]) == ["1", "2", "2"]
+    assert list(frame["params_head"]) == ["1", "2", "2"]
     assert frame["reason"].isna().tolist() == [True, False, False]
     assert list(frame["reason"])[1:] == ["RuntimeError: no", "no loss"]
     assert frame["retry_of"].isna().tolist() == [True, True, False]
@@ -362,9 +351,9 @@ def test_a_study_without_trials_cannot_be_ranked():
 def test_networks_equal_in_everything_share_a_rank_in_the_order_of_their_trials():
     trials = [hand_made(head) for head in ("4", "16", "2")] + [hand_made("8", cell_count=11.0)]
     selection = select(study_of(trials))
-    assert named(selection.equal) == ["4", "16", "2", "8"]
-    assert selection.equal["trial"].tolist() == [0, 1, 2, 3]
-    assert selection.equal["rank"].tolist() == [1, 1, 1, 4]
+    assert named(selection.finalists) == ["4", "16", "2", "8"]
+    assert selection.finalists["trial"].tolist() == [0, 1, 2, 3]
+    assert selection.finalists["rank"].tolist() == [1, 1, 1, 4]
 
 
 def test_the_best_of_equally_accurate_ones_is_the_smallest():
@@ -376,7 +365,7 @@ def test_the_best_of_equally_accurate_ones_is_the_smallest():
 def test_the_comparison_lies_beside_the_networks():
     trials = [hand_made("1", accuracy=0.7), hand_made("2", accuracy=0.9), hand_made("3", infeasibility=1.0)]
     selection = select(study_of(trials))
-    differences = dict(zip(selection.networks["head"], selection.comparison["difference"], strict=True))
+    differences = dict(zip(selection.networks["params_head"], selection.comparison["difference"], strict=True))
     assert differences["1"] == pytest.approx(0.2)
     assert differences["2"] == 0
     assert math.isnan(differences["3"])
@@ -385,10 +374,10 @@ def test_the_comparison_lies_beside_the_networks():
 def test_indices_other_than_the_objectives_may_decide():
     trials = [hand_made(str(i), cell_count=float(i), edge_count=float(-i), parameters=i) for i in (1, 2, 3)]
     study = study_of(trials)
-    assert named(select(study).equal) == ["1", "2", "3"]
-    assert named(select(study, by=["-edge_count"]).equal) == ["3", "2", "1"]
-    assert named(select(study, by=["+head.1:cell_count"]).equal) == ["3", "2", "1"]
-    assert named(select(study, by=[("parameters", "maximize")]).equal) == ["3", "2", "1"]
+    assert named(select(study).finalists) == ["1", "2", "3"]
+    assert named(select(study, by=["-edge_count"]).finalists) == ["3", "2", "1"]
+    assert named(select(study, by=["+head.1:cell_count"]).finalists) == ["3", "2", "1"]
+    assert named(select(study, by=[("parameters", "maximize")]).finalists) == ["3", "2", "1"]
     assert select(study, by=["-edge_count"]).by == {"edge_count": "minimize"}
 
 
@@ -397,11 +386,11 @@ def test_ways_to_order_differ():
     values = {"1": (1.0, 9.0), "2": (2.0, 1.0), "3": (3.0, 2.0)}
     trials = [hand_made(h, objectives=names, cell_count=c, edge_count=e, accuracy=0.9) for h, (c, e) in values.items()]
     study = study_of(trials, ["maximize", "minimize", "minimize"])
-    assert select(study).equal["rank"].tolist() == [1, 1, 3]
-    assert named(select(study, how="lexicographic").equal) == ["1", "2", "3"]
-    assert named(select(study, how="lexicographic", by=["-edge_count", "cell_count"]).equal) == ["2", "3", "1"]
-    assert named(select(study, how="weighted", weights={"cell_count": 0}).equal) == ["2", "3", "1"]
-    assert named(select(study, how="weighted", weights={"cell_count": 5}).equal) == ["1", "2", "3"]
+    assert select(study).finalists["rank"].tolist() == [1, 1, 3]
+    assert named(select(study, how="lexicographic").finalists) == ["1", "2", "3"]
+    assert named(select(study, how="lexicographic", by=["-edge_count", "cell_count"]).finalists) == ["2", "3", "1"]
+    assert named(select(study, how="weighted", weights={"cell_count": 0}).finalists) == ["2", "3", "1"]
+    assert named(select(study, how="weighted", weights={"cell_count": 5}).finalists) == ["1", "2", "3"]
 
 
 @given(st.lists(st.tuples(few, st.booleans()), min_size=2, max_size=6), st.sampled_from(HOW))
@@ -420,9 +409,9 @@ def test_an_undefined_or_missing_index_never_wins(rows: list[tuple[float, bool]]
     selection = select(study, by=by, how=how)
     if any(undefined for _, undefined in rows):
         assert {"edge_count", "correct_cell_count"} <= set(selection.silent)
-        assert named(selection.equal) == named(select(study, by=by[:1], how=how).equal)
+        assert named(selection.finalists) == named(select(study, by=by[:1], how=how).finalists)
     cells = {str(i): cells for i, (cells, _) in enumerate(rows)}
-    assert [cells[head] for head in named(selection.equal)] == sorted(cells.values())
+    assert [cells[head] for head in named(selection.finalists)] == sorted(cells.values())
 
 
 def test_an_index_that_was_not_measured_is_named():
@@ -437,18 +426,18 @@ def test_an_infinite_index_is_undefined():
 
 
 @given(st.lists(st.tuples(st.sampled_from("12345"), st.integers(0, 2), st.integers(60, 100)), min_size=1), st.data())
-def test_the_equal_networks_grow_with_the_tolerance(rows: list[tuple[str, int, int]], data: st.DataObject):
+def test_the_equal_networks_grow_with_the_margin(rows: list[tuple[str, int, int]], data: st.DataObject):
     study = study_of([hand_made(head, seed=seed, accuracy=correct / 100) for head, seed, correct in rows])
-    small, large = sorted(data.draw(st.tuples(st.floats(0, 1), st.floats(0, 1))))
-    few, many = (set(named(select(study, tolerance=t).equal)) for t in (small, large))
+    margins = sorted(data.draw(st.tuples(st.floats(0.001, 0.99), st.floats(0.001, 0.99))))
+    few, many = (set(named(select(study, margin=margin, rule="margin").finalists)) for margin in margins)
     assert few
     assert few <= many
 
 
 def test_a_complete_trial_with_missing_values_is_named_with_them():
     trial = hand_made("1")
-    del trial.user_attrs[ATTRIBUTE]["parameters"], trial.user_attrs[ATTRIBUTE]["candidate"]["seed"]
-    with pytest.raises(InputError, match=r"trial 0 of study 'hand-made'.* lacks parameters, candidate.seed"):
+    del trial.user_attrs[ATTRIBUTE]["qualities"], trial.user_attrs[ATTRIBUTE]["seed"]
+    with pytest.raises(InputError, match=r"trial 0 of study 'hand-made'.* lacks seed, qualities"):
         select(study_of([trial]))
     trial.user_attrs[ATTRIBUTE] = "mine"
     with pytest.raises(InputError, match="is not a table of values"):
@@ -459,7 +448,7 @@ def test_a_record_needs_only_the_required_values():
     trials = [hand_made("1"), hand_made("2", cell_count=1.0)]
     for trial in trials:
         trial.user_attrs[ATTRIBUTE] = {name: trial.user_attrs[ATTRIBUTE][name] for name in NEEDED}
-    assert named(select(study_of(trials)).equal) == ["2", "1"]
+    assert named(select(study_of(trials)).finalists) == ["2", "1"]
 
 
 def test_objectives_that_are_not_the_studys_are_refused():
@@ -479,7 +468,7 @@ def test_an_index_is_silent_only_where_every_seed_is_saturated(seeds: set[int]):
     ]
     for trial in trials:
         record = trial.user_attrs[ATTRIBUTE]
-        record["saturated"]["joint"] = ["cell_count"] if record["candidate"]["seed"] in seeds else []
+        record["saturated"]["joint"] = ["cell_count"] if record["seed"] in seeds else []
     assert ("cell_count" in select(study_of(trials)).silent) == (seeds == {0, 1, 2})
 
 
@@ -487,16 +476,21 @@ def test_an_index_is_silent_only_where_every_seed_is_saturated(seeds: set[int]):
     ("name", "value"),
     [
         ("accuracy", "0.9"),
-        ("validation_samples", 0),
-        ("parameters", None),
+        ("validation", None),
+        ("validation", {"samples": 0}),
+        ("validation", {"samples": 10, "correct": 3}),
+        ("test", 3),
+        ("qualities", {"parameters": "7"}),
+        ("version", 3),
         ("joint", []),
         ("objectives", "accuracy"),
         ("saturated", []),
         ("joint", {"cell_count": "7"}),
         ("layers", {"head.1": None}),
-        ("candidate", None),
-        ("candidate", {"head": "8", "learning_rate": "0.1", "seed": 0}),
-        ("candidate", {"head": "8", "learning_rate": 0.1, "seed": "a"}),
+        ("params", None),
+        ("params", {"head": [8]}),
+        ("params", {"head": "8", "seed": 0}),
+        ("seed", "a"),
     ],
 )
 def test_values_that_cannot_be_read_are_named(name: str, value: object):
@@ -517,6 +511,6 @@ def test_a_later_trial_that_cannot_be_read_is_named(change: Callable[[Any], Any]
 
 def test_a_failed_trial_may_carry_anything():
     trials = [hand_made("8"), without_result(TrialState.FAIL, "4", 0, {ATTRIBUTE: "out of luck"})]
-    assert list(select(study_of(trials)).networks["head"]) == ["8"]
+    assert list(select(study_of(trials)).networks["params_head"]) == ["8"]
     with pytest.raises(InputError, match="1 fail"):
         select(study_of(trials[1:]))

@@ -1,0 +1,134 @@
+"""The verdict says what is true of a study: each warning where it applies, and none where none does."""
+
+import math
+
+import numpy as np
+import pytest
+from hand_made import hand_made, study_of
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from nas_relucode.ranking.selection import select
+from nas_relucode.ranking.verdict import rank_correlation
+from nas_relucode.study.predictions import kept_predictions
+from nas_relucode.study.record import ATTRIBUTE
+
+SAMPLES = 100_000
+HEADS = ["1", "2", "3", "4", "5", "6", "7", "8"]  # the first has the fewest cells
+
+
+def answers_right(share, samples, number):
+    """A network that is right on this share of the samples, not quite the same ones as the others."""
+    correct = np.zeros(samples, bool)
+    correct[: round(share * samples)] = True
+    return np.roll(correct, number)
+
+
+def study_with(validation, test, *, seeds=4, samples=SAMPLES, cells=None):
+    """Networks with these accuracies, by fewest cells; seeds differ by one sample."""
+    trials = []
+    for number, (head, accuracy, of_test) in enumerate(zip(HEADS, validation, test, strict=False)):
+        for seed in range(seeds):
+            tables = [answers_right(share, samples, number + seed) for share in (accuracy, of_test)]
+            kept, kept_test = (kept_predictions(table, f"{samples}") for table in tables)
+            cell_count = number + 1.0 + seed / 100 if cells is None else cells
+            shares = {"accuracy": tables[0].mean(), "test_accuracy": tables[1].mean()}
+            shares = {name: float(share) for name, share in shares.items()}
+            trials.append(hand_made(head, seed=seed, validation=kept, test=kept_test, cell_count=cell_count, **shares))
+    return study_of(trials)
+
+
+def warned(study, **options):
+    return [warning.name for warning in select(study, **options).verdict.warnings]
+
+
+def test_where_all_is_well_there_is_no_warning():
+    study = study_with([0.95] * 6, [0.95] * 6)
+    selection = select(study)
+    assert not selection.verdict.warnings
+    assert set(selection.comparison["answer"]) == {"best", "equal"}
+    text = selection.verdict.text
+    assert text.startswith(f"Choose {selection.best['network']}.")
+    assert "test" in text
+    assert "cell_count (minimize)" in text
+
+
+def test_too_few_seeds_and_samples_to_tell_are_a_warning_with_how_many_would_do():
+    study = study_with([0.94, 0.95, 0.93], [0.95] * 3, seeds=2, samples=400)
+    selection = select(study)
+    (warning,) = [warning for warning in selection.verdict.warnings if warning.name == "few_seeds"]
+    assert "400 validation samples" in warning.text
+    assert set(selection.comparison["answer"]) == {"best", "cannot be told"}
+    assert "few_seeds" in warned(study_with([0.95] * 3, [0.95] * 3, seeds=1))
+
+
+def test_rules_that_choose_other_networks_are_a_warning():
+    study = study_with([0.945, 0.95], [0.95] * 2, samples=1000)  # within a standard error, not shown to be equal
+    selection = select(study)
+    assert selection.best["params"]["head"] == "1"
+    assert "rules_disagree" in warned(study)
+    assert select(study, rule="margin").best["params"]["head"] == "2"
+    assert "rules_disagree" in warned(study, rule="margin")
+
+
+def test_a_first_choice_that_is_less_accurate_on_the_test_split_by_more_than_chance_is_a_warning():
+    assert "test_lower" in warned(study_with([0.95] * 4, [0.93, 0.95, 0.95, 0.95]))
+    assert "test_lower" not in warned(study_with([0.95] * 4, [0.945, 0.95, 0.95, 0.95], samples=1000))
+
+
+def test_an_index_that_is_constant_or_saturated_is_a_warning():
+    assert "silent_index" in warned(study_with([0.95] * 4, [0.95] * 4, cells=7.0))
+    study = study_with([0.95] * 4, [0.95] * 4)
+    for trial in study.get_trials(deepcopy=False):
+        trial.user_attrs[ATTRIBUTE]["saturated"]["joint"] = ["cell_count"]
+    assert "silent_index" in warned(study)
+
+
+def test_an_order_that_goes_against_test_accuracy_is_a_warning():
+    rising = [0.949 + number / 5000 for number in range(8)]
+    assert "against_test" in warned(study_with([0.95] * 8, rising))
+    assert "against_test" not in warned(study_with([0.95] * 8, rising[::-1]))
+    assert "against_test" not in warned(study_with([0.95] * 8, [0.95, 0.951] * 4))
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=4, max_size=12))
+def test_the_rank_correlation_is_that_of_scipy_and_lies_within_its_interval(pairs):
+    first, second = np.array(pairs, float).T
+    rank, low, high = rank_correlation(first, second)
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        assert math.isnan(rank)
+    else:
+        assert rank == pytest.approx(stats.spearmanr(first, second).statistic)
+        assert low <= rank + 1e-9
+        assert rank <= high + 1e-9
+
+
+def test_the_interval_of_the_rank_correlation_holds_in_95_of_100_draws():
+    generator = np.random.default_rng(0)
+    held = 0
+    true = 6 / math.pi * math.asin(0.5 / 2)  # Spearman's of a normal pair with correlation 0.5
+    for _ in range(1000):
+        first = generator.normal(size=30)
+        second = 0.5 * first + math.sqrt(0.75) * generator.normal(size=30)
+        _, low, high = rank_correlation(first, second)
+        held += low <= true <= high
+    assert 0.93 < held / 1000 < 0.975
+
+
+def test_a_study_of_one_network_has_nothing_to_compare():
+    verdict = select(study_of([hand_made("8")])).verdict
+    assert not verdict.warnings
+    assert "only feasible network" in verdict.text
+
+
+@pytest.mark.parametrize(("seeds", "networks"), [(1, 2), (1, 3), (2, 2), (2, 3)])
+def test_a_verdict_can_be_printed_for_small_studies(seeds, networks):
+    trials = [
+        hand_made(head, seed=seed, test_accuracy=None, accuracy=0.9 + seed / 100)
+        for head in HEADS[:networks]
+        for seed in range(seeds)
+    ]
+    verdict = str(select(study_of(trials)).verdict)
+    assert "nan" not in verdict.split()
+    assert "No test accuracy" in verdict
