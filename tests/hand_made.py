@@ -18,7 +18,7 @@ LABELS = np.arange(400) % 4
 DISTRIBUTIONS = {
     "head": CategoricalDistribution([*"0123456789", "16", "2-2", "4-4", "<b>"]),
     "learning_rate": FloatDistribution(1e-6, 1e6),
-    "seed": CategoricalDistribution([0, 1, 2]),
+    "seed": CategoricalDistribution(list(range(10))),
 }
 
 

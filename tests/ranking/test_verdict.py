@@ -55,7 +55,7 @@ def test_where_all_is_well_there_is_no_warning():
 
 
 def test_too_few_seeds_and_samples_to_tell_are_a_warning_with_how_many_would_do():
-    study = study_with([0.94, 0.95, 0.93], [0.95] * 3, seeds=2, samples=400)
+    study = study_with([0.9475, 0.95, 0.945], [0.95] * 3, seeds=2, samples=400)
     selection = select(study)
     (warning,) = [warning for warning in selection.verdict.warnings if warning.name == "few_seeds"]
     assert "400 validation samples" in warning.text
