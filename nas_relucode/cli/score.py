@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(result.as_dict(), indent=2))
     else:
         accuracy = "none" if result.accuracy is None else f"{result.accuracy:.4f}"
-        print(f"accuracy {accuracy} on {result.samples} samples ({result.split})\n")
+        print(f"{result.accuracy_name} {accuracy} on {result.samples} samples ({result.split})\n")
         print(text_table(_table(result)))
         print("\n* at an end of its range, where it no longer distinguishes networks")
     return 0

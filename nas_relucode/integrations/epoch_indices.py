@@ -77,11 +77,16 @@ class EpochIndices:
         rows = []
         for point in self.points:
             common = {"epoch": point["epoch"]}
-            rest = {name: point[name] for name in ("loss", "accuracy")}
+            rest = {"loss": point["loss"], **_accuracy(point)}
             for layer, values in {"joint": point["joint"], **point["layers"]}.items():
                 rows.append(common | {"layer": layer} | rest | values)
         frame = pd.DataFrame(rows)
         return frame.astype(dict.fromkeys(frame.columns.drop(["epoch", "layer"], errors="ignore"), float))
+
+
+def _accuracy(point: dict[str, Any]) -> dict[str, Any]:
+    """The accuracy of a point by its name: ``train_accuracy`` of a split, ``accuracy`` of samples given."""
+    return {name: value for name, value in point.items() if name.endswith("accuracy")}
 
 
 def lightning_callback(record: EpochIndices, *, network: Callable[[Any], nn.Module] | None = None) -> Any:
@@ -104,7 +109,7 @@ def lightning_callback(record: EpochIndices, *, network: Callable[[Any], nn.Modu
         def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
             point = self._record(trainer, pl_module, trainer.current_epoch + 1)
             if point is not None:
-                values = {"accuracy": point["accuracy"], **point["joint"]}
+                values = {**_accuracy(point), **point["joint"]}
                 metrics = {f"relucode/{name}": value for name, value in values.items() if value is not None}
                 pl_module.log_dict(metrics, rank_zero_only=True)
 

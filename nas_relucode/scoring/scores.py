@@ -46,8 +46,13 @@ class Score:
         return f"<p>{self._title()}</p>{html_table(self._rows())}<p>{SATURATED}</p>"
 
     def _title(self) -> str:
-        accuracy = "no accuracy" if self.accuracy is None else f"accuracy {self.accuracy:.4f}"
+        accuracy = "no accuracy" if self.accuracy is None else f"{self.accuracy_name} {self.accuracy:.4f}"
         return f"Score: {accuracy} on {self.samples:,} samples ({self.split})"
+
+    @property
+    def accuracy_name(self) -> str:
+        """What the accuracy is called: that of a split by its name, ``train_accuracy``; of samples given, accuracy."""
+        return f"{self.split}_accuracy" if self.split in ("train", "validation", "test") else "accuracy"
 
     def _rows(self) -> list[list[str]]:
         """One row per index, with a column for the joint codes and one for each layer; saturated values have a star."""
@@ -68,7 +73,7 @@ class Score:
             return {name: None if math.isnan(value) else value for name, value in values.items()}
 
         return {
-            "accuracy": self.accuracy,
+            self.accuracy_name: self.accuracy,
             "split": self.split,
             "samples": self.samples,
             "joint": or_none(self.joint),

@@ -62,7 +62,7 @@ def test_a_table_is_the_default_format(images: str, module: Callable[[str], str]
     assert [row["index"] for row in rows] == UNASKED
     assert set(rows[0]) == {"index", "joint", "2"}
     expected = score(sys.modules[model].make(), load_data(images), held_out="test")
-    assert f"accuracy {expected.accuracy:.4f} on 30 samples (train)" in captured.out
+    assert f"train_accuracy {expected.accuracy:.4f} on 30 samples (train)" in captured.out
     by_name = {row["index"]: row for row in rows}
     assert float(by_name["cell_count"]["joint"].rstrip("*")) == expected.joint["cell_count"]
     starred = {row["index"] for row in rows if row["joint"].endswith("*")}
