@@ -1,4 +1,4 @@
-"""Which networks of a study are equally accurate, and their order by the indices."""
+"""Which networks of a study are equal, worse or cannot be told apart, their order by the indices, and the verdict."""
 
 import lazy_loader
 
