@@ -3,6 +3,8 @@
 Run: pip install 'nas-relucode[lightning]', then python examples/lightning_module.py. It takes about a minute.
 """
 
+from itertools import pairwise
+
 import lightning
 import optuna
 import torch
@@ -16,7 +18,7 @@ class Classifier(lightning.LightningModule):
     def __init__(self, width, depth, learning_rate):
         super().__init__()
         widths = [64] + [width] * depth
-        hidden = [layer for a, b in zip(widths, widths[1:], strict=False) for layer in (nn.Linear(a, b), nn.ReLU())]
+        hidden = [layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.ReLU())]
         self.network = nn.Sequential(nn.Flatten(), *hidden, nn.Linear(width, 10))
         self.learning_rate = learning_rate
 
