@@ -1,0 +1,10 @@
+from .cost import disk_size as disk_size
+from .cost import flops as flops
+from .cost import latency as latency
+from .cost import parameters as parameters
+from .cost import peak_memory as peak_memory
+from .quality import Latency as Latency
+from .quality import Measurement as Measurement
+from .quality import Quality as Quality
+from .registry import QUALITIES as QUALITIES
+from .registry import measure as measure

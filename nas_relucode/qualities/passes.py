@@ -1,0 +1,59 @@
+"""A forward pass of the first samples, to be measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from nas_relucode.codes.batches import batches, each, labels_of, moved, samples_of
+from nas_relucode.codes.network_state import device_of, run, untouched
+from nas_relucode.codes.reading import Forward
+from nas_relucode.errors import InputError
+
+
+@dataclass(frozen=True)
+class ForwardPass:
+    """Called, it runs the network on the batch and waits for the device."""
+
+    network: nn.Module
+    batch: Any  # in memory of its own
+    device: torch.device
+    forward: Forward | None
+
+    def __call__(self) -> Any:
+        output = run(self.network, self.batch, self.forward)
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize(self.device)
+        return output
+
+    @property
+    def tensors(self) -> list[Any]:
+        """The network's parameters and buffers, and the batch."""
+        return [*self.network.parameters(), *self.network.buffers(), self.batch]
+
+
+@contextmanager
+def forward_pass(network: nn.Module, inputs: Any, size: int, forward: Forward | None) -> Iterator[ForwardPass]:
+    """A forward pass of the first ``size`` samples in evaluation mode, which has run once; see `untouched`."""
+    if size < 1:
+        raise InputError(f"batch size {size} is not positive. Give a whole number of at least 1.")
+    device = device_of(network)
+    with untouched(network):
+        one = ForwardPass(network, _first_samples(inputs, size, device, forward), device, forward)
+        one()
+        yield one
+
+
+def _first_samples(inputs: Any, size: int, device: torch.device, forward: Forward | None) -> Any:
+    batch: Any = next(iter(batches(inputs, size)), None)
+    samples = 0 if batch is None else samples_of(batch)
+    if samples < size:
+        raise InputError(f"the first batch has {samples} samples, fewer than the batch size {size}. Give more.")
+    if forward is None and labels_of(batch) is not None:
+        batch = batch[0]
+    return each(moved(batch, device), lambda values: values[:size].clone())
