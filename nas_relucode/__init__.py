@@ -6,6 +6,7 @@ The stations in reading order; up to ``indices`` they know neither training nor 
     cells        distinct codes are occupied cells: their Hamming distances, graph and clusters
     geometry     a network as linear pieces: its cells as exact polyhedra, their facets, slices, segments and margins
     indices      numbers read off codes, cells and geometry, one pure function an index
+    qualities    what people want of a network besides accuracy: parameters, FLOPs, latency, memory, size on disk
     training     data sets, the networks of Table 1, the training recipe and checkpoints
     scoring      the accuracy and the indices of one network
     study        the Optuna objective, what a trial records, and a study of heads, learning rates and seeds

@@ -5,6 +5,7 @@ from . import indices as indices
 from . import integrations as integrations
 from . import paper as paper
 from . import plots as plots
+from . import qualities as qualities
 from . import ranking as ranking
 from . import report as report
 from . import scoring as scoring

@@ -12,6 +12,7 @@ LISTS = {  # kind -> the command that lists what there is
     "study or search space": "nas-relucode list",
     "index": "nas-relucode list indices",
     "objective": "nas-relucode list indices",
+    "quality": "nas-relucode list qualities",
 }
 
 

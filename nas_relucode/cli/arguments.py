@@ -15,7 +15,7 @@ from nas_relucode.training.names import SOURCES
 from nas_relucode.workers.defaults import HEARTBEAT, PATIENCE
 
 SHELLS = ("bash", "zsh", "tcsh")
-TOPICS = ("studies", "spaces", "data", "backbones", "indices")  # of list
+TOPICS = ("studies", "spaces", "data", "backbones", "indices", "qualities")  # of list
 MOST_AHEAD = 100  # places of `ahead` in select's JSON: the number of pairs grows quadratically
 
 
@@ -313,7 +313,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "score": ("compute accuracy and code-space indices of any network", _score),
     "codes": ("compute a network's code space over a data set, shard by shard", _codes),
     "complex": ("count the cells of a small network and the pairs that share a facet", _complex),
-    "list": ("list studies, search spaces, data sets, backbones and indices", _list),
+    "list": ("list studies, search spaces, data sets, backbones, indices and qualities", _list),
     "copy": ("copy a built-in study or search space, to change it", _copy),
     "completion": ("print a script that completes commands and options in a shell", _completion),
 }

@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Callable
 
 from nas_relucode.indices.registry import INDICES
+from nas_relucode.qualities.registry import QUALITIES
 from nas_relucode.toml_files import builtin_files
 from nas_relucode.training.names import BACKBONES, SOURCES
 
@@ -50,10 +51,15 @@ def _indices() -> tuple[str, dict[str, str]]:
     return "indices", {name: index.meaning for name, index in INDICES.items()}
 
 
+def _qualities() -> tuple[str, dict[str, str]]:
+    return "qualities", {name: quality.meaning for name, quality in QUALITIES.items()}
+
+
 TOPICS: dict[str, Callable[[], tuple[str, dict[str, str]]]] = {
     "studies": _studies,
     "spaces": _spaces,
     "data": _data,
     "backbones": _backbones,
     "indices": _indices,
+    "qualities": _qualities,
 }

@@ -26,7 +26,7 @@ class Slices:
     def __iter__(self) -> Iterator[Any]:
         for start in range(0, self.samples, self.batch_size):
             rows = slice(start, start + self.batch_size)
-            yield self.data[rows] if isinstance(self.data, _ARRAYS) else _each(self.data, lambda v: v[rows])  # noqa: B023
+            yield self.data[rows] if isinstance(self.data, _ARRAYS) else each(self.data, lambda v: v[rows])  # noqa: B023
 
 
 def batches(data: Any, batch_size: int) -> Iterable[Any]:
@@ -58,21 +58,21 @@ def _pair(inputs: Any, labels: Any) -> tuple[Any, Tensor]:
     return pair
 
 
-def _each(batch: Any, change: Callable[[Any], Any]) -> Any:
+def each(batch: Any, change: Callable[[Any], Any]) -> Any:
     """The batch with ``change`` applied to each of its tensors and arrays."""
     if isinstance(batch, _ARRAYS):
         return change(batch)
     if isinstance(batch, Mapping):
-        return {key: _each(value, change) for key, value in batch.items()}
+        return {key: each(value, change) for key, value in batch.items()}
     if isinstance(batch, tuple | list):
-        parts = [_each(value, change) for value in batch]
+        parts = [each(value, change) for value in batch]
         return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
     return batch
 
 
 def moved(batch: Any, device: torch.device) -> Any:
     """The batch with its tensors and arrays as tensors on ``device``."""
-    return _each(batch, lambda values: _tensor(values).to(device))
+    return each(batch, lambda values: _tensor(values).to(device))
 
 
 def _tensor(values: Any) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nas_relucode.codes.activations import SMOOTH
 from nas_relucode.codes.batches import Slices, batches, labels_of, moved, samples_of
 from nas_relucode.codes.bits import WORD, Codes, Layer
-from nas_relucode.codes.network_state import untouched
+from nas_relucode.codes.network_state import run, untouched
 from nas_relucode.codes.packing import Packer
 from nas_relucode.codes.reading import Forward, Reading, ReadingOptions, read_options
 from nas_relucode.codes.relus import Call, ReluCalls, unwrapped
@@ -103,7 +103,7 @@ def _code_batches(
         with borrowed:
             batch = moved(part, borrowed.device)
             with calls.watch_by_hooks(writer.add) if forward is None else calls.watch(writer.add):
-                output = run_network(network, batch if labels is None else batch[0], batch, forward)
+                output = run(network, batch if forward or labels is None else batch[0], forward)
         words = writer.end(network, start, calls.ignored)
         has_rows = isinstance(output, Tensor) and output.ndim > 0 and len(output) == size
         yield CodeBatch(
@@ -116,21 +116,6 @@ def _code_batches(
         start += size
     if start == 0:
         raise InputError("there are no samples to read codes of. Give at least one.")
-
-
-def run_network(network: nn.Module, inputs: Any, batch: Any, forward: Forward | None) -> Any:
-    """The network's output for the inputs of a batch, with the batch itself for ``forward``."""
-    if forward is not None:
-        return forward(network, batch)
-    if isinstance(inputs, Mapping):
-        return network(**inputs)
-    if isinstance(inputs, tuple | list):
-        try:
-            return network(*inputs)
-        except TypeError as error:
-            error.add_note(f"The batch is a tuple of {len(inputs)}. Give forward= to call the network in another way.")
-            raise
-    return network(inputs)
 
 
 @dataclass(frozen=True)

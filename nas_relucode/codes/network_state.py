@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -15,6 +15,21 @@ def device_of(network: nn.Module) -> torch.device:
     """The device of the network's first parameter or buffer, the CPU if it has none."""
     tensor = next(itertools.chain(network.parameters(), network.buffers()), None)
     return torch.device("cpu") if tensor is None else tensor.device
+
+
+def run(network: nn.Module, inputs: Any, forward: Callable[[nn.Module, Any], Any] | None = None) -> Any:
+    """The output: of ``network(**inputs)`` for a dict, ``network(*inputs)`` for a tuple; of ``forward`` if given."""
+    if forward is not None:
+        return forward(network, inputs)
+    if isinstance(inputs, Mapping):
+        return network(**inputs)
+    if isinstance(inputs, tuple | list):
+        try:
+            return network(*inputs)
+        except TypeError as error:
+            error.add_note(f"The batch is a tuple of {len(inputs)}. Give forward= to call the network in another way.")
+            raise
+    return network(inputs)
 
 
 def untouched(network: nn.Module, mode: str = "eval") -> Untouched:

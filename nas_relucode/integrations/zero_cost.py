@@ -16,6 +16,7 @@ from nas_relucode.codes.reading import ReadingOptions
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.indices.inputs import IndexInputs
 from nas_relucode.indices.registry import INDICES
+from nas_relucode.qualities.cost import parameters
 
 OF_A_BATCH = {"class_counts", "correct_counts", "parameters"}  # known of one labelled batch
 
@@ -58,7 +59,7 @@ def measure(
     options = {"mode": "train", **options}
     parts = _parts(inputs, targets, _number_of_parts(split_data))
     space = code_space(net, parts, **options)
-    batch = IndexInputs(space, sum(parameter.numel() for parameter in net.parameters()))
+    batch = IndexInputs(space, parameters(net))
     if INDICES[index].missing(batch):
         raise InputError(
             f"index {index!r} needs targets that are whole numbers, one per sample, and rows of two or more class "

@@ -82,10 +82,11 @@ def latency(
 ) -> Latency:
     """Milliseconds of a forward pass of ``batch_size`` samples: median and interquartile range.
 
-    ``torch.utils.benchmark`` times the pass for at least ``seconds``, with ``threads`` threads of torch on the CPU; a
-    run is a pass, or the mean of as many in a row as make the timer's own time negligible. There are at least 5. The time includes waiting for the device, not copying the inputs to it. The network computes in
-    its own precision without autocast and TF32, and transformers take their plain path (see `untouched`). Latencies of
-    different machines cannot be compared.
+    ``torch.utils.benchmark`` times the pass for at least ``seconds``, with ``threads`` threads of torch on the CPU. A
+    run is a pass, or the mean of as many in a row as make the timer's own time negligible; there are at least 5. The
+    time includes waiting for the device, not copying the inputs to it. The network computes in its own precision
+    without autocast and TF32, and transformers take their plain path (see `untouched`). Latencies of different machines
+    cannot be compared.
     """
     from torch.utils.benchmark import Measurement, Timer
 

@@ -16,6 +16,7 @@ from nas_relucode.errors import InputError
 from nas_relucode.indices.index import Index
 from nas_relucode.indices.inputs import IndexInputs, NetworkSample
 from nas_relucode.indices.registry import Indices, choose, named, saturated_indices
+from nas_relucode.qualities.cost import parameters
 from nas_relucode.texts import aligned, html_table, plain, with_spread
 from nas_relucode.training.data import ImageData, Split
 
@@ -117,8 +118,9 @@ def score(
     held_out_space = None
     if held_out_sample is not None and any("held_out" in index.needs for index in requested):
         held_out_space = code_space(network, held_out_sample, **options)
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    inputs = {"joint": IndexInputs(space, parameters, held_out_space, _network_sample(network, sample, options))}
+    inputs = {
+        "joint": IndexInputs(space, parameters(network), held_out_space, _network_sample(network, sample, options))
+    }
     if not all(index.joint for index in requested):
         inputs |= _layer_inputs(inputs["joint"])
     chosen = {layer: choose(indices, read, joint=layer == "joint") for layer, read in inputs.items()}

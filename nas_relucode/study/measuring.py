@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from nas_relucode.codes.batches import batches, moved, samples_of
-from nas_relucode.codes.capturing import capture, run_network
-from nas_relucode.codes.network_state import device_of, untouched
+from nas_relucode.codes.capturing import capture
+from nas_relucode.codes.network_state import device_of, run, untouched
 from nas_relucode.codes.reading import Forward, Reading
 from nas_relucode.codes.relus import unwrapped
 from nas_relucode.errors import InputError, NonFiniteError
@@ -181,7 +181,7 @@ def _evaluate(network: nn.Module, data: Any, forward: Forward | None, loss: str)
             batch = moved(batch, borrowed.device)
             inputs, targets = pair_of(batch)
             sizes.append(samples_of(inputs))
-            outputs = run_network(network, inputs, batch, forward)
+            outputs = run(network, batch if forward else inputs, forward)
             if loss != "cross_entropy":
                 losses.append(batch_loss(outputs, inputs, loss))
                 continue
@@ -252,7 +252,7 @@ def _score(
 
     def scores_of(network: nn.Module, batch: Any) -> Any:
         inputs = pair_of(batch)[0]
-        outputs = run_network(network, inputs, batch, forward)
+        outputs = run(network, batch if forward else inputs, forward)
         scores = class_scores(outputs, samples_of(inputs))
         return outputs if scores is None else scores
 
