@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,8 @@ from nas_relucode.codes.reading import Forward, Reading
 from nas_relucode.codes.relus import unwrapped
 from nas_relucode.errors import InputError, NonFiniteError
 from nas_relucode.indices.registry import Indices
+from nas_relucode.qualities.quality import Quality
+from nas_relucode.qualities.registry import measure
 from nas_relucode.scoring.scores import Score, score
 from nas_relucode.study.predictions import kept_predictions
 from nas_relucode.study.samples import BATCH_SIZE, OrderedSamples, ordered_samples, pair_of, readable
@@ -64,6 +67,7 @@ def measure_network(
     splits: Splits,
     *,
     indices: Indices = None,
+    qualities: Iterable[str | Quality] = ("parameters",),
     split: str = "train",
     reading: Reading | None = None,
     forward: Forward | None = None,
@@ -75,8 +79,9 @@ def measure_network(
 
     Accuracy, loss and which samples are classified correctly come from one pass over the validation samples, and one
     over the test samples; codes of ``split``, ``"train"`` or ``"validation"``, are read by ``reading`` for the
-    ``indices`` (see `score`). The outputs are rows of class scores, or one logit per sample for two classes. The loss
-    is the cross entropy, or that of a reconstruction, ``"sigmoid"`` or ``"mse"``, which has no accuracy.
+    ``indices`` (see `score`), and ``qualities`` are measured on the first validation samples. The outputs are rows of
+    class scores, or one logit per sample for two classes. The loss is the cross entropy, or that of a reconstruction,
+    ``"sigmoid"`` or ``"mse"``, which has no accuracy.
 
     ``accuracy`` and ``test_accuracy`` are the user's own: they replace those measured here, and which samples are
     correct is then kept only if it agrees with them. Raises NonFiniteError if outputs or activations are not finite.
@@ -103,7 +108,7 @@ def measure_network(
         "validation": validation.kept(splits.validation, accuracy),
         "test": None if splits.test is None or test is None else test.kept(splits.test, test_accuracy),
         "classes": validation.classes,
-        "qualities": {"parameters": sum(parameter.numel() for parameter in network.parameters())},
+        "qualities": measure(network, splits.validation.data, qualities, forward=forward),
         **{name: value for name, value in scored.as_dict().items() if name in _SCORED},
         "split": split,
         "device": str(device_of(network)),
@@ -197,7 +202,7 @@ def _evaluate(network: nn.Module, data: Any, forward: Forward | None, loss: str)
         raise InputError("there are no samples to evaluate the network on. Give at least one.")
     mean = math.fsum(float(value) * size for value, size in zip(losses, sizes, strict=True)) / sum(sizes)
     if not math.isfinite(mean):
-        raise NonFiniteError(f"the loss is {mean:g}. Check the outputs, the weights and the inputs.")
+        raise NonFiniteError(f"the loss is not finite ({mean:g}). Check the weights and the inputs.")
     if not labels:
         return _Evaluation(mean)
     return _Evaluation(mean, torch.cat(correct).cpu().numpy(), torch.cat(labels).cpu().numpy(), classes, one_logit)

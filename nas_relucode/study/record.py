@@ -53,8 +53,17 @@ class Outcome:
 
 
 def write_outcome(trial: BaseTrial, outcome: Outcome) -> tuple[float, ...] | optuna.TrialPruned:
-    """Writes an outcome into its trial and returns the values to tell, or the exception that prunes the trial."""
+    """Writes an outcome into its trial and returns the values to tell, or the exception that prunes the trial.
+
+    Beside the record stand plain values that optuna-dashboard shows: network, seed, accuracy and the objectives.
+    """
     trial.set_user_attr(ATTRIBUTE, outcome.record)
+    shown: dict[str, Any] = {"network": outcome.candidate.label, "seed": outcome.candidate.seed}
+    if outcome.values is not None:
+        shown |= {"accuracy": outcome.record["accuracy"]}
+        shown |= dict(zip(outcome.record["objectives"], outcome.values, strict=True))
+    for name, value in shown.items():
+        trial.set_user_attr(name, value)
     for name, value in outcome.constraints.items():
         trial.set_constraint(name, value)
     return optuna.TrialPruned(outcome.record["pruned"]) if outcome.values is None else outcome.values

@@ -1,0 +1,89 @@
+"""The objectives of a study by name: in which direction each is better, and which networks are accurate enough."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import optuna
+
+from nas_relucode.errors import InputError, unknown
+from nas_relucode.indices.index import Index
+from nas_relucode.indices.registry import INDICES
+from nas_relucode.qualities.quality import Quality
+from nas_relucode.qualities.registry import QUALITIES
+from nas_relucode.study.record import complete_trials, record_of
+
+DIRECTIONS = ("maximize", "minimize")
+MEASURED = {"accuracy": "maximize", "validation_loss": "minimize"}  # neither indices nor qualities
+MARGIN = 0.005  # a difference of accuracies that does not matter
+FLOOR_MARGINS = 10  # a network is infeasible that lies more than so many margins below the best so far
+
+Objectives = Iterable[str | tuple[str, str]]
+
+
+def read_objectives(
+    objectives: Objectives,
+    *,
+    indices: Mapping[str, Index] = INDICES,
+    qualities: Mapping[str, Quality] = QUALITIES,
+) -> dict[str, str]:
+    """The objectives' names, in their order, with their directions: that given, ``(name, direction)``, or its own.
+
+    A name is ``accuracy``, ``validation_loss``, an index, ``layer:index``, or a quality. Raises InputError for any
+    other, for one that stands twice, and for one without a direction.
+
+    >>> read_objectives(["accuracy", ("edge_count", "minimize"), "head.1:cell_count"])
+    {'accuracy': 'maximize', 'edge_count': 'minimize', 'head.1:cell_count': 'minimize'}
+    """
+    pairs = [(item, None) if isinstance(item, str) else tuple(item) for item in objectives]
+    if not pairs:
+        raise InputError("objectives is empty. Name at least one, e.g. accuracy.")
+    directions: dict[str, str] = {}
+    for name, given in pairs:
+        own = _own_direction(name, indices, qualities)
+        if name in directions:
+            raise InputError(f"objective {name!r} stands twice. Name each once.")
+        direction = own if given is None else given
+        if direction is None:
+            raise InputError(
+                f"objective {name!r} has no direction of its own. Give ({name!r}, 'minimize') or 'maximize'."
+            )
+        if direction not in DIRECTIONS:
+            raise unknown(f"direction of {name}", direction, DIRECTIONS)
+        directions[name] = direction
+    return directions
+
+
+def _own_direction(name: str, indices: Mapping[str, Index], qualities: Mapping[str, Quality]) -> str | None:
+    if name in MEASURED:
+        return MEASURED[name]
+    if name in qualities:
+        return qualities[name].direction
+    layer, colon, index = name.rpartition(":")
+    if index not in indices or (colon and (not layer or indices[index].joint)):
+        raise unknown("objective", name, [*MEASURED, *indices, *qualities, "LAYER:INDEX"])
+    return indices[index].direction
+
+
+def accuracy_constraint(
+    accuracy: float | None, best: float | None, *, margin: float, floor: float | None = None
+) -> dict[str, float]:
+    """The constraint of a trial, feasible up to 0: its accuracy reaches the ``floor``.
+
+    Without a ``floor`` it lies 10 times ``margin`` below the best accuracy so far, that of the trial included, so that
+    no sampler spends its trials on networks that collapsed.
+
+    >>> round(accuracy_constraint(0.80, 0.90, margin=0.005)["accuracy_floor"], 6)
+    0.05
+    """
+    if accuracy is None:
+        return {}
+    if floor is None:
+        floor = max(accuracy, accuracy if best is None else best) - FLOOR_MARGINS * margin
+    return {"accuracy_floor": floor - accuracy}
+
+
+def best_accuracy(study: optuna.Study) -> float | None:
+    """The highest accuracy among the study's complete trials; None if there is none."""
+    values = [record_of(trial).get("accuracy") for trial in complete_trials(study)]
+    return max((value for value in values if isinstance(value, int | float)), default=None)

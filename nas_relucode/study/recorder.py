@@ -1,0 +1,228 @@
+"""The recorder of a user's own objective: scores the network of a trial, keeps its record and returns its values."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, Unpack
+
+import optuna
+from optuna.trial import BaseTrial
+from torch import nn
+
+from nas_relucode.codes.reading import Forward, Reading, ReadingOptions, read_options
+from nas_relucode.errors import InputError, NonFiniteError
+from nas_relucode.indices.index import Index
+from nas_relucode.indices.registry import INDICES, Indices, named
+from nas_relucode.qualities.quality import Quality
+from nas_relucode.qualities.registry import QUALITIES
+from nas_relucode.study.candidates import SEED, Candidate
+from nas_relucode.study.measuring import Splits, default_layers, measure_network
+from nas_relucode.study.objectives import MARGIN, Objectives, accuracy_constraint, best_accuracy, read_objectives
+from nas_relucode.study.record import VERSION, Outcome, complete_trials, objective_value, record_of, write_outcome
+
+
+class Recorder:
+    """Scores the networks of a study of your own, keeps what `select` needs, and returns the study's values.
+
+    Make one for a study, and call it at the end of the objective::
+
+        record = rc.Recorder(train=train, validation=validation, test=test, objectives=["accuracy", "cell_count"])
+
+        def objective(trial, seed=0):
+            network = fit(build(trial), seed)  # yours
+            return record(trial, network, seed=seed)
+
+        study = optuna.create_study(directions=record.directions)
+
+    ``train``, ``validation`` and ``test`` are each a pair of inputs and labels (tensors or arrays), a Split, a Dataset,
+    a DataLoader or an iterable of batches. Accuracy is measured on the validation samples; the codes are those of the
+    training samples, or of the validation samples if there are no others; the test samples are for reports only.
+    A DataLoader that shuffles is read in the order of its data set. Data whose order changes from pass to pass are
+    refused, since `select` compares networks sample by sample.
+
+    ``objectives`` are ``"accuracy"``, ``"validation_loss"``, names of indices (`INDICES`), ``"layer:index"`` and
+    qualities (`QUALITIES`), each with a direction, ``("edge_count", "minimize")``, unless it has one of its own.
+    ``indices`` and ``qualities`` are what else is kept of each network: names, or an Index or Quality of your own; None
+    stands for every index that the data allow.
+
+    A network is feasible, by a constraint of the trial, if its accuracy lies at most 10 times ``margin`` below the best
+    so far, or reaches ``accuracy_floor`` if that is given. The options are those of `Reading`; ``layers`` are by
+    default the fully connected ones, or all where there are none.
+
+    Raises InputError for samples, objectives or options that cannot be used, before anything is trained.
+    """
+
+    def __init__(
+        self,
+        *,
+        train: Any = None,
+        validation: Any,
+        test: Any = None,
+        objectives: Objectives = ("accuracy", "cell_count"),
+        indices: Indices = None,
+        qualities: Iterable[str | Quality] = ("parameters",),
+        margin: float = MARGIN,
+        accuracy_floor: float | None = None,
+        **options: Unpack[ReadingOptions],
+    ) -> None:
+        self.layers_given = options.get("layers") is not None
+        given: Any = {name: value for name, value in options.items() if name != "layers" or value is not None}
+        self.reading, self.forward = read_options(given)
+        listed = [indices] if isinstance(indices, str | Index) else ["all"] if indices is None else list(indices)
+        own = {item.name: item for item in qualities if isinstance(item, Quality)}
+        self.objectives = read_objectives(objectives, indices=INDICES | named(listed)[0], qualities=QUALITIES | own)
+        self.indices = _with_objectives(listed, self.objectives)
+        wanted = [*qualities, *(name for name in self.objectives if name in QUALITIES)]
+        self.qualities = list(dict.fromkeys(wanted))
+        if not 0 < margin < 1:
+            raise InputError(f"margin {margin!r} is out of range. Give a difference of accuracies, e.g. {MARGIN}.")
+        if accuracy_floor is not None and not 0 <= accuracy_floor <= 1:
+            raise InputError(f"accuracy_floor {accuracy_floor!r} is out of range. Give a number from 0 to 1.")
+        self.margin, self.accuracy_floor = margin, accuracy_floor
+        self.split = "validation" if train is None else "train"
+        self.splits = Splits.of(train=train, validation=validation, test=test)
+        self.first: dict[str, Any] = {}  # of the first record: which layers were read, by "fc" or "all"
+
+    @property
+    def directions(self) -> list[str]:
+        """The directions of the objectives in their order, for ``optuna.create_study(directions=...)``."""
+        return list(self.objectives.values())
+
+    def __call__(
+        self,
+        trial: BaseTrial,
+        network: nn.Module,
+        *,
+        seed: int | None = None,
+        accuracy: float | None = None,
+        test_accuracy: float | None = None,
+        forward: Forward | None = None,
+    ) -> float | tuple[float, ...]:
+        """Scores the trial's trained network, keeps its record in the trial, and returns the values to return.
+
+        ``trial`` is that of a study, or a FixedTrial. The parameters that it has suggested are the network; one called
+        ``seed`` is not, it is the seed, and so is ``seed``. ``accuracy`` and ``test_accuracy`` are your own, fractions
+        of 1, instead of those measured here. ``forward(network, batch)`` returns the class scores of a network that is
+        called in another way than ``network(inputs)``.
+
+        Raises TrialPruned, and keeps the reason, if outputs are not finite or an objective is undefined; InputError for
+        a study with another number of directions, and for a network with another number of classes than the others.
+        """
+        self._check(trial, accuracy, test_accuracy)
+        candidate = Candidate.of_trial(trial.params, self._seed(trial, seed))
+        record: dict[str, Any] = {
+            "version": VERSION,
+            "params": dict(candidate.params),
+            "seed": candidate.seed,
+            "objectives": list(self.objectives),
+        }
+        forward = forward or self.forward
+        try:
+            record |= measure_network(
+                network,
+                self.splits,
+                indices=self.indices,
+                qualities=self.qualities,
+                split=self.split,
+                reading=self._reading(network, forward),
+                forward=forward,
+                accuracy=accuracy,
+                test_accuracy=test_accuracy,
+            )
+            outcome = self._outcome(trial, candidate, record)
+        except NonFiniteError as error:
+            outcome = Outcome(candidate, record | {"pruned": str(error)}, None)
+        result = write_outcome(trial, outcome)
+        if isinstance(result, optuna.TrialPruned):
+            raise result
+        return result if len(result) > 1 else result[0]
+
+    def _outcome(self, trial: BaseTrial, candidate: Candidate, record: dict[str, Any]) -> Outcome:
+        """The record with the trial's time and values. Raises NonFiniteError if an objective has no finite value."""
+        study = getattr(trial, "study", None)
+        if (started := getattr(trial, "datetime_start", None)) is not None:
+            record["qualities"]["seconds"] = round((datetime.now() - started).total_seconds(), 3)
+        self._check_same(trial, record)
+        values = tuple(objective_value(record, name) for name in self.objectives)
+        for name, value in zip(self.objectives, values, strict=True):
+            if not math.isfinite(value):
+                raise NonFiniteError(f"{name} is undefined for this network")
+        if not self.first:
+            self._warn_saturated(record)
+        self.first = self.first or record
+        best = None if study is None else best_accuracy(study)
+        constraint = accuracy_constraint(record["accuracy"], best, margin=self.margin, floor=self.accuracy_floor)
+        return Outcome(candidate, record, values, constraint)
+
+    def _reading(self, network: nn.Module, forward: Forward | None) -> Reading:
+        """How codes are read: if no layers were named, the fully connected ones where there are any."""
+        if self.layers_given:
+            return self.reading
+        layers = default_layers(network, self.splits, forward=forward)
+        if layers == "all" and not self.first:
+            warnings.warn(
+                "the network has no fully connected layer with ReLU, so the codes are those of all layers. In the maps "
+                "of convolutions nearly each sample has a cell of its own, and indices saturate. Name the layers to "
+                "read, layers=..., or count a channel as one neuron, maps='channel'.",
+                stacklevel=3,
+            )
+        return Reading(**{**self.reading.options, "layers": layers})  # type: ignore[arg-type]
+
+    def _seed(self, trial: BaseTrial, seed: int | None) -> int:
+        """The seed that was given, that of `reseed`, or 0; a parameter of the trial called seed must agree with it."""
+        if seed is None:
+            return int(trial.params.get(SEED, trial.user_attrs.get(SEED, 0)))
+        if trial.params.get(SEED, seed) != seed:
+            raise InputError(
+                f"seed={seed} was given, but the trial has the parameter seed={trial.params[SEED]}. Give one of them."
+            )
+        return seed
+
+    def _check(self, trial: BaseTrial, accuracy: float | None, test_accuracy: float | None) -> None:
+        study = getattr(trial, "study", None)
+        if study is not None and len(study.directions) != len(self.objectives):
+            raise InputError(
+                f"the study has {len(study.directions)} directions, but the recorder returns {len(self.objectives)} "
+                f"values ({', '.join(self.objectives)}). Create it with directions=record.directions."
+            )
+        for name, value in {"accuracy": accuracy, "test_accuracy": test_accuracy}.items():
+            if value is not None and not 0 <= value <= 1:
+                raise InputError(f"{name} {value!r} is not a fraction. Give a number from 0 to 1, for example 0.93.")
+
+    def _check_same(self, trial: BaseTrial, record: dict[str, Any]) -> None:
+        """Raises InputError if the network has another number of classes, warns of other validation samples."""
+        study = getattr(trial, "study", None)
+        for other in complete_trials(study)[:1] if study is not None else []:
+            earlier = record_of(other)
+            if None not in (classes := (earlier.get("classes"), record["classes"])) and len(set(classes)) > 1:
+                raise InputError(
+                    f"the network of trial {trial.number} has {classes[1]} classes, but that of trial {other.number} "  # type: ignore[attr-defined]
+                    f"has {classes[0]}. Networks of one study have the same classes: make another study."
+                )
+            if earlier.get("validation", {}).get("digest") not in (None, record["validation"]["digest"]):
+                warnings.warn(
+                    f"trial {trial.number} was measured on other validation samples than trial {other.number}, so that "  # type: ignore[attr-defined]
+                    "select cannot compare them. Give the recorder the same samples in every run of a study.",
+                    stacklevel=4,
+                )
+
+    def _warn_saturated(self, record: dict[str, Any]) -> None:
+        for name in self.objectives:
+            layer, _, index = name.rpartition(":")
+            if index in record["saturated"].get(layer or "joint", ()):
+                warnings.warn(
+                    f"the objective {name} is {objective_value(record, name):g} in the first trial, at an end of its "
+                    "range, where it cannot tell networks apart. Read fewer or narrower layers (layers=...), count a "
+                    "channel as one neuron (maps='channel'), take more training samples, or another objective.",
+                    stacklevel=4,
+                )
+
+
+def _with_objectives(indices: list[str | Index], objectives: Iterable[str]) -> list[str | Index]:
+    """The indices, and those among the objectives that are not computed otherwise."""
+    chosen = named(indices)[0]
+    names = (name.rpartition(":")[2] for name in objectives)
+    return [*indices, *dict.fromkeys(name for name in names if name in INDICES and name not in chosen)]
