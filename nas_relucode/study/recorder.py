@@ -71,7 +71,9 @@ class Recorder:
         self.layers_given = options.get("layers") is not None
         given: Any = {name: value for name, value in options.items() if name != "layers" or value is not None}
         self.reading, self.forward = read_options(given)
-        listed = [indices] if isinstance(indices, str | Index) else ["all"] if indices is None else list(indices)
+        listed: list[str | Index] = ["all"]
+        if indices is not None:
+            listed = [indices] if isinstance(indices, str | Index) else list(indices)
         own = {item.name: item for item in qualities if isinstance(item, Quality)}
         self.objectives = read_objectives(objectives, indices=INDICES | named(listed)[0], qualities=QUALITIES | own)
         self.indices = _with_objectives(listed, self.objectives)
@@ -199,12 +201,12 @@ class Recorder:
             earlier = record_of(other)
             if None not in (classes := (earlier.get("classes"), record["classes"])) and len(set(classes)) > 1:
                 raise InputError(
-                    f"the network of trial {trial.number} has {classes[1]} classes, but that of trial {other.number} "  # type: ignore[attr-defined]
+                    f"the network of trial {trial.number} has {classes[1]} classes, but that of trial {other.number} "
                     f"has {classes[0]}. Networks of one study have the same classes: make another study."
                 )
             if earlier.get("validation", {}).get("digest") not in (None, record["validation"]["digest"]):
                 warnings.warn(
-                    f"trial {trial.number} was measured on other validation samples than trial {other.number}, so that "  # type: ignore[attr-defined]
+                    f"trial {trial.number} was measured on other validation samples than trial {other.number}, so that "
                     "select cannot compare them. Give the recorder the same samples in every run of a study.",
                     stacklevel=4,
                 )
