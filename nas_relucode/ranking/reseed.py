@@ -1,0 +1,353 @@
+"""Training networks again with other seeds, until it can be told which of them are equally accurate."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import platform
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from nas_relucode.errors import InputError, unknown
+from nas_relucode.ranking.choices import LEVEL, MARGIN
+from nas_relucode.ranking.selection import Selection, select
+from nas_relucode.ranking.trials import read_trials
+from nas_relucode.study.candidates import SEED, Candidate
+from nas_relucode.study.record import ATTRIBUTE, candidate_of, record_of, write_failed
+from nas_relucode.texts import listed
+
+EQUAL, ALL = "equal", "all"
+CLAIM = "reseed"  # user attribute of a trial that trains a network again: which network, which seed, which process
+FEWEST = 3  # networks that are trained again before anything is known about the effect of a seed
+UNTOLD = "cannot be told"
+TOKEN = uuid.uuid4().hex  # tells this process from an earlier one of the same number
+NEW = timedelta(seconds=10)
+PAUSE = 1.0  # seconds between two looks at what other processes run
+UNDER_WAY = (TrialState.WAITING, TrialState.RUNNING)
+
+FIRM, SPENT, ENOUGH, ELSEWHERE = "firm", "seeds spent", "budget spent", "running elsewhere"
+
+
+@dataclass(frozen=True)
+class Reseeding:
+    """How a `reseed` ended, and what it trained."""
+
+    reason: str  # "firm", "seeds spent", "budget spent" or "running elsewhere"
+    selection: Selection = field(repr=False)  # of the study as it is now
+    trained: list[int]  # numbers of the trials that this call completed
+    failed: list[int]  # of those whose objective raised an error that `catch` names
+    elsewhere: list[int]  # of those that other machines run, or have left behind
+
+    def __str__(self) -> str:
+        open_questions = list(self.selection.networks["network"][self.selection.comparison["answer"] == UNTOLD])
+        reasons = {
+            FIRM: "the verdict is firm: every network is equal to the best one or worse",
+            SPENT: "each network in question has every seed",
+            ENOUGH: "the budget is spent",
+            ELSEWHERE: f"what is left runs elsewhere, in trial {listed(self.elsewhere)}",
+        }
+        untold = f"; it cannot be told of {listed(open_questions)}" if open_questions else ""
+        failed = f" {len(self.failed)} failed." if self.failed else ""
+        return f"{len(self.trained)} trained again, then {reasons[self.reason]}{untold}.{failed}"
+
+
+def reseed(
+    study: optuna.Study,
+    objective: Callable[..., Any],
+    *,
+    seeds: Sequence[int],
+    which: str | Sequence[str] = EQUAL,
+    margin: float = MARGIN,
+    rule: str = "1se",
+    level: float = LEVEL,
+    n_trials: int | None = None,
+    timeout: float | None = None,
+    catch: tuple[type[Exception], ...] = (),
+) -> Reseeding:
+    """Trains networks of a study again, each with further ``seeds``, until `select` can tell which are equal.
+
+    A training is a new trial of the study with the parameters of the network, run by ``objective(trial, seed=seed)``.
+    ``which`` says what is trained:
+
+    - ``"equal"``: the networks in question, those that can't be told from the best one, and the best one itself;
+      first those within one standard error of it. It ends when every network is equal or worse (``margin``, ``rule``
+      and ``level`` are those of `select`), or has every seed.
+    - ``"all"``: every network that can be chosen, with every seed;
+    - a list of networks, by their names in `Selection.networks`: these, with every seed.
+
+    At most ``n_trials`` are trained by this call, and none is begun after ``timeout`` seconds. Other trials that wait
+    in the study are run too. An error of the objective fails its trial and is raised, unless ``catch`` names it; the
+    next call trains that seed again. A network of which a seed is pruned drops out.
+
+    Several processes may reseed a study at once: what one of them trains, or has trained, no other repeats. A trial
+    that a dead process of this machine left behind is failed and trained again. Nothing is waited for that another
+    machine runs.
+
+    Raises InputError for a study that cannot be ranked, an objective that takes no ``seed``, and arguments out of
+    range.
+    """
+    _check(objective, seeds, n_trials)
+    options = {"margin": margin, "rule": rule, "level": level}
+    return _Reseeder(study, objective, list(seeds), which, options, n_trials, timeout, catch).run()
+
+
+def next_trainings(
+    selection: Selection, seeds: Sequence[int], *, which: str | Sequence[str] = EQUAL
+) -> list[Candidate]:
+    """What `reseed` would train next, the most useful first: the seeds that the networks in question lack.
+
+    Empty if the verdict is firm, or if every network in question has every seed.
+    """
+    close = _close_networks(selection)
+    candidates = []
+    for place, name in enumerate(_in_question(selection, which)):
+        have = set(selection.seeds_of(name))
+        for number, seed in enumerate(seed for seed in seeds if seed not in have):
+            candidate = Candidate(selection.source.params[name], seed)
+            candidates.append(((name not in close, len(have) + number, place), candidate))
+    return [candidate for _, candidate in sorted(candidates, key=lambda pair: pair[0])]
+
+
+def _in_question(selection: Selection, which: str | Sequence[str]) -> list[str]:
+    """The names of the networks to train again, the most accurate first."""
+    if which not in (EQUAL, ALL):
+        return [which] if isinstance(which, str) else list(which)
+    networks = selection.networks[selection.compared].sort_values("accuracy", ascending=False, kind="stable")
+    if which == EQUAL:
+        answers = selection.comparison.loc[networks.index, "answer"]
+        networks = networks[answers.isin([] if is_firm(selection) else ["best", UNTOLD])]
+    return list(networks["network"])
+
+
+def _close_networks(selection: Selection) -> set[str]:
+    """The networks that are trained first: those within one standard error of the best, at least 3."""
+    networks = selection.networks[selection.compared].sort_values("accuracy", ascending=False, kind="stable")
+    close = networks["network"][networks["accuracy"] >= selection.one_error_below]
+    return {*close, *networks["network"].head(FEWEST)}
+
+
+def is_firm(selection: Selection) -> bool:
+    """Whether every network that was compared with the best one is equal to it or worse."""
+    return not (selection.comparison["answer"] == UNTOLD).any()
+
+
+class _Reseeder:
+    """One call of `reseed`."""
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        objective: Callable[..., Any],
+        seeds: list[int],
+        which: str | Sequence[str],
+        options: dict[str, Any],
+        n_trials: int | None,
+        timeout: float | None,
+        catch: tuple[type[Exception], ...],
+    ) -> None:
+        self.study, self.objective, self.seeds, self.which = study, objective, seeds, which
+        self.options, self.n_trials, self.catch = options, n_trials, catch
+        self.end = None if timeout is None else time.monotonic() + timeout
+        self.trained: list[int] = []
+        self.failed: list[int] = []
+        self.skipped: set[tuple[str, int]] = set()  # trainings that failed in this call
+        self.has_warned = False
+
+    def run(self) -> Reseeding:
+        """Trains until there is a reason to end."""
+        keys = self._keys()
+        while True:
+            selection = select(self.study, **self.options)
+            names = selection.source.names  # they may change while other trials are added
+            which = self.which if keys is None else [names[key] for key in keys]
+            fail_abandoned(self.study)
+            trials = self.study.get_trials(deepcopy=False)
+            wanted = next_trainings(selection, self.seeds, which=which)
+            taken = _taken(trials) | self.skipped
+            free = [candidate for candidate in wanted if (candidate.network, candidate.seed) not in taken]
+            waits = any(trial.state == TrialState.WAITING for trial in trials)
+            running = [trial for trial in trials if CLAIM in trial.user_attrs and trial.state == TrialState.RUNNING]
+            if not wanted and not waits:
+                return self._ended(FIRM if self.which == EQUAL and is_firm(selection) else SPENT, selection)
+            if self._is_enough():
+                return self._ended(ENOUGH, selection)
+            if free or waits:
+                if not waits:
+                    self._enqueue(free[0], trials)
+                self._train_next()
+            elif any(_is_here(trial) for trial in running):
+                time.sleep(PAUSE)
+            else:
+                elsewhere = [trial.number for trial in running]
+                return self._ended(ELSEWHERE if elsewhere else SPENT, selection, elsewhere)
+
+    def _keys(self) -> list[str] | None:
+        """What identifies the networks that were named; None if they are to be those in question, or all."""
+        if self.which in (EQUAL, ALL):
+            return None
+        named = [self.which] if isinstance(self.which, str) else list(self.which)
+        keys = {name: key for key, name in read_trials(self.study).names.items()}
+        for name in named:
+            if name not in keys:
+                raise unknown("network", name, [*keys, EQUAL, ALL])
+        return [keys[name] for name in named]
+
+    def _ended(self, reason: str, selection: Selection, elsewhere: Sequence[int] = ()) -> Reseeding:
+        return Reseeding(reason, selection, self.trained, self.failed, list(elsewhere))
+
+    def _is_enough(self) -> bool:
+        many = self.n_trials is not None and len(self.trained) + len(self.failed) >= self.n_trials
+        return many or (self.end is not None and time.monotonic() >= self.end)
+
+    def _enqueue(self, candidate: Candidate, trials: Sequence[FrozenTrial]) -> None:
+        params = dict(candidate.params)
+        if any(SEED in trial.params for trial in trials):  # the study suggests the seed itself
+            params[SEED] = candidate.seed
+        claim = {"network": candidate.network, "seed": candidate.seed}
+        self.study.enqueue_trial(params, user_attrs={SEED: candidate.seed, CLAIM: claim})
+
+    def _train_next(self) -> None:
+        """Takes the next waiting trial and runs the objective on it."""
+        trial = self.study.ask()
+        claim = trial.user_attrs.get(CLAIM)
+        if claim is not None:
+            trial.set_user_attr(CLAIM, claim | {"process": _this_process()})
+            first = _first_with(self.study.get_trials(deepcopy=False), claim)
+            if first is not None and first != trial.number:
+                trial.set_user_attr("same_as", first)
+                self.study.tell(trial, state=TrialState.FAIL)
+                return
+        try:
+            values = self.objective(trial) if claim is None else self.objective(trial, seed=claim["seed"])
+            self._tell(trial, values, claim)
+        except optuna.TrialPruned:
+            self.study.tell(trial, state=TrialState.PRUNED)
+        except BaseException as error:
+            if ATTRIBUTE not in trial.user_attrs:
+                write_failed(trial, error)
+            self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+            if not isinstance(error, self.catch):
+                raise
+            self.failed.append(trial.number)
+            self.skipped |= set() if claim is None else {(claim["network"], claim["seed"])}
+            return
+        self.trained.append(trial.number)
+        if claim is not None:
+            self._warn_same(trial.number, claim)
+
+    def _tell(self, trial: optuna.Trial, values: Any, claim: dict[str, Any] | None) -> None:
+        """Completes the trial. Raises InputError if it is not the training that was wanted, or has no values."""
+        record = record_of(trial)
+        if claim is not None:
+            if "params" not in record:
+                raise InputError(f"trial {trial.number} has no record. Call a Recorder at the end of the objective.")
+            candidate = candidate_of(record)
+            if (candidate.network, candidate.seed) != (claim["network"], claim["seed"]):
+                raise InputError(
+                    f"trial {trial.number} was to train {claim['network']} with seed {claim['seed']}, but its record "
+                    f"is that of {candidate.network} with seed {candidate.seed}. Let the objective suggest the same "
+                    "parameters for every seed, and hand its argument on: record(trial, network, seed=seed)."
+                )
+        if self.study.tell(trial, values).state != TrialState.COMPLETE:
+            raise InputError(
+                f"the objective returned {values!r}. Return {len(self.study.directions)} numbers, as the recorder does."
+            )
+
+    def _warn_same(self, number: int, claim: dict[str, Any]) -> None:
+        """Warns once if a training gave the very network that another seed gave."""
+        trials = self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+        results = {t.number: _result(record_of(t)) for t in trials if _network(t) == claim["network"]}
+        same = [other for other, result in results.items() if other != number and result == results.get(number)]
+        if same and results[number] is not None and not self.has_warned:
+            self.has_warned = True
+            warnings.warn(
+                f"trial {number}, with seed {claim['seed']}, gave the same predictions and loss as trial {same[0]}. "
+                "Let the objective draw the weights and the order of the samples from its argument seed.",
+                stacklevel=5,
+            )
+
+
+def fail_abandoned(study: optuna.Study) -> None:
+    """Fails the trials of `reseed` that dead processes of this machine left running."""
+    for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+        process = trial.user_attrs.get(CLAIM, {}).get("process")
+        if process is not None and _is_here(trial) and not _is_alive(process):
+            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+
+
+def _check(objective: Callable[..., Any], seeds: Sequence[int], n_trials: int | None) -> None:
+    parameters = inspect.signature(objective).parameters
+    if SEED not in parameters and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        raise InputError("the objective takes no seed. Give a function objective(trial, seed=0) that trains with it.")
+    whole = all(isinstance(seed, int) and not isinstance(seed, bool) for seed in seeds)
+    if not len(seeds) or not whole or len(set(seeds)) < len(seeds):
+        raise InputError(f"seeds are {list(seeds)!r}. Give whole numbers, each once, for example [1, 2, 3, 4].")
+    if n_trials is not None and n_trials < 1:
+        raise InputError(f"n_trials {n_trials!r} is out of range. Give a whole number of at least 1, or None.")
+
+
+def _taken(trials: Sequence[FrozenTrial]) -> set[tuple[str, int]]:
+    """The trainings that are complete, pruned or under way."""
+    taken = {(_network(t), _seed(t)) for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)}
+    claims = [t.user_attrs[CLAIM] for t in trials if CLAIM in t.user_attrs and t.state in UNDER_WAY]
+    return {*taken, *((claim["network"], claim["seed"]) for claim in claims)}
+
+
+def _first_with(trials: Sequence[FrozenTrial], claim: dict[str, Any]) -> int | None:
+    """The number of the first trial that is this training and has not failed."""
+    wanted = claim["network"], claim["seed"]
+    numbers = (t.number for t in trials if t.state != TrialState.FAIL and (_network(t), _seed(t)) == wanted)
+    return min(numbers, default=None)
+
+
+def _network(trial: FrozenTrial) -> str | None:
+    """The key of a trial's network: of its record, or of the training that it stands for; None if it has neither."""
+    record = record_of(trial)
+    if "params" in record and SEED in record:
+        return candidate_of(record).network
+    return trial.user_attrs.get(CLAIM, {}).get("network")
+
+
+def _seed(trial: FrozenTrial) -> int | None:
+    return record_of(trial).get(SEED, trial.user_attrs.get(CLAIM, {}).get("seed"))
+
+
+def _result(record: dict[str, Any]) -> tuple[Any, ...] | None:
+    """What two different networks do not share; None if it was not kept."""
+    correct = record.get("validation", {}).get("correct")
+    return None if correct is None else (correct, record.get("validation_loss"))
+
+
+def _this_process() -> dict[str, Any]:
+    return {"machine": platform.node(), "id": os.getpid(), "token": TOKEN}
+
+
+def _is_here(trial: FrozenTrial) -> bool:
+    """Whether a trial of `reseed` runs on this machine, as far as one can know: a new one may not say so yet."""
+    process = trial.user_attrs[CLAIM].get("process")
+    if process is None:
+        return trial.datetime_start is not None and datetime.now() - trial.datetime_start < NEW
+    return bool(process["machine"] == platform.node())
+
+
+def _is_alive(process: dict[str, Any]) -> bool:
+    """Whether a process of this machine still runs."""
+    if process["id"] == os.getpid():
+        return process["token"] == TOKEN  # otherwise an earlier process that had the same number
+    if os.name != "posix":
+        return True  # no signal asks without ending the process
+    try:
+        os.kill(process["id"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
