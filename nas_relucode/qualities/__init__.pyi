@@ -1,3 +1,4 @@
+from .cost import device_name as device_name
 from .cost import disk_size as disk_size
 from .cost import flops as flops
 from .cost import latency as latency

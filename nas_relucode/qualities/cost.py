@@ -18,7 +18,7 @@ LEAST_RUNS = 5  # that a median and its quartiles need
 
 
 def parameters(network: nn.Module) -> int:
-    """The number of parameters, counted once where shared.
+    """The number of parameters, counted once where shared; quantized and frozen weights are no longer parameters.
 
     >>> from torch import nn
     >>> parameters(nn.Linear(3, 4))
@@ -71,6 +71,18 @@ def flops(network: nn.Module, inputs: Any, *, forward: Forward | None = None) ->
     return int(counter.get_total_flops())
 
 
+def device_name(network: nn.Module) -> str:
+    """The network's device and what it is, such as ``cpu (znver3)``: latencies of two devices are not comparable."""
+    import torch
+    from llvmlite.binding import get_host_cpu_name
+
+    from nas_relucode.codes.network_state import device_of
+
+    device = device_of(network)
+    names = {"cpu": get_host_cpu_name, "cuda": lambda: torch.cuda.get_device_name(device)}
+    return f"{device} ({names[device.type]()})" if device.type in names else str(device)
+
+
 def latency(
     network: nn.Module,
     inputs: Any,
@@ -85,8 +97,8 @@ def latency(
     ``torch.utils.benchmark`` times the pass for at least ``seconds``, with ``threads`` threads of torch on the CPU. A
     run is a pass, or the mean of as many in a row as make the timer's own time negligible; there are at least 5. The
     time includes waiting for the device, not copying the inputs to it. The network computes in its own precision
-    without autocast and TF32, and transformers take their plain path (see `untouched`). Latencies of different machines
-    cannot be compared.
+    without autocast and TF32, and transformers take their plain path (see `untouched`). What else runs on the machine
+    makes it longer; latencies of different machines cannot be compared.
     """
     from torch.utils.benchmark import Measurement, Timer
 
@@ -100,7 +112,7 @@ def latency(
         while sum(len(some.times) for some in times) < LEAST_RUNS:
             times.append(timer.blocked_autorange(min_run_time=seconds))
     (merged,) = Measurement.merge(times)
-    return Latency(1e3 * merged.median, 1e3 * merged.iqr, len(merged.times), batch_size, str(one.device), threads)
+    return Latency(1e3 * merged.median, 1e3 * merged.iqr, len(merged.times), batch_size, device_name(network), threads)
 
 
 def peak_memory(network: nn.Module, inputs: Any, *, batch_size: int = 1, forward: Forward | None = None) -> int:

@@ -32,7 +32,7 @@ class Latency(Measurement):
 
     runs: int
     batch_size: int
-    device: str
+    device: str  # see device_name
     threads: int  # of torch on the CPU
 
 
