@@ -33,10 +33,10 @@ from .ranking.selection import select as select
 from .report.write import write_report as write_report
 from .scoring.scores import Score as Score
 from .scoring.scores import score as score
+from .study.candidates import Candidate as Candidate
 from .study.objective import Objective as Objective
 from .study.recorder import Recorder as Recorder
 from .study.runner import run_study as run_study
-from .study.search_space import Candidate as Candidate
 from .study.search_space import SearchSpace as SearchSpace
 from .study.settings import CodeSettings as CodeSettings
 from .study.settings import NetworkSettings as NetworkSettings

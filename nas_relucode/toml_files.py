@@ -96,8 +96,10 @@ def _fits(hint: Any, value: Any) -> bool:
     origin = typing.get_origin(hint)
     if origin is tuple:
         return isinstance(value, list)
+    if hint is Any:
+        return True
     if origin is dict:
-        return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
+        return isinstance(value, dict) and all(_fits(typing.get_args(hint)[1], item) for item in value.values())
     if dataclasses.is_dataclass(hint):
         return isinstance(value, dict)
     if origin in (types.UnionType, typing.Union):
@@ -113,7 +115,7 @@ def _in_words(hint: Any) -> str:
     if origin is tuple:
         return f"a list, each item {_in_words(arguments[0])}"
     if origin is dict:
-        return "a table of strings"
+        return "a table of strings" if arguments[1] is str else "a table"
     if origin in (types.UnionType, typing.Union):
         return " or ".join(_in_words(option) for option in arguments if option is not type(None))
     return words.get(hint, "a table")

@@ -117,8 +117,9 @@ def _figure(parser: argparse.ArgumentParser) -> None:
 
 def _train(parser: argparse.ArgumentParser) -> None:
     _add_settings(parser)
-    parser.add_argument("--head", required=True, metavar="WIDTHS", help="layer widths, e.g. 256-128-128")
-    parser.add_argument("--learning-rate", required=True, type=float, metavar="RATE")
+    parser.add_argument(
+        "parameters", nargs="+", metavar="NAME=VALUE", help="all parameters, e.g. head=256-128-128 learning_rate=0.01"
+    )
     parser.add_argument("--seed", type=int, default=0, help="for the weights and the order of the samples (0)")
     parser.add_argument("--weights", required=True, metavar="FILE", help="a new .pt file for the state dict")
     _add_data(parser)

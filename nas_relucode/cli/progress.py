@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from tqdm import tqdm
 
 from nas_relucode.study.artifact_stores import artifact_store
+from nas_relucode.study.candidates import SEED
 from nas_relucode.study.record import record_of
 from nas_relucode.study.runner import run_study
 from nas_relucode.study.settings import StudySettings
@@ -75,11 +76,12 @@ class Progress:
 
     def trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Shows the result of a finished trial, or the reason why it has none."""
-        name = f"trial {trial.number}: " + ", ".join(f"{k} {v}" for k, v in trial.params.items())
+        seed = {name: trial.user_attrs[name] for name in (SEED,) if name in trial.user_attrs}
+        name = f"trial {trial.number}: " + ", ".join(f"{k} {v}" for k, v in (trial.params | seed).items())
         record = record_of(trial)
         if trial.state == TrialState.COMPLETE:
             values = ", ".join(f"{k} {v:.4g}" for k, v in zip(record["objectives"], trial.values, strict=True))
-            self.say(f"{name}: {values} ({record['seconds']:.1f} s)")
+            self.say(f"{name}: {values} ({record['qualities']['seconds']:.1f} s)")
         else:
             reasons = [record[key] for key in ("pruned", "failed", "interrupted") if key in record]
             reason = reasons[0] if reasons else "another trial had completed the candidate already"

@@ -6,16 +6,18 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from nas_relucode.errors import InputError
+from nas_relucode.errors import InputError, unknown
 from nas_relucode.files import write_atomically
+from nas_relucode.study.candidates import Candidate
 from nas_relucode.study.runner import build_objective, load_study_data
-from nas_relucode.study.search_space import Candidate, Interval
+from nas_relucode.study.search_space import SearchSpace, own_value, parameter_value
 from nas_relucode.study.settings import StudySettings, load_settings
 from nas_relucode.training.loop import accuracy, evaluate
-from nas_relucode.training.names import check_seed, parse_head
+from nas_relucode.training.names import check_seed
 
 MOST_NAMED = 12  # values of the search space that a note lists
 
@@ -30,9 +32,8 @@ def run(options: argparse.Namespace) -> int:
     if not file.parent.is_dir():
         raise InputError(f"there is no folder {file.parent}. Create it, or name another file.")
     check_seed(options.seed)
-    parse_head(options.head)
     settings = load_settings(options.study)
-    candidate = Candidate(options.head, options.learning_rate, options.seed)
+    candidate = Candidate(parameters_in(options.parameters, settings.search_space), options.seed)
     notes = "; ".join(outside(candidate, settings))
     if notes:
         print(f"nas-relucode: note: {notes}. The candidate is trained all the same.", file=sys.stderr)
@@ -52,18 +53,39 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def parameters_in(words: Sequence[str], space: SearchSpace) -> dict[str, Any]:
+    """The parameters in words like ``depth=2``, with values of the types that the search space has.
+
+    >>> parameters_in(["depth=2"], SearchSpace(parameters={"depth": [1, 2, 3]}))
+    {'depth': 2}
+    """
+    texts: dict[str, str] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals:
+            raise InputError(f"{word!r} is not NAME=VALUE. Give each parameter so: {', '.join(space.parameters)}.")
+        if name not in space.parameters:
+            raise unknown("parameter", name, space.parameters)
+        if name in texts:
+            raise InputError(f"the parameter {name} is given twice, {texts[name]!r} and {text!r}. Give it once.")
+        texts[name] = text
+    missing = [name for name in space.parameters if name not in texts]
+    if missing:
+        raise InputError(f"the study's networks also have {', '.join(missing)}. Give each as NAME=VALUE.")
+    return {name: parameter_value(name, texts[name], distribution) for name, distribution in space.parameters.items()}
+
+
 def outside(candidate: Candidate, settings: StudySettings) -> list[str]:
-    """A clause for each of the candidate's parameters that the study does not search."""
-    space, clauses = settings.search_space, []
-    if candidate.head not in space.head_list:
-        clauses.append(f"head {candidate.head} is not in the study's search space ({_listed(space.head_list)})")
-    rates = space.learning_rates
-    if isinstance(rates, Interval):
-        searched, text = rates.low <= candidate.learning_rate <= rates.high, f"{rates.low:g} to {rates.high:g}"
-    else:
-        searched, text = candidate.learning_rate in rates, _listed(rates)
-    if not searched:
-        clauses.append(f"learning rate {candidate.learning_rate!r} is not in the study's search space ({text})")
+    """A clause for each of the candidate's parameters, and its seed, that the study does not search."""
+    clauses = []
+    for name, distribution in settings.search_space.parameters.items():
+        value = candidate.params[name]
+        try:
+            own_value(distribution, value)
+        except ValueError:
+            choices = getattr(distribution, "choices", None)
+            values = f"{distribution.low:g} to {distribution.high:g}" if choices is None else _listed(choices)
+            clauses.append(f"{name} {value!r} is not in the study's search space ({values})")
     if candidate.seed not in settings.search.seeds:
         clauses.append(f"seed {candidate.seed} is not among the study's seeds ({_listed(settings.search.seeds)})")
     return clauses

@@ -7,25 +7,18 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
 from nas_relucode.errors import InputError, NonFiniteError
-from nas_relucode.integrations.candidates import directions_of, needed, parameter_values, run_candidate
+from nas_relucode.integrations.candidates import are_numbers, directions_of, needed, run_candidate, space_of
 from nas_relucode.study.objective import Objective
-from nas_relucode.study.search_space import Interval, SearchSpace
+from nas_relucode.study.search_space import SearchSpace, only_value
 
 
 def ax_parameters(space: SearchSpace) -> list[Any]:
     """The ``parameters`` of `Client.configure_experiment`. Seeds are not parameters: they give the standard error."""
     api = needed("ax.api.configs", extra="ax")
-    parameters = []
-    for name, values in parameter_values(space).items():
-        if isinstance(values, Interval):
-            bounds = (values.low, values.high)
-            parameters.append(api.RangeParameterConfig(name=name, bounds=bounds, parameter_type="float", scaling="log"))
-        elif len(values) > 1:
-            ordered = name == "learning_rate"
-            type_name = "float" if ordered else "str"
-            choice = api.ChoiceParameterConfig(name=name, values=values, parameter_type=type_name, is_ordered=ordered)
-            parameters.append(choice)
+    parameters = [_parameter(api, name, d) for name, d in space.parameters.items() if not d.single()]
     if not parameters:
         raise InputError("the search space has one candidate, which Ax cannot search. Give two heads, or two rates.")
     return parameters
@@ -47,7 +40,8 @@ def ax_data(objective: Objective, parameters: Mapping[str, Any]) -> dict[str, fl
     The candidate is trained with each of the objective's seeds. With a single seed the standard error is unknown: Ax
     gets only the value, and infers the error. Raises NonFiniteError if one of the trainings diverges.
     """
-    constant = {name: values[0] for name, values in _lists(objective.space) if len(values) == 1}
+    space = space_of(objective).parameters
+    constant = {name: only_value(distribution) for name, distribution in space.items() if distribution.single()}
     runs = [run_candidate(objective, {**constant, **parameters, "seed": seed}) for seed in objective.seeds]
     return {name: _mean_and_error([run[name] for run in runs]) for name in objective.objectives}
 
@@ -66,8 +60,26 @@ def complete_ax_trial(client: Any, trial_index: int, parameters: Mapping[str, An
     return data
 
 
-def _lists(space: SearchSpace) -> list[tuple[str, list[Any]]]:
-    return [(name, values) for name, values in parameter_values(space).items() if isinstance(values, list)]
+def _parameter(api: Any, name: str, distribution: BaseDistribution) -> Any:
+    if isinstance(distribution, CategoricalDistribution):
+        values = list(distribution.choices)
+        types = {type(value).__name__ for value in values}
+        if len(types) > 1 or not types <= {"str", "int", "float", "bool"}:
+            raise InputError(f"{name} has choices of the types {', '.join(sorted(types))}. Ax needs a single one.")
+        (type_name,) = types
+        return api.ChoiceParameterConfig(
+            name=name, values=values, parameter_type=type_name, is_ordered=are_numbers(values)
+        )
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    whole = isinstance(distribution, IntDistribution)
+    step = None if distribution.step is None or (whole and distribution.step == 1) else float(distribution.step)
+    return api.RangeParameterConfig(
+        name=name,
+        bounds=(distribution.low, distribution.high),
+        parameter_type="int" if whole else "float",
+        step_size=step,
+        scaling="log" if distribution.log else "linear",
+    )
 
 
 def _mean_and_error(values: Sequence[float]) -> float | tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import importlib
 import importlib.util
@@ -10,14 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from nas_relucode.errors import InputError, NonFiniteError, unknown
 from nas_relucode.indices.registry import INDICES
+from nas_relucode.study.candidates import SEED
 from nas_relucode.study.objective import Objective
-from nas_relucode.study.record import QUALITIES, record_of
-from nas_relucode.study.search_space import Interval, SearchSpace
+from nas_relucode.study.record import MEASURED, record_of
+from nas_relucode.study.search_space import SearchSpace, own_value, parameter_value
 
-PARAMETERS = ("head", "learning_rate", "seed")
 OF_A_TRIAL = ("accuracy", "validation_loss", "train_accuracy", "parameters", "seconds")  # the test split is for reports
 
 
@@ -48,7 +50,7 @@ def run_candidate(
 ) -> dict[str, float]:
     """Trains and scores the candidate with these parameters; returns its results as one flat dict of numbers.
 
-    ``params`` are ``head``, ``learning_rate`` and, if the objective has several, ``seed``. The dict holds the
+    ``params`` are those of the objective's search space and, if it has several, ``seed``. The dict holds the
     objectives under their own names, ``accuracy``, ``validation_loss``, ``train_accuracy``, ``parameters``,
     ``seconds``, ``epoch`` (the last one) and ``loss`` (of the training); every joint index as ``index``, those of a
     layer as ``layer:index``. Undefined and unknown values are left out, and so is the accuracy on the test split, which
@@ -69,7 +71,8 @@ def run_candidate(
     except optuna.TrialPruned as pruned:
         raise NonFiniteError(f"{dict(params)}: {pruned}") from pruned
     record = record_of(trial)
-    result = flat(record["curve"][-1]) | flat(record, OF_A_TRIAL)
+    last = flat(record["curve"][-1]) if record["curve"] else {}
+    result = last | flat(record | record["qualities"], OF_A_TRIAL)
     if report is not None:
         report(result)
     return result
@@ -104,54 +107,58 @@ def directions_of(names: Sequence[str], directions: Sequence[str] | None = None)
             if direction not in ("maximize", "minimize"):
                 raise unknown("direction", direction, ["maximize", "minimize"])
         return list(directions)
-    preferred: dict[str, str | None] = dict(zip(QUALITIES, ("maximize", "minimize"), strict=True))
+    preferred: dict[str, str | None] = dict(zip(MEASURED, ("maximize", "minimize"), strict=True))
     for name in names:
         if name not in preferred:
             index = name.rpartition(":")[2]
             if index not in INDICES:
-                raise unknown("objective", name, [*QUALITIES, *INDICES, "LAYER:INDEX"])
+                raise unknown("objective", name, [*MEASURED, *INDICES, "LAYER:INDEX"])
             preferred[name] = INDICES[index].direction
         if preferred[name] is None:
             raise InputError(f"{name} has no preferred direction. Give directions, one for each objective.")
     return [str(preferred[name]) for name in names]
 
 
-def parameter_values(space: SearchSpace, seeds: Sequence[int] = (0,)) -> dict[str, list[Any] | Interval]:
-    """Each parameter's values, in the order of `SearchSpace.suggest`: a list of them, or the interval.
+def are_numbers(values: Sequence[Any]) -> bool:
+    """Whether all values are numbers, which have an order.
 
-    >>> parameter_values(SearchSpace(heads=("8",), learning_rates=Interval(0.01, 0.1)), seeds=[0, 1])
-    {'head': ['8'], 'learning_rate': Interval(low=0.01, high=0.1), 'seed': [0, 1]}
+    >>> are_numbers([1, 0.5]), are_numbers([True, False]), are_numbers(["8"])
+    (True, False, False)
     """
-    rates = space.learning_rates
-    values: dict[str, list[Any] | Interval] = {
-        "head": list(space.head_list),
-        "learning_rate": rates if isinstance(rates, Interval) else list(rates),
-    }
-    return values | ({"seed": list(seeds)} if len(seeds) > 1 else {})
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+
+
+def space_of(objective: Objective) -> SearchSpace:
+    """The objective's search space. Raises InputError if it has none, because its user builds the networks."""
+    if objective.space is None:
+        raise InputError(
+            "the objective's networks come from build, which suggests parameters to Optuna only. Give it a search "
+            "space and a factory."
+        )
+    return objective.space
 
 
 def _checked(objective: Objective, params: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters as the objective's own values; some frameworks pass numpy scalars or strings."""
+    allowed = space_of(objective).parameters | {SEED: CategoricalDistribution(objective.seeds)}
     for name in params:
-        if name not in PARAMETERS:
-            raise unknown("parameter", name, PARAMETERS)
-    checked = {"seed": objective.seeds[0], **params}
-    allowed = parameter_values(objective.space) | {"seed": objective.seeds}
-    types: dict[str, Callable[[Any], Any]] = {"head": str, "learning_rate": float, "seed": int}
-    for name, values in allowed.items():
-        if name not in checked:
-            raise InputError(f"there is no parameter {name!r} in {sorted(params)}. Give head and learning_rate.")
-        try:
-            value = types[name](checked[name])
-            if name == "seed" and value != float(checked[name]):
-                raise ValueError(f"{checked[name]!r} is not a whole number")
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{name} {checked[name]!r} is not a {types[name].__name__}.") from error
-        is_allowed = values.low <= value <= values.high if isinstance(values, Interval) else value in values
-        if not is_allowed:
-            raise InputError(f"{name} {value!r} is not in the objective's search space: {values}.")
-        checked[name] = value
-    return checked
+        if name not in allowed:
+            raise unknown("parameter", name, allowed)
+    given = {SEED: objective.seeds[0], **params}
+    missing = [name for name in allowed if name not in given]
+    if missing:
+        raise InputError(f"there is no parameter {missing[0]!r} in {sorted(params)}. Give {', '.join(allowed)}.")
+    return {name: _own(name, given[name], distribution) for name, distribution in allowed.items()}
+
+
+def _own(name: str, value: Any, distribution: BaseDistribution) -> Any:
+    value = value.item() if hasattr(value, "item") else value
+    with contextlib.suppress(ValueError, TypeError):
+        return own_value(distribution, value)
+    try:
+        return own_value(distribution, parameter_value(name, str(value), distribution))
+    except ValueError as error:
+        raise InputError(f"{name} {value!r} is not in the objective's search space: {distribution}.") from error
 
 
 def _reporting(objective: Objective, report: Callable[[dict[str, float]], None]) -> Callable[..., None]:

@@ -5,19 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
 from nas_relucode.errors import InputError
-from nas_relucode.integrations.candidates import directions_of, needed, parameter_values, run_candidate
+from nas_relucode.integrations.candidates import directions_of, needed, run_candidate
 from nas_relucode.study.objective import Objective
-from nas_relucode.study.search_space import Interval, SearchSpace
+from nas_relucode.study.search_space import SearchSpace
 
 
 def ray_space(space: SearchSpace, *, seeds: Sequence[int] = (0,)) -> dict[str, Any]:
-    """The ``param_space`` of a `ray.tune.Tuner`: choices, and a log-uniform interval of learning rates."""
+    """The ``param_space`` of a `ray.tune.Tuner`: choices, and intervals, on a logarithmic scale where they are so."""
     tune = needed("ray.tune", extra="ray")
-    return {
-        name: tune.loguniform(values.low, values.high) if isinstance(values, Interval) else tune.choice(values)
-        for name, values in parameter_values(space, seeds).items()
-    }
+    return {name: _domain(tune, distribution) for name, distribution in space.distributions(seeds).items()}
+
+
+def _domain(tune: Any, distribution: BaseDistribution) -> Any:
+    if isinstance(distribution, CategoricalDistribution):
+        return tune.choice(list(distribution.choices))
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    low, high, step = distribution.low, distribution.high, distribution.step
+    if isinstance(distribution, FloatDistribution):
+        if distribution.log:
+            return tune.loguniform(low, high)
+        return tune.uniform(low, high) if step is None else tune.quniform(low, high, step)
+    if step is not None and step > 1:
+        return tune.qrandint(low, high, step)  # includes high, as the two others do not
+    return tune.lograndint(low, high + 1) if distribution.log else tune.randint(low, high + 1)
 
 
 def ray_trainable(objective: Objective | Callable[[], Objective], *, every_epoch: bool = False) -> Any:

@@ -5,23 +5,37 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nas_relucode.integrations.candidates import directions_of, needed, parameter_values, run_candidate
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from nas_relucode.integrations.candidates import are_numbers, directions_of, needed, run_candidate
+from nas_relucode.study.candidates import SEED
 from nas_relucode.study.objective import Objective
-from nas_relucode.study.search_space import Interval, SearchSpace
+from nas_relucode.study.search_space import SearchSpace
 
 
 def syne_tune_space(space: SearchSpace, *, seeds: Sequence[int] = (0,)) -> dict[str, Any]:
-    """The ``config_space`` of a scheduler: choices (of learning rates, in their order), or a log-uniform interval."""
+    """The ``config_space`` of a scheduler: choices, of numbers in their order, and intervals."""
     spaces = needed("syne_tune.config_space", extra="syne-tune")
-    choices: dict[str, Any] = {}
-    for name, values in parameter_values(space, seeds).items():
-        if isinstance(values, Interval):
-            choices[name] = spaces.loguniform(values.low, values.high)
-        elif name == "learning_rate" and len(values) > 1:
-            choices[name] = spaces.ordinal(sorted(values), kind="equal")
-        else:
-            choices[name] = spaces.choice(values)
-    return choices
+    return {
+        name: spaces.choice(list(seeds)) if name == SEED else _domain(spaces, distribution)
+        for name, distribution in space.distributions(seeds).items()
+    }
+
+
+def _domain(spaces: Any, distribution: BaseDistribution) -> Any:
+    if isinstance(distribution, CategoricalDistribution):
+        choices = list(distribution.choices)
+        if len(choices) > 1 and are_numbers(choices):
+            return spaces.ordinal(sorted(choices, key=float), kind="equal")
+        return spaces.choice(choices)
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    whole = isinstance(distribution, IntDistribution)
+    low, high, step = distribution.low, distribution.high, distribution.step
+    if step is not None and not (whole and step == 1):
+        return spaces.finrange(low, high, round((high - low) / step) + 1, cast_int=whole)
+    if whole:
+        return spaces.lograndint(low, high) if distribution.log else spaces.randint(low, high)
+    return spaces.loguniform(low, high) if distribution.log else spaces.uniform(low, high)
 
 
 def syne_tune_costs(objectives: Sequence[str]) -> list[str]:

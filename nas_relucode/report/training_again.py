@@ -14,8 +14,8 @@ from typing import Any
 import optuna
 
 from nas_relucode.errors import InputError
-from nas_relucode.study.runner import check_settings
-from nas_relucode.study.search_space import Candidate
+from nas_relucode.study.candidates import Candidate
+from nas_relucode.study.runner import check_settings, stored_settings
 from nas_relucode.study.settings import StudySettings, load_settings
 from nas_relucode.toml_files import builtin_files, parse
 from nas_relucode.training.names import SOURCES
@@ -76,12 +76,12 @@ def _holds(file: Path, study: optuna.Study) -> bool:
 def train_command(study: str, candidate: Candidate, device: str | None = None) -> str:
     """The command that trains a candidate again, on ``device`` if it is known.
 
-    >>> train_command("digits", Candidate("8-4", 0.01, seed=2))
-    'nas-relucode train digits --head 8-4 --learning-rate 0.01 --seed 2 --weights 8-4_0.01_seed_2.pt'
+    >>> train_command("digits", Candidate({"head": "8-4", "learning_rate": 0.01}, seed=2))
+    'nas-relucode train digits head=8-4 learning_rate=0.01 --seed 2 --weights head=8-4_learning_rate=0.01_seed=2.pt'
     """
-    words = ["nas-relucode", "train", study, *candidate.options]
+    words = ["nas-relucode", "train", study, *candidate.arguments]
     words += [] if device is None else ["--device", device]
-    return shlex.join([*words, "--weights", f"{candidate.name}.pt"])
+    return shlex.join([*words, "--weights", f"{candidate.file_name}.pt"])
 
 
 def to_toml(table: dict[str, Any]) -> str:
@@ -127,20 +127,10 @@ def _settings(study: optuna.Study) -> StudySettings | None:
     stored = study.user_attrs.get("settings")
     if not isinstance(stored, dict) or not isinstance(stored.get("data"), dict):
         return None
-    table = _without_none(stored)
-    table["data"].pop("sha256", None)
     try:
-        return parse(StudySettings, table, "the study's settings")
+        return stored_settings(study)
     except InputError:
         return None
-
-
-def _without_none(table: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: _without_none(value) if isinstance(value, dict) else value
-        for key, value in table.items()
-        if value is not None
-    }
 
 
 def _reads_back(text: str, table: dict[str, Any]) -> bool:

@@ -1,9 +1,7 @@
+from .candidates import Candidate as Candidate
 from .objective import Objective as Objective
-from .predictions import Predictions as Predictions
-from .predictions import predict as predict
 from .recorder import Recorder as Recorder
 from .runner import run_study as run_study
-from .search_space import Candidate as Candidate
 from .search_space import SearchSpace as SearchSpace
 from .search_space import load_search_space as load_search_space
 from .settings import CodeSettings as CodeSettings

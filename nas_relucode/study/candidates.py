@@ -60,7 +60,7 @@ class Candidate:
         >>> Candidate({"head": "32-16", "learning_rate": 0.01}, seed=3).file_name
         'head=32-16_learning_rate=0.01_seed=3'
         """
-        text = "_".join(f"{name}={_exact(value)}" for name, value in self.params.items())
+        text = "_".join(f"{name}={value_text(value)}" for name, value in self.params.items())
         name = re.sub(r"[^\w.=+-]", "-", text, flags=re.ASCII)[:LONGEST_FILE_NAME]
         if name != text:
             name += "_" + hashlib.sha256(self.network.encode()).hexdigest()[:8]
@@ -70,10 +70,10 @@ class Candidate:
     def arguments(self) -> list[str]:
         """The candidate as arguments of `nas-relucode train`.
 
-        >>> shlex.join(Candidate({"head": "32-16", "learning_rate": 0.01}, seed=3).arguments)
+        >>> " ".join(Candidate({"head": "32-16", "learning_rate": 0.01}, seed=3).arguments)
         'head=32-16 learning_rate=0.01 --seed 3'
         """
-        return [*(f"{name}={_exact(value)}" for name, value in self.params.items()), "--seed", str(self.seed)]
+        return [*(f"{name}={value_text(value)}" for name, value in self.params.items()), "--seed", str(self.seed)]
 
 
 def network_key(params: Mapping[str, Any]) -> str:
@@ -95,13 +95,13 @@ def network_names(networks: Sequence[Mapping[str, Any]]) -> list[str]:
     """
     parameters = list(dict.fromkeys(name for params in networks for name in params))
     values = {name: [params.get(name, _Absent) for params in networks] for name in parameters}
-    varying = [name for name in parameters if len({_exact(value) for value in values[name]}) > 1]
+    varying = [name for name in parameters if len({value_text(value) for value in values[name]}) > 1]
     texts = {name: _distinct(values[name]) for name in (varying if len(networks) > 1 else parameters)}
     names = [
         " ".join(
             f"{plain(name)}={plain(text[value])}"
             for name, text in texts.items()
-            if (value := _exact(params.get(name, _Absent))) in text
+            if (value := value_text(params.get(name, _Absent))) in text
         )
         for params in networks
     ]
@@ -114,7 +114,7 @@ class _Absent:
 
 def _distinct(values: Iterable[Any]) -> dict[str, str]:
     """The exact text of each value -> a short one; different values have different ones."""
-    present = {_exact(value): value for value in values if value is not _Absent}
+    present = {value_text(value): value for value in values if value is not _Absent}
     for digits in range(FEWEST_DIGITS, ALL_DIGITS + 1):
         texts = {exact: f"{v:.{digits}g}" if isinstance(v, float) else exact for exact, v in present.items()}
         if len(set(texts.values())) == len(texts):
@@ -122,7 +122,7 @@ def _distinct(values: Iterable[Any]) -> dict[str, str]:
     return {exact: exact for exact in present}
 
 
-def _exact(value: Any) -> str:
+def value_text(value: Any) -> str:
     """A value as text from which `parameter_value` can read it."""
     if value is None or isinstance(value, bool):
         return str(value).lower()

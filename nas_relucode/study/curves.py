@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,22 +13,21 @@ from optuna.trial import TrialState
 
 from nas_relucode.cells.code_spaces import CodeSpace, load_code_space
 from nas_relucode.errors import InputError
-from nas_relucode.study.record import complete_trials, network_label, record_of
+from nas_relucode.study.candidates import SEED, Candidate, network_names
+from nas_relucode.study.record import candidate_of, complete_records, record_of
+from nas_relucode.study.search_space import LEARNING_RATE
 
 
 @dataclass(frozen=True)
 class KeptSpace:
     """The code space of one candidate after one epoch."""
 
+    label: str  # of the network, see `network_names`
     head: str
     learning_rate: float
     seed: int
     epoch: int
     path: Path
-
-    @property
-    def label(self) -> str:
-        return network_label({"head": self.head, "learning_rate": self.learning_rate})
 
     def load(self) -> CodeSpace:
         return load_code_space(self.path)
@@ -41,35 +40,33 @@ def curves_frame(study: optuna.Study) -> pd.DataFrame:
     validation_loss, cell_count, correct_cell_count; NaN where there is nothing to count.
     """
     rows: list[dict[str, Any]] = []
-    for record in _records(study):
-        candidate = record["candidate"]
+    for candidate, record in _trained_heads(study):
         names = layer_names(list(record["curve"][0]["layers"]))
         for point in record["curve"]:
             known = {name: point[name] for name in ("epoch", "accuracy", "train_accuracy", "loss", "validation_loss")}
             for layer, counts in {**point["layers"], "joint": point["joint"]}.items():
-                row = {"label": network_label(candidate), **candidate, **known, "layer": names.get(layer, layer)}
-                rows.append(row | counts)
+                rows.append(candidate | known | {"layer": names.get(layer, layer)} | counts)
     frame = pd.DataFrame(rows)
     numbers = ["accuracy", "train_accuracy", "loss", "validation_loss", "cell_count", "correct_cell_count"]
     return frame.astype(dict.fromkeys(numbers, float))
 
 
-def network_curves(study: optuna.Study, labels: Iterable[str]) -> pd.DataFrame:
-    """The cells over the epochs of the networks that ``labels`` names, in this order, one row per epoch and layer.
+def network_curves(study: optuna.Study, names: Mapping[str, str]) -> pd.DataFrame:
+    """The cells over the epochs of some networks, in the order of ``names``, one row per epoch and layer.
 
-    Columns: network, seed, epoch, layer ("joint" or a layer's own name), cell_count, correct_cell_count, accuracy.
-    Repeated trainings are all included.
+    ``names`` maps the key of a network (`Candidate.network`) to its name in the column network. Other columns: seed,
+    epoch, layer ("joint" or a layer's own name), cell_count, correct_cell_count, accuracy. Repeated trainings are all
+    included.
     """
-    places = {label: place for place, label in enumerate(labels)}
-    records = [record_of(trial) for trial in complete_trials(study)]
-    records = [record for record in records if network_label(record["candidate"]) in places]
+    places = {key: place for place, key in enumerate(names)}
+    records = [(candidate_of(record), record) for _, record in complete_records(study)]
+    chosen = [(candidate, record) for candidate, record in records if candidate.network in places]
     rows = []
-    for record in sorted(records, key=lambda record: places[network_label(record["candidate"])]):
-        network, seed = network_label(record["candidate"]), record["candidate"]["seed"]
+    for candidate, record in sorted(chosen, key=lambda item: places[item[0].network]):
         for point in record.get("curve", []):
             for layer, counts in {"joint": point["joint"], **point["layers"]}.items():
-                row = {"network": network, "seed": seed, "epoch": point["epoch"], "layer": layer}
-                rows.append(row | {"accuracy": point["accuracy"]} | counts)
+                row = {"network": names[candidate.network], "seed": candidate.seed, "epoch": point["epoch"]}
+                rows.append(row | {"layer": layer, "accuracy": point["accuracy"]} | counts)
     return pd.DataFrame(rows)
 
 
@@ -79,8 +76,8 @@ def kept_spaces(study: optuna.Study, folder: Path) -> list[KeptSpace]:
     Raises InputError if none was kept, or a file is missing.
     """
     spaces = [
-        KeptSpace(**record["candidate"], epoch=int(epoch), path=folder / "codes" / name)
-        for record in _records(study)
+        KeptSpace(**candidate, epoch=int(epoch), path=folder / "codes" / name)
+        for candidate, record in _trained_heads(study)
         for epoch, name in sorted(record.get("codes", {}).items(), key=lambda item: int(item[0]))
     ]
     if not spaces:
@@ -113,21 +110,33 @@ def pruned(study: optuna.Study) -> list[str]:
     for trial in study.get_trials(deepcopy=False, states=[TrialState.PRUNED]):
         record = record_of(trial)
         if "pruned" in record:
-            candidate = f"{network_label(record['candidate'])}, seed {record['candidate']['seed']}"
-            sentences.append(f"{candidate}, is not shown: {record['pruned']}.")
+            candidate = candidate_of(record)
+            sentences.append(f"{candidate.label}, seed {candidate.seed}, is not shown: {record['pruned']}.")
     return sentences
 
 
-def _records(study: optuna.Study) -> Iterator[dict[str, Any]]:
-    """The record of each complete candidate with a curve: of repeated trainings the first."""
-    candidates = set()
-    for trial in complete_trials(study):
-        record = record_of(trial)
-        if record and "curve" in record and (candidate := tuple(record["candidate"].values())) not in candidates:
-            candidates.add(candidate)
-            yield record
-    if not candidates:
+def _trained_heads(study: optuna.Study) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Each complete candidate with a curve, as columns of a figure's tables, and its record: of several the first.
+
+    The columns are label, head, learning_rate and seed. Raises InputError for networks that have no head.
+    """
+    records: dict[Candidate, dict[str, Any]] = {}
+    for _, record in complete_records(study):
+        if record.get("curve"):
+            records.setdefault(candidate_of(record), record)
+    if not records:
         advice = " ".join(pruned(study)) or "Run it first."
         raise InputError(
             f"study {study.study_name!r} has no complete trial of nas_relucode.Objective to draw. {advice}"
         )
+    params = {candidate.network: candidate.params for candidate in records}
+    labels = dict(zip(params, network_names(list(params.values())), strict=True))
+    for candidate, record in records.items():
+        missing = [name for name in ("head", LEARNING_RATE) if name not in candidate.params]
+        if missing:
+            raise InputError(
+                f"the figures of the paper show heads and learning rates, but {candidate.label} has no "
+                f"{' and no '.join(missing)}. Give a study of the built-in networks."
+            )
+        columns = {name: candidate.params[name] for name in ("head", LEARNING_RATE)}
+        yield {"label": labels[candidate.network], **columns, SEED: candidate.seed}, record

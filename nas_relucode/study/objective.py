@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import optuna
-from optuna.trial import BaseTrial
+from optuna.trial import BaseTrial, FixedTrial, TrialState
 from torch import nn
 
 from nas_relucode.cells.code_spaces import save_code_space
@@ -24,21 +25,30 @@ from nas_relucode.indices.index import Index
 from nas_relucode.indices.registry import INDICES, configured
 from nas_relucode.plots.slices import draw_slices
 from nas_relucode.scoring.code_curves import CodeCurve
-from nas_relucode.scoring.scores import score
+from nas_relucode.study.building import BuiltIn, Factory, FactoryNetworks, Networks, OwnNetworks, seeded
+from nas_relucode.study.candidates import SEED, Candidate
 from nas_relucode.study.checkpoint_files import CheckpointFiles, digest
-from nas_relucode.study.predictions import file_store, predict
-from nas_relucode.study.record import Outcome, objective_value, write_outcome
-from nas_relucode.study.search_space import Candidate, SearchSpace
-from nas_relucode.study.settings import CodeSettings, NetworkSettings, check_fit
+from nas_relucode.study.measuring import Splits, default_layers, measure_network
+from nas_relucode.study.record import VERSION, Outcome, objective_value, write_outcome
+from nas_relucode.study.search_space import LEARNING_RATE, SearchSpace
+from nas_relucode.study.settings import (
+    DEFAULT_LAYERS,
+    MARGIN,
+    CodeSettings,
+    NetworkSettings,
+    check_fit,
+    check_parameters,
+)
 from nas_relucode.training.data import ImageData
 from nas_relucode.training.frozen import frozen_features
-from nas_relucode.training.loop import Epoch, accuracy, evaluate, load_optimizer, pick_device, train
-from nas_relucode.training.names import parse_head
-from nas_relucode.training.networks import Network, build_autoencoder, build_backbone, build_network
+from nas_relucode.training.loop import Epoch, load_optimizer, pick_device, train
+from nas_relucode.training.networks import Network, build_backbone
 from nas_relucode.training.recipe import Recipe
 from nas_relucode.training.together import train_together
 
 PAPER_SEED = 1234  # of the order of the samples (section B.1); a candidate's seed is added to it
+FLOOR_MARGINS = 10  # a network is infeasible that is more than this many margins below the best so far
+Fit = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -48,137 +58,176 @@ class Attempt:
     trial: BaseTrial
     candidate: Candidate
     network: nn.Module
+    codes: CodeSettings
     curve: CodeCurve
-    record: dict[str, Any]  # see study/record
+    record: dict[str, Any] = field(repr=False)  # see study/record
 
     @property
     def number(self) -> int:
         """The trial's number; 0 for a FixedTrial."""
         return getattr(self.trial, "number", 0)
 
+    @property
+    def suggested(self) -> Candidate:
+        """The candidate with everything that the trial has suggested, also while it was trained."""
+        later = {name: value for name, value in self.trial.params.items() if name != SEED}
+        return Candidate(later | dict(self.candidate.params), self.candidate.seed)
+
 
 class Objective:
     """An objective for any Optuna study, also for `optuna.trial.FixedTrial`.
 
+    The networks come from one of two sources. A search ``space`` has their parameters, of which the built-in networks
+    have ``head`` and ``learning_rate``, and ``factory(**parameters)`` others (see `FactoryNetworks`). Or
+    ``build(trial)`` returns a network and suggests what parameters it wants, also conditional ones. Its weights are
+    then drawn from torch's own random state, which is that of the seed.
+
+    The recipe trains the network with the parameter ``learning_rate``, or with the argument where there is no such
+    parameter. ``fit(network, data, *, trial, seed)`` replaces the recipe: it trains the network in place on
+    `ImageData`, which lies on the objective's device, and there are no checkpoints and no curve. The seed is a
+    parameter if there are several ``seeds``, or is given to the call: it draws the weights, and 1234 + seed orders the
+    samples (0 is the paper's).
+
     ``objectives`` are returned in the order given: ``"accuracy"`` and ``"validation_loss"`` (on the validation split),
-    the name of an index of the joint codes, or ``"layer:index"`` for one layer, e.g. ``"head.3:cell_count"``. The
-    trial's parameters are ``head`` and ``learning_rate``, and ``seed`` if there are several ``seeds``: a seed draws the
-    weights, and 1234 + seed orders the samples (0 is the paper's).
+    the name of an index of the joint codes, or ``"layer:index"`` for one layer, e.g. ``"head.3:cell_count"``.
 
     ``network``, ``codes`` and ``recipe`` are those of a study's file: what is trained behind which backbone
     (`NetworkSettings`), how codes are read and which indices are computed (`CodeSettings`), how it is trained
     (`Recipe`). None stands for the defaults; an autoencoder's recipe then has the loss ``sigmoid``. A frozen backbone
-    runs once, and its features are kept. An autoencoder has no accuracy.
+    runs once, and its features are kept. An autoencoder has no accuracy. By default the codes are those of the head of
+    a built-in network, and of your own the fully connected layers, or all layers where there are none: convolution
+    maps, in which nearly every image has a cell of its own.
 
-    All indices, the curve over the epochs and the test accuracy (for reports only) go into one user attribute,
-    ``"relucode"``. ``accuracy_floor`` becomes a constraint of the trial. A trial is pruned if its loss stops being
-    finite or an objective is undefined for the candidate; the reason is kept. ``on_epoch`` is called with the trial's
-    number, the epoch and the curve's point after it.
+    Which samples are classified correctly, all indices, the curve over the epochs and the test accuracy (for reports
+    only) go into one user attribute, ``"relucode"``. A network is feasible, by a constraint of the trial, if it reaches
+    the ``accuracy_floor``; where none is given and accuracy is an objective, the floor is 10 times ``margin`` below the
+    most accurate complete trial at the time. A trial is pruned if its loss stops being finite or an objective is
+    undefined for the candidate; the reason is kept. ``on_epoch`` is called with the trial's number, the epoch and the
+    curve's point after it.
 
     ``folder`` is where files go: a checkpoint after every epoch of a trial, from which a candidate's next trial goes on
     if this one is interrupted or fails, and which is removed when it is complete; the code space after each of
     ``codes.kept_epochs``; features of a frozen backbone; and with ``codes.slices`` pictures of the cells in the plane
     through three training samples and around the first of them, for the first seed of each candidate, in the space of
-    the head's inputs if ``codes.layers`` is the head.
-
-    ``artifacts`` is an artifact store of Optuna's for the predictions on the validation split, which `select` compares,
-    and for copies of the checkpoints, where workers do not share a ``folder``; None stands for the folder
-    ``artifacts`` in ``folder``, and no copies. Predictions are kept for trials of a study.
+    the head's inputs if ``codes.layers`` is the head. ``artifacts`` is an artifact store of Optuna's for copies of the
+    checkpoints, where workers do not share a ``folder``.
     """
 
     def __init__(
         self,
         data: ImageData,
-        space: SearchSpace,
+        space: SearchSpace | None = None,
         *,
+        factory: Factory | None = None,
+        build: Callable[[Any], nn.Module] | None = None,
+        fit: Fit | None = None,
+        learning_rate: float | None = None,
         objectives: Sequence[str] = ("accuracy", "cell_count"),
         network: NetworkSettings | None = None,
         codes: CodeSettings | None = None,
         recipe: Recipe | None = None,
         seeds: Sequence[int] = (0,),
         accuracy_floor: float | None = None,
+        margin: float = MARGIN,
         device: str | None = None,
         folder: str | Path | None = None,
         artifacts: Any = None,
         on_epoch: Callable[[int, Epoch, dict[str, Any]], None] | None = None,
     ) -> None:
-        self.space, self.network, self.codes = space, network or NetworkSettings(), codes or CodeSettings()
+        self.space, self.network = space, network or NetworkSettings()
+        self.is_built_in = factory is None and build is None
+        self.codes = codes or CodeSettings()
+        if self.is_built_in:
+            self.codes = self.codes.of(self.network)
+        self.fit, self.learning_rate = fit, learning_rate
         self.recipe = recipe or Recipe(loss="cross_entropy" if self.network.decoder is None else "sigmoid")
-        self.objectives, self.seeds, self.accuracy_floor = list(objectives), list(seeds), accuracy_floor
+        self.objectives, self.seeds = list(objectives), list(seeds)
+        self.accuracy_floor, self.margin = accuracy_floor, margin
         self.folder = None if folder is None else Path(folder)
-        self.artifacts, self.on_epoch = artifacts, on_epoch
-        self._check(data)
+        self.on_epoch = on_epoch
+        self._check(data, factory, build)
         self.device = pick_device(device)
         self.checkpoints = CheckpointFiles(self.folder / "checkpoints", artifacts) if self.folder else None
         self.digest = data.digest() if self.folder else None
-        self.module = "head" if self.codes.layers == ("head",) else None
+        self.module = "head" if self.is_built_in and self.codes.layers == ("head",) else None
         self.frozen: nn.Module | None = None
         if self.network.frozen:
             assert self.folder is not None
-            self.frozen = build_backbone(data.image_shape, **self._backbone()).to(self.device)
+            self.frozen = build_backbone(data.image_shape, **self.network.backbone_arguments).to(self.device)
             data = frozen_features(self.frozen, data, self.folder / "features")
         self.data = data.to(self.device)
-        self._check_layers()
+        self.splits = Splits.of_images(self.data, labelled=self.network.decoder is None)
+        self.networks = self._networks(factory, build)
+        for candidate in self.networks.examples():
+            self._check_layers(candidate, self.networks.build(candidate).to(self.device))
         load_optimizer()
 
-    def __call__(self, trial: BaseTrial) -> tuple[float, ...]:
+    def __call__(self, trial: BaseTrial, seed: int | None = None) -> tuple[float, ...]:
+        """Trains and scores the trial's network; with ``seed`` as it is, otherwise with one of the objective's."""
         self._check_directions(trial)
-        outcome = self.outcome(trial)
-        result = write_outcome(trial, outcome, self.store)
+        outcome = self.outcome(trial, seed)
+        result = self._write(trial, outcome)
         self.forget(outcome.candidate)
         if isinstance(result, optuna.TrialPruned):
             raise result
         return result
 
-    def outcome(self, trial: BaseTrial) -> Outcome:
+    def outcome(self, trial: BaseTrial, seed: int | None = None) -> Outcome:
         """Trains and scores the trial's candidate, resuming from its checkpoint; writes nothing into the trial.
 
         The checkpoint of the last epoch stays until `forget` removes it, once the trial has its result.
         """
-        attempt = self._begin(trial)
+        attempt = self._begin(trial, seed)
         try:
             self._train(attempt)
             return self._finish(attempt)
         except NonFiniteError as error:
             return self._pruned(attempt, str(error))
 
-    @property
-    def store(self) -> Any:
-        """The artifact store for predictions; None if there is neither a store nor a folder."""
-        if self.artifacts is None and self.folder is not None:
-            return file_store(self.folder)
-        return self.artifacts
+    def constrained(self, outcome: Outcome, best: float | None) -> Outcome:
+        """The outcome with its constraint; ``best`` is the highest accuracy among the study's complete trials."""
+        accuracy = outcome.record.get("accuracy")
+        if outcome.values is None or accuracy is None:
+            return outcome
+        floor = self.accuracy_floor
+        if floor is None and "accuracy" in self.objectives:
+            floor = max(accuracy, best or 0.0) - FLOOR_MARGINS * self.margin
+        constraints = {} if floor is None else {"accuracy_floor": floor - accuracy}
+        return dataclasses.replace(outcome, constraints=constraints)
 
     def forget(self, candidate: Candidate) -> None:
         """Removes the candidate's checkpoint."""
         if self.checkpoints is not None:
-            self.checkpoints.remove(candidate.name, self._checkpoint_settings(candidate))
+            self.checkpoints.remove(candidate.file_name, self._checkpoint_settings(candidate))
 
     def trained(self, candidate: Candidate) -> nn.Module:
         """The candidate's network, trained as in its trial, with the frozen backbone if there is one."""
-        network = self._build(candidate.head, candidate.seed)
-        train(
-            network,
-            self.data.train,
-            learning_rate=candidate.learning_rate,
-            recipe=self.recipe,
-            seed=PAPER_SEED + candidate.seed,
-        )
+        network = self.networks.build(candidate).to(self.device)
+        with seeded(candidate.seed):
+            if self.fit is not None:
+                self.fit(network, self.data, trial=FixedTrial(dict(candidate.params)), seed=candidate.seed)
+            else:
+                seed = PAPER_SEED + candidate.seed
+                rate = self._rate(candidate)
+                train(network, self.data.train, learning_rate=rate, recipe=self.recipe, seed=seed)
         if self.frozen is None:
             return network
         return Network(nn.Sequential(*self.frozen, nn.Flatten()), cast(Network, network).head)
 
     def together(self, trials: Sequence[optuna.Trial]) -> list[tuple[float, ...] | optuna.TrialPruned]:
-        """The values of each trial, or the reason why it is pruned: candidates of one head, trained as one network.
+        """The values of each trial, or the reason why it is pruned: candidates that are trained as one network.
 
-        The results are those of training each candidate by itself, within rounding; there are no checkpoints (see
-        `train_together`). Raises InputError for candidates of several heads, or if codes are read while weights change.
+        They differ in learning rate and seed only. The results are those of training each candidate by itself, within
+        rounding; there are no checkpoints (see `train_together`). Raises InputError for networks of several structures,
+        for an objective with its own ``fit``, or if codes are read while weights change.
         """
+        if self.fit is not None:
+            raise InputError("fit trains one network at a time. Train each candidate by itself.")
         if self.codes.while_training:
             raise InputError("with while_training, codes are read from one candidate at a time. Train each by itself.")
         for trial in trials:
             self._check_directions(trial)
-        attempts = [self._begin(trial) for trial in trials]
+        attempts = [self._begin(trial, trial.user_attrs.get(SEED)) for trial in trials]
         results = []
         for attempt, epoch in zip(attempts, self._train_together(attempts), strict=True):
             try:
@@ -187,7 +236,7 @@ class Objective:
                 outcome = self._finish(attempt)
             except NonFiniteError as error:
                 outcome = self._pruned(attempt, str(error))
-            results.append(write_outcome(attempt.trial, outcome, self.store))
+            results.append(self._write(attempt.trial, outcome))
         return results
 
     def _train_together(self, attempts: Sequence[Attempt]) -> list[int | None]:
@@ -206,58 +255,76 @@ class Objective:
         result = train_together(
             [attempt.network for attempt in attempts],
             self.data.train,
-            learning_rates=[attempt.candidate.learning_rate for attempt in attempts],
+            learning_rates=[self._rate(attempt.candidate) for attempt in attempts],
             seeds=[PAPER_SEED + attempt.candidate.seed for attempt in attempts],
             recipe=self.recipe,
             on_epoch=record,
         )
         seconds = round((time.perf_counter() - start - scoring) / len(attempts), 3)
         for attempt in attempts:
-            attempt.record["seconds"] = seconds
+            attempt.record["qualities"]["seconds"] = seconds
         return list(result.diverged)
 
-    def _begin(self, trial: BaseTrial) -> Attempt:
+    def _begin(self, trial: BaseTrial, seed: int | None) -> Attempt:
         """The trial's candidate, its untrained network, and the record with what is known before the training."""
-        candidate = self.space.suggest(trial, self.seeds)
-        network = self._build(candidate.head, candidate.seed)
+        candidate, network = self.networks.begin(trial, self.seeds, seed)
+        network = network.to(self.device)
+        codes = self._reading(network)
+        if self.space is None:  # there were no examples to check
+            self._check_layers(candidate, network)
         curve = CodeCurve(
             network,
             self.data,
             loss=self.recipe.loss,
-            reading=self.codes,
-            split=self.codes.split,
-            while_training=self.codes.while_training,
+            reading=codes,
+            split=codes.split,
+            while_training=codes.while_training,
         )
         parts = [network] if self.frozen is None else [network, self.frozen]
         record: dict[str, Any] = {
+            "version": VERSION,
+            "params": dict(candidate.params),
+            SEED: candidate.seed,
             "objectives": self.objectives,
-            "candidate": candidate.params,
-            "parameters": sum(parameter.numel() for part in parts for parameter in part.parameters()),
-            "validation_samples": len(self.data.validation),
             "device": str(self.device),
             "curve": curve.points,
-            "seconds": 0.0,  # of the training only
+            "qualities": {
+                "parameters": sum(parameter.numel() for part in parts for parameter in part.parameters()),
+                "seconds": 0.0,  # of the training only
+            },
             "codes": {},
         }
-        return Attempt(trial, candidate, network, curve, record)
+        return Attempt(trial, candidate, network, codes, curve, record)
 
     def _train(self, attempt: Attempt) -> None:
+        """Trains the network, by the user's ``fit`` if there is one."""
+        with seeded(attempt.candidate.seed):
+            if self.fit is None:
+                self._train_by_recipe(attempt)
+                return
+            start = time.perf_counter()
+            self.fit(attempt.network, self.data, trial=attempt.trial, seed=attempt.candidate.seed)
+            attempt.record["qualities"]["seconds"] = round(time.perf_counter() - start, 3)
+        attempt.record["params"] = dict(attempt.suggested.params)
+
+    def _train_by_recipe(self, attempt: Attempt) -> None:
         """Trains the network, resuming from the candidate's checkpoint if there is one."""
-        record, name = attempt.record, attempt.candidate.name
+        record, name = attempt.record, attempt.candidate.file_name
+        qualities = record["qualities"]
         settings = self._checkpoint_settings(attempt.candidate)
         stored = self.checkpoints.load(name, settings) if self.checkpoints else None
         if stored:
             earlier = stored[1]
-            attempt.curve.points.extend(earlier.pop("curve"))
-            record |= earlier
+            attempt.curve.points.extend(earlier["curve"])
+            record["codes"], qualities["seconds"] = earlier["codes"], earlier["seconds"]
         start = time.perf_counter()
 
         def on_epoch(epoch: Epoch) -> None:
             nonlocal start
-            record["seconds"] = round(record["seconds"] + time.perf_counter() - start, 3)
+            qualities["seconds"] = round(qualities["seconds"] + time.perf_counter() - start, 3)
             point = self._record_epoch(attempt, epoch)
             if self.checkpoints:
-                results = {key: record[key] for key in ("curve", "seconds", "codes")}
+                results = {"curve": record["curve"], "codes": record["codes"], "seconds": qualities["seconds"]}
                 self.checkpoints.save(name, epoch.state(), settings=settings, results=results)
             if self.on_epoch:
                 self.on_epoch(attempt.number, epoch, point)
@@ -266,7 +333,7 @@ class Objective:
         train(
             attempt.network,
             self.data.train,
-            learning_rate=attempt.candidate.learning_rate,
+            learning_rate=self._rate(attempt.candidate),
             recipe=self.recipe,
             seed=PAPER_SEED + attempt.candidate.seed,
             on_epoch=on_epoch,
@@ -280,43 +347,60 @@ class Objective:
         if epoch.number in self.codes.kept_epochs:
             assert self.folder is not None
             settings = digest(self._checkpoint_settings(attempt.candidate))  # the folder may hold another study's files
-            name = f"{attempt.candidate.name}_{settings}_epoch_{epoch.number}.npz"
+            name = f"{attempt.candidate.file_name}_{settings}_epoch_{epoch.number}.npz"
             (self.folder / "codes").mkdir(parents=True, exist_ok=True)
             save_code_space(space, self.folder / "codes" / name)
             attempt.record["codes"][str(epoch.number)] = name
         return attempt.curve.points[-1]
 
     def _finish(self, attempt: Attempt) -> Outcome:
-        """Scores the trained network. Raises NonFiniteError if an objective has no finite value."""
+        """Measures the trained network. Raises NonFiniteError if an objective has no finite value."""
         record = attempt.record
-        record |= self._results(attempt.network)
+        measured = measure_network(
+            attempt.network,
+            self.splits,
+            indices=self._indices(),
+            split=self.codes.split,
+            reading=attempt.codes,
+            loss=self.recipe.loss,
+        )
+        record |= measured | {"qualities": measured["qualities"] | record["qualities"]}
         if self.codes.slices and attempt.candidate.seed == self.seeds[0]:
             record["slices"] = self._slices(attempt.network, f"trial_{attempt.number}")
         values = tuple(objective_value(record, name) for name in self.objectives)
         for name, value in zip(self.objectives, values, strict=True):
             if not math.isfinite(value):
                 raise NonFiniteError(f"{name} is undefined for this candidate")
-        floor, constraints = self.accuracy_floor, {}
-        if floor is not None:
-            constraints["accuracy_floor"] = floor - record["accuracy"]
-        predictions = None
-        if self.network.decoder is None and (self.artifacts or self.folder):
-            predictions = predict(attempt.network, self.data.validation)
-        return Outcome(attempt.candidate, record, values, constraints, predictions)
+        return Outcome(attempt.candidate, record, values)
 
     def _pruned(self, attempt: Attempt, reason: str) -> Outcome:
         return Outcome(attempt.candidate, attempt.record | {"pruned": reason}, None)
 
-    def _results(self, network: nn.Module) -> dict[str, Any]:
-        """The losses, accuracies and indices of a trained network."""
-        result = score(network, self.data, indices=self._indices(), split=self.codes.split, **self.codes.options)
-        validation = evaluate(network, self.data.validation, loss=self.recipe.loss)
-        results = result.as_dict() | {"accuracy": validation.accuracy, "validation_loss": validation.loss}
-        if self.network.decoder is not None:
-            return results | {"train_accuracy": None, "test_accuracy": None}
-        train_accuracy = result.accuracy if self.codes.split == "train" else accuracy(network, self.data.train)
-        test_accuracy = accuracy(network, self.data.test) if len(self.data.test) else None
-        return results | {"train_accuracy": train_accuracy, "test_accuracy": test_accuracy}
+    def _write(self, trial: BaseTrial, outcome: Outcome) -> tuple[float, ...] | optuna.TrialPruned:
+        return write_outcome(trial, self.constrained(outcome, self._best_accuracy(trial)))
+
+    def _best_accuracy(self, trial: BaseTrial) -> float | None:
+        """The highest accuracy among the complete trials of the study; None if there are none."""
+        if not isinstance(trial, optuna.Trial) or "accuracy" not in self.objectives:
+            return None
+        place = self.objectives.index("accuracy")
+        complete = trial.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+        return max((other.values[place] for other in complete), default=None)
+
+    def _rate(self, candidate: Candidate) -> float:
+        rate = candidate.params.get(LEARNING_RATE, self.learning_rate)
+        if rate is None:
+            raise InputError(
+                f"there is no learning rate: the parameters are {candidate.label}. Suggest a parameter learning_rate, "
+                "or give Objective the argument."
+            )
+        return float(rate)
+
+    def _reading(self, network: nn.Module) -> CodeSettings:
+        """How codes are read off a network, with the layers that the default stands for."""
+        if self.codes.layers != DEFAULT_LAYERS:
+            return self.codes
+        return dataclasses.replace(self.codes, layers=(default_layers(network, self.splits),))
 
     def _indices(self) -> list[str | Index]:
         """Every index that the data allow, and the objectives, with the settings of the codes."""
@@ -341,22 +425,45 @@ class Objective:
 
     def _checkpoint_settings(self, candidate: Candidate) -> Mapping[str, Any]:
         """The settings that decide the content of the candidate's checkpoint."""
-        network, codes = self.network, self.codes
+        codes = self.codes
         settings = {
-            "candidate": candidate.params,
+            "candidate": {**candidate.params, SEED: candidate.seed},
             "data": self.digest,
-            "network": [network.backbone, network.width, network.weights, network.frozen, network.decoder],
+            "network": self.networks.key(),
             "recipe": self.recipe.as_dict(),
             "layers": list(codes.layers),
             "codes": [codes.preset, codes.split, codes.while_training, list(codes.kept_epochs)],
         }
         reading = {name: codes.decisive[name] for name in ("mode", "maps", "also")}
         is_default = reading == {name: Reading().decisive[name] for name in reading}
-        return settings if is_default else settings | {"reading": reading}  # older checkpoints have no such options
+        rate = {} if self.learning_rate is None else {LEARNING_RATE: self.learning_rate}
+        return settings | rate | ({} if is_default else {"reading": reading})  # older checkpoints have no such options
 
-    def _check(self, data: ImageData) -> None:
+    def _networks(self, factory: Factory | None, build: Callable[[Any], nn.Module] | None) -> Networks:
+        if build is not None:
+            return OwnNetworks(build)
+        assert self.space is not None
+        arguments = {"image_shape": self.data.image_shape, "classes": len(self.data.classes)}
+        return FactoryNetworks(self.space, factory or BuiltIn(self.network), arguments)
+
+    def _check(self, data: ImageData, factory: Factory | None, build: Callable[[Any], nn.Module] | None) -> None:
         """Refuses data and settings that cannot be trained or judged."""
-        check_fit(self.objectives, self.network, self.codes, self.recipe, self.accuracy_floor)
+        check_fit(self.objectives, self.network, self.codes, self.recipe, self.accuracy_floor, self.margin)
+        if (self.space is None) == (build is None) or (build is not None and factory is not None):
+            raise InputError(
+                "networks come from a search space or from build. Give one: a factory needs a space."
+            )
+        if self.is_built_in:
+            assert self.space is not None
+            check_parameters(self.space, self.network)
+        elif dataclasses.replace(self.network, factory=None) != NetworkSettings():
+            raise InputError("network describes a built-in network, but your own are given. Leave it out.")
+        names = [LEARNING_RATE] if self.space is None else list(self.space.parameters)
+        if self.fit is None and self.learning_rate is None and LEARNING_RATE not in names:
+            raise InputError(
+                f"the search space has {', '.join(names)}, but no learning_rate. Add one, even a list of one: "
+                "learning_rate = [0.01]."
+            )
         if not self.seeds:
             raise InputError("seeds is empty. Give at least one, e.g. 0.")
         if not len(data.validation):
@@ -366,28 +473,16 @@ class Objective:
             )
         if self.folder is None and (self.codes.slices or self.network.frozen or self.codes.kept_epochs):
             raise InputError("slices, features of a frozen backbone and kept code spaces are files. Name a folder.")
+        if self.fit is not None and (self.codes.kept_epochs or self.codes.while_training):
+            raise InputError("fit shows no epochs. Leave out kept_epochs and while_training, or fit.")
 
-    def _check_layers(self) -> None:
-        """Builds the narrowest head of each depth, so that a wrong size or layer is an error before trial 0."""
-        narrowest: dict[int, str] = {}
-        for head in sorted(self.space.head_list, key=lambda head: max(parse_head(head)), reverse=True):
-            narrowest[len(parse_head(head))] = head
-        for head in narrowest.values():
-            codes = capture(self._build(head, 0), self.data.train.inputs[:1], **self.codes.options)
-            names = [layer.name for layer in codes.layers]
-            for layer in (name.rpartition(":")[0] for name in self.objectives):
-                if layer and layer not in names:
-                    raise InputError(f"head {head!r}: {unknown('layer', layer, names)}")
-
-    def _build(self, head: str, seed: int) -> nn.Module:
-        shape, settings = self.data.image_shape, self.network
-        if settings.decoder is not None:
-            return build_autoencoder(shape, head=head, decoder=settings.decoder, seed=seed).to(self.device)
-        chosen = self._backbone() if self.frozen is None else {"backbone": "none"}
-        return build_network(head, shape, len(self.data.classes), seed=seed, **chosen).to(self.device)
-
-    def _backbone(self) -> dict[str, Any]:
-        return {"backbone": self.network.backbone, "width": self.network.width, "weights": self.network.weights}
+    def _check_layers(self, candidate: Candidate, network: nn.Module) -> None:
+        """Refuses a network that lacks a layer of the objectives."""
+        codes = capture(network, self.data.train.inputs[:1], **self._reading(network).options)
+        names = [layer.name for layer in codes.layers]
+        for layer in (name.rpartition(":")[0] for name in self.objectives):
+            if layer and layer not in names:
+                raise InputError(f"{candidate.label}: {unknown('layer', layer, names)}")
 
     def _check_directions(self, trial: BaseTrial) -> None:
         """Refuses a study with another number of directions before the training, not after it."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from nas_relucode.study.candidates import SEED, Candidate, network_key
 from nas_relucode.study.record import record_of
-from nas_relucode.study.search_space import Candidate, SearchSettings, SearchSpace
+from nas_relucode.study.search_space import LEARNING_RATE, SearchSettings, SearchSpace
 
 RETRIED = (RuntimeError, MemoryError)  # errors of a training after which its candidate is trained again
 MAX_RETRIES = 2  # of a candidate whose training raised such an error
@@ -51,7 +53,8 @@ class Plan:
         """The number of trials in the whole study, without retries."""
         if self.search.trials is not None:
             return self.search.trials * len(self.seeds)
-        return len(self.space.candidates(self.seeds))
+        self.space.check_countable()
+        return (self.space.size or 0) * len(self.seeds)
 
     def enqueue_missing(self) -> int:
         """Enqueues the next trials of a single process and returns how many wait; 0 when the study is complete.
@@ -65,11 +68,11 @@ class Plan:
         trials = self.study.get_trials(deepcopy=False)
         missing = [item for item in self._missing(trials) if not item.raised_too_often]
         if self.search.together > 1:
-            missing.sort(key=lambda item: item.candidate.head)
+            missing.sort(key=lambda item: structure(item.candidate))
         for item in missing:
-            self.study.enqueue_trial(item.candidate.params, user_attrs=item.retry_attributes or None)
+            self.study.enqueue_trial(self._params(item.candidate), user_attrs=self._attributes(item) or None)
         if not missing and self.search.trials is not None and self._draws(trials) < self.search.trials:
-            self.study.enqueue_trial({"seed": self.seeds[0]})  # the sampler chooses the rest
+            self.study.enqueue_trial({SEED: self.seeds[0]})  # the sampler chooses the rest
             return 1
         return len(missing)
 
@@ -79,21 +82,11 @@ class Plan:
         They have their parameters from the start, so that every process sees which candidate waits.
         """
         trials = self.study.get_trials(deepcopy=False)
-        distributions = self.space.distributions(self.seeds)
-        waiting = [
-            create_trial(
-                state=TrialState.WAITING,
-                params={name: item.candidate.params[name] for name in distributions},
-                distributions=distributions,
-                user_attrs=item.retry_attributes,
-            )
-            for item in self._missing(trials)
-            if not item.given_up
-        ]
+        waiting = [self._waiting(item) for item in self._missing(trials) if not item.given_up]
         if self.search.trials is not None:
             undrawn = [t for t in trials if not t.state.is_finished() and self.candidate_of(t) is None]
             draws = max(0, self.search.trials - self._draws(trials) - len(undrawn))
-            fixed = {"fixed_params": {"seed": self.seeds[0]}}  # as Study.enqueue_trial stores it
+            fixed = {"fixed_params": {SEED: self.seeds[0]}}  # as Study.enqueue_trial stores it
             waiting += [create_trial(state=TrialState.WAITING, system_attrs=fixed) for _ in range(draws)]
         return waiting
 
@@ -102,7 +95,7 @@ class Plan:
 
         If so, that trial's number is stored in this one, as ``same_as``.
         """
-        candidate = self.space.suggest(trial, self.seeds)
+        candidate = self.suggest(trial)
         for other in self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.RUNNING]):
             first = other.state == TrialState.COMPLETE or other.number < trial.number
             if first and self.candidate_of(other) == candidate:
@@ -128,7 +121,7 @@ class Plan:
             candidate = self.candidate_of(trial)
             if candidate is None:
                 continue
-            drawn[Candidate(candidate.head, candidate.learning_rate, self.seeds[0])] = None
+            drawn[candidate] = None
             if trial.state == TrialState.FAIL:
                 last_failed[candidate] = trial.number
                 record = record_of(trial)
@@ -139,16 +132,45 @@ class Plan:
         if self.search.trials is None:
             candidates = self.space.candidates(self.seeds)
         else:
-            candidates = [Candidate(c.head, c.learning_rate, seed) for c in drawn for seed in self.seeds]
+            candidates = [Candidate(first.params, seed) for first in drawn for seed in self.seeds]
+        candidates = list(dict.fromkeys([*candidates, *drawn]))
         return [Missing(c, last_failed.get(c), raised[c], lost[c]) for c in candidates if c not in done]
 
     def _draws(self, trials: list[FrozenTrial]) -> int:
         """How often the sampler has drawn; repeated candidates count, so that a study in a small space ends."""
-        firsts = [t for t in trials if t.params.get("seed", self.seeds[0]) == self.seeds[0]]
-        return len([t for t in firsts if "retry_of" not in t.user_attrs and "head" in t.params])
+        drawn = [trial for trial in trials if "retry_of" not in trial.user_attrs]
+        return len([c for c in map(self.candidate_of, drawn) if c is not None and c.seed == self.seeds[0]])
+
+    def suggest(self, trial: optuna.Trial) -> Candidate:
+        """The candidate that a trial suggests, with the seed that it was enqueued with."""
+        return self.space.suggest(trial, self.seeds, trial.user_attrs.get(SEED))
 
     def candidate_of(self, trial: FrozenTrial) -> Candidate | None:
         """The candidate of a trial; None if the trial ended before one was drawn."""
-        if "head" not in trial.params or "learning_rate" not in trial.params:
+        if not self.space.parameters.keys() <= trial.params.keys():
             return None
-        return Candidate(trial.params["head"], trial.params["learning_rate"], trial.params.get("seed", self.seeds[0]))
+        return Candidate.of_trial(trial.params, trial.user_attrs.get(SEED, self.seeds[0]))
+
+    def _params(self, candidate: Candidate) -> dict[str, Any]:
+        """The parameters of a candidate's trial; its seed is one of them if the study has several."""
+        is_parameter = len(self.seeds) > 1 and candidate.seed in self.seeds
+        return dict(candidate.params) | ({SEED: candidate.seed} if is_parameter else {})
+
+    def _attributes(self, item: Missing) -> dict[str, int]:
+        """The user attributes of a candidate's next trial: its seed if no parameter holds it, and what it repeats."""
+        seed = {} if item.candidate.seed in self.seeds else {SEED: item.candidate.seed}
+        return seed | item.retry_attributes
+
+    def _waiting(self, item: Missing) -> FrozenTrial:
+        params, distributions = self._params(item.candidate), self.space.distributions(self.seeds)
+        return create_trial(
+            state=TrialState.WAITING,
+            params=params,
+            distributions={name: distributions[name] for name in params},
+            user_attrs=self._attributes(item),
+        )
+
+
+def structure(candidate: Candidate) -> str:
+    """What candidates have in common that can be trained as one batched network: all but learning rate and seed."""
+    return network_key({name: value for name, value in candidate.params.items() if name != LEARNING_RATE})

@@ -15,11 +15,12 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_relucode.errors import InputError
+from nas_relucode.study.candidates import SEED
 from nas_relucode.study.objective import Objective
-from nas_relucode.study.plan import RETRIED, Plan
+from nas_relucode.study.plan import RETRIED, Plan, structure
 from nas_relucode.study.record import write_failed
-from nas_relucode.study.search_space import SAMPLERS, SearchSettings, SearchSpace
-from nas_relucode.study.settings import DataSettings, StudySettings
+from nas_relucode.study.search_space import SAMPLERS
+from nas_relucode.study.settings import DataSettings, StudySettings, check_parameters
 from nas_relucode.study.storage import (
     default_storage,
     is_sqlite,
@@ -39,13 +40,12 @@ def load_study_data(settings: DataSettings, data_root: str | Path = "data", down
     return load_data(**dataclasses.asdict(settings), data_root=data_root, download=download)
 
 
-def check_countable(settings: StudySettings) -> None:
-    """Raises InputError if the settings leave the number of trials open."""
-    if settings.search.trials is None and not settings.search_space.is_finite:
-        raise InputError(
-            "the search space has an interval of learning rates, so it is not finite. Set trials in [search] to the "
-            "number of candidates to draw."
-        )
+def check_search(settings: StudySettings) -> None:
+    """Raises InputError if the settings leave the number of trials open, or no network has such parameters."""
+    space = settings.search_space
+    check_parameters(space, settings.network)
+    if settings.search.trials is None:
+        space.check_countable()
 
 
 def create_or_resume(
@@ -60,7 +60,7 @@ def create_or_resume(
         study = optuna.load_study(study_name=name, storage=storage)
         stored = study.user_attrs.get("settings")
         if stored is not None:
-            _check_same(name, stored, current)
+            _check_same(study, settings, {"sha256": current["data"]["sha256"]})
             if "classes" not in study.user_attrs:  # created by an earlier version
                 study.set_user_attr("classes", classes)
             return study
@@ -105,15 +105,14 @@ def run_study(
     ``storage`` is the URL of an SQLite file (by default ``runs/<name>/study.db``) or sqlite:// for memory. A study on a
     server is for `work`, and is accepted here only if no trial is left to run. ``folder`` (by default
     ``runs/<name>``) is for files: checkpoints, from which an interrupted training continues, kept code spaces, features
-    of a frozen backbone, slices, predictions. ``artifacts`` is an artifact store of Optuna's that keeps the predictions
-    instead.
+    of a frozen backbone, slices. ``artifacts`` is an artifact store of Optuna's for copies of the checkpoints.
 
     ``on_start`` is called with the study and its number of trials, ``on_epoch`` as by `Objective`, and ``on_trial`` is
     a callback of Optuna's.
     """
     url = storage or default_storage(name)
     space = settings.search_space
-    check_countable(settings)
+    check_search(settings)
     data = load_study_data(settings.data, data_root, download)
     folder = folder or Path("runs", name)
     objective = build_objective(settings, data, device=device, folder=folder, artifacts=artifacts, on_epoch=on_epoch)
@@ -149,7 +148,7 @@ def _run_alone(plan: Plan, objective: Objective, trial: optuna.Trial) -> tuple[f
     if plan.is_duplicate(trial):
         raise optuna.TrialPruned("another trial has completed this candidate")
     try:
-        return objective(trial)
+        return objective(trial, trial.user_attrs.get(SEED))
     except RETRIED as error:
         write_failed(trial, error)
         raise
@@ -161,16 +160,16 @@ def _run_together(
     count: int,
     on_trial: Callable[[optuna.Study, FrozenTrial], None] | None,
 ) -> None:
-    """Takes ``count`` waiting trials and trains those of one head as one batched network."""
+    """Takes ``count`` waiting trials and trains those of one structure as one batched network."""
     study = plan.study
-    by_head: dict[str, list[optuna.Trial]] = {}
+    groups: dict[str, list[optuna.Trial]] = {}
     trials = [study.ask() for _ in range(count)]
     for trial in trials:
         if plan.is_duplicate(trial):
             study.tell(trial, state=TrialState.PRUNED)
         else:
-            by_head.setdefault(trial.params["head"], []).append(trial)
-    for group in by_head.values():
+            groups.setdefault(structure(plan.suggest(trial)), []).append(trial)
+    for group in groups.values():
         try:
             for trial, values in zip(group, objective.together(group), strict=True):
                 if isinstance(values, optuna.TrialPruned):
@@ -204,6 +203,7 @@ def build_objective(
         recipe=settings.training,
         seeds=settings.search.seeds,
         accuracy_floor=settings.accuracy_floor,
+        margin=settings.margin,
         device=device,
         folder=folder,
         artifacts=artifacts,
@@ -227,7 +227,10 @@ def _fail_interrupted(study: optuna.Study) -> None:
 
 
 def stored_settings(study: optuna.Study) -> StudySettings:
-    """The settings that are stored in a study. Raises InputError for a study that nas-relucode did not create."""
+    """The settings that are stored in a study, those that its version did not have with their defaults.
+
+    Raises InputError for a study that nas-relucode did not create.
+    """
     table = stored_table(study)
     table["data"].pop("sha256", None)
     return parse(StudySettings, table, f"the stored settings of study {study.study_name!r}")
@@ -235,33 +238,21 @@ def stored_settings(study: optuna.Study) -> StudySettings:
 
 def check_settings(study: optuna.Study, settings: StudySettings) -> None:
     """Raises InputError if a study of nas-relucode's has other settings than these."""
-    stored = study.user_attrs.get("settings")
-    if stored is not None:
-        current = settings.as_dict()
-        current["data"]["sha256"] = stored["data"].get("sha256")
-        _check_same(study.study_name, stored, current)
+    if study.user_attrs.get("settings") is not None:
+        _check_same(study, settings, {})
 
 
-def _check_same(name: str, stored: dict[str, Any], current: dict[str, Any]) -> None:
-    differences = list(_differences(_with_defaults(stored), current))
+def _check_same(study: optuna.Study, settings: StudySettings, data: dict[str, Any]) -> None:
+    """Raises InputError if a study has other settings than these, or ``data`` with another digest."""
+    stored, current = stored_settings(study).as_dict(), settings.as_dict()
+    stored["data"] |= {name: study.user_attrs["settings"]["data"].get(name) for name in data}
+    current["data"] |= data
+    differences = list(_differences(stored, current))
     if differences:
         raise InputError(
-            f"study {name!r} has other settings: {'; '.join(differences)}. "
+            f"study {study.study_name!r} has other settings: {'; '.join(differences)}. "
             "Give another --study-name to start a new study, or change the settings back."
         )
-
-
-def _with_defaults(stored: dict[str, Any]) -> dict[str, Any]:
-    """Stored settings, with defaults for the settings that did not exist in the version that stored them."""
-    data = DataSettings(source=stored["data"]["source"])
-    search = SearchSettings(space=SearchSpace(("1",), (1.0,)))
-    filled = dict(stored)
-    for name, default in StudySettings(data=data, search=search).as_dict().items():
-        if name in ("data", "network", "training", "search", "codes"):
-            filled[name] = {**default, **stored.get(name, {})}
-        else:
-            filled.setdefault(name, default)
-    return filled
 
 
 def _differences(stored: Any, current: Any, path: str = "") -> Iterator[str]:

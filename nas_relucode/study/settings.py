@@ -13,12 +13,15 @@ from nas_relucode.cells.embedding import POINTS, PRESETS, check_layout
 from nas_relucode.codes.reading import Reading
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.indices.registry import INDICES
-from nas_relucode.study.record import QUALITIES
-from nas_relucode.study.search_space import SearchSettings, SearchSpace
+from nas_relucode.study.record import MEASURED
+from nas_relucode.study.search_space import LEARNING_RATE, SearchSettings, SearchSpace
 from nas_relucode.toml_files import parse, read_toml
 from nas_relucode.training.names import SOURCES, parse_head
 from nas_relucode.training.recipe import Recipe
 
+BUILT_IN_PARAMETERS = ("head", LEARNING_RATE)  # of the built-in networks
+DEFAULT_LAYERS = ("default",)  # the head of a built-in network; of others the fully connected layers, or all
+MARGIN = 0.005  # a difference of accuracies that does not matter
 EXPECTATIONS = ("falls", "rises")  # of separability with depth
 
 
@@ -38,8 +41,13 @@ class DataSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSettings:
-    """A classifier behind a backbone, or with ``decoder`` an autoencoder; the head is what is searched."""
+    """A classifier behind a backbone, or with ``decoder`` an autoencoder, whose head is searched; or your own networks.
 
+    ``factory``, ``"package.module:function"``, is called with the parameters of a candidate except its learning rate,
+    and with ``image_shape``, ``classes`` and ``seed`` if it names them.
+    """
+
+    factory: str | None = None
     backbone: str = "vgg16"
     width: float = 1.0
     weights: str = "random"  # of the backbone; "imagenet" for torchvision's
@@ -51,13 +59,26 @@ class NetworkSettings:
             parse_head(self.decoder)
             if self.frozen or self.weights != "random":
                 raise InputError("an autoencoder has no backbone. Leave out frozen and weights.")
+        if self.factory is not None:
+            module, _, function = self.factory.partition(":")
+            if not module or not function.isidentifier():
+                raise InputError(f"factory {self.factory!r} must name a function: package.module:function.")
+            if self != NetworkSettings(factory=self.factory):
+                raise InputError(
+                    "backbone, width, weights, frozen and decoder are of built-in networks. Leave them out, or factory."
+                )
+
+    @property
+    def backbone_arguments(self) -> dict[str, Any]:
+        """The arguments of `build_backbone`."""
+        return {"backbone": self.backbone, "width": self.width, "weights": self.weights}
 
 
 @dataclass(frozen=True, kw_only=True)
 class CodeSettings(Reading):
     """How a study reads codes (`Reading`), of which samples and when, and what it computes from them."""
 
-    layers: tuple[str, ...] = ("head",)
+    layers: tuple[str, ...] = DEFAULT_LAYERS
     split: str = "train"  # or "validation"
     while_training: bool = False  # the curve's codes are read while the weights move, as the released code does
     kept_epochs: tuple[int, ...] = ()  # the code spaces after these epochs are kept on disk; 0 is before the training
@@ -76,6 +97,11 @@ class CodeSettings(Reading):
                 raise InputError(f"{name} {theta} is negative. Give a whole number of at least 0.")
         if self.wanted_size is not None and len(self.wanted_size) != 2:
             raise InputError(f"wanted_size has {len(self.wanted_size)} numbers. Give two, mu and sigma.")
+
+    def of(self, network: NetworkSettings) -> CodeSettings:
+        """The same, with the default layers of a built-in network in the place of the default."""
+        is_default = self.layers == DEFAULT_LAYERS and network.factory is None
+        return dataclasses.replace(self, layers=("head",)) if is_default else self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,10 +163,12 @@ class StudySettings:
     codes: CodeSettings = field(default_factory=CodeSettings)
     figure: FigureSettings | None = None
     objectives: dict[str, str] = field(default_factory=_default_objectives)  # name -> "maximize" or "minimize"
-    accuracy_floor: float | None = None  # networks below it are infeasible
+    accuracy_floor: float | None = None  # networks below it are infeasible; None: 10 margins below the best so far
+    margin: float = MARGIN
 
     def __post_init__(self) -> None:
-        check_fit(self.objectives, self.network, self.codes, self.training, self.accuracy_floor)
+        object.__setattr__(self, "codes", self.codes.of(self.network))
+        check_fit(self.objectives, self.network, self.codes, self.training, self.accuracy_floor, self.margin)
         for name, direction in self.objectives.items():
             if direction not in ("maximize", "minimize"):
                 raise unknown(f"direction of {name}", direction, ["maximize", "minimize"])
@@ -155,8 +183,10 @@ class StudySettings:
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON values, with the search space itself in the place of its name."""
-        search = dataclasses.replace(self.search, space=self.search_space)
-        table: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(dataclasses.replace(self, search=search))))
+        named = dataclasses.replace(self, search=dataclasses.replace(self.search, space="its table"))
+        table: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(named)))
+        del table["search"]["parameters"]  # they are in the space
+        table["search"]["space"] = self.search_space.table()
         return table
 
 
@@ -166,6 +196,7 @@ def check_fit(
     codes: CodeSettings,
     recipe: Recipe,
     accuracy_floor: float | None,
+    margin: float,
 ) -> None:
     """Raises InputError unless these parts of a study fit together, before anything is trained."""
     names = list(objectives)
@@ -174,6 +205,8 @@ def check_fit(
         raise InputError("regularised_patterns needs wanted_size: mu and sigma, in thousands of parameters.")
     if accuracy_floor is not None and not 0 <= accuracy_floor <= 1:
         raise InputError(f"accuracy_floor {accuracy_floor!r} is out of range. Give a number from 0 to 1.")
+    if not 0 < margin < 1:
+        raise InputError(f"margin {margin!r} is out of range. Give a number between 0 and 1, e.g. {MARGIN}.")
     for epoch in codes.kept_epochs:
         if not 0 <= epoch <= recipe.epochs:
             raise InputError(
@@ -186,6 +219,19 @@ def check_fit(
         _check_autoencoder(names, recipe, accuracy_floor)
 
 
+def check_parameters(space: SearchSpace, network: NetworkSettings) -> None:
+    """Raises InputError unless a search space has the parameters of the built-in networks, where those are trained."""
+    if network.factory is not None:
+        return
+    others = [name for name in space.parameters if name not in BUILT_IN_PARAMETERS]
+    if others or "head" not in space.parameters:
+        raise InputError(
+            f"the search space has {', '.join(space.parameters)}, but the built-in networks have the parameters head "
+            "and learning_rate. Name the factory of your own networks: factory = 'package.module:function' in "
+            "[network]."
+        )
+
+
 def check_objectives(names: Sequence[str]) -> None:
     """Raises InputError unless each name is a quality, an index, or an index of a layer: ``layer:index``."""
     if not names:
@@ -193,8 +239,8 @@ def check_objectives(names: Sequence[str]) -> None:
     for name in names:
         layer, colon, index = name.rpartition(":")
         of_a_layer = bool(layer) and index in INDICES and not INDICES[index].joint
-        if name not in QUALITIES and (index not in INDICES or (colon and not of_a_layer)):
-            raise unknown("objective", name, [*QUALITIES, *INDICES, "LAYER:INDEX"])
+        if name not in MEASURED and (index not in INDICES or (colon and not of_a_layer)):
+            raise unknown("objective", name, [*MEASURED, *INDICES, "LAYER:INDEX"])
     if len(set(names)) != len(names):
         raise InputError(f"objectives {names} name one twice. Name each once.")
 

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.study.artifact_stores import artifact_store, set_store
 from nas_relucode.study.plan import Plan
-from nas_relucode.study.runner import check_countable, create_or_resume, load_study_data
+from nas_relucode.study.runner import check_search, create_or_resume, load_study_data
 from nas_relucode.study.settings import StudySettings
 from nas_relucode.study.storage import redact, storage_errors
 from nas_relucode.workers.database import ENGINE, briefly_opened, check_queue, creation_lock, has_tables, open_queue
@@ -42,8 +42,7 @@ def plan_study(
 
     ``heartbeat`` is the interval in seconds at which workers record that they are alive (by default 60, or that of an
     earlier plan); a worker that is silent for five intervals counts as dead. ``artifacts``, s3://BUCKET or a folder, is
-    where workers keep predictions and copies of checkpoints, and where the report reads them. ``say`` is called with a
-    line when the database has to be waited for.
+    where workers keep copies of checkpoints. ``say`` is called with a line when the database has to be waited for.
 
     Raises InputError for changed settings or other data, for another heartbeat while a living worker runs a trial, and
     for other ``artifacts`` once a trial has started; StorageUnavailableError if the database or the artifact store is
@@ -51,7 +50,7 @@ def plan_study(
     """
     retry = StorageRetry(patience, say, Stop())
     check_queue(storage)
-    check_countable(settings)
+    check_search(settings)
     if settings.search.together > 1:
         raise InputError(
             f"together is {settings.search.together}, but candidates that are trained together share one process. "

@@ -60,6 +60,10 @@ FOLLOW_UP = sqlalchemy.text("""
     VALUES (:study, 'nas_relucode:followed_up', CAST(:failures AS text))
     ON CONFLICT (study_id, key) DO UPDATE SET value_json = excluded.value_json
 """)
+BEST = sqlalchemy.text("""
+    SELECT max(value) FROM trial_values JOIN trials USING (trial_id)
+    WHERE study_id = :study AND state = 'COMPLETE' AND objective = :place
+""")
 LOCK = sqlalchemy.text("SELECT study_id FROM studies WHERE study_id = :study FOR UPDATE")
 BEAT = sqlalchemy.text("UPDATE trial_heartbeats SET heartbeat = localtimestamp WHERE trial_id = :trial")
 
@@ -141,6 +145,12 @@ class Queue:
             session.execute(FOLLOW_UP, {"study": self.study_id, "failures": failures})
         return len(trials)
 
+    def best_value(self, place: int) -> float | None:
+        """The highest value of the objective at this place among the complete trials; None if there are none."""
+        with self.storage.engine.begin() as connection:
+            value = connection.execute(BEST, {"study": self.study_id, "place": place}).scalar()
+        return None if value is None else float(value)
+
     def unfinished(self) -> int:
         """The number of trials that run or wait; one that waits but can't be taken is being taken by another worker."""
         with Session(self.storage.engine) as session:
@@ -177,14 +187,14 @@ class Queue:
         self.storage.engine.dispose()
 
 
-def finished_trial(trial: optuna.Trial, outcome: Outcome, store: Any) -> FrozenTrial:
-    """The running ``trial`` as it will be with its outcome, for `Queue.write`; uploads the predictions to ``store``.
+def finished_trial(trial: optuna.Trial, outcome: Outcome) -> FrozenTrial:
+    """The running ``trial`` as it will be with its outcome, for `Queue.write`.
 
     The outcome is written to a trial of a study in memory, so that Optuna decides how it is stored.
     """
     study = _study_in_memory(trial.study.directions)
     stand_in = study.ask()
-    values = write_outcome(stand_in, outcome, store)
+    values = write_outcome(stand_in, outcome)
     if isinstance(values, optuna.TrialPruned):
         finished = study.tell(stand_in, state=TrialState.PRUNED)
     else:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from pathlib import Path
 
 from nas_relucode.errors import InputError
 from nas_relucode.files import write_atomically
-from nas_relucode.study.predictions import from_bytes, to_bytes
+from nas_relucode.study.candidates import Candidate
 from nas_relucode.study.record import Outcome
-from nas_relucode.study.search_space import Candidate
 
-VERSION = 1
+VERSION = 2
 FOLDER = "results"  # among a study's files
 
 
@@ -27,17 +25,15 @@ class SavedResults:
 
     def save(self, trial: int, outcome: Outcome) -> Path:
         """Writes the outcome of the trial with this number to a file, and returns its path."""
-        predictions = outcome.predictions
         content = {
             "version": VERSION,
             "study": self.study,
             "made": self.settings_digest,
             "trial": trial,
-            "candidate": outcome.candidate.params,
-            "found": outcome.record,
+            "params": dict(outcome.candidate.params),
+            "seed": outcome.candidate.seed,
+            "record": outcome.record,
             "values": outcome.values,
-            "constraints": dict(outcome.constraints),
-            "predictions": None if predictions is None else base64.b64encode(to_bytes(predictions)).decode(),
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self._path(outcome.candidate)
@@ -58,7 +54,7 @@ class SavedResults:
         self._path(candidate).unlink(missing_ok=True)
 
     def _path(self, candidate: Candidate) -> Path:
-        return self.folder / f"{self.study}_{candidate.name}.json"
+        return self.folder / f"{self.study}_{candidate.file_name}.json"
 
     def _read(self, path: Path) -> tuple[int, Outcome] | None:
         """The trial's number and its outcome; None if the file is of other settings or another study, or is gone."""
@@ -68,13 +64,11 @@ class SavedResults:
                 return None
             if (content["study"], content["made"]) != (self.study, self.settings_digest):
                 return None
-            values, predictions = content["values"], content["predictions"]
+            values = content["values"]
             outcome = Outcome(
-                Candidate(**content["candidate"]),
-                content["found"],
+                Candidate(content["params"], content["seed"]),
+                content["record"],
                 None if values is None else tuple(float(value) for value in values),
-                content["constraints"],
-                None if predictions is None else from_bytes(base64.b64decode(predictions)),
             )
             return int(content["trial"]), outcome
         except FileNotFoundError:  # another worker that shares the folder has written the result and removed the file

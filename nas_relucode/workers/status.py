@@ -20,7 +20,7 @@ from nas_relucode.workers.defaults import BEAT
 
 @dataclass(frozen=True)
 class Status:
-    """How far a study has come, in trials; a candidate is a head, a learning rate and a seed."""
+    """How far a study has come, in trials; a candidate is the parameters of a network and a seed."""
 
     study: str
     size: int  # candidates in the whole study

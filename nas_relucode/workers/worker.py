@@ -16,12 +16,13 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from nas_relucode.errors import InputError
 from nas_relucode.study.artifact_stores import StoreUnavailableError, study_store
+from nas_relucode.study.candidates import Candidate
 from nas_relucode.study.checkpoint_files import digest
 from nas_relucode.study.objective import Objective
 from nas_relucode.study.plan import RETRIED, Plan
 from nas_relucode.study.record import Outcome, write_failed, write_interrupted
 from nas_relucode.study.runner import build_objective, check_settings, load_study_data, stored_settings
-from nas_relucode.study.search_space import SAMPLERS, Candidate
+from nas_relucode.study.search_space import SAMPLERS
 from nas_relucode.study.settings import StudySettings
 from nas_relucode.study.storage import storage_errors
 from nas_relucode.workers.defaults import PATIENCE
@@ -71,8 +72,7 @@ def work(
 
     ``settings`` are compared with the study's own; None takes those. ``folder`` is for files, as in `run_study`, best
     on a file system that all workers share; otherwise ``artifacts`` (an artifact store of Optuna's, S3 for instance;
-    by default the planned one) keeps the predictions and copies of the checkpoints. ``max_trials`` ends the worker
-    after this many trials. ``stop`` may be requested at any time: the running trial is then given back. ``on_epoch``
+    by default the planned one) keeps copies of the checkpoints. ``max_trials`` ends the worker after this many trials. ``stop`` may be requested at any time: the running trial is then given back. ``on_epoch``
     is called as by `Objective`, ``on_trial`` is a callback of Optuna's, and ``say`` is called with lines about retries.
 
     Raises InputError for other data or settings; StorageUnavailableError if the database or the artifact store is
@@ -175,7 +175,7 @@ class Worker:
             return False
         with Heartbeat(self.queue, trial, ignore=is_unavailable):
             try:
-                outcome = self.results.find(candidate) or self._train(trial)
+                outcome = self.results.find(candidate) or self._train(trial, candidate)
             except StoppedError as stopped:
                 self._fail(trial, partial(write_interrupted, trial, str(stopped)))
                 return False
@@ -196,21 +196,22 @@ class Worker:
 
     def _candidate(self, trial: optuna.Trial) -> Candidate | None:
         """The trial's candidate, drawn by the sampler if it has none yet; None, and pruned, if it is a duplicate."""
-        candidate = self.plan.space.suggest(trial, self.plan.seeds)
+        candidate = self.plan.suggest(trial)
         if self.plan.search.trials is not None and self.plan.is_duplicate(trial):
             self.study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
             return None
         return candidate
 
-    def _train(self, trial: optuna.Trial) -> Outcome:
+    def _train(self, trial: optuna.Trial, candidate: Candidate) -> Outcome:
         self.queue.close_connections()
         with self.stop.interruptible():
-            return self.objective.outcome(FixedTrial(dict(trial.params), number=trial.number))
+            return self.objective.outcome(FixedTrial(dict(trial.params), number=trial.number), candidate.seed)
 
     def _write(self, trial: optuna.Trial, outcome: Outcome) -> bool:
         """Writes the result to the database; where that fails, saves it in a file."""
         try:
-            finished = self.retry(lambda: finished_trial(trial, outcome, self.objective.store))
+            best = self.retry(self._best_accuracy)
+            finished = self.retry(lambda: finished_trial(trial, self.objective.constrained(outcome, best)))
             written = self.retry(lambda: self.queue.write(finished))
         except Exception:  # also a full disk of the artifact store
             path = self.results.save(trial.number, outcome)
@@ -224,6 +225,10 @@ class Worker:
         if self.on_trial:
             self.on_trial(self.study, finished)
         return True
+
+    def _best_accuracy(self) -> float | None:
+        objectives = self.objective.objectives
+        return self.queue.best_value(objectives.index("accuracy")) if "accuracy" in objectives else None
 
     def _fail(self, trial: optuna.Trial, write_reason: Callable[[], None]) -> None:
         """Fails a trial with its reason. If that can't be written, others fail it when its heartbeats are missing."""

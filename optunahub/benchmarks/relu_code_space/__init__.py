@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution
 from optuna.study import StudyDirection
 
 import nas_relucode as rc
 import optunahub
-from nas_relucode.integrations.candidates import directions_of, parameter_values
-from nas_relucode.study.search_space import Interval
+from nas_relucode.integrations.candidates import directions_of, space_of
 
 __all__ = ["Problem"]
 
@@ -52,13 +51,7 @@ class Problem(optunahub.benchmarks.BaseProblem):
 
     @property
     def search_space(self) -> dict[str, BaseDistribution]:
-        values = parameter_values(self.objective.space, self.objective.seeds)
-        return {
-            name: FloatDistribution(choices.low, choices.high, log=True)
-            if isinstance(choices, Interval)
-            else CategoricalDistribution(choices)
-            for name, choices in values.items()
-        }
+        return space_of(self.objective).distributions(self.objective.seeds)
 
     @property
     def directions(self) -> list[StudyDirection]:
