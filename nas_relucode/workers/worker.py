@@ -72,8 +72,9 @@ def work(
 
     ``settings`` are compared with the study's own; None takes those. ``folder`` is for files, as in `run_study`, best
     on a file system that all workers share; otherwise ``artifacts`` (an artifact store of Optuna's, S3 for instance;
-    by default the planned one) keeps copies of the checkpoints. ``max_trials`` ends the worker after this many trials. ``stop`` may be requested at any time: the running trial is then given back. ``on_epoch``
-    is called as by `Objective`, ``on_trial`` is a callback of Optuna's, and ``say`` is called with lines about retries.
+    by default the planned one) keeps copies of the checkpoints. ``max_trials`` ends the worker after this many trials.
+    ``stop`` may be requested at any time: the running trial is then given back. ``on_epoch`` is called as by
+    `Objective`, ``on_trial`` is a callback of Optuna's, and ``say`` is called with lines about retries.
 
     Raises InputError for other data or settings; StorageUnavailableError if the database or the artifact store is
     unavailable for more than ``patience`` seconds; DeviceLostError after a CUDA error that only a new process clears.
