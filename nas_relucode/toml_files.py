@@ -59,7 +59,7 @@ def parse(dataclass: type[T], table: Any, where: str) -> T:
     if not isinstance(table, dict):
         raise InputError(f"{where} is {table!r}, but must be a table.")
     hints = typing.get_type_hints(dataclass)
-    fields = dataclasses.fields(dataclass)  # type: ignore[arg-type]
+    fields = [field for field in dataclasses.fields(dataclass) if field.init]  # type: ignore[arg-type]
     names = [field.name for field in fields]
     for key in table:
         if key not in names:

@@ -450,9 +450,7 @@ class Objective:
         """Refuses data and settings that cannot be trained or judged."""
         check_fit(self.objectives, self.network, self.codes, self.recipe, self.accuracy_floor, self.margin)
         if (self.space is None) == (build is None) or (build is not None and factory is not None):
-            raise InputError(
-                "networks come from a search space or from build. Give one: a factory needs a space."
-            )
+            raise InputError("networks come from a search space or from build. Give one: a factory needs a space.")
         if self.is_built_in:
             assert self.space is not None
             check_parameters(self.space, self.network)

@@ -33,6 +33,7 @@ from nas_relucode.study.storage import (
 )
 from nas_relucode.toml_files import parse
 from nas_relucode.training.data import ImageData, load_data
+from nas_relucode.training.networks import NamedFactory
 
 
 def load_study_data(settings: DataSettings, data_root: str | Path = "data", download: bool = False) -> ImageData:
@@ -193,10 +194,15 @@ def build_objective(
     artifacts: Any = None,
     on_epoch: Callable[..., None] | None = None,
 ) -> Objective:
-    """The `Objective` of a study's settings on its data, with its ``folder``, ``artifacts`` and ``on_epoch``."""
+    """The `Objective` of a study's settings on its data, with its ``folder``, ``artifacts`` and ``on_epoch``.
+
+    Raises InputError if the factory that the settings name cannot be imported.
+    """
+    named = settings.network.factory
     return Objective(
         data,
         settings.search_space,
+        factory=None if named is None else NamedFactory(named, Path(settings.folder or "")),
         objectives=list(settings.objectives),
         network=settings.network,
         codes=settings.codes,

@@ -63,7 +63,7 @@ class NetworkSettings:
             module, _, function = self.factory.partition(":")
             if not module or not function.isidentifier():
                 raise InputError(f"factory {self.factory!r} must name a function: package.module:function.")
-            if self != NetworkSettings(factory=self.factory):
+            if dataclasses.replace(self, factory=None) != NetworkSettings():
                 raise InputError(
                     "backbone, width, weights, frozen and decoder are of built-in networks. Leave them out, or factory."
                 )
@@ -165,6 +165,7 @@ class StudySettings:
     objectives: dict[str, str] = field(default_factory=_default_objectives)  # name -> "maximize" or "minimize"
     accuracy_floor: float | None = None  # networks below it are infeasible; None: 10 margins below the best so far
     margin: float = MARGIN
+    folder: str | None = field(default=None, init=False, compare=False)  # of the file, where a factory's module may be
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "codes", self.codes.of(self.network))
@@ -185,6 +186,7 @@ class StudySettings:
         """As JSON values, with the search space itself in the place of its name."""
         named = dataclasses.replace(self, search=dataclasses.replace(self.search, space="its table"))
         table: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(named)))
+        del table["folder"]
         del table["search"]["parameters"]  # they are in the space
         table["search"]["space"] = self.search_space.table()
         return table
@@ -270,4 +272,5 @@ def load_settings(name: str) -> StudySettings:
         if source not in SOURCES:
             data = dataclasses.replace(settings.data, source=str(Path(name).parent / source))
             settings = dataclasses.replace(settings, data=data)
+        object.__setattr__(settings, "folder", str(Path(name).parent))
     return settings

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib
+import inspect
 import math
-import os
 import pickle
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -181,7 +182,7 @@ def network_by_name(model: str, weights: str | None = None, *, classes: int | No
     if colon and module and factory:
         if pretrained:
             raise InputError(f"imagenet weights are torchvision's: model {model!r} needs a file of its own.")
-        network = _call_factory(model, module, factory)
+        network = NamedFactory(model)()
     elif not colon and model in torchvision_names():
         network = _torchvision_network(model, pretrained, classes)
     else:
@@ -199,6 +200,53 @@ def network_by_name(model: str, weights: str | None = None, *, classes: int | No
                 "Save them with torch.save(network.state_dict(), file)."
             ) from error
     return network
+
+
+class NamedFactory:
+    """The function that ``package.module:function`` names, which returns a network; it is imported now.
+
+    The module is also looked for in ``folder``, by default the current one. Raises InputError with the reason if there
+    is no such function, and whenever it fails or returns something else.
+    """
+
+    def __init__(self, name: str, folder: Path | None = None) -> None:
+        self.name, self.folder = name, (folder or Path()).resolve()
+        module_name, _, function = name.partition(":")
+        try:
+            with _importable(self.folder):
+                module = importlib.import_module(module_name)
+                self.function: Callable[..., Any] = getattr(module, function)
+        except (Exception, SystemExit) as error:  # the user's own code may raise anything
+            raise InputError(
+                f"{name!r} cannot be imported ({_first_line(error)}). Give package.module:function, of a module in "
+                f"{self.folder} or on PYTHONPATH."
+            ) from error
+        self._check_file(module)
+        if not callable(self.function):
+            raise InputError(f"{name!r} is a {type(self.function).__name__}. Name a function that returns a network.")
+        self.__signature__ = inspect.signature(self.function)
+        self.__module__, self.__qualname__ = module_name, function
+
+    def __call__(self, **arguments: Any) -> nn.Module:
+        try:
+            with _importable(self.folder):
+                network = self.function(**arguments)
+        except (Exception, SystemExit) as error:
+            given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+            raise InputError(f"{self.name}({given}) could not be built ({_first_line(error)}).") from error
+        if not isinstance(network, nn.Module):
+            raise InputError(f"{self.name!r} returns a {type(network).__name__}. It must return a torch.nn.Module.")
+        return network
+
+    def _check_file(self, module: Any) -> None:
+        """Refuses a module of the same name that was imported from elsewhere before."""
+        own = self.folder / f"{module.__name__.replace('.', '/')}.py"
+        imported = getattr(module, "__file__", None)
+        if own.is_file() and (imported is None or not own.samefile(imported)):
+            raise InputError(
+                f"the module {module.__name__} was imported from {imported or 'Python itself'} before, not from {own}. "
+                "Rename the file."
+            )
 
 
 def _hidden(features: int, widths: list[int]) -> list[nn.Module]:
@@ -272,18 +320,15 @@ LAYERS: dict[str, Callable[[ImageShape, float], tuple[list[nn.Module], int]]] = 
 }
 
 
-def _call_factory(model: str, module: str, factory: str) -> nn.Module:
-    sys.path.insert(0, os.getcwd())
+@contextlib.contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """A context in which modules in ``folder`` can be imported; what they print goes to standard error."""
+    sys.path.insert(0, str(folder))
     try:
         with contextlib.redirect_stdout(sys.stderr):  # standard output is for results
-            network = getattr(importlib.import_module(module), factory)()
-    except (Exception, SystemExit) as error:  # the user's own code may raise anything
-        raise InputError(f"model {model!r} could not be built ({_first_line(error)}).") from error
+            yield
     finally:
-        sys.path.remove(os.getcwd())
-    if not isinstance(network, nn.Module):
-        raise InputError(f"model {model!r} returns a {type(network).__name__}. It must return a torch.nn.Module.")
-    return network
+        sys.path.remove(str(folder))
 
 
 def _torchvision_network(model: str, pretrained: bool, classes: int | None) -> nn.Module:

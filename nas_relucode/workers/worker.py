@@ -96,7 +96,7 @@ def work(
         try:
             if settings is not None:
                 check_settings(queue.study, settings)
-            settings = stored_settings(queue.study)
+            settings = settings or stored_settings(queue.study)  # the given ones have the folder of a factory's module
             stored = queue.study.user_attrs["settings"]
             if artifacts is None:
                 artifacts = retry(lambda: study_store(queue.study))

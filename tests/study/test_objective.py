@@ -22,9 +22,9 @@ from nas_relucode import (
     load_data,
     score,
     train,
-    write_report,
 )
 from nas_relucode.indices.registry import configured
+from nas_relucode.study.predictions import correct_samples
 from nas_relucode.study.record import ATTRIBUTE
 from nas_relucode.study.search_space import Interval
 from nas_relucode.study.settings import CodeSettings, NetworkSettings
@@ -93,7 +93,7 @@ def test_the_record_is_that_of_a_network_trained_again(data: ImageData, head: st
     assert record["accuracy"] == accuracy(network, data.validation)
     assert record["train_accuracy"] == accuracy(network, data.train)
     assert record["test_accuracy"] == accuracy(network, data.test)
-    assert record["parameters"] == sum(parameter.numel() for parameter in network.parameters())
+    assert record["qualities"]["parameters"] == sum(parameter.numel() for parameter in network.parameters())
 
 
 def test_codes_are_those_of_the_training_samples(data: ImageData):
@@ -118,10 +118,15 @@ def test_the_attribute_is_json_and_complete(data: ImageData):
     record = json.loads(json.dumps(trial.user_attrs, allow_nan=False))[ATTRIBUTE]
     assert list(trial.user_attrs) == [ATTRIBUTE]
     assert record["objectives"] == ["accuracy", "cell_count"]
-    assert record["candidate"] == {"head": "4-4", "learning_rate": 0.1, "seed": 0}
-    assert record["validation_samples"] == len(data.validation) == 50
+    assert (record["version"], record["params"], record["seed"]) == (2, {"head": "4-4", "learning_rate": 0.1}, 0)
+    assert record["validation"]["samples"] == len(data.validation) == 50
+    correct = correct_samples(record["validation"])
+    assert correct is not None
+    assert correct.mean() == record["accuracy"]
+    assert correct_samples(record["test"]).mean() == record["test_accuracy"]
+    assert record["classes"] == 3
     assert record["device"] == "cpu"
-    assert record["seconds"] >= 0
+    assert record["qualities"]["seconds"] >= 0
     on_request = {name for name, index in INDICES.items() if index.on_request}
     assert set(record["joint"]) == set(INDICES) - on_request
     assert set(record["layers"]) == {"head.1", "head.3"}
@@ -165,7 +170,7 @@ def test_the_test_split_never_influences_the_values(data: ImageData):
     asked = {"objectives": ["accuracy", *DEFINED], "codes": CodeSettings(wanted_size=(1.0, 10.0))}
     assert make(data, **asked)(one) == make(other, **asked)(two)
     record, record_of_other = one.user_attrs[ATTRIBUTE], two.user_attrs[ATTRIBUTE]
-    for changes in ("test_accuracy", "seconds"):
+    for changes in ("test_accuracy", "test", "qualities"):
         del record[changes], record_of_other[changes]
     assert record == record_of_other
 
@@ -184,7 +189,7 @@ def test_it_runs_in_anyones_study_with_their_directions_and_sampler(data: ImageD
     for trial in study.trials:
         record = trial.user_attrs[ATTRIBUTE]
         assert trial.values == [record["joint"]["cell_count"], record["accuracy"]]
-        assert trial.params == {key: record["candidate"][key] for key in ("head", "learning_rate")}
+        assert trial.params == record["params"]
 
 
 def test_a_study_of_one_objective_is_optunas_single_objective_study(data: ImageData):
@@ -205,7 +210,7 @@ def test_a_candidate_gives_the_same_values_after_any_other_training(data: ImageD
 def test_the_accuracy_floor_is_a_constraint_that_best_trials_respect(data: ImageData):
     def run(floor: float | None) -> optuna.Study:
         study = optuna.create_study(directions=["maximize", "minimize"])
-        for head in SPACE.head_list:
+        for head in SPACE.parameters["head"].choices:
             study.enqueue_trial({"head": head, "learning_rate": 0.01})
         study.optimize(make(data, accuracy_floor=floor), n_trials=2)
         return study
@@ -249,7 +254,7 @@ def test_a_loss_that_stops_being_finite_prunes_the_trial_and_keeps_the_reason(da
     record = json.loads(json.dumps(trial.user_attrs[ATTRIBUTE], allow_nan=False))
     assert "finite" in record["pruned"]
     assert "1e+06" in record["pruned"]
-    assert record["candidate"] == {"head": "8", "learning_rate": 1e6, "seed": 0}
+    assert (record["params"], record["seed"]) == ({"head": "8", "learning_rate": 1e6}, 0)
     assert [point["epoch"] for point in record["curve"]] == [0]
 
 
@@ -296,7 +301,7 @@ def test_several_seeds_add_the_parameter_seed_and_change_the_weights(data: Image
         seed = trial.params["seed"]
         expected = score(retrained(data, "8", 0.1, seed), data, layers="head")
         assert trial.user_attrs[ATTRIBUTE]["joint"] == expected.as_dict()["joint"]
-        assert trial.user_attrs[ATTRIBUTE]["candidate"]["seed"] == seed
+        assert trial.user_attrs[ATTRIBUTE]["seed"] == seed
     curves = [trial.user_attrs[ATTRIBUTE]["curve"] for trial in study.trials]
     assert curves[0][0] != curves[1][0]
 
@@ -304,7 +309,7 @@ def test_several_seeds_add_the_parameter_seed_and_change_the_weights(data: Image
 def test_one_seed_is_no_parameter(data: ImageData):
     study = run_once(make(data, seeds=(7,)))
     assert set(study.trials[0].params) == {"head", "learning_rate"}
-    assert study.trials[0].user_attrs[ATTRIBUTE]["candidate"]["seed"] == 7
+    assert study.trials[0].user_attrs[ATTRIBUTE]["seed"] == 7
     expected = score(retrained(data, "8", 0.1, 7), data, layers="head")
     assert study.trials[0].user_attrs[ATTRIBUTE]["joint"] == expected.as_dict()["joint"]
 
@@ -336,7 +341,7 @@ def test_an_unknown_objective_is_refused_with_the_known_ones(data: ImageData, na
 
 
 def test_a_layer_that_one_of_the_heads_does_not_have_is_refused_with_the_known_ones(data: ImageData):
-    with pytest.raises(InputError, match=r"head '8'.*'head\.3'.*head\.1"):  # 4-4 has it, 8 has not
+    with pytest.raises(InputError, match=r"head=8.*'head\.3'.*head\.1"):  # 4-4 has it, 8 has not
         make(data, objectives=["accuracy", "head.3:cell_count"])
 
 
@@ -391,12 +396,13 @@ def test_slices_are_drawn_for_the_first_seed_and_what_cannot_be_drawn_is_left_ou
 
 
 def test_the_report_shows_the_slices_that_were_drawn(data: ImageData, tmp_path: Any):
+    from nas_relucode import write_report
+
     space = SearchSpace(heads=("8",), learning_rates=(0.1,))
     study = run_once(make(data, space, codes=CodeSettings(slices=True), folder=tmp_path), "8")
     write_report(study, tmp_path)
     page = (tmp_path / "report.html").read_text("utf-8")
     assert page.count('<img alt="The cells of') == 2
-    assert "8 @ 0.1, seed 0, trial 0" in page
     (tmp_path / "slices" / "trial_0.png").unlink()
     write_report(study, tmp_path)
     assert (tmp_path / "report.html").read_text("utf-8").count('<img alt="The cells of') == 1

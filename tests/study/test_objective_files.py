@@ -51,7 +51,8 @@ def record_by(objective: Objective) -> dict[str, Any]:
     trial = FixedTrial({"head": "8-4", "learning_rate": 0.1})
     objective(trial)
     record: dict[str, Any] = trial.user_attrs[ATTRIBUTE]
-    return {name: value for name, value in record.items() if name != "seconds"}
+    del record["qualities"]["seconds"]
+    return record
 
 
 class StopAfter:
@@ -75,7 +76,7 @@ def test_an_interrupted_trial_goes_on_at_its_last_epoch_and_finds_the_same(
     objective = make(data, folder=tmp_path, on_epoch=stop, **settings)
     with pytest.raises(KeyboardInterrupt):
         record_by(objective)
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["8-4_0.1_seed_0.pt"]
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["head=8-4_learning_rate=0.1_seed=0.pt"]
     assert record_by(objective) == undisturbed
     assert stop.told == list(range(objective.recipe.epochs + 1))  # none was trained twice
     assert not (tmp_path / "checkpoints").exists()
@@ -164,7 +165,7 @@ def test_heads_behind_a_frozen_backbone_are_trained_on_its_features(data: ImageD
     head = build_network("8-4", features.image_shape, 3, backbone="none")
     train(head, features.train, learning_rate=0.1, recipe=RECIPE)
     assert record["accuracy"] == accuracy(head, features.validation)
-    assert record["parameters"] == sum(p.numel() for net in (head, backbone) for p in net.parameters())
+    assert record["qualities"]["parameters"] == sum(p.numel() for net in (head, backbone) for p in net.parameters())
     files = sorted((tmp_path / "features").iterdir())
     times = [file.stat().st_mtime_ns for file in files]
     assert record_by(make(data, backbone="small_conv", frozen=True, folder=tmp_path)) == record
