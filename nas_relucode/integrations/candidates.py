@@ -14,10 +14,10 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from nas_relucode.errors import InputError, NonFiniteError, unknown
-from nas_relucode.indices.registry import INDICES
 from nas_relucode.study.candidates import SEED
 from nas_relucode.study.objective import Objective
-from nas_relucode.study.record import MEASURED, record_of
+from nas_relucode.study.objectives import read_objectives
+from nas_relucode.study.record import record_of
 from nas_relucode.study.search_space import SearchSpace, own_value, parameter_value
 
 OF_A_TRIAL = ("accuracy", "validation_loss", "train_accuracy", "parameters", "seconds")  # the test split is for reports
@@ -100,23 +100,11 @@ def directions_of(names: Sequence[str], directions: Sequence[str] | None = None)
     >>> directions_of(["accuracy", "head.1:cell_count"])
     ['maximize', 'minimize']
     """
-    if directions is not None:
-        if len(directions) != len(names):
-            raise InputError(f"there are {len(directions)} directions for {len(names)} objectives. Give one for each.")
-        for direction in directions:
-            if direction not in ("maximize", "minimize"):
-                raise unknown("direction", direction, ["maximize", "minimize"])
-        return list(directions)
-    preferred: dict[str, str | None] = dict(zip(MEASURED, ("maximize", "minimize"), strict=True))
-    for name in names:
-        if name not in preferred:
-            index = name.rpartition(":")[2]
-            if index not in INDICES:
-                raise unknown("objective", name, [*MEASURED, *INDICES, "LAYER:INDEX"])
-            preferred[name] = INDICES[index].direction
-        if preferred[name] is None:
-            raise InputError(f"{name} has no preferred direction. Give directions, one for each objective.")
-    return [str(preferred[name]) for name in names]
+    if directions is None:
+        return list(read_objectives(names).values())
+    if len(directions) != len(names):
+        raise InputError(f"there are {len(directions)} directions for {len(names)} objectives. Give one for each.")
+    return list(read_objectives(zip(names, directions, strict=True)).values())
 
 
 def are_numbers(values: Sequence[Any]) -> bool:

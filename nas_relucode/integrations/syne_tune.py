@@ -24,9 +24,9 @@ def syne_tune_space(space: SearchSpace, *, seeds: Sequence[int] = (0,)) -> dict[
 
 def _domain(spaces: Any, distribution: BaseDistribution) -> Any:
     if isinstance(distribution, CategoricalDistribution):
-        choices = list(distribution.choices)
+        choices: list[Any] = list(distribution.choices)
         if len(choices) > 1 and are_numbers(choices):
-            return spaces.ordinal(sorted(choices, key=float), kind="equal")
+            return spaces.ordinal(sorted(choices), kind="equal")
         return spaces.choice(choices)
     assert isinstance(distribution, IntDistribution | FloatDistribution)
     whole = isinstance(distribution, IntDistribution)

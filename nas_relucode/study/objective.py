@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 import optuna
-from optuna.trial import BaseTrial, FixedTrial, TrialState
+from optuna.trial import BaseTrial, FixedTrial
 from torch import nn
 
 from nas_relucode.cells.code_spaces import save_code_space
@@ -24,16 +24,17 @@ from nas_relucode.indices.geometric import GeometricIndex
 from nas_relucode.indices.index import Index
 from nas_relucode.indices.registry import INDICES, configured
 from nas_relucode.plots.slices import draw_slices
+from nas_relucode.qualities.registry import QUALITIES
 from nas_relucode.scoring.code_curves import CodeCurve
 from nas_relucode.study.building import BuiltIn, Factory, FactoryNetworks, Networks, OwnNetworks, seeded
 from nas_relucode.study.candidates import SEED, Candidate
 from nas_relucode.study.checkpoint_files import CheckpointFiles, digest
 from nas_relucode.study.measuring import Splits, default_layers, measure_network
+from nas_relucode.study.objectives import MARGIN, accuracy_constraint, best_accuracy
 from nas_relucode.study.record import VERSION, Outcome, objective_value, write_outcome
 from nas_relucode.study.search_space import LEARNING_RATE, SearchSpace
 from nas_relucode.study.settings import (
     DEFAULT_LAYERS,
-    MARGIN,
     CodeSettings,
     NetworkSettings,
     check_fit,
@@ -47,7 +48,6 @@ from nas_relucode.training.recipe import Recipe
 from nas_relucode.training.together import train_together
 
 PAPER_SEED = 1234  # of the order of the samples (section B.1); a candidate's seed is added to it
-FLOOR_MARGINS = 10  # a network is infeasible that is more than this many margins below the best so far
 Fit = Callable[..., Any]
 
 
@@ -89,7 +89,8 @@ class Objective:
     samples (0 is the paper's).
 
     ``objectives`` are returned in the order given: ``"accuracy"`` and ``"validation_loss"`` (on the validation split),
-    the name of an index of the joint codes, or ``"layer:index"`` for one layer, e.g. ``"head.3:cell_count"``.
+    the name of an index of the joint codes, or ``"layer:index"`` for one layer, e.g. ``"head.3:cell_count"``, or of a
+    quality (`QUALITIES`).
 
     ``network``, ``codes`` and ``recipe`` are those of a study's file: what is trained behind which backbone
     (`NetworkSettings`), how codes are read and which indices are computed (`CodeSettings`), how it is trained
@@ -100,8 +101,8 @@ class Objective:
 
     Which samples are classified correctly, all indices, the curve over the epochs and the test accuracy (for reports
     only) go into one user attribute, ``"relucode"``. A network is feasible, by a constraint of the trial, if it reaches
-    the ``accuracy_floor``; where none is given and accuracy is an objective, the floor is 10 times ``margin`` below the
-    most accurate complete trial at the time. A trial is pruned if its loss stops being finite or an objective is
+    the ``accuracy_floor``; where none is given, the floor is 10 times ``margin`` below the most accurate complete trial
+    at the time. A trial is pruned if its loss stops being finite or an objective is
     undefined for the candidate; the reason is kept. ``on_epoch`` is called with the trial's number, the epoch and the
     curve's point after it.
 
@@ -186,13 +187,8 @@ class Objective:
 
     def constrained(self, outcome: Outcome, best: float | None) -> Outcome:
         """The outcome with its constraint; ``best`` is the highest accuracy among the study's complete trials."""
-        accuracy = outcome.record.get("accuracy")
-        if outcome.values is None or accuracy is None:
-            return outcome
-        floor = self.accuracy_floor
-        if floor is None and "accuracy" in self.objectives:
-            floor = max(accuracy, best or 0.0) - FLOOR_MARGINS * self.margin
-        constraints = {} if floor is None else {"accuracy_floor": floor - accuracy}
+        accuracy = None if outcome.values is None else outcome.record["accuracy"]
+        constraints = accuracy_constraint(accuracy, best, margin=self.margin, floor=self.accuracy_floor)
         return dataclasses.replace(outcome, constraints=constraints)
 
     def forget(self, candidate: Candidate) -> None:
@@ -360,6 +356,7 @@ class Objective:
             attempt.network,
             self.splits,
             indices=self._indices(),
+            qualities=["parameters", *(name for name in self.objectives if name in QUALITIES)],
             split=self.codes.split,
             reading=attempt.codes,
             loss=self.recipe.loss,
@@ -377,15 +374,8 @@ class Objective:
         return Outcome(attempt.candidate, attempt.record | {"pruned": reason}, None)
 
     def _write(self, trial: BaseTrial, outcome: Outcome) -> tuple[float, ...] | optuna.TrialPruned:
-        return write_outcome(trial, self.constrained(outcome, self._best_accuracy(trial)))
-
-    def _best_accuracy(self, trial: BaseTrial) -> float | None:
-        """The highest accuracy among the complete trials of the study; None if there are none."""
-        if not isinstance(trial, optuna.Trial) or "accuracy" not in self.objectives:
-            return None
-        place = self.objectives.index("accuracy")
-        complete = trial.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-        return max((other.values[place] for other in complete), default=None)
+        best = best_accuracy(trial.study) if isinstance(trial, optuna.Trial) else None
+        return write_outcome(trial, self.constrained(outcome, best))
 
     def _rate(self, candidate: Candidate) -> float:
         rate = candidate.params.get(LEARNING_RATE, self.learning_rate)

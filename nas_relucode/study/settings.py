@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,7 @@ from typing import Any
 from nas_relucode.cells.embedding import POINTS, PRESETS, check_layout
 from nas_relucode.codes.reading import Reading
 from nas_relucode.errors import InputError, unknown
-from nas_relucode.indices.registry import INDICES
-from nas_relucode.study.record import MEASURED
+from nas_relucode.study.objectives import MARGIN, read_objectives
 from nas_relucode.study.search_space import LEARNING_RATE, SearchSettings, SearchSpace
 from nas_relucode.toml_files import parse, read_toml
 from nas_relucode.training.names import SOURCES, parse_head
@@ -21,7 +20,6 @@ from nas_relucode.training.recipe import Recipe
 
 BUILT_IN_PARAMETERS = ("head", LEARNING_RATE)  # of the built-in networks
 DEFAULT_LAYERS = ("default",)  # the head of a built-in network; of others the fully connected layers, or all
-MARGIN = 0.005  # a difference of accuracies that does not matter
 EXPECTATIONS = ("falls", "rises")  # of separability with depth
 
 
@@ -170,9 +168,7 @@ class StudySettings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "codes", self.codes.of(self.network))
         check_fit(self.objectives, self.network, self.codes, self.training, self.accuracy_floor, self.margin)
-        for name, direction in self.objectives.items():
-            if direction not in ("maximize", "minimize"):
-                raise unknown(f"direction of {name}", direction, ["maximize", "minimize"])
+        read_objectives(self.objectives.items())
         if self.figure is not None:
             self.figure.check_epochs(self.codes.kept_epochs)
         if self.search.together > 1 and self.codes.while_training:
@@ -202,7 +198,7 @@ def check_fit(
 ) -> None:
     """Raises InputError unless these parts of a study fit together, before anything is trained."""
     names = list(objectives)
-    check_objectives(names)
+    read_objectives([(name, "maximize") for name in names])  # the direction does not matter here
     if codes.wanted_size is None and "regularised_patterns" in names:
         raise InputError("regularised_patterns needs wanted_size: mu and sigma, in thousands of parameters.")
     if accuracy_floor is not None and not 0 <= accuracy_floor <= 1:
@@ -232,19 +228,6 @@ def check_parameters(space: SearchSpace, network: NetworkSettings) -> None:
             "and learning_rate. Name the factory of your own networks: factory = 'package.module:function' in "
             "[network]."
         )
-
-
-def check_objectives(names: Sequence[str]) -> None:
-    """Raises InputError unless each name is a quality, an index, or an index of a layer: ``layer:index``."""
-    if not names:
-        raise InputError("objectives is empty. Name at least one, e.g. accuracy.")
-    for name in names:
-        layer, colon, index = name.rpartition(":")
-        of_a_layer = bool(layer) and index in INDICES and not INDICES[index].joint
-        if name not in MEASURED and (index not in INDICES or (colon and not of_a_layer)):
-            raise unknown("objective", name, [*MEASURED, *INDICES, "LAYER:INDEX"])
-    if len(set(names)) != len(names):
-        raise InputError(f"objectives {names} name one twice. Name each once.")
 
 
 def _check_autoencoder(objectives: list[str], recipe: Recipe, accuracy_floor: float | None) -> None:

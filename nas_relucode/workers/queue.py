@@ -146,7 +146,10 @@ class Queue:
         return len(trials)
 
     def best_value(self, place: int) -> float | None:
-        """The highest value of the objective at this place among the complete trials; None if there are none."""
+        """The highest value of the objective at this place among the complete trials; None if there are none.
+
+        It is asked for after each training: no trial is read for it.
+        """
         with self.storage.engine.begin() as connection:
             value = connection.execute(BEST, {"study": self.study_id, "place": place}).scalar()
         return None if value is None else float(value)
