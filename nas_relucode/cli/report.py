@@ -1,4 +1,4 @@
-"""The command `report`: the Pareto front and the equally accurate networks as tables, and the report's files."""
+"""The command `report`: the verdict and the tables of the front and the finalists, and the report's files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import optuna
 from nas_relucode.cli.stored_studies import stored_study, study_folder
 from nas_relucode.ranking.selection import select
 from nas_relucode.ranking.trials import trials_frame
-from nas_relucode.report.dashboard import show_in_dashboard
+from nas_relucode.report.dashboard import dashboard_installed, show_in_dashboard
 from nas_relucode.report.tables import constant_on_front, networks_table, retries, text_table
 from nas_relucode.report.write import write_report
 
@@ -17,27 +17,25 @@ from nas_relucode.report.write import write_report
 def run(options: argparse.Namespace) -> int:
     """Writes the report of a stored study; the exit code."""
     with stored_study(options) as (study, storage):
-        if options.dashboard:
-            show_in_dashboard(study)
         return report_study(study, options, storage)
 
 
 def report_study(study: optuna.Study, options: argparse.Namespace, storage: str) -> int:
-    """Writes the report's files and prints its tables; the exit code."""
-    files = write_report(study, study_folder(options, study.study_name), storage=storage)
+    """Writes the report's files and the dashboard's note, and prints the verdict and the tables; the exit code."""
     selection = select(study)
+    files = write_report(study, study_folder(options, study.study_name), selection=selection, storage=storage)
+    if getattr(options, "dashboard", False) or dashboard_installed():
+        show_in_dashboard(study, selection)
+    print(f"{selection.verdict}\n")
     print(f"Pareto front of {study.study_name}: {', '.join(f'{k} ({v})' for k, v in selection.objectives.items())}\n")
     front = selection.front
     print("No network is on the front." if front.empty else text_table(networks_table(selection, front)))
     constant = constant_on_front(selection)
     if constant:
         print("\nThe same on the whole front: " + ", ".join(f"{k} = {v:.4g}" for k, v in constant.items()))
-    if selection.equal.empty:
-        print("\n" + selection.infeasibility)
-    else:
-        reached = f"at least {selection.threshold:.4f}"
-        print(f"\nEqually accurate with the best ({reached}), in their order by the indices:\n")
-        print(text_table(networks_table(selection, selection.equal)))
-    sentences = retries(trials_frame(study))
+    if not selection.finalists.empty:
+        print("\nThe finalists, in their order:\n")
+        print(text_table(networks_table(selection, selection.finalists)))
+    sentences = [*selection.notes, *retries(trials_frame(study))]
     print("\n" + "\n".join([*sentences, f"Report: {files['report.html']}"]))
     return 0

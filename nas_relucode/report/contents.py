@@ -1,4 +1,4 @@
-"""What a report shows: the selection, its rankings at other tolerances, correlations, curves, profiles, commands."""
+"""What a report shows: the selection, its rankings by other rules, correlations, curves, profiles, commands."""
 
 from __future__ import annotations
 
@@ -12,27 +12,31 @@ import numpy as np
 import optuna
 import pandas as pd
 
+from nas_relucode.cells.code_spaces import load_code_space
 from nas_relucode.cells.graph import connectivity
-from nas_relucode.errors import InputError
 from nas_relucode.indices.registry import INDICES
+from nas_relucode.plots.pareto import ANSWERS, accuracy_range
+from nas_relucode.ranking.choices import RULES
 from nas_relucode.ranking.equality import ROUNDING
 from nas_relucode.ranking.order import QUANTITIES, silent_reasons
 from nas_relucode.ranking.selection import Order, Selection, select
-from nas_relucode.ranking.trials import NETWORK
-from nas_relucode.report.tables import index_columns
+from nas_relucode.report.tables import (
+    ACCURACIES,
+    answer_in_words,
+    difference_in_words,
+    measured_columns,
+    value_in_words,
+)
 from nas_relucode.report.training_again import study_argument, train_command
-from nas_relucode.study.curves import kept_spaces, network_curves
-from nas_relucode.study.predictions import FOLDER, file_store
-from nas_relucode.study.record import complete_trials, record_of
-from nas_relucode.study.search_space import Candidate
+from nas_relucode.report.words import in_words
 
 MOST_POINTS = 60_000  # of the curves in the page
 MOST_PROFILES = 5  # connectivity is computed for this many of the kept code spaces
 MOST_THETAS = 60  # of a profile
-MOST_RESAMPLED = 60  # networks whose order is resampled
-MOST_PLACES = 300_000  # of all rankings together: those of large tolerances are thinned out
+MOST_RESAMPLED = 60  # finalists whose order is resampled
+MOST_PLACES = 300_000  # of all rankings together: those of large gaps are thinned out
 ALIKE = 0.95  # rank correlation beyond which a second parallel coordinate shows nothing new
-ACCURACIES = ("accuracy", "test_accuracy", "train_accuracy", "validation_loss")
+RULE_NAMES = {"1se": "within one standard error", "margin": "shown to be equal"}
 
 
 @dataclass(frozen=True)
@@ -76,74 +80,68 @@ class Report:
     folder: Path
     storage: str  # its URL without a password
     selection: Selection
-    ahead: dict[int, float]  # row of an equal network -> how often it stays ahead of the next when seeds are resampled
-    tested: Selection | None  # by the test on predictions, where they were kept
+    ahead: dict[int, float]  # row of a finalist -> how often it stays ahead of the next when seeds are resampled
     correlations: Correlations
     commands: dict[int, list[str]]  # row -> how to train the network again, a command per seed
-    notes: list[str]  # what limits the comparison
 
 
-def gather(study: optuna.Study, folder: Path, storage: str, artifacts: Any = None) -> Report:
-    """The selection of a study and what its report shows of it; raises InputError if there is nothing to rank.
-
-    Predictions are read from ``artifacts``, by default from the folder of this name in ``folder``.
-    """
-    selection, ahead, notes = select(study), {}, []
-    equal = selection.equal
-    if 1 < len(equal) <= MOST_RESAMPLED and (equal["seeds"] > 1).any():
+def gather(study: optuna.Study, folder: Path, storage: str = "", selection: Selection | None = None) -> Report:
+    """The selection of a study and what its report shows of it; raises InputError if there is nothing to rank."""
+    selection, ahead = selection or select(study), {}
+    finalists = selection.finalists
+    if 1 < len(finalists) <= MOST_RESAMPLED and (finalists["seeds"] > 1).any():
         shares = np.diagonal(selection.ahead, offset=1)
-        ahead = {int(row): float(share) for row, share in zip(equal.index, shares, strict=False)}
-    tested = None
-    if artifacts is None and (folder / FOLDER).is_dir():
-        artifacts = file_store(folder)
-    if len(equal) and artifacts is not None:
-        try:
-            tested = select(study, tolerance="mcnemar", store=artifacts)
-        except InputError as error:  # a lost or damaged file
-            notes.append(f"McNemar's test was not possible: {error}")
-    if tested and tested.comparison["paired"].sum() < 2:
-        if any(record_of(trial).get("predictions") for trial in complete_trials(study)):
-            notes.append("Too few networks have predictions of the same samples, so mean accuracies are compared.")
-        tested = None
-    if tested:
-        notes += tested.missing_predictions
+        ahead = {int(row): float(share) for row, share in zip(finalists.index, shares, strict=False)}
     saturated = selection.saturated.columns[selection.saturated.all(axis=0)]
     correlations = spearman(selection.networks, shown_columns(selection), saturated)
-    commands = _commands(study, folder, selection)
-    return Report(study, folder, storage, selection, ahead, tested, correlations, commands, notes)
+    return Report(study, folder, storage, selection, ahead, correlations, _commands(study, folder, selection))
 
 
 def shown_columns(selection: Selection) -> list[str]:
-    """The columns that can be compared with each other: accuracies, objectives, indices, parameters, seconds."""
-    columns = [*ACCURACIES, *selection.objectives, *index_columns(selection.networks), "parameters", "seconds"]
-    return [name for name in dict.fromkeys(columns) if name in selection.networks and name in selection.spread]
+    """The columns that can be compared with each other: accuracies, objectives, indices, qualities."""
+    return [*(name for name in ACCURACIES if name in selection.spread), *measured_columns(selection)]
+
+
+def accuracy_intervals(selection: Selection) -> pd.DataFrame:
+    """The interval of each network's accuracy, as it follows from that of its difference from the best one's.
+
+    Columns low and high; NaN where there is no interval.
+    """
+    comparison = selection.comparison
+    best = selection.networks.loc[comparison["answer"] == "best", "accuracy"].max()
+    known = np.isfinite(comparison["low"]) & np.isfinite(comparison["high"])
+    ends = {"low": best - comparison["high"], "high": best - comparison["low"]}
+    return pd.DataFrame(ends).where(known)
 
 
 def page_data(report: Report) -> dict[str, Any]:
     """Everything the page's script shows, as JSON values; lists have an item per network, in the selection's order."""
     selection, networks = report.selection, report.selection.networks
-    columns = shown_columns(selection)
-    difference = selection.comparison["difference"]
-    best = networks.loc[difference.eq(0), "accuracy"]
+    columns, comparison = shown_columns(selection), report.selection.comparison
+    intervals = accuracy_intervals(selection)
+    best = networks.loc[comparison["answer"] == "best", "accuracy"]
+    params = (selection.source.params[name] for name in networks["network"])
     return {
         "label": networks["network"].tolist(),
-        **{name: networks[name].tolist() for name in ("head", "learning_rate", "seeds", "front")},
+        "params": [{str(name): str(value) for name, value in values.items()} for values in params],
+        "seeds": [selection.seeds_of(name) for name in networks["network"]],
+        "front": networks["front"].tolist(),
+        "answer": comparison["answer"].tolist(),
+        "in_words": [answer_in_words(selection, row) for row in networks.index],
+        "difference": [difference_in_words(selection, row) for row in networks.index],
+        "low": _plain(intervals["low"]),
+        "high": _plain(intervals["high"]),
         "mean": {name: _plain(networks[name]) for name in columns},
-        "spread": {name: _plain(selection.spread[name]) for name in columns},
-        "difference": _plain(difference),
+        "text": {name: [value_in_words(selection, row, name) for row in networks.index] for name in columns},
+        "words": {name: in_words(name) for name in columns},
+        "answers": {answer: [style.symbol, answer.replace(" ", "-") or "none"] for answer, style in ANSWERS.items()},
         "best": None if best.empty else float(best.max()),
+        "margin": selection.arguments["margin"],
         "compared": int(selection.compared.sum()),
-        "objectives": selection.objectives,
-        "by": selection.by,
+        "range": accuracy_range(networks.join(intervals)),
         "directions": {name: _direction(name, selection) for name in columns},
         "x": selection.shown_objective,
-        **_rankings(report, columns),
-        "ahead": [_finite(report.ahead.get(row, math.nan)) for row in networks.index],
-        "correlations": {
-            "names": report.correlations.names,
-            "matrix": [_plain(line.round(3)) for line in report.correlations.matrix],
-            "silent": report.correlations.silent,
-        },
+        **_rankings(selection),
         "parallel": _parallel(report),
         "curves": _curves(report),
         "profiles": _profiles(report),
@@ -151,54 +149,61 @@ def page_data(report: Report) -> dict[str, Any]:
     }
 
 
-def _rankings(report: Report, columns: list[str]) -> dict[str, Any]:
+def _rankings(selection: Selection) -> dict[str, Any]:
     """The rankings among which the page chooses.
 
-    ``rankings``: one per difference of accuracy at which the set of equal networks changes, by growing difference,
-    then that of the test. ``from`` is the tolerance from which it holds, ``order`` the rows of the equal networks,
-    ``tied`` the positions in it that share the rank of the one before, ``silent`` a position in ``silents``: a table
-    column -> why it cannot order these networks. ``thinned``: whether rankings were left out. ``rules``: the presets,
-    each with the ranking that it chooses.
+    ``rankings``: one per gap to the best accuracy at which the set of networks changes, by growing gap, then one per
+    rule. ``from`` is the gap from which it holds, ``order`` the rows of the networks, ``tied`` the positions in it that
+    share the rank of the one before, ``by`` a position in ``orders``: sentences that say what orders them. ``thinned``:
+    whether rankings were left out. ``rules``: the presets, that of the selection first, each with the largest gap among
+    its networks and the ranking that it chooses.
     """
-    selection = report.selection
     difference = selection.comparison["difference"].to_numpy()
     compared = difference[~np.isnan(difference)]
     gaps = np.unique(compared)
     sizes = np.searchsorted(np.sort(compared), gaps, side="right")
     kept = _thinned(sizes)
-    silents: list[dict[str, str]] = []
+    orders: list[str] = []
 
-    def shown(order: Order, start: float | None) -> dict[str, Any]:
-        if order.silent not in silents:
-            silents.append(order.silent)
+    def shown(networks: np.ndarray, start: float | None) -> dict[str, Any]:
+        order = selection.order_of(networks, selection.by)
+        sentence = order_in_words(selection, order)
+        if sentence not in orders:
+            orders.append(sentence)
         tied = np.flatnonzero(order.ranks[1:] == order.ranks[:-1]) + 1
-        return {
-            "from": start,
-            "order": order.rows.tolist(),
-            "tied": tied.tolist(),
-            "silent": silents.index(order.silent),
-        }
+        return {"from": start, "order": order.rows.tolist(), "tied": tied.tolist(), "by": orders.index(sentence)}
 
-    rankings = [
-        shown(selection.order_of(difference <= gap, columns), max(0.0, float(gap) - ROUNDING)) for gap in gaps[kept]
-    ]
+    rankings = [shown(difference <= gap, max(0.0, float(gap) - ROUNDING)) for gap in gaps[kept]]
     rules: list[dict[str, Any]] = []
-    if not math.isnan(selection.threshold):
-        best = float(selection.networks.loc[difference == 0, "accuracy"].max())
-        own = shown(selection.order_of(selection.networks["equal"].to_numpy(), columns), None)
-        rules.append({"key": "1se", "name": "the one-standard-error rule", "tolerance": best - selection.threshold})
-        rules[0]["ranking"] = len(rankings)
-        rankings.append(own)
-    if report.tested:
-        tested = report.tested.networks[[*NETWORK, "equal"]].assign(p=report.tested.comparison["p"])
-        tested = selection.networks[NETWORK].merge(tested, on=NETWORK, how="left")  # in the order of the rows here
-        equal, name = tested["equal"].to_numpy(bool), selection.paired_test
-        largest = float(difference[equal].max())
-        rules.append({"key": "mcnemar", "name": name, "tolerance": largest, "p": _plain(tested["p"])})
-        rules[-1]["column"] = "p (McNemar)" if name.startswith("McNemar") else "p (seeds, samples)"
-        rules[-1]["ranking"] = len(rankings)
-        rankings.append(shown(selection.order_of(equal, columns), None))
-    return {"rankings": rankings, "silents": silents, "rules": rules, "thinned": len(kept) < len(gaps)}
+    for rule in sorted(RULES, key=lambda rule: rule != selection.arguments["rule"]):
+        finalists = _finalists_by(selection, rule)
+        if finalists.any():
+            gap = float(difference[finalists].max())
+            rules.append({"key": rule, "name": RULE_NAMES[rule], "ranking": len(rankings), "gap": gap})
+            rankings.append(shown(finalists, None))
+    return {"rankings": rankings, "orders": orders, "rules": rules, "thinned": len(kept) < len(gaps)}
+
+
+def order_in_words(selection: Selection, order: Order) -> str:
+    """What orders these networks, and what cannot; empty for a single network."""
+    if len(order.rows) < 2:
+        return ""
+    deciding = [f"{in_words(name)} ({way})" for name, way in selection.by.items() if name not in order.silent]
+    silent = [f"{in_words(name)} ({order.silent[name]})" for name in selection.by if name in order.silent]
+    how = {"pareto": "their Pareto rank over", "lexicographic": "in turn", "weighted": "the weighted mean of"}
+    way = f"{how[selection.arguments['how']]} {', '.join(deciding)}, then accuracy" if deciding else "accuracy"
+    text = f"They are ordered by {way}, then fewer parameters, then the number of the trial."
+    return text + (f" These take no part: {'; '.join(silent)}." if silent else "")
+
+
+def _finalists_by(selection: Selection, rule: str) -> np.ndarray:
+    """The networks that are finalists by a rule, bool (networks,)."""
+    if rule == selection.arguments["rule"]:
+        return selection.networks["finalist"].to_numpy(bool)
+    if rule == "margin":
+        return selection.comparison["answer"].isin(["best", "equal"]).to_numpy()
+    close = selection.networks["accuracy"] >= selection.one_error_below - ROUNDING
+    return (selection.compared & close).to_numpy()
 
 
 def _thinned(sizes: np.ndarray) -> list[int]:
@@ -233,48 +238,68 @@ def _parallel(report: Report) -> list[str]:
     return shown
 
 
+def network_curves(selection: Selection) -> pd.DataFrame:
+    """The cells over the epochs, seeds and repeated trainings averaged; the finalists first, then the front.
+
+    Index: network, layer ("joint" or a layer's own name), epoch. Columns: cell_count, correct_cell_count.
+    """
+    source = selection.source
+    rows = [
+        {"network": network, "layer": layer, "epoch": int(point["epoch"]), **counts}
+        for network, record in zip(source.networks, source.records, strict=True)
+        for point in record.get("curve", [])
+        for layer, counts in {"joint": point["joint"], **point["layers"]}.items()
+    ]
+    if not rows:
+        return pd.DataFrame()
+    counts = ["cell_count", "correct_cell_count"]
+    points = (
+        pd.DataFrame(rows).reindex(columns=["network", "layer", "epoch", *counts]).astype(dict.fromkeys(counts, float))
+    )
+    names = list(dict.fromkeys([*selection.chosen, *selection.networks["network"]]))
+    points["network"] = pd.Categorical(points["network"], names, ordered=True)
+    layers = list(dict.fromkeys(points["layer"]))
+    points["layer"] = pd.Categorical(points["layer"], layers, ordered=True)
+    return points.groupby(["network", "layer", "epoch"], observed=True)[counts].mean()
+
+
 def _curves(report: Report) -> dict[str, Any]:
     """Row -> layer -> epochs, cells and cells with a correct sample, seeds averaged; the chosen networks first."""
-    networks = report.selection.networks
-    chosen = report.selection.chosen
-    rows = {name: int(row) for row, name in networks["network"].items()}
-    points = network_curves(report.study, [*chosen, *(name for name in rows if name not in chosen)])
-    if points.empty:
+    means = network_curves(report.selection).iloc[: MOST_POINTS // 3]
+    if means.empty:
         return {}
-    for name in ("cell_count", "correct_cell_count"):
-        points[name] = points[name].astype(float) if name in points else math.nan
-    means = points.groupby(["network", "layer", "epoch"], sort=False)[["cell_count", "correct_cell_count"]].mean()
+    row_of = {name: str(row) for row, name in report.selection.networks["network"].items()}
     curves: dict[str, Any] = {}
-    for network, part in means.iloc[: MOST_POINTS // 3].groupby("network", sort=False):
-        layers = curves.setdefault(str(rows[str(network)]), {})
-        for layer, line in part.groupby("layer", sort=False):
-            line = line.sort_index(level="epoch")
-            epochs = [int(epoch) for epoch in line.index.get_level_values("epoch")]
-            cells, correct = (_plain(line[name].round(2)) for name in line)
-            layers[str(layer)] = [epochs, cells, correct]
+    for (network, layer), line in means.groupby(["network", "layer"], observed=True):
+        epochs = line.index.get_level_values("epoch").tolist()
+        cells, correct = (_plain(line[name].round(2)) for name in line)
+        curves.setdefault(row_of[str(network)], {})[str(layer)] = [epochs, cells, correct]
     return curves
 
 
 def _profiles(report: Report) -> dict[str, Any]:
     """Row -> theta, components and the largest one's share of the cells, where the codes of the last epoch are kept."""
-    try:
-        spaces = kept_spaces(report.study, report.folder)
-    except InputError:
-        return {}
+    source, folder = report.selection.source, report.folder / "codes"
+    row_of = {name: int(row) for row, name in report.selection.networks["network"].items()}
     profiles: dict[str, Any] = {}
-    rows = {name: int(row) for row, name in report.selection.networks["network"].items()}
     for network in report.selection.chosen[:MOST_PROFILES]:
-        own = [space for space in spaces if space.label == network]
-        if not own:
+        kept = [
+            (int(epoch), -candidate.seed, folder / name)
+            for own, candidate, record in zip(source.networks, source.candidates, source.records, strict=True)
+            if own == network
+            for epoch, name in record.get("codes", {}).items()
+            if (folder / name).is_file()
+        ]
+        if not kept:
             continue
-        last = max(own, key=lambda space: (space.epoch, -space.seed))
-        space = last.load()
+        epoch, seed, path = max(kept)
+        space = load_code_space(path)
         profile = connectivity(space.codes)
         count = len(profile.thetas)
         steps = np.unique(np.linspace(0, count - 1, min(count, MOST_THETAS)).round().astype(int))
-        profiles[str(rows[network])] = {
-            "epoch": last.epoch,
-            "seed": last.seed,
+        profiles[str(row_of[network])] = {
+            "epoch": epoch,
+            "seed": -seed,
             "neurons": space.neurons,
             "theta": profile.thetas[steps].tolist(),
             "components": profile.component_counts[steps].tolist(),
@@ -288,14 +313,14 @@ def _commands(study: optuna.Study, folder: Path, selection: Selection) -> dict[i
     argument = study_argument(study, folder)
     if argument is None:
         return {}
-    seeds = {network: sorted(part["seed"]) for network, part in selection.trainings.groupby(NETWORK)}
-    devices = {record_of(trial).get("device") for trial in complete_trials(study)}
+    source = selection.source
+    devices = {record.get("device") for record in source.records}
     device = devices.pop() if len(devices) == 1 else None
-    commands = {}
-    for row, (head, rate) in enumerate(selection.networks[NETWORK].itertuples(index=False, name=None)):
-        candidates = [Candidate(str(head), float(rate), int(seed)) for seed in seeds[head, rate]]
-        commands[row] = [train_command(argument, candidate, device) for candidate in candidates]
-    return commands
+    row_of = {name: int(row) for row, name in selection.networks["network"].items()}
+    commands: dict[int, dict[int, str]] = {}
+    for network, candidate in zip(source.networks, source.candidates, strict=True):
+        commands.setdefault(row_of[network], {})[candidate.seed] = train_command(argument, candidate, device)
+    return {row: [of_seed[seed] for seed in sorted(of_seed)] for row, of_seed in commands.items()}
 
 
 def _direction(name: str, selection: Selection) -> str | None:

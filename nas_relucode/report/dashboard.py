@@ -1,18 +1,23 @@
-"""A note with the selection, and the Pareto front, in a study for optuna-dashboard."""
+"""The verdict as a note, and the Pareto front as a figure, in a study for optuna-dashboard."""
 
 from __future__ import annotations
 
 import contextlib
+import html
+import importlib.util
 import io
+import math
 import warnings
 from typing import Any
 
 import optuna
 
 from nas_relucode.errors import InputError
-from nas_relucode.plots.pareto import pareto_plotly
-from nas_relucode.ranking.selection import select
+from nas_relucode.plots.pareto import ANSWERS
+from nas_relucode.ranking.selection import Selection, select
+from nas_relucode.report.contents import accuracy_intervals
 from nas_relucode.report.tables import markdown, markdown_table, networks_table
+from nas_relucode.report.words import in_words
 
 START, END = (
     "[//]: # (nas-relucode)",
@@ -22,31 +27,72 @@ FIGURE = "nas-relucode-pareto"  # the identifier by which a later call replaces 
 MOST_ROWS = 20  # of the note, which is sent again whenever the dashboard polls
 
 
-def show_in_dashboard(study: optuna.Study) -> str:
-    """Writes the selection into the study's note and the Pareto front among its figures; returns the note.
+def dashboard_installed() -> bool:
+    """Whether optuna-dashboard is installed; it is not imported."""
+    return importlib.util.find_spec("optuna_dashboard") is not None
+
+
+def show_in_dashboard(study: optuna.Study, selection: Selection | None = None) -> str:
+    """Writes the verdict into the study's note and the Pareto front among its figures; returns the note.
 
     The rest of the note stays. A second call replaces what the first one wrote. Raises InputError if optuna-dashboard
     is not installed.
     """
     dashboard = _dashboard()
-    selection = select(study)
-    if selection.equal.empty:
-        text = selection.infeasibility
-    else:
-        order = ", ".join(f"{name} ({way})" for name, way in selection.deciding.items()) or "no index"
-        table = markdown_table(networks_table(selection, selection.equal.head(MOST_ROWS)))
-        text = (
-            f"{len(selection.equal)} of {int(selection.compared.sum())} networks are equally accurate by the "
-            f"one-standard-error rule (at least {selection.threshold:.4f}). Their order: Pareto rank over "
-            f"{markdown(order)}, then accuracy, then size.\n\n{table}"
-        )
-    note = _put(dashboard.get_note(study), f"{START}\n\n## Equally accurate networks\n\n{text}\n\n{END}")
+    selection = selection or select(study)
+    limits = [*(warning.text for warning in selection.verdict.warnings), *selection.notes]
+    parts = ["## Verdict", markdown(selection.verdict.text), "\n".join(f"- {markdown(text)}" for text in limits)]
+    if not selection.finalists.empty:
+        parts.append(markdown_table(networks_table(selection, selection.finalists.head(MOST_ROWS))))
+    text = "\n\n".join(filter(None, parts))
+    note = _put(dashboard.get_note(study), f"{START}\n\n{text}\n\n{END}")
     dashboard.save_note(study, note)
-    figure = pareto_plotly(
-        selection.networks, selection.spread, x=selection.shown_objective, threshold=selection.threshold
-    )
-    dashboard.save_plotly_graph_object(study, figure, graph_object_id=FIGURE)
+    dashboard.save_plotly_graph_object(study, pareto_figure(selection), graph_object_id=FIGURE)
     return note
+
+
+def pareto_figure(selection: Selection) -> Any:
+    """The picture of a report for plotly: accuracy with its interval against the shown objective, a point a network."""
+    import plotly.graph_objects as go
+
+    networks, x = selection.networks.join(accuracy_intervals(selection)), selection.shown_objective
+    figure = go.Figure()
+    for answer, style in ANSWERS.items():
+        part = networks[selection.comparison["answer"] == answer]
+        if part.empty:
+            continue
+        up, down = (part["high"] - part["accuracy"]).fillna(0), (part["accuracy"] - part["low"]).fillna(0)
+        numbers = [name for name in selection.spread.columns if not math.isnan(part[name].iloc[0])]
+        figure.add_scatter(
+            x=part[x],
+            y=part["accuracy"],
+            error_y={"array": up.clip(lower=0), "arrayminus": down.clip(lower=0), "thickness": 1},
+            mode="markers",
+            marker={"color": style.light, "symbol": PLOTLY_SYMBOLS[style.symbol], "size": 11},
+            hovertext=[
+                "<br>".join([f"<b>{_shown(row['network'])}</b>", *(f"{_shown(k)}: {row[k]:.4g}" for k in numbers)])
+                for _, row in part.iterrows()
+            ],
+            hoverinfo="text",
+            name=style.words,
+        )
+    figure.update_layout(
+        xaxis_title=_shown(in_words(x)),
+        yaxis_title="validation accuracy",
+        template="plotly_white",
+        legend={"orientation": "h", "y": -0.2},
+        margin={"t": 60, "r": 20},
+        height=520,
+    )
+    return figure
+
+
+PLOTLY_SYMBOLS = {"star": "star", "circle": "circle", "diamond": "diamond", "triangle": "triangle-down", "times": "x"}
+
+
+def _shown(text: str) -> str:
+    """The text escaped for plotly, which interprets tags."""
+    return html.escape(text, quote=False)
 
 
 def _put(note: str, part: str) -> str:

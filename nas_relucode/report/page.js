@@ -1,39 +1,16 @@
-// The report's page: shows the ranking of the chosen tolerance, which Python computed, and draws the figures.
+// The report's page: draws the figures, and shows the ranking of the chosen rule, which Python computed.
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
-const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"];
-const SYMBOLS = ["circle", "square", "diamond", "cross", "x", "triangle-up", "star"];
-const DASHES = ["solid", "dash", "dashdot", "longdash", "solid", "dash", "dashdot"];
-const GREY = "#9AA0A6";
-const SIDES = [[1, -1, "top right"], [-1, -1, "top left"], [1, 1, "bottom right"], [-1, 1, "bottom left"],
-  [1, 0, "middle right"], [-1, 0, "middle left"], [0, -1, "top center"], [0, 1, "bottom center"]]; // of a point, on which its mark may stand
-const MOST_BARS = 40; // networks of one group beyond which error bars hide the points
-const rows = data.label.map((_, row) => row);
-const NO_RANKING = { order: [], tied: [] };
-const state = { rule: null, tolerance: 0, order: [], place: {}, rank: {}, silent: {}, focus: null };
+const MOST_FOLLOWED = 5; // networks whose curves are drawn
+const DASHES = ["none", "8 3", "3 2", "10 3 2 3", "1 3"]; // of the first, second ... of them
+const NEAR = 24; // pixels from a point within which a press is meant for it
 const byId = (id) => document.getElementById(id);
 const finite = (value) => value !== null && Number.isFinite(value);
-const plotConfig = { displayModeBar: false, responsive: true };
-
-// ---- numbers and elements ----
-
-function short(value, digits = 4) {
-  if (!finite(value)) return "–";
-  return String(Number(value.toPrecision(digits)));
-}
-
-function withSpread(mean, spread) {
-  if (!finite(mean)) return "–";
-  const size = Math.abs(mean);
-  const digits = size >= 100 || (Number.isInteger(mean) && !finite(spread)) ? 0 : size >= 10 ? 2 : 4;
-  return mean.toFixed(digits) + (finite(spread) ? ` ± ${spread.toFixed(digits)}` : "");
-}
-
-function shown(name, row) {
-  const mean = data.mean[name][row];
-  if (name === "parameters" && finite(mean)) return mean.toLocaleString("en");
-  return name === "seconds" && finite(mean) ? mean.toFixed(1) : withSpread(mean, data.spread[name][row]);
-}
+const rows = data.label.map((_, row) => row);
+const colour = (row) => `var(--${data.answers[data.answer[row]][1]})`;
+const values = (name) => (row) => data.mean[name]?.[row] ?? null;
+const accuracy = values("accuracy");
+const state = { order: [], place: new Map(), gap: 0 };
 
 function element(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
@@ -45,131 +22,22 @@ function element(tag, attributes = {}, ...children) {
   return node;
 }
 
-// For texts that plotly draws, which interprets tags and entities. All other text goes into text nodes.
-const escaped = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
-const spaced = (name) => name.replaceAll("_", " ");
+// ---- the details of a network, where it is pressed ----
 
-function fillTable(id, headings, lines) {
-  const table = byId(id);
-  const head = element("tr", {}, ...headings.map((text) => element("th", { scope: "col" }, text)));
-  const body = lines.map((cells) =>
-    element("tr", {}, ...cells.map((cell, i) => element(i ? "td" : "th", i ? {} : { scope: "row" }, cell))));
-  table.querySelector("thead").replaceChildren(head);
-  table.querySelector("tbody").replaceChildren(...body);
+function valueList(pairs) {
+  return element("dl", { class: "values" }, ...pairs.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))));
 }
 
-// ---- the choice ----
-
-// The ranking that Python computed for a preset, or for the largest tolerance up to the given one.
-function rankingAt(preset, tolerance) {
-  if (preset) return data.rankings[preset.ranking];
-  return data.rankings.findLast((ranking) => ranking.from !== null && ranking.from <= tolerance) || NO_RANKING;
-}
-
-function choose(rule, tolerance) {
-  const preset = data.rules.find((item) => item.key === rule);
-  const ranking = rankingAt(preset, tolerance);
-  state.rule = rule;
-  state.tolerance = data.thinned && !preset ? ranking.from : tolerance; // in a large study not every tolerance has a ranking
-  state.order = ranking.order;
-  state.silent = ranking === NO_RANKING ? {} : data.silents[ranking.silent];
-  state.place = {};
-  state.rank = {};
-  ranking.order.forEach((row, i) => {
-    state.place[row] = i + 1;
-    state.rank[row] = ranking.tied.includes(i) ? state.rank[ranking.order[i - 1]] : i + 1;
-  });
-  if (byId("tolerance")) { // without it no network is feasible, and the page says so
-    showControls(preset);
-    showEqual(preset);
-    showIndices();
-    showCommands();
-  }
-  showFront();
-}
-
-function sentence(preset) {
-  const how = preset ? `By ${preset.name} ` : "";
-  const at = preset && preset.key === "mcnemar" ? "" : `${how ? "(" : "At "}a tolerance of ${state.tolerance.toFixed(4)}${how ? ") " : ", "}`;
-  const first = state.order[0];
-  if (data.compared === 1) return `${data.label[first]} is the only feasible network.`;
-  return `${how}${at}${state.order.length} of ${data.compared} networks ${state.order.length === 1 ? "is" : "are"} equally accurate. First: ${data.label[first]}.`;
-}
-
-function showControls(preset) {
-  const slider = byId("tolerance"), exact = byId("tolerance-number");
-  slider.value = state.tolerance;
-  slider.setAttribute("aria-valuetext", `${state.tolerance.toFixed(4)}, ${state.order.length} networks`);
-  if (document.activeElement !== exact) exact.value = Number(state.tolerance.toFixed(6));
-  for (const button of document.querySelectorAll("[data-rule]")) button.setAttribute("aria-pressed", String(button.dataset.rule === state.rule));
-  byId("found").textContent = sentence(preset);
-  complain("");
-  const criteria = Object.keys(data.by);
-  const deciding = criteria.filter((name) => !(name in state.silent)).map((name) => `${name} (${data.by[name]})`);
-  const silent = criteria.filter((name) => name in state.silent).map((name) => `${name} (${state.silent[name]})`);
-  const order = deciding.length ? `Their places follow their Pareto rank over ${deciding.join(", ")}, then accuracy` : "No index orders them: their places follow accuracy";
-  byId("order").textContent = state.order.length < 2 ? "" : `${order}, then fewer parameters, then the trial's number.` +
-    (silent.length ? ` These take no part: ${silent.join("; ")}.` : "");
-}
-
-// Shows under the field of the exact tolerance why its value is not valid; clears the message if it is.
-function complain(why) {
-  const exact = byId("tolerance-number");
-  if (why) exact.setAttribute("aria-invalid", "true");
-  else exact.removeAttribute("aria-invalid");
-  byId("tolerance-wrong").textContent = why && `${why} Give a tolerance from 0 to 1. The ranking is still that at ${state.tolerance.toFixed(4)}.`;
-}
-
-function whyWrong(exact) {
-  const value = Number(exact.value);
-  if (exact.validity.badInput) return "This is not a number.";
-  if (exact.value === "") return "There is no number.";
-  if (value < 0) return `${exact.value} is below 0.`;
-  return value > 1 ? `${exact.value} is above 1.` : "";
-}
-
-function showEqual(preset) {
-  const tested = data.rules.find((rule) => rule.p);
-  const ahead = preset && preset.key === "1se" && data.ahead.some((share) => share !== null);
-  const names = ["test_accuracy", ...Object.keys(data.by).filter((name) => name !== "accuracy"), "parameters", "seconds"];
-  const columns = [...new Set(names)].filter((name) => name in data.mean && data.mean[name].some((value) => value !== null));
-  const heads = ["network", "place", ...(ahead ? ["ahead of the next"] : []), "accuracy", "behind the best", ...(tested ? [tested.column] : []), ...columns.map(spaced), "seeds"];
-  const lines = state.order.map((row) => [
-    element("button", { type: "button", class: "name", "data-row": row, "aria-pressed": String(row === state.focus), onclick: () => focusOn(row) }, data.label[row]),
-    state.rank[row] === state.place[row] ? String(state.place[row]) : `${state.rank[row]} =`,
-    ...(ahead ? [finite(data.ahead[row]) ? `${Math.round(100 * data.ahead[row])} %` : "–"] : []),
-    shown("accuracy", row),
-    data.difference[row].toFixed(4),
-    ...(tested ? [finite(tested.p[row]) ? tested.p[row].toFixed(4) : "–"] : []),
-    ...columns.map((name) => shown(name, row)),
-    String(data.seeds[row]),
-  ]);
-  fillTable("equal-table", heads, lines);
-}
-
-function showIndices() {
-  const most = state.order.slice(0, 12);
-  const names = Object.keys(data.mean).filter((name) => data.mean[name].some((value) => value !== null));
-  const table = byId("index-table");
-  fillTable("index-table", ["index", ...most.map((row) => data.label[row])], names.map((name) => [name, ...most.map((row) => shown(name, row))]));
-  [...table.querySelector("tbody").rows].forEach((line, i) => {
-    const why = state.silent[names[i]];
-    line.classList.toggle("silent", Boolean(why));
-    if (why) line.cells[0].append(element("small", {}, ` ${why}`));
-  });
-}
-
-function showCommands() {
-  const box = byId("commands");
-  if (!box) return;
-  const commands = state.order.filter((row) => data.commands[row].length).map((row, i) => {
+function details(row) {
+  const shown = Object.keys(data.text).filter((name) => data.text[name][row] !== "-");
+  const comparison = [["against the best", data.in_words[row]], ["below the best", data.difference[row]], ["seeds", data.seeds[row].join(", ")], ["on the Pareto front", data.front[row] ? "yes" : "no"]];
+  const parts = [valueList([...comparison, ...Object.entries(data.params[row])]), valueList(shown.map((name) => [data.words[name], data.text[name][row]]))];
+  if (data.commands[row].length) {
     const text = data.commands[row].join("\n");
     const copy = element("button", { type: "button", class: "copy", onclick: () => copyText(text, copy) }, "Copy");
-    copy.setAttribute("aria-label", `Copy the commands of ${data.label[row]}`);
-    const details = element("details", i ? {} : { open: "" }, element("summary", {}, `${state.place[row]}. ${data.label[row]}`), element("pre", { tabindex: "0" }, text), copy);
-    return details;
-  });
-  box.replaceChildren(...commands);
+    parts.push(element("p", { class: "quiet" }, "To train it again, with the same data, recipe and seeds (add --data-root DIR if the data are not in ./data):"), element("pre", {}, text), copy);
+  }
+  return parts;
 }
 
 async function copyText(text, button) {
@@ -181,287 +49,227 @@ async function copyText(text, button) {
   }
 }
 
-function focusOn(row) {
-  state.focus = state.focus === row ? null : row;
-  for (const button of document.querySelectorAll("[data-row]")) button.setAttribute("aria-pressed", String(Number(button.dataset.row) === state.focus));
-  byId("focused").textContent = state.focus === null ? "" : `${data.label[row]} is marked in the figures.`;
-  showFront();
-  drawRest();
+function place(box, target, above) {
+  const at = target.getBoundingClientRect(), up = above && at.top > box.offsetHeight + 16;
+  box.style.left = `${Math.max(8, Math.min(at.left, document.documentElement.clientWidth - box.offsetWidth - 8)) + scrollX}px`;
+  box.style.top = `${(up ? at.top - box.offsetHeight - 8 : at.bottom + 8) + scrollY}px`;
+}
+
+function openCard(row, point) {
+  const card = byId("card"), close = element("button", { type: "button", class: "close", onclick: () => card.hidePopover() }, "Close");
+  card.replaceChildren(close, element("h3", {}, data.label[row]), ...details(row));
+  card.showPopover();
+  place(card, point);
+  close.focus();
+  point.classList.add("open");
+  card.ontoggle = ({ newState }) => {
+    if (newState === "closed") point.classList.remove("open");
+  };
+}
+
+function expand(button) {
+  const line = button.closest("tr"), open = button.getAttribute("aria-expanded") === "true";
+  button.setAttribute("aria-expanded", String(!open));
+  if (open) line.nextElementSibling.remove();
+  else line.after(element("tr", { role: "row", class: "expansion" }, element("td", { role: "cell", colspan: line.cells.length }, ...details(Number(button.dataset.row)))));
+}
+
+// ---- explanations on hover and focus ----
+
+function explain(event) {
+  const target = event.target.closest?.("[data-tip], .term"), tip = byId("tip");
+  if (!target) return tip.hidePopover();
+  tip.textContent = target.dataset.tip ?? byId(target.getAttribute("aria-describedby")).textContent;
+  tip.showPopover();
+  place(tip, target, true);
+}
+
+// ---- the choice of the finalists ----
+
+// The ranking that Python computed for a rule, or for the largest gap up to the given one.
+function choose(rule, gap) {
+  const ranking = rule ? data.rankings[rule.ranking] : data.rankings.findLast((one) => one.from !== null && one.from <= gap);
+  state.gap = !rule && data.thinned ? ranking.from : gap; // in a large study not every gap has a ranking
+  state.order = ranking.order;
+  state.place.clear();
+  ranking.order.forEach((row, i) => state.place.set(row, ranking.tied.includes(i) ? state.place.get(ranking.order[i - 1]) : i + 1));
+  for (const button of document.querySelectorAll("[data-rule]")) button.setAttribute("aria-pressed", String(button.dataset.rule === rule?.key));
+  const slider = byId("gap"), exact = byId("gap-number");
+  slider.value = state.gap;
+  slider.setAttribute("aria-valuetext", `${state.gap.toFixed(4)}, ${state.order.length} networks`);
+  if (document.activeElement !== exact) exact.value = Number(state.gap.toFixed(6));
+  complain("");
+  const who = rule ? rule.name : `at most ${state.gap.toFixed(4)} below the best`;
+  byId("chosen").textContent = `${state.order.length} of ${data.compared} networks: ${who}. First choice: ${data.label[state.order[0]]}.`;
+  byId("order").textContent = data.orders[ranking.by];
+  showTable(ranking);
+  draw(byId("front-figure"));
+}
+
+function showTable(ranking) {
+  const others = rows.filter((row) => !state.place.has(row)).sort((a, b) => (accuracy(b) ?? -1) - (accuracy(a) ?? -1));
+  const lines = [...state.order, ...others].flatMap((row) => {
+    const line = byId(`network-${row}`), at = ranking.order.indexOf(row);
+    line.classList.toggle("finalist", at >= 0);
+    const shared = ranking.tied.includes(at) || ranking.tied.includes(at + 1);
+    line.cells[0].textContent = at < 0 ? "" : `${state.place.get(row)}${shared ? " =" : ""}`;
+    const next = line.nextElementSibling;
+    return next?.classList.contains("expansion") ? [line, next] : [line];
+  });
+  byId("network-table").tBodies[0].replaceChildren(...lines);
+}
+
+// Shows why the exact gap is not valid, in the browser's words; clears the message if it is.
+function complain(why) {
+  const exact = byId("gap-number");
+  if (why) exact.setAttribute("aria-invalid", "true");
+  else exact.removeAttribute("aria-invalid");
+  byId("gap-wrong").textContent = why && `${why} The finalists are still those at ${state.gap.toFixed(4)}.`;
 }
 
 // ---- figures ----
 
-function layout(extra) {
-  const narrow = window.innerWidth < 600;
-  return {
-    template: null, paper_bgcolor: "white", plot_bgcolor: "white", autosize: true, hovermode: "closest",
-    font: { family: "system-ui, sans-serif", size: narrow ? 11 : 12, color: "#1a1a1a" },
-    margin: { t: 30, r: narrow ? 10 : 20, l: narrow ? 48 : 64, b: 50 },
-    legend: { orientation: "h", x: 0, yref: "container", y: 0, yanchor: "bottom" },
-    ...extra,
-  };
-}
-const axis = (extra) => ({ gridcolor: "#e5e5e5", linecolor: "#999", zeroline: false, automargin: true, ...extra });
-const titled = (text) => ({ text: escaped(spaced(text)) });
+const drawings = { "front-figure": drawFront, "parallel-figure": drawParallel, "curves-figure": drawCurves, "profiles-figure": drawProfiles };
 
-const hovers = [];
-function hover(row) {
-  if (!hovers[row]) {
-    const names = Object.keys(data.mean).filter((name) => finite(data.mean[name][row]));
-    const head = `<b>${escaped(data.label[row])}</b><br>head: ${escaped(data.head[row])}<br>learning rate: ${data.learning_rate[row]}<br>seeds: ${data.seeds[row]}`;
-    hovers[row] = [head, ...names.map((name) => `${escaped(name)}: ${escaped(shown(name, row))}`)].join("<br>");
+function draw(box, width = box?.clientWidth) {
+  if (!width) return; // a folded part is drawn when it opens
+  box.replaceChildren(...[drawings[box.id](Math.floor(width))].flat());
+  box.dataset.width = width;
+}
+
+function drawFront(width) {
+  const name = byId("x").value, x = values(name), [low, high] = data.range;
+  const known = rows.filter((row) => finite(x(row)) && finite(accuracy(row))), shown = known.filter((row) => accuracy(row) >= low);
+  const parts = Object.keys(data.answers).map((answer) => shown.filter((row) => data.answer[row] === answer));
+  const outside = known.length - shown.length, first = state.order.filter((row) => shown.includes(row)).slice(0, 1);
+  byId("below").textContent = outside ? `${outside} of ${known.length} networks lie below this range.` : "";
+  const [left, right] = d3.extent(shown, x), side = first.length && x(first[0]) > (left + right) / 2 ? -1 : 1;
+  const marks = [
+    ...(finite(data.best) ? [
+      Plot.rect([0], { y1: Math.max(low, data.best - data.margin), y2: data.best, fill: "var(--band)" }),
+      Plot.ruleY(state.gap ? [data.best - state.gap] : [], { strokeDasharray: "3 3", strokeOpacity: 0.7 }),
+    ] : []),
+    Plot.ruleX(shown.filter((row) => finite(data.low[row])), { x, y1: (row) => Math.max(low, data.low[row]), y2: (row) => Math.min(high, data.high[row]), stroke: colour, strokeOpacity: 0.55 }),
+    ...parts.map((part, i) => {
+      const [symbol, key] = Object.values(data.answers)[i], line = symbol === "times";
+      return Plot.dot(part, { x, y: accuracy, symbol, r: symbol === "star" ? 8 : 5.5, fill: line ? "none" : `var(--${key})`, ariaLabel: described,
+        stroke: (row) => (line ? `var(--${key})` : data.front[row] ? "var(--ink)" : "var(--page)"), strokeWidth: 1.5 });
+    }),
+    Plot.text(first, { x, y: accuracy, text: ["first choice"], dx: 10 * side, dy: -14, textAnchor: side < 0 ? "end" : "start", fontWeight: 600, fontSize: 13, stroke: "var(--page)", strokeWidth: 4, fill: "currentColor" }),
+  ];
+  const svg = Plot.plot({ width, height: width < 600 ? 380 : 480, marginLeft: 56, marginBottom: 44, marginRight: 20, ariaLabel: null,
+    x: { label: `${data.words[name]} →`, labelAnchor: "right", nice: true, grid: true, tickFormat: "~s", ticks: Math.max(3, Math.floor(width / 110)) },
+    y: { label: "↑ validation accuracy", domain: [low, high], grid: true }, color: { type: "identity" }, marks });
+  reachable(svg, parts.filter((part) => part.length));
+  return svg;
+}
+
+const described = (row) => `${data.label[row]}: ${data.in_words[row] || "not compared"}, accuracy ${data.text.accuracy[row]}`;
+
+// Makes the points of a picture buttons: one of them is a tab stop, arrow keys go from one to the next by their x.
+function reachable(svg, parts) {
+  const groups = [...svg.querySelectorAll('g[aria-label="dot"]')];
+  const points = groups.flatMap((group, i) => [...group.children].map((node) => ({ node, row: parts[i][node.__data__] })));
+  const box = ({ node }) => node.getBoundingClientRect(), middle = (one) => [box(one).left + box(one).width / 2, box(one).top + box(one).height / 2];
+  for (const { node, row } of points) {
+    node.setAttribute("role", "button");
+    node.setAttribute("tabindex", row === state.order[0] ? "0" : "-1");
+    node.dataset.tip = ["accuracy", "test_accuracy", byId("x").value].filter((name) => data.text[name]).reduce((text, name) => `${text}\n${data.words[name]}: ${data.text[name][row]}`, `${data.label[row]}\n${data.in_words[row]}`);
+    node.dataset.row = row;
   }
-  return hovers[row];
-}
-
-function marks() {
-  const letters = "abcdefghijklmnopqrstuvwxyz";
-  let next = 0;
-  return rows.map((row) => {
-    if (state.place[row]) return state.place[row] <= 30 ? String(state.place[row]) : "";
-    return data.front[row] ? letters[next++] || "" : "";
+  svg.addEventListener("keydown", (event) => {
+    const along = [...points].sort((a, b) => middle(a)[0] - middle(b)[0]), at = along.findIndex(({ node }) => node === event.target);
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    if (at < 0 || !(step || event.key === "Enter" || event.key === " ")) return;
+    event.preventDefault();
+    if (step) along[(at + step + along.length) % along.length].node.focus();
+    else openCard(along[at].row, along[at].node);
+  });
+  svg.addEventListener("click", (event) => {
+    const far = (one) => Math.hypot(middle(one)[0] - event.clientX, middle(one)[1] - event.clientY);
+    const nearest = d3.least(points, far);
+    if (nearest && far(nearest) <= NEAR) openCard(nearest.row, nearest.node);
   });
 }
 
-function groups() {
-  const equal = new Set(state.order);
-  return [
-    ["equally accurate, on the front", rows.filter((row) => equal.has(row) && data.front[row]), COLOURS[0], "circle", 11],
-    ["equally accurate", rows.filter((row) => equal.has(row) && !data.front[row]), COLOURS[1], "square", 11],
-    ["on the front, less accurate", rows.filter((row) => !equal.has(row) && data.front[row]), COLOURS[0], "circle-open", 9],
-    ["others", rows.filter((row) => !equal.has(row) && !data.front[row] && data.difference[row] !== null), GREY, "diamond", 7],
-    ["not feasible", rows.filter((row) => data.difference[row] === null && !data.front[row]), GREY, "x-thin-open", 8],
-  ];
-}
-
-function ring(x, y) {
-  if (state.focus === null) return [];
-  return [{ x: [x(state.focus)], y: [y(state.focus)], mode: "markers", name: escaped(data.label[state.focus]), hoverinfo: "skip",
-    marker: { size: 20, color: "rgba(0,0,0,0)", line: { color: "black", width: 2 } } }];
-}
-
-// The approximate positions of the points of these rows, in pixels, to place their marks.
-function placed(marked, x, range, width, height) {
-  const spread = (row) => data.spread[x][row] || 0;
-  const ends = rows.filter((row) => finite(data.mean[x][row])).flatMap((row) => [data.mean[x][row] - spread(row), data.mean[x][row] + spread(row)]);
-  const low = Math.min(...ends), size = Math.max(...ends) - low || 1;
-  return marked.filter((row) => finite(data.mean[x][row])).map((row) => ({
-    row, left: (0.05 + (0.9 * (data.mean[x][row] - low)) / size) * width, top: ((range[1] - data.mean.accuracy[row]) / (range[1] - range[0])) * height,
+function drawParallel(width) {
+  const names = data.parallel.slice(0, Math.max(3, Math.floor(width / 90)));
+  const scale = new Map(names.map((name) => {
+    const ends = d3.extent(data.mean[name].filter(finite));
+    return [name, d3.scaleLinear(data.directions[name] === "minimize" ? ends.reverse() : ends, [0, 1])];
   }));
-}
-
-// Row -> the side of its point on which its mark covers the least of the points and of earlier marks.
-function markSides(points, mark) {
-  const box = (left, top, half) => [left - half, top - 7, left + half, top + 7];
-  const common = (a, b) => Math.max(0, Math.min(a[2], b[2]) - Math.max(a[0], b[0])) * Math.max(0, Math.min(a[3], b[3]) - Math.max(a[1], b[1]));
-  const taken = points.map(({ left, top }) => box(left, top, 6));
-  const sides = {};
-  for (const { row, left, top } of points) {
-    const half = 4 * mark[row].length;
-    const boxes = SIDES.map(([right, down]) => box(left + right * (6 + half), top + down * 13, half));
-    const hidden = boxes.map((own) => taken.reduce((sum, other) => sum + common(own, other), 0));
-    const best = hidden.indexOf(Math.min(...hidden));
-    taken.push(boxes[best]);
-    sides[row] = SIDES[best][2];
-  }
-  return sides;
-}
-
-function showFront() {
-  const box = byId("front-figure");
-  if (!box) return;
-  const x = byId("front-x").value, mark = marks(), best = data.best;
-  const near = [...new Set([...state.order, ...rows.filter((row) => data.front[row])])];
-  const visible = near.length ? near : rows.filter((row) => finite(data.mean.accuracy[row]));
-  const ends = visible.flatMap((row) => [-1, 1].map((side) => data.mean.accuracy[row] + side * (data.spread.accuracy[row] || 0)));
-  const low = Math.min(...ends), high = Math.max(...ends), room = Math.max(0.15 * (high - low), 0.003);
-  const range = [Math.min(low, best === null ? low : best - state.tolerance) - room, high + room];
-  const sides = markSides(placed(near.filter((row) => mark[row]), x, range, box.clientWidth - 84, 370), mark);
-  const bars = (name, part) => ({ type: "data", visible: part.length <= MOST_BARS, array: part.map((row) => data.spread[name][row] || 0), thickness: 1, width: 2 });
-  const traces = groups().filter(([, part]) => part.length).map(([name, part, color, symbol, size]) => ({
-    x: part.map((row) => data.mean[x][row]), y: part.map((row) => data.mean.accuracy[row]),
-    error_x: bars(x, part), error_y: bars("accuracy", part), mode: "markers+text", text: part.map((row) => mark[row]),
-    textposition: part.map((row) => sides[row] || "top right"), customdata: part, name,
-    hovertext: part.map(hover), hoverinfo: "text", marker: { color, symbol, size },
-  }));
-  const lines = [];
-  if (best !== null && state.rule !== "mcnemar") {
-    const at = best - state.tolerance;
-    lines.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: at, y1: at, line: { dash: "dot", width: 1.5 } });
-    const name = state.rule === "1se" ? "one standard error below the best" : `${state.tolerance.toFixed(4)} below the best`;
-    traces.push({ x: [null], y: [null], mode: "lines", line: { dash: "dot", width: 1.5, color: "black" }, name, hoverinfo: "skip" }); // for the legend
-  }
-  Plotly.react(box, [...traces, ...ring((row) => data.mean[x][row], (row) => data.mean.accuracy[row])], layout({
-    height: 500, xaxis: axis({ title: titled(`${x} (mean over seeds)`) }), yaxis: axis({ title: titled("validation accuracy"), range }), shapes: lines,
-  }), plotConfig);
-}
-
-function drawParallel(box) {
-  const names = data.parallel.slice(0, window.innerWidth < 600 ? 5 : 9);
-  const scale = Object.fromEntries(names.map((name) => {
-    const values = data.mean[name].filter(finite);
-    const ends = [Math.min(...values), Math.max(...values)];
-    return [name, data.directions[name] === "minimize" ? ends.reverse() : ends];
-  }));
-  const height = (name, row) => (finite(data.mean[name][row]) ? (data.mean[name][row] - scale[name][0]) / (scale[name][1] - scale[name][0]) : null);
-  const first = state.order.slice(0, 1), equal = state.order.slice(1), others = rows.filter((row) => !state.place[row]);
-  const parts = [["others", others, GREY, 0.8, "dot", 0.7], ["equally accurate", equal, COLOURS[0], 1.5, "solid", 0.7], ["first", first, COLOURS[1], 3.5, "solid", 1]];
-  if (state.focus !== null) parts.push([escaped(data.label[state.focus]), [state.focus], "#000000", 3, "dash", 1]);
-  const traces = parts.filter(([, part]) => part.length).map(([name, part, color, width, dash, opacity]) => ({
-    x: part.flatMap(() => [...names.map((_, i) => i), null]), y: part.flatMap((row) => [...names.map((n) => height(n, row)), null]),
-    text: part.flatMap((row) => [...names.map((n) => `<b>${escaped(data.label[row])}</b><br>${escaped(n)}: ${escaped(shown(n, row))}`), ""]),
-    hoverinfo: "text", mode: "lines+markers", line: { color, width, dash }, marker: { size: 4, color }, opacity, name,
-  }));
-  const ending = (value) => (Math.abs(value) >= 1000 ? Math.round(value).toLocaleString("en") : short(value));
-  const note = (x, y, yanchor, value) => ({ x, y, yanchor, text: ending(value), showarrow: false, font: { size: 10 } });
-  const notes = names.flatMap((name, i) => [note(i, 1.01, "bottom", scale[name][1]), note(i, -0.01, "top", scale[name][0])]);
-  Plotly.react(box, traces, layout({
-    height: 480, annotations: notes, legend: { orientation: "h", y: 1.18, x: 0 }, margin: { t: 60, r: 30, l: 30, b: 120 },
-    shapes: names.map((_, i) => ({ type: "line", x0: i, x1: i, y0: 0, y1: 1, line: { color: "#555", width: 1 } })),
-    xaxis: axis({ tickvals: names.map((_, i) => i), ticktext: names.map((name) => escaped(spaced(name))), tickangle: -35, showgrid: false, range: [-0.4, names.length - 0.6] }),
-    yaxis: axis({ visible: false, range: [-0.1, 1.1] }),
-  }), plotConfig);
+  const points = rows.flatMap((row) => names.filter((name) => finite(values(name)(row))).map((name) => ({ row, name, height: scale.get(name)(values(name)(row)) })));
+  const wide = (row) => (state.place.has(row) ? 2.5 : 0.8), ending = d3.format(".4~g");
+  const ends = [0, 1].flatMap((height) => names.map((name) => ({ name, height, text: ending(scale.get(name).invert(height)) })));
+  return Plot.plot({ width, height: 420, marginBottom: 120, marginLeft: 60, marginRight: 60, marginTop: 30, x: { type: "point", domain: names, label: null, tickFormat: (name) => data.words[name], tickRotate: -35 }, y: { axis: null, domain: [0, 1] },
+    marks: [Plot.ruleX(names, { strokeOpacity: 0.3 }), Plot.line(points, { x: "name", y: "height", z: "row", stroke: ({ row }) => colour(row), strokeWidth: ({ row }) => wide(row), strokeOpacity: 0.8 }),
+      ...[0, 1].map((height) => Plot.text(ends.filter((end) => end.height === height), { x: "name", y: "height", text: "text", dy: height ? -10 : 10, fontSize: 10 }))], color: { type: "identity" } });
 }
 
 function followed(known) {
-  const front = rows.filter((row) => data.front[row] && !state.place[row]);
-  const chosen = [...(state.focus === null ? [] : [state.focus]), ...state.order, ...front];
-  return [...new Set(chosen)].filter(known).slice(0, COLOURS.length);
+  return [...new Set([...state.order, ...rows.filter((row) => data.front[row])])].filter(known).slice(0, MOST_FOLLOWED);
 }
 
-function drawCurves(box) {
-  const chosen = followed((row) => row in data.curves);
-  const layers = [...new Set(chosen.flatMap((row) => Object.keys(data.curves[row])))];
-  const traces = [], axes = {}, notes = [], height = 230;
-  layers.forEach((layer, i) => {
-    const end = i ? i + 1 : "", share = 1 / layers.length;
-    axes[`xaxis${end}`] = axis({ anchor: `y${end}`, title: i === layers.length - 1 ? titled("epoch") : undefined });
-    axes[`yaxis${end}`] = axis({ domain: [1 - (i + 1) * share + 0.12 * share, 1 - i * share - 0.1 * share], rangemode: "tozero", title: titled("cells") });
-    notes.push({ xref: "paper", yref: "paper", x: 0, y: 1 - i * share - 0.02 * share, xanchor: "left", yanchor: "top", showarrow: false, text: `<b>${escaped(layer)}</b>` });
-    chosen.forEach((row, j) => {
-      const line = data.curves[row][layer];
-      if (!line) return;
-      const common = { x: line[0], xaxis: `x${end}`, yaxis: `y${end}`, legendgroup: String(row), mode: "lines+markers", marker: { symbol: SYMBOLS[j], size: 6 } };
-      traces.push({ ...common, y: line[1], name: escaped(data.label[row]), showlegend: i === 0, line: { color: COLOURS[j] } });
-      if (line[2].some(finite)) traces.push({ ...common, y: line[2], name: `${escaped(data.label[row])}, with a correct sample`, showlegend: false, line: { color: COLOURS[j], dash: "dot" } });
-    });
+function names(chosen) {
+  return element("p", { class: "quiet" }, chosen.map((row, i) => `${i + 1}: ${data.label[row]}`).join(" · "));
+}
+
+function drawCurves(width) {
+  const chosen = followed((row) => row in data.curves), layers = [...new Set(chosen.flatMap((row) => Object.keys(data.curves[row])))];
+  const points = (layer, column) => chosen.flatMap((row, i) => {
+    const line = data.curves[row][layer];
+    return line ? line[0].map((epoch, at) => ({ i, row, epoch, cells: line[column][at] })).filter(({ cells }) => finite(cells)) : [];
   });
-  const total = height * layers.length + 120;
-  Plotly.react(box, traces, layout({ ...axes, annotations: notes, height: total }), plotConfig);
+  return [names(chosen), ...layers.map((layer) => Plot.plot({ width, height: 210, marginLeft: 56, marginRight: 16 + 12 * chosen.length, color: { type: "identity" }, x: { label: "epoch →", tickFormat: "d", ticks: 6 }, y: { label: `↑ occupied cells of ${layer}`, zero: true, grid: true, ticks: 4 },
+    marks: chosen.flatMap((row, i) => {
+      const own = (column) => points(layer, column).filter((point) => point.i === i), common = { x: "epoch", y: "cells", stroke: colour(row), strokeWidth: 1.8 };
+      return [Plot.line(own(1), { ...common, strokeDasharray: DASHES[i] }), Plot.line(own(2), { ...common, strokeOpacity: 0.4, strokeDasharray: DASHES[i] }),
+        Plot.text(own(1).slice(-1), { x: "epoch", y: "cells", text: [String(i + 1)], dx: 8 + 12 * i, fontWeight: 600 })];
+    }) }))];
 }
 
 function profileOf(row) {
-  const kept = data.profiles[row];
-  if (kept) return { x: [...kept.theta, kept.neurons], y: [...kept.share, kept.share[kept.share.length - 1]], shape: "hv", name: `${escaped(data.label[row])}, seed ${kept.seed}` };
-  const names = ["connecting_theta_50", "connecting_theta_90", "connecting_theta_100"];
-  if (!names.every((name) => data.mean[name] && finite(data.mean[name][row]))) return null;
-  return { x: names.map((name) => data.mean[name][row]), y: [0.5, 0.9, 1], shape: "linear", name: escaped(data.label[row]) };
+  const kept = data.profiles[row], thetas = [50, 90, 100].map((share) => values(`connecting_theta_${share}`)(row));
+  if (kept) return { curve: "step-after", points: d3.zip([...kept.theta, kept.neurons], [...kept.share, kept.share.at(-1)]) };
+  return thetas.every(finite) ? { curve: "linear", points: d3.zip(thetas, [0.5, 0.9, 1]) } : null;
 }
 
-function drawProfiles(box) {
-  const chosen = followed((row) => profileOf(row) !== null);
-  const traces = chosen.map((row, j) => {
-    const line = profileOf(row);
-    return { x: line.x, y: line.y, name: line.name, mode: "lines+markers", line: { color: COLOURS[j], shape: line.shape, dash: DASHES[j] }, marker: { symbol: SYMBOLS[j], size: line.shape === "hv" ? 3 : 8 } };
-  });
-  const joined = traces.map(({ x, y }) => x[y.findIndex((share) => share >= 1)]).filter(finite); // nothing changes beyond
-  const reach = joined.length === traces.length ? { range: [0, 1.15 * Math.max(1, ...joined)] } : { rangemode: "tozero" };
-  Plotly.react(box, traces, layout({ height: 420, xaxis: axis({ title: titled("theta (bits)"), ...reach }), yaxis: axis({ title: titled("largest component's share of the cells"), range: [0, 1.05] }) }), plotConfig);
-}
-
-function drawCorrelations(box) {
-  const names = data.correlations.names, matrix = data.correlations.matrix;
-  const grey = names.map((name) => name in data.correlations.silent);
-  const label = (name, i) => (grey[i] ? `<span style="color:${GREY}">${escaped(name)}</span>` : escaped(name));
-  const text = matrix.map((line, i) => line.map((value, j) => {
-    const why = data.correlations.silent[names[i]] || data.correlations.silent[names[j]];
-    return `${escaped(names[i])}<br>${escaped(names[j])}<br>${value === null ? escaped(why || "fewer than three networks") : value.toFixed(3)}`;
-  }));
-  const size = Math.max(320, 16 * names.length + 190);
-  box.style.minWidth = `${size}px`;
-  const ticks = { tickvals: names.map((_, i) => i), ticktext: names.map(label), tickfont: { size: 10 }, showgrid: false, zeroline: false, automargin: true };
-  Plotly.react(box, [{ type: "heatmap", z: matrix, text, hoverinfo: "text", zmin: -1, zmax: 1, xgap: 1, ygap: 1,
-    colorscale: [[0, "#B2182B"], [0.5, "#F7F7F7"], [1, "#2166AC"]], colorbar: { title: { text: "Spearman" }, thickness: 12, len: 0.6 } }],
-  layout({ height: size, plot_bgcolor: "#d5d7da", xaxis: { ...ticks, tickangle: -90 }, yaxis: { ...ticks, autorange: "reversed" }, margin: { t: 10, r: 10, l: 150, b: 150 } }), plotConfig);
-  if (!box.dataset.clicks) {
-    box.dataset.clicks = "1";
-    box.on("plotly_click", ({ points }) => {
-      byId("pair-x").value = names[points[0].x];
-      byId("pair-y").value = names[points[0].y];
-      drawPair(byId("pair-figure"));
-    });
-  }
-}
-
-function drawPair(box) {
-  const x = byId("pair-x").value, y = byId("pair-y").value, names = data.correlations.names;
-  const value = data.correlations.matrix[names.indexOf(x)][names.indexOf(y)];
-  const traces = groups().filter(([, part]) => part.length).map(([name, part, color, symbol]) => ({ x: part.map((row) => data.mean[x][row]), y: part.map((row) => data.mean[y][row]), mode: "markers", name,
-    customdata: part, hovertext: part.map((row) => `<b>${escaped(data.label[row])}</b><br>${escaped(x)}: ${escaped(shown(x, row))}<br>${escaped(y)}: ${escaped(shown(y, row))}`), hoverinfo: "text",
-    marker: { color, symbol, size: 8 } }));
-  byId("pair-found").textContent = value === null ? "There is no rank correlation: one of the two is constant or undefined." : `Spearman's rank correlation: ${value.toFixed(3)}.`;
-  Plotly.react(box, [...traces, ...ring((row) => data.mean[x][row], (row) => data.mean[y][row])], layout({ height: 420, xaxis: axis({ title: titled(x) }), yaxis: axis({ title: titled(y) }) }), plotConfig);
-}
-
-const rest = { "parallel-figure": drawParallel, "curves-figure": drawCurves, "profiles-figure": drawProfiles, "pair-figure": drawPair, "correlations-figure": drawCorrelations };
-let waiting = 0;
-function drawRest(after = 120) { // one figure at a time, so that the slider stays quick
-  const turn = ++waiting, todo = Object.entries(rest).filter(([id]) => byId(id));
-  const step = () => {
-    if (turn !== waiting) return;
-    const next = todo.shift();
-    if (!next) { document.body.dataset.drawn = "all"; return; }
-    const box = byId(next[0]);
-    if (next[0] !== "correlations-figure" || !box.dataset.clicks) next[1](box);
-    setTimeout(step, 0);
-  };
-  delete document.body.dataset.drawn;
-  setTimeout(step, after);
-}
-
-function clicked(event) {
-  const row = event.points[0].customdata;
-  if (typeof row === "number") focusOn(row);
+function drawProfiles(width) {
+  const chosen = followed((row) => profileOf(row) !== null), profiles = chosen.map(profileOf);
+  const reach = 1.15 * Math.max(1, ...profiles.map(({ points }) => points.find(([, share]) => share >= 1)?.[0] ?? points.at(-1)[0])); // nothing changes beyond
+  return [names(chosen), Plot.plot({ width, height: 340, marginLeft: 56, marginRight: 30, x: { label: "theta (bits) →", domain: [0, reach] }, y: { label: "↑ largest component's share of the cells", domain: [0, 1.05], grid: true },
+    marks: profiles.flatMap(({ curve, points }, i) => [Plot.line(points, { curve, clip: true, stroke: colour(chosen[i]), strokeWidth: 1.8, strokeDasharray: DASHES[i], marker: curve === "linear" }),
+      Plot.text(points.slice(0, 1), { text: [String(i + 1)], dx: -8, dy: -6, fontWeight: 600 })]) })];
 }
 
 // ---- start ----
 
 function start() {
-  const slider = byId("tolerance"), exact = byId("tolerance-number");
-  const move = (value) => { choose(null, value); drawRest(); };
-  if (slider) {
-    slider.addEventListener("input", () => move(Number(slider.value)));
-    exact.addEventListener("input", () => {
-      const why = whyWrong(exact);
-      if (why) complain(why);
-      else move(Number(exact.value));
-    });
+  const exact = byId("gap-number");
+  byId("x").value = data.x;
+  if (exact) { // without it no network is feasible, and the page says so
+    choose(data.rules[0], data.rules[0].gap);
+    byId("gap").addEventListener("input", () => choose(null, byId("gap").valueAsNumber));
+    exact.addEventListener("input", () => (exact.validity.valid ? choose(null, exact.valueAsNumber) : complain(exact.validationMessage)));
     for (const button of document.querySelectorAll("[data-rule]")) {
-      button.addEventListener("click", () => {
-        const rule = data.rules.find((item) => item.key === button.dataset.rule);
-        choose(rule.key, rule.tolerance);
-        drawRest();
-      });
+      const rule = data.rules.find(({ key }) => key === button.dataset.rule);
+      button.addEventListener("click", () => choose(rule, rule.gap));
     }
   }
-  const first = data.rules[0];
-  choose(first ? first.key : null, first ? first.tolerance : 0);
-  const front = byId("front-figure");
-  if (front) {
-    byId("front-x").addEventListener("change", showFront);
-    front.on("plotly_click", clicked);
-  }
-  for (const id of ["pair-x", "pair-y"]) if (byId(id)) byId(id).addEventListener("change", () => drawPair(byId("pair-figure")));
-  drawRest(0);
+  byId("x").addEventListener("change", () => draw(byId("front-figure")));
+  for (const button of document.querySelectorAll(".name")) button.addEventListener("click", () => expand(button));
+  for (const type of ["pointerover", "focusin"]) document.addEventListener(type, explain);
+  document.addEventListener("keydown", ({ key }) => key === "Escape" && byId("tip").hidePopover());
+  const observer = new ResizeObserver((entries) => {
+    for (const { target } of entries) if (target.clientWidth !== Number(target.dataset.width)) draw(target);
+    document.body.dataset.drawn = "all";
+  });
+  for (const box of document.querySelectorAll(".plot")) observer.observe(box);
+  const folded = (open) => document.querySelectorAll(open ? "details[data-shut]" : "details:not([open])");
+  addEventListener("beforeprint", () => {
+    for (const part of folded(false)) { part.open = true; part.dataset.shut = "1"; }
+    for (const box of document.querySelectorAll(".plot")) draw(box, 680);
+  });
+  addEventListener("afterprint", () => { for (const part of folded(true)) { part.open = false; delete part.dataset.shut; } });
 }
-
-const printed = () => [...document.querySelectorAll(".js-plotly-plot")];
-window.addEventListener("beforeprint", () => {
-  for (const details of document.querySelectorAll("details:not([open])")) { details.open = true; details.dataset.shut = "1"; }
-  for (const box of printed()) { box.dataset.width = box.style.minWidth; box.style.minWidth = "0"; Plotly.relayout(box, { width: 680 }); }
-});
-window.addEventListener("afterprint", () => {
-  for (const details of document.querySelectorAll("details[data-shut]")) { details.open = false; delete details.dataset.shut; }
-  for (const box of printed()) { box.style.minWidth = box.dataset.width || ""; Plotly.relayout(box, { width: null, autosize: true }); }
-});
 start();

@@ -1,4 +1,4 @@
-"""report.html: one self-contained page, with a slider for the difference of accuracy that counts as equal."""
+"""report.html: one self-contained page: the verdict, a picture of the accuracies, and everything else folded."""
 
 from __future__ import annotations
 
@@ -6,37 +6,42 @@ import base64
 import html
 import json
 import math
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from plotly.offline import get_plotlyjs
-
+from nas_relucode.plots.pareto import ANSWERS
 from nas_relucode.report.contents import Report, page_data
-from nas_relucode.report.sections import Section, described, remarks, sections
-from nas_relucode.study.record import complete_trials, record_of
+from nas_relucode.report.sections import Section, described, sections
+from nas_relucode.report.tables import answer_in_words, difference_in_words, value_in_words
+from nas_relucode.report.words import TERMS, explained, in_words, meaning, term_id
 
-MOST_BYTES = 7_800_000  # of the page: pictures that would exceed it are only named
+MOST_BYTES = 4_000_000  # of the page: pictures that would exceed it are only named
 MOST_SLICES = 3  # networks whose slices are shown
-TALL = 40  # rows beyond which a table scrolls
+LIBRARIES = ("d3.min.js", "plot.umd.min.js")  # in the folder vendor, in the order in which the page needs them
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
 )
-CURVES = "Solid: occupied cells; dotted: those that hold a correctly classified sample."
+READING = (
+    "Each point is a network; press one for its details. Its bar is the interval of its accuracy, as the comparison "
+    "with the most accurate network gives it; the grey band is the margin. Equal: the bar stays above the band's lower "
+    "edge. Worse: it stays below the upper edge. Cannot be told: neither. Dark outlines mark the Pareto front."
+)
 CHOICE = (
-    "Which networks are as accurate as the best one, by the rule or tolerance chosen here? Accuracy does not decide "
-    "between them, so they are ordered by indices of their code spaces. A code says which ReLUs are active; all inputs "
-    "with the same code form a cell."
+    "Who is a finalist? The verdict is by the first rule; the others, and the largest gap to the best accuracy, show "
+    "what else might have been chosen. Press a network for its details."
+)
+CURVES = "Occupied cells of the first networks; faint: those that hold a correctly classified sample. Means over seeds."
+PARALLEL = (
+    "A line for each network across its accuracies, indices and size; finalists are drawn thicker. Better values are "
+    "higher up, if it is known which are better. A column that orders the networks like an earlier one (rank "
+    "correlation beyond 0.95) is left out."
 )
 PROFILES = {
-    True: (
-        "The largest component's share of the cells as theta grows, in the joint codes of the last kept epoch. Without "
-        " kept codes: the smallest thetas at which it holds 50, 90 and 100 % of the cells (connecting_theta)."
-    ),
-    False: "The smallest thetas at which the largest component holds 50, 90 and 100 % of the cells (connecting_theta).",
+    True: "The largest component's share of the cells as theta grows, in the joint codes of the last kept epoch.",
+    False: "The smallest thetas at which the largest component holds 50, 90 and 100 % of the cells.",
 }
 SLICES = (
     "The cells in the plane through three training samples, and those around the first of them, coloured by the class "
@@ -46,161 +51,190 @@ EMBEDDINGS = "Codes embedded in the plane by UMAP under the Hamming distance, as
 
 
 def page(report: Report) -> str:
-    """The whole page, with plotly's script and the rankings among which the slider chooses."""
+    """The whole page, with the libraries that draw and the rankings among which its reader chooses."""
     data = page_data(report)
     title = html.escape(report.study.study_name)
     parts = {section.heading: section for section in sections(report)}
-    body = [f"<h1>Study {title}</h1>"]
     description = described(report)
-    if description:
-        body.append(f"<p>{html.escape(description)}</p>")
-    shown = [
-        ("equal", "Equally accurate networks", _equal(report, parts, data)),
-        ("front", "Pareto front", _front(parts["Pareto front"], data)),
-        ("parallel", "Parallel coordinates", _parallel(data)),
-        ("curves", "Occupied cells by layer", _curves(parts.get("Occupied cells by layer"))),
-        ("profiles", "Connectivity", _profiles(data)),
-        ("indices", "Indices", _indices(parts["Indices"], data)),
-        ("networks", "All networks", _plain(parts["All networks"])),
-        ("trials", "Trials", _plain(parts["Trials"])),
-        ("settings", "Settings", _text(parts["Settings"].text) + _table(parts["Settings"], words=True)),
+    body = [
+        f"<header><h1>Study {title}</h1>{_text(description)}</header>",
+        _verdict(parts["Verdict"], report.selection.networks["network"].iloc[0]),
+        _picture(report, data),
+        '<section id="details" aria-labelledby="details-heading"><h2 id="details-heading">Details</h2>',
+        _fold("networks", "Networks", _networks(report, data)),
+        _fold("parallel", "All columns at once", _figure("parallel", PARALLEL, data["parallel"][1:])),
+        _fold("curves", "Occupied cells by layer", _figure("curves", CURVES, data["curves"])),
+        _fold("profiles", "Connectivity", _profiles(data)),
+        _fold("indices", "Indices", _indices(parts["Indices"], report)),
+        _fold("trials", "Trials", _text(parts["Trials"].text)),
+        _fold("settings", "Settings", _text(parts["Settings"].text) + _table(parts["Settings"])),
+        _fold("terms", "Terms", _terms()),
     ]
-    shown = [part for part in shown if part[2]]
-    script, style = _file("page.js"), _file("page.css")
     head = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}: Pareto report</title><style>{style}</style></head>"
-        '<body><a class="skip" href="#equal">To the ranking</a><main>'
+        '<meta name="color-scheme" content="light dark">'
+        f"<title>{title}: report</title><style>{_colours()}{_file('page.css')}</style></head><body><main>"
     )
+    libraries = "".join(f"<script>{_file(f'vendor/{name}')}</script>" for name in LIBRARIES)
     end = (
-        f'</main><script type="application/json" id="data">{_json(data)}</script>'
-        f"<script>{get_plotlyjs()}</script><script>{script}</script></body></html>"
+        '</section></main><div id="tip" popover="manual" role="tooltip"></div><div id="card" popover role="dialog" '
+        f'aria-label="Details of a network"></div><script type="application/json" id="data">{_json(data)}</script>'
+        f"{libraries}<script>{_file('page.js')}</script></body></html>"
     )
-    room = MOST_BYTES - len(end.encode()) - sum(len(part[2].encode()) for part in shown)
-    position = next(i for i, part in enumerate(shown) if part[0] == "indices")
+    room = MOST_BYTES - len(end.encode()) - sum(len(part.encode()) for part in [head, *body])
     for key, heading, text, files in (
-        ("embeddings", "Embeddings", EMBEDDINGS, embedding_pictures(report)),
         ("slices", "Slices", SLICES, slice_pictures(report)),
+        ("embeddings", "Embeddings", EMBEDDINGS, embedding_pictures(report)),
     ):
-        if files:
-            pictures, room = _pictures(text, files, room)
-            shown.insert(position, (key, heading, pictures))
-    links = "".join(f'<li><a href="#{key}">{html.escape(heading)}</a></li>' for key, heading, _ in shown)
-    body.append(f'<nav aria-label="Parts of the report"><ul>{links}</ul></nav>')
-    for key, heading, inside in shown:
-        body.append(f'<section id="{key}" aria-labelledby="{key}-heading"><h2 id="{key}-heading">')
-        body.append(f"{html.escape(heading)}</h2>{inside}</section>")
+        pictures, room = _pictures(text, files, room)
+        body.insert(-3, _fold(key, heading, pictures))
     return head + "".join(body) + end
 
 
-def _equal(report: Report, parts: dict[str, Section], data: dict[str, Any]) -> str:
-    section = parts["Equally accurate networks"]
-    if section.table is None:
-        return _text(section.text)
-    presets = "".join(
-        f'<button type="button" data-rule="{rule["key"]}" aria-pressed="{"true" if i == 0 else "false"}">'
-        f"{html.escape(_button(rule['name']))} ({rule['tolerance']:.4f}, {_networks(data, rule)})</button>"
-        for i, rule in enumerate(data["rules"])
-    )
-    ends = [rule["tolerance"] for rule in data["rules"]]
-    end = min(1.0, _rounded_up(max(min(max(ends), 12 * ends[0]), 5 * ends[0], 0.001)))
-    ticks = "".join(f'<option value="{value}" label="{value:.4f}"></option>' for value in ends)
+def _verdict(section: Section, first: str) -> str:
+    """The verdict, whose first sentence names the first choice, and what limits it."""
+    choice, stop, rest = section.text.partition(f"Choose {first}.")
+    text = f"{choice}<strong>{html.escape(stop)}</strong>{explained(rest)}" if stop else explained(section.text)
+    limits = "".join(f"<li>{explained(point)}</li>" for point in section.points)
     return (
-        f"{_text(CHOICE)}<noscript>{_plain(section)}</noscript>"
-        "<fieldset><legend>What counts as equally accurate?</legend>"
-        f'<div role="group" aria-label="Presets">{presets}</div>'
-        '<div><label for="tolerance">Tolerance</label>'
-        f'<input type="range" id="tolerance" min="0" max="{end:g}" step="{end / 500:g}" value="{ends[0]}" '
-        f'list="presets" aria-describedby="found"><datalist id="presets">{ticks}</datalist>'
-        '<label for="tolerance-number">exactly</label>'
-        '<input type="number" id="tolerance-number" min="0" max="1" step="any" inputmode="decimal" '
-        'aria-describedby="tolerance-wrong"></div>'
-        '<p id="tolerance-wrong" class="wrong" role="status" aria-live="polite"></p></fieldset>'
-        '<p id="found" class="found" role="status" aria-live="polite"></p><p id="order"></p>'
-        + _empty_table("equal-table", "Equally accurate networks in their order; the buttons mark them in the figures")
-        + '<p id="focused" role="status" aria-live="polite"></p>'
-        + _text(" ".join(remarks(report)))
-        + "<details><summary>Every index of these networks</summary>"
-        + _empty_table("index-table", "Every index of the first networks, means over seeds ± standard deviation")
-        + f"</details>{_commands(parts['Train them again'])}"
+        '<section id="verdict" aria-labelledby="verdict-heading"><h2 id="verdict-heading">Verdict</h2>'
+        f"<p>{text}</p>" + (f'<ul class="limits">{limits}</ul>' if limits else "") + "</section>"
     )
 
 
-def _button(rule: str) -> str:
-    """
-    >>> _button("the one-standard-error rule")
-    'One-standard-error rule'
-    """
-    name = rule.removeprefix("the ")
-    return name[0].upper() + name[1:]
-
-
-def _commands(section: Section) -> str:
-    text = f"<h3>{section.heading}</h3>{_text(section.text)}"
-    return text + ('<div id="commands"></div>' if section.lines else "")
-
-
-def _front(section: Section, data: dict[str, Any]) -> str:
-    names = [name for name in data["correlations"]["names"] if name not in data["correlations"]["silent"]]
-    names = [data["x"], *(name for name in names if name not in (data["x"], "accuracy"))]
-    choice = f'<p class="choose"><label for="front-x">Against</label> {_select("front-x", names, data["x"])}</p>'
-    below = "; the table below holds the front" if section.table else ""
-    figure = _figure("front-figure", f"Accuracy of each network against an index{below}.")
-    text = section.text
-    if section.table:
-        text += " The tables' marks are those of the one-standard-error rule; the figure's follow the tolerance."
-    return _text(text) + choice + figure + _table(section)
-
-
-def _parallel(data: dict[str, Any]) -> str:
-    if len(data["parallel"]) < 2:
-        return ""  # lines need two axes
-    text = (
-        "One line per network across its accuracies, indices and size. Better values are higher up, if it is known "
-        "which values are better. The equally accurate networks are drawn in colour. An index that ranks the networks "
-        "like an earlier one (rank correlation beyond 0.95) is left out."
+def _picture(report: Report, data: dict[str, Any]) -> str:
+    """The place of the picture, the choice of its horizontal axis, and what its colours mean."""
+    varying = [name for name in report.correlations.names if name not in report.correlations.silent]
+    names = dict.fromkeys([data["x"], *(name for name in varying if name != "accuracy")])
+    options = "".join(f'<option value="{html.escape(name)}">{html.escape(in_words(name))}</option>' for name in names)
+    counts = report.selection.comparison["answer"].value_counts()
+    legend = "".join(
+        f"<li>{_sign(answer)} {explained(style.words)} ({counts[answer]})</li>"
+        for answer, style in ANSWERS.items()
+        if answer in counts
     )
-    return _text(text) + _figure("parallel-figure", "Parallel coordinates of the networks; the tables hold the values.")
+    return (
+        '<section id="picture" aria-labelledby="picture-heading"><h2 id="picture-heading">Accuracy of each network</h2>'
+        f'<p class="choose"><label for="x">against</label> <select id="x">{options}</select></p>'
+        f'<ul class="legend" aria-label="Colours">{legend}</ul>'
+        '<div class="plot" id="front-figure" role="group" aria-label="Accuracy of each network; arrow keys go from one '
+        'to the next, Enter opens its details. The table under Details holds the same."></div>'
+        f'<p id="below" class="quiet"></p><p class="quiet">{explained(READING)}</p></section>'
+    )
 
 
-def _curves(section: Section | None) -> str:
-    if section is None:
-        return ""
-    figure = _figure("curves-figure", "Occupied cells of the chosen networks over the epochs, one panel per layer.")
-    return _text(f"{CURVES} {section.text}") + figure + _table(section)
+def _networks(report: Report, data: dict[str, Any]) -> str:
+    """The table of all networks, the finalists first, with the choice of the rule."""
+    if not data["rules"]:
+        return _network_table(report)
+    gaps = [rule["gap"] for rule in data["rules"]]
+    end = min(1.0, _rounded_up(max(12 * min(gaps), *gaps, 4 * data["margin"])))
+    presets = "".join(
+        f'<button type="button" data-rule="{rule["key"]}">{html.escape(rule["name"])} '
+        f"({len(data['rankings'][rule['ranking']]['order'])})</button>"
+        for rule in data["rules"]
+    )
+    return (
+        f"<p>{explained(CHOICE)}</p><fieldset><legend>Finalists</legend>"
+        f'<div role="group" aria-label="Rules">{presets}</div>'
+        '<div><label for="gap">or at most this far below the best</label>'
+        f'<input type="range" id="gap" min="0" max="{end:g}" step="{end / 500:g}" aria-describedby="chosen">'
+        '<label for="gap-number">exactly</label><input type="number" id="gap-number" min="0" max="1" step="any" '
+        'required inputmode="decimal" aria-describedby="gap-wrong"></div>'
+        '<p id="gap-wrong" class="wrong" role="status"></p></fieldset>'
+        f'<p id="chosen" role="status"></p><p id="order"></p>{_network_table(report)}'
+    )
+
+
+def _network_table(report: Report) -> str:
+    selection = report.selection
+    names = dict.fromkeys(["test_accuracy", *selection.objectives, *selection.by, "parameters"])
+    names = [name for name in names if name != "accuracy" and selection.networks[name].notna().any()]
+    words = ["place", "network", "against the best", "below the best", *map(in_words, ["accuracy", *names]), "seeds"]
+    headings, tips = [*words, "front"], {in_words(name): meaning(name) for name in ("accuracy", *names)}
+    lines = []
+    for row, network in selection.networks.iterrows():
+        cells = [
+            "" if math.isnan(network["place"]) else f"{network['place']:.0f}",
+            f'<button type="button" class="name" data-row="{row}" aria-expanded="false">'
+            f"{html.escape(network['network'])}</button>",
+            f"{_sign(selection.comparison['answer'][row])} {html.escape(answer_in_words(selection, row))}",
+            html.escape(difference_in_words(selection, row)),
+            *(html.escape(value_in_words(selection, row, name)) for name in ("accuracy", *names)),
+            f"{network['seeds']}",
+            "on it" if network["front"] else "",
+        ]
+        lines.append(f'<tr role="row" id="network-{row}">{_cells(headings, cells)}</tr>')
+    return _lines_table("network-table", "All networks, the finalists first, then by accuracy", headings, lines, tips)
+
+
+def _figure(key: str, text: str, content: Any) -> str:
+    """The place of a figure, if it has any content."""
+    label = html.escape(text.split(";")[0].split(".")[0])
+    return f'{_text(text)}<div class="plot" id="{key}-figure" role="img" aria-label="{label}"></div>' if content else ""
 
 
 def _profiles(data: dict[str, Any]) -> str:
-    if not data["profiles"] and "connecting_theta_50" not in data["mean"]:
-        return ""
-    figure = _figure("profiles-figure", "How the cells of the chosen networks join as theta grows.")
-    return _text(PROFILES[bool(data["profiles"])]) + figure
+    known = bool(data["profiles"])
+    return _figure("profiles", PROFILES[known], known or "connecting_theta_50" in data["mean"])
 
 
-def _indices(section: Section, data: dict[str, Any]) -> str:
-    names, silent = data["correlations"]["names"], data["correlations"]["silent"]
-    table = _table(section, words=True, silent=len(section.table[0]) - 1)  # type: ignore[index]
-    if not any(value is not None for line in data["correlations"]["matrix"] for value in line):
-        return _text(f"{section.text} Here there are fewer than three networks, or nothing varies.") + table
-    alive = [name for name in names if name not in silent] or names
-    first = data["x"] if data["x"] in names else alive[-1]
-    pair = (
-        f'<p class="choose"><label for="pair-x">Horizontal axis</label> {_select("pair-x", names, first)} '
-        f'<label for="pair-y">vertical axis</label> {_select("pair-y", names, "accuracy")}</p>'
-        '<p id="pair-found" role="status" aria-live="polite"></p>'
-    )
-    heat = _figure("correlations-figure", "Spearman's rank correlation of each pair of indices.")
-    scatter = _figure("pair-figure", "The two chosen indices against each other, one point per network.")
+def _indices(section: Section, report: Report) -> str:
+    """What the indices mean, and the matrix of their rank correlations: the darker, the farther from 0."""
+    names, matrix = report.correlations.names, report.correlations.matrix
+    alive = [i for i, name in enumerate(names) if name not in report.correlations.silent]
+    meanings = f"<p>{explained(section.text)}</p>{_table(section)}"
+    if len(alive) < 2:
+        return meanings
+    head = "".join(f'<th scope="col"><span>{html.escape(in_words(names[i]))}</span></th>' for i in alive)
+    lines = []
+    for i in alive:
+        cells = "".join(_correlation(matrix[i, j]) for j in alive)
+        lines.append(f'<tr><th scope="row">{html.escape(in_words(names[i]))}</th>{cells}</tr>')
+    caption = "Rank correlation of each pair: the darker, the farther from 0"
     return (
-        f'{_text(section.text)}<div class="scroll" tabindex="0" role="region" '
-        f'aria-label="Rank correlations">{heat}</div>{pair}{scatter}{table}'
+        f'{meanings}<div class="scroll" tabindex="0" role="region" aria-label="{caption}"><table class="matrix">'
+        f"<caption>{caption}</caption><thead><tr><td></td>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 
 
-def _plain(section: Section) -> str:
-    return _text(section.text) + _table(section)
+def _correlation(value: float) -> str:
+    if math.isnan(value):
+        return "<td>-</td>"
+    return f'<td style="--strength:{abs(value):.2f}">{value:.2f}</td>'
+
+
+def _terms() -> str:
+    terms = "".join(f'<dt>{html.escape(term)}</dt><dd id="{term_id(term)}">{text}</dd>' for term, text in TERMS.items())
+    return f"<dl>{terms}</dl>"
+
+
+def _fold(key: str, heading: str, inside: str) -> str:
+    """A part that opens by a press on its heading; nothing if nothing is inside."""
+    if not inside:
+        return ""
+    return f'<details id="{key}"><summary><h3>{html.escape(heading)}</h3></summary>{inside}</details>'
+
+
+def _sign(answer: str) -> str:
+    """The shape and colour of an answer, beside its word."""
+    style = ANSWERS[answer]
+    return f'<span class="sign" style="color:var(--{_key(answer)})" aria-hidden="true">{style.sign}</span>'
+
+
+def _key(answer: str) -> str:
+    return answer.replace(" ", "-") or "none"
+
+
+def _colours() -> str:
+    """The colours of the answers as variables of the style sheet, on white and on dark pages."""
+    light, dark = (
+        "".join(f"--{_key(answer)}:{getattr(style, shade)};" for answer, style in ANSWERS.items())
+        for shade in ("light", "dark")
+    )
+    return f":root{{{light}}}@media screen and (prefers-color-scheme: dark){{:root{{{dark}}}}}"
 
 
 def _pictures(text: str, pictures: Iterable[Picture], room: int) -> tuple[str, int]:
@@ -213,62 +247,50 @@ def _pictures(text: str, pictures: Iterable[Picture], room: int) -> tuple[str, i
             shown.append(figure)
         else:
             missing.append(str(picture.file))
+    if not shown and not missing:
+        return "", room
     note = _text(f"Too large for this page: {', '.join(missing)}.") if missing else ""
     return f'{_text(text)}<div class="pictures">{"".join(shown)}</div>{note}', room
 
 
 def _text(text: str) -> str:
-    options = re.sub("--[a-z][a-z-]*", r'<span class="whole">\g<0></span>', html.escape(text))
-    return f"<p>{options}</p>" if text else ""
+    return f"<p>{html.escape(text)}</p>" if text else ""
 
 
-def _figure(key: str, label: str) -> str:
-    return f'<div class="plot" id="{key}" role="img" aria-label="{html.escape(label)}"></div>'
-
-
-def _select(key: str, names: Sequence[str], chosen: str) -> str:
-    options = "".join(
-        f'<option value="{html.escape(name)}"{" selected" if name == chosen else ""}>{html.escape(name)}</option>'
-        for name in dict.fromkeys(names)
-    )
-    return f'<select id="{key}">{options}</select>'
-
-
-def _empty_table(key: str, caption: str) -> str:
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{html.escape(caption)}"><table id="{key}">'
-        f"{_caption(caption)}<thead></thead><tbody></tbody></table></div>"
-    )
-
-
-def _caption(text: str) -> str:
-    return f"<caption><span>{html.escape(text)}</span></caption>"
-
-
-def _table(section: Section, *, words: bool = False, silent: int | None = None) -> str:
-    """A table of numbers, or of words, with its caption; rows with text in column number ``silent`` are grey."""
+def _table(section: Section) -> str:
+    """The table of a section, whose rows fold into cards on a narrow page."""
     if section.table is None:
         return ""
     headings, rows = section.table
-    head = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in headings)
-    lines = []
-    for row in rows:
-        first, *rest = row
-        cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in rest)
-        attribute = ' class="silent"' if silent is not None and row[silent] else ""
-        lines.append(f'<tr{attribute}><th scope="row">{html.escape(first)}</th>{cells}</tr>')
-    tall = len(rows) > TALL
-    caption = f"{section.caption} ({len(rows)} rows: scroll)" if tall else section.caption
+    lines = [f'<tr role="row">{_cells(headings, [html.escape(cell) for cell in row])}</tr>' for row in rows]
+    return _lines_table("", section.caption, headings, lines)
+
+
+def _cells(headings: list[str], cells: list[str]) -> str:
+    """The cells of a row; each names its column, for narrow pages. The roles stay when the style takes the table's."""
+    texts = zip(headings, cells, strict=True)
+    return "".join(f'<td role="cell" data-label="{html.escape(label)}">{cell}</td>' for label, cell in texts)
+
+
+def _lines_table(key: str, caption: str, headings: list[str], lines: list[str], tips: Mapping[str, str] = {}) -> str:
+    """A table that folds on narrow pages; ``tips`` explain some of its headings."""
+    head = "".join(
+        f'<th scope="col" role="columnheader">{_heading(name, tips.get(name, ""))}</th>' for name in headings
+    )
+    identifier = f' id="{key}"' if key else ""
+    caption = html.escape(caption)
     return (
-        f'<div class="scroll{" tall" if tall else ""}" tabindex="0" role="region" aria-label="{html.escape(caption)}">'
-        f'<table class="{"words" if words else "plain"}">{_caption(caption)}'
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{caption}"><table{identifier} class="fold" '
+        f'role="table"><caption>{caption}</caption><thead role="rowgroup"><tr role="row">{head}</tr></thead>'
+        f'<tbody role="rowgroup">{"".join(lines)}</tbody></table></div>'
     )
 
 
-def _networks(data: dict[str, Any], rule: dict[str, Any]) -> str:
-    count = len(data["rankings"][rule["ranking"]]["order"])
-    return f"{count} network{'' if count == 1 else 's'}"
+def _heading(name: str, tip: str) -> str:
+    text, tip = html.escape(name), html.escape(tip)
+    if not tip:
+        return text
+    return f'<button type="button" class="term" data-tip="{tip}" aria-description="{tip}">{text}</button>'
 
 
 def _rounded_up(value: float) -> float:
@@ -297,24 +319,22 @@ class Picture:
 
 
 def slice_pictures(report: Report) -> list[Picture]:
-    """The slices of the first equal networks that have any."""
-    records = [
-        (trial.number, record_of(trial)) for trial in complete_trials(report.study) if record_of(trial).get("slices")
-    ]
+    """The slices of the first finalists that have any."""
+    source = report.selection.source
     shown: dict[str, list[Picture]] = {}
-    for _, row in report.selection.equal.iterrows():
-        for trial, record in records:
-            if any(record["candidate"][key] != row[key] for key in ("head", "learning_rate")):
+    for name in report.selection.finalists["network"]:
+        for trial, network, record in zip(source.ranked, source.networks, source.records, strict=True):
+            if network != name or len(shown) == MOST_SLICES:
                 continue
-            network = f"{row['network']}, seed {record['candidate'].get('seed', 0)}, trial {trial}"
-            files = [report.folder / "slices" / Path(name).name for name in record["slices"]]
+            caption = f"{name}, seed {record['seed']}, trial {trial.number}"
+            files = [report.folder / "slices" / Path(file).name for file in record.get("slices", [])]
             pictures = [
-                Picture(file, f"The cells of {network}, {_position(file)}", f"{network}: {_position(file)}")
+                Picture(file, f"The cells of {caption}, {_position(file)}", f"{caption}: {_position(file)}")
                 for file in files
                 if file.is_file()
             ]
-            if pictures and len(shown) < MOST_SLICES:
-                shown[network] = pictures
+            if pictures:
+                shown[caption] = pictures
     return [picture for pictures in shown.values() for picture in pictures]
 
 
@@ -334,4 +354,4 @@ def _json(data: dict[str, Any]) -> str:
 
 
 def _file(name: str) -> str:
-    return (resources.files("nas_relucode.report") / name).read_text("utf-8")
+    return resources.files("nas_relucode.report").joinpath(name).read_text("utf-8")

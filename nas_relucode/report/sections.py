@@ -13,27 +13,18 @@ import optuna
 from nas_relucode.indices.registry import INDICES
 from nas_relucode.ranking.order import QUANTITIES
 from nas_relucode.ranking.trials import trials_frame
-from nas_relucode.report.contents import Report, shown_columns
+from nas_relucode.report.contents import Report, network_curves, shown_columns
 from nas_relucode.report.tables import (
     Table,
     constant_on_front,
-    index_columns,
     longer_side_down,
+    measured_columns,
     networks_table,
     retries,
 )
-from nas_relucode.study.curves import network_curves
+from nas_relucode.report.words import meaning
 from nas_relucode.study.record import record_of
 from nas_relucode.texts import with_spread
-
-MEANINGS = {
-    "accuracy": "The fraction of the validation samples that is classified correctly.",
-    "test_accuracy": "The same fraction of the test samples; shown in reports only, nothing is chosen by it.",
-    "train_accuracy": "The same fraction of the training samples.",
-    "validation_loss": "The loss on the validation samples.",
-    "parameters": "Weights and biases of the whole network.",
-    "seconds": "The time of the training, without evaluation and indices.",
-}
 
 
 @dataclass(frozen=True)
@@ -45,12 +36,14 @@ class Section:
     table: Table | None = None
     caption: str = ""
     lines: tuple[str, ...] = ()  # commands
+    points: tuple[str, ...] = ()  # a list of sentences
 
 
 def sections(report: Report) -> list[Section]:
     """The sections in their order."""
     return [
-        _equal(report),
+        _verdict(report),
+        *_finalists(report),
         *_commands(report),
         _front(report),
         _networks(report),
@@ -61,81 +54,35 @@ def sections(report: Report) -> list[Section]:
     ]
 
 
-def _equal(report: Report) -> Section:
-    selection, heading = report.selection, "Equally accurate networks"
-    if math.isnan(selection.threshold):
-        return Section(heading, selection.infeasibility)
-    equal, compared = len(selection.equal), int(selection.compared.sum())
-    threshold = f"an accuracy of {selection.threshold:.4f}"
-    reached = f"{threshold}, the best accuracy less one standard error (over seeds and validation samples)"
-    if compared == 1:
-        text = f"{selection.equal['network'].iloc[0]} is the only feasible network: there is nothing to choose."
-    elif equal == 1:
-        text = (
-            f"By the one-standard-error rule only {selection.equal['network'].iloc[0]}, of {compared} feasible "
-            f"networks, reaches {reached}: there is nothing to order."
-        )
-    else:
-        order = [f"{name} ({way})" for name, way in selection.deciding.items() if name != "accuracy"]
-        text = (
-            f"By the one-standard-error rule {equal} of {compared} feasible networks reach {reached}: they "
-            f"are equally accurate. {_order(order)}"
-        )
-    if selection.silent and equal > 1:
-        text += " These cannot order them: " + "; ".join(f"{k} ({v})" for k, v in selection.silent.items()) + "."
-    text = " ".join([text, *remarks(report)])
-    table = longer_side_down(networks_table(selection, selection.equal, every_index=True))
-    return Section(heading, text, table, "The equally accurate networks in their order")
+def _verdict(report: Report) -> Section:
+    """What the comparison says, and everything that limits it."""
+    selection = report.selection
+    limits = [*(warning.text for warning in selection.verdict.warnings), *selection.notes]
+    return Section("Verdict", selection.verdict.text, points=tuple(limits))
 
 
-def _order(names: list[str]) -> str:
-    if not names:
-        return "No index orders them: their places follow accuracy, then size."
-    return f"Their places follow their Pareto rank over {', '.join(names)}, then accuracy, then size."
-
-
-def remarks(report: Report) -> list[str]:
-    """How stable the choice by the one-standard-error rule is, and what limits it."""
-    sentences = []
-    shares = list(report.ahead.values())
-    if any(math.isnan(share) for share in shares):
-        sentences.append("Some of them were trained once, so the stability of their order is unknown.")
-    elif shares:
-        first, *later = shares
-        sentences.append(
-            "In the order by the one-standard-error rule, the first network stays ahead of the second in "
-            f"{100 * first:.0f} % of the draws when seeds are resampled"
-            + (f", and each stays ahead of the next in at least {100 * min(first, *later):.0f} %." if later else ".")
-        )
-    if report.tested:
-        test, count = report.selection.paired_test, len(report.tested.equal)
-        sentences.append(f"{test[0].upper()}{test[1:]}, corrected for all pairs, leaves {count} equally accurate.")
-    elif not report.notes and report.selection.compared.sum() > 1:
-        sentences.append(
-            "No predictions were kept, so mean accuracies are compared, without McNemar's test sample by sample."
-        )
-    if (report.selection.equal["seeds"] == 1).all():
-        who = "It" if len(report.selection.equal) == 1 else "Each of them"
-        sentences.append(f"{who} was trained once, so the effect of other seeds is unknown.")
-    return [*sentences, *report.notes]
+def _finalists(report: Report) -> list[Section]:
+    selection = report.selection
+    if selection.finalists.empty:
+        return []
+    table = longer_side_down(networks_table(selection, selection.finalists))
+    text = (
+        "Against the best: equal (the difference is shown to be less than the margin, "
+        f"{selection.arguments['margin']:g}), worse (it is shown to be above 0), or cannot be told; with the interval "
+        "of the difference."
+    )
+    return [Section("Finalists", text, table, "The finalists in their order")]
 
 
 def _commands(report: Report) -> list[Section]:
-    selection = report.selection
-    if selection.equal.empty:
+    """How to train the finalists again, where the study's settings are known."""
+    if report.selection.finalists.empty or not report.commands:
         return []
-    if not report.commands:
-        text = (
-            "There is no command: this study was not made by nas-relucode run, or a file of its name beside the report "
-            "has other settings. Use the Objective that it was run with: "
-            "objective.trained(Candidate(head, learning_rate, seed))."
-        )
-        return [Section("Train them again", text)]
     text = (
         "These commands repeat the trainings with the same data, recipe and seeds: one command per seed, the first "
         "choice first. Add --data-root DIR if the data are not in ./data."
     )
-    lines = [line for row in selection.equal.index for line in report.commands.get(int(row), [])]
+    lines = [line for row in report.selection.finalists.index for line in report.commands.get(int(row), [])]
     return [Section("Train them again", text, lines=tuple(lines))]
 
 
@@ -148,12 +95,12 @@ def _front(report: Report) -> Section:
         return Section("Pareto front", f"{text}No network is on the front, because none {condition}.")
     text += (
         "Means over seeds ± standard deviation; codes of the training samples. "
-        "Mark: the place among the equally accurate networks, or a letter for the less accurate ones."
+        "Mark: the place among the finalists, or a letter for the other networks on the front."
     )
     constant = constant_on_front(selection)
     if constant:
         text += " Constant on the front: " + ", ".join(f"{k} = {v:.4g}" for k, v in constant.items()) + "."
-    undefined = [name for name in index_columns(selection.front) if selection.front[name].isna().all()]
+    undefined = [name for name in measured_columns(selection) if selection.front[name].isna().all()]
     if undefined:
         text += f" Undefined on the front: {', '.join(undefined)}."
     table = longer_side_down(networks_table(selection, selection.front, every_index=True))
@@ -162,8 +109,8 @@ def _front(report: Report) -> Section:
 
 def _networks(report: Report) -> Section:
     infeasible = (
-        "Infeasible networks are below the accuracy floor; pruned ones diverged with some seed, or an objective is "
-        "undefined for them."
+        "Networks that are not feasible are below the accuracy floor; pruned ones diverged with some seed, or an "
+        "objective is undefined for them."
     )
     text = "" if report.selection.networks["feasible"].all() else infeasible
     by_accuracy = report.selection.networks.sort_values("accuracy", ascending=False, kind="stable")
@@ -171,18 +118,18 @@ def _networks(report: Report) -> Section:
 
 
 def _last_epoch(report: Report) -> list[Section]:
-    points = network_curves(report.study, report.selection.chosen)
-    if points.empty:
+    means, chosen = network_curves(report.selection), report.selection.chosen
+    if not means.empty:
+        means = means[means.index.get_level_values("network").isin(chosen)]
+    if means.empty:
         return []
-    layers = list(dict.fromkeys(points["layer"]))
-    last = points[points["epoch"] == points.groupby(["network", "seed"])["epoch"].transform("max")]
-    means = last.pivot_table(values="cell_count", index="network", columns="layer", sort=False)[layers]
+    last = means.groupby(["network", "layer"], observed=True)["cell_count"].last().unstack("layer")
     rows = [
         [str(name), *(with_spread(value) for value in row)]
-        for name, row in zip(means.index, means.to_numpy(), strict=True)
+        for name, row in zip(last.index, last.to_numpy(), strict=True)
     ]
-    text = "Means over seeds. The table shows the last epoch of the networks that are equally accurate or on the front."
-    table = (["network", *layers], rows)
+    text = "Means over seeds. The table shows the last epoch of the finalists and of the networks on the front."
+    table = (["network", *map(str, last.columns)], rows)
     return [Section("Occupied cells by layer", text, table, "Occupied cells after the last epoch")]
 
 
@@ -192,14 +139,12 @@ def _indices(report: Report) -> Section:
     position = {name: i for i, name in enumerate(correlations.names)}
     rows = []
     for name in (name for name in shown_columns(report.selection) if ":" not in name):
-        index = INDICES.get(name)
-        way = index.direction if index else QUANTITIES.get(name)
+        way = INDICES[name].direction if name in INDICES else QUANTITIES.get(name)
         rank = correlations.matrix[position[name], position["accuracy"]]
         values = report.selection.networks[name].dropna()
         ends = f"{_end(values.min())} to {_end(values.max())}" if len(values) else "-"
-        meaning = index.meaning if index else MEANINGS.get(name, "")
         rank_text = "-" if math.isnan(rank) or name == "accuracy" else f"{rank:.3f}"
-        rows.append([name, meaning, way or "", ends, rank_text, correlations.silent.get(name, "")])
+        rows.append([name, meaning(name), way or "", ends, rank_text, correlations.silent.get(name, "")])
     headings = ["index", "meaning", "usually", "over all networks", "rank correlation with accuracy", "not informative"]
     text = (
         "Spearman's rank correlations are computed over all networks that have both indices. "

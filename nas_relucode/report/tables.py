@@ -1,14 +1,15 @@
-"""The tables of a report as rows of text: networks, indices, and trials without a result."""
+"""The tables of a report as rows of text: networks, and trials without a result."""
 
 from __future__ import annotations
 
+import math
 import re
 
 import pandas as pd
 
 from nas_relucode.indices.registry import INDICES
 from nas_relucode.ranking.selection import Selection
-from nas_relucode.study.record import network_label
+from nas_relucode.ranking.trials import PARAMS
 from nas_relucode.texts import plain, with_spread
 
 Table = tuple[list[str], list[list[str]]]  # headings, rows
@@ -16,33 +17,49 @@ MOST_SENTENCES = 20  # about trials without a result
 MARKUP = re.compile(  # what Markdown, or a dialect with HTML and formulas, would interpret
     r"[\\`*<~$|]|(?<!\S)#|&(?=#?\w+;)|\](?=[(\[:])|(?<![^\W_])_|_(?![^\W_])"
 )
+ACCURACIES = ("accuracy", "test_accuracy", "train_accuracy", "validation_loss")
 
 
 def networks_table(selection: Selection, networks: pd.DataFrame, *, every_index: bool = False) -> Table:
-    """A row per network: accuracy with its spread, the objectives or every index, parameters, training seconds.
+    """A row per network: how it compares with the best, accuracies with their spread, objectives or every index, size.
 
-    Indices that are constant or undefined over the networks are left out. The mark is that of the figures, or the
+    Columns that are constant or undefined over the networks are left out. The mark is that of the figures, or the
     reason why a network cannot be chosen.
     """
-    indices = [name for name in index_columns(networks) if every_index or name in selection.objectives]
-    indices = [name for name in indices if not is_constant(networks[name]) and networks[name].notna().any()]
-    headings = ["network", "mark", "seeds", "accuracy", "test accuracy", *indices, "parameters", "seconds"]
+    columns = measured_columns(selection) if every_index else [*selection.objectives, *selection.by]
+    columns = [name for name in dict.fromkeys(columns) if name not in ("accuracy", "parameters", "seconds")]
+    columns = [name for name in columns if not is_constant(networks[name]) and networks[name].notna().any()]
+    ends = [name for name in ("parameters", "seconds") if name in networks]
+    headings = ["network", "mark", "against the best", "below the best", "seeds", "accuracy", "test accuracy"]
     rows = []
     for i, row in networks.iterrows():
-        spread = selection.spread.loc[i]
-        rows.append(
-            [
-                row["network"],
-                row["mark"] or ("" if row["feasible"] else "pruned" if row["pruned"] else "infeasible"),
-                str(row["seeds"]),
-                with_spread(row["accuracy"], spread["accuracy"]),
-                with_spread(row["test_accuracy"], spread["test_accuracy"]),
-                *(with_spread(row[name], spread[name]) for name in indices),
-                "-" if pd.isna(row["parameters"]) else f"{row['parameters']:,.0f}",
-                "-" if pd.isna(row["seconds"]) else f"{row['seconds']:.1f}",
-            ]
-        )
-    return headings, rows
+        texts = (value_in_words(selection, i, name) for name in ("accuracy", "test_accuracy", *columns, *ends))
+        answers = [answer_in_words(selection, i), difference_in_words(selection, i)]
+        rows.append([row["network"], row["mark"], *answers, str(row["seeds"]), *texts])
+    return [*headings, *columns, *ends], rows
+
+
+def value_in_words(selection: Selection, row: int, name: str) -> str:
+    """The mean of a column for a network, with its standard deviation over the seeds if they differ."""
+    mean, spread = float(selection.networks.at[row, name]), float(selection.spread.at[row, name])
+    if not spread > 0 and abs(mean) >= 1000:
+        return f"{mean:,.0f}"
+    return with_spread(mean, spread if spread > 0 or name in ACCURACIES else math.nan)
+
+
+def answer_in_words(selection: Selection, row: int) -> str:
+    """How a network compares with the best, or why it was not compared."""
+    network, answer = selection.networks.loc[row], str(selection.comparison.at[row, "answer"])
+    return answer or ("pruned" if network["pruned"] else "not feasible" if not network["feasible"] else "no accuracy")
+
+
+def difference_in_words(selection: Selection, row: int) -> str:
+    """How far a network's accuracy lies below the best one's, with the interval of the difference if there is one."""
+    difference, low, high = selection.comparison.loc[row, ["difference", "low", "high"]]
+    if math.isnan(difference):
+        return "-"
+    known = math.isfinite(low) and math.isfinite(high)
+    return f"{difference:.4f}" + (f" ({low:.4f} to {high:.4f})" if known else "")
 
 
 def longer_side_down(table: Table) -> Table:
@@ -56,8 +73,8 @@ def longer_side_down(table: Table) -> Table:
 
 def constant_on_front(selection: Selection) -> dict[str, float]:
     """The indices that have one value on the whole front."""
-    front = selection.front
-    return {name: float(front[name].iloc[0]) for name in index_columns(front) if is_constant(front[name])}
+    front, names = selection.front, [n for n in measured_columns(selection) if n.rpartition(":")[2] in INDICES]
+    return {name: float(front[name].iloc[0]) for name in names if is_constant(front[name])}
 
 
 def markdown(text: str) -> str:
@@ -99,12 +116,12 @@ def retries(trials: pd.DataFrame) -> list[str]:
     Of more than twenty, the first twenty are named and the others counted.
     """
     retried = trials.dropna(subset="retry_of").groupby("retry_of")["number"].last()
-    sentences = []
+    sentences, params = [], [name for name in trials.columns if name.startswith(PARAMS)]
     ended_early = trials[trials["state"].isin(["FAIL", "PRUNED"])]
     for _, trial in ended_early.head(MOST_SENTENCES).iterrows():
         subject, reason = f"trial {trial['number']}", trial["reason"] if isinstance(trial["reason"], str) else ""
-        if isinstance(trial["head"], str):
-            subject += f" ({network_label(trial)}" + ("" if pd.isna(trial["seed"]) else f", seed {trial['seed']}") + ")"
+        if trial[params].notna().any():
+            subject += f" ({trial['network']}" + ("" if pd.isna(trial["seed"]) else f", seed {trial['seed']}") + ")"
         if trial["state"] == "PRUNED":
             sentences.append(f"{subject} was pruned: {reason}.")
         else:
@@ -117,9 +134,12 @@ def retries(trials: pd.DataFrame) -> list[str]:
     return sentences
 
 
-def index_columns(networks: pd.DataFrame) -> list[str]:
-    """The columns that hold indices, of the joint codes or of a layer."""
-    return [name for name in networks.columns if name.rpartition(":")[2] in INDICES]
+def measured_columns(selection: Selection) -> list[str]:
+    """The columns of numbers that can be compared: objectives, indices, qualities; without the accuracies."""
+    numbers = [name for name in selection.spread.columns if name not in (*ACCURACIES, "validation_samples")]
+    indices = [name for name in numbers if name.rpartition(":")[2] in INDICES]
+    others = [name for name in selection.objectives if name not in ACCURACIES]
+    return list(dict.fromkeys([*others, *indices, *numbers]))
 
 
 def is_constant(values: pd.Series) -> bool:

@@ -14,28 +14,30 @@ import pandas as pd
 
 from nas_relucode.files import write_atomically
 from nas_relucode.plots.pareto import save_pareto
+from nas_relucode.ranking.selection import Selection
 from nas_relucode.ranking.trials import trials_frame
-from nas_relucode.report.contents import Report, gather
+from nas_relucode.report.contents import Report, accuracy_intervals, gather
 from nas_relucode.report.page import page
 from nas_relucode.report.sections import sections
 from nas_relucode.report.tables import constant_on_front, markdown, markdown_table
 from nas_relucode.report.training_again import may_be_written, settings_file, settings_toml
+from nas_relucode.report.words import in_words
 from nas_relucode.study.storage import redact
 
 
 def write_report(
-    study: optuna.Study, folder: str | Path, *, storage: str = "", artifacts: Any = None
+    study: optuna.Study, folder: str | Path, *, selection: Selection | None = None, storage: str = ""
 ) -> dict[str, Path]:
     """Writes the report of any study whose trials carry our record; returns name -> path of each file.
 
-    ``folder`` is that of the study's run, if there was one: predictions (for McNemar's test), kept code spaces, slices
-    and embeddings are read from it; predictions from ``artifacts``, an artifact store (Optuna's), if it is given.
+    ``selection`` is what `select` made of the study, with arguments of your own; by default ``select(study)``.
+    ``folder`` is that of the study's run, if there was one: kept code spaces, slices and embeddings are read from it.
     ``storage``, the URL of the study's storage, is shown without its password. For a study made by `run_study`, a TOML
     file of the study's name holds its settings, to train its networks again; a file of this name that no report wrote
     is not overwritten. Each file is written atomically.
     """
     folder = Path(folder)
-    report = gather(study, folder, redact(storage) if storage else "", artifacts)
+    report = gather(study, folder, redact(storage) if storage else "", selection)
     folder.mkdir(parents=True, exist_ok=True)
     trials = trials_frame(study).drop(columns=["ranked", "pruned"])
     writers: dict[str, Callable[[Path], object]] = {
@@ -55,13 +57,16 @@ def write_report(
 
 def _save_pareto(report: Report, path: Path) -> None:
     selection = report.selection
-    save_pareto(path, selection.networks, selection.spread, x=selection.shown_objective, threshold=selection.threshold)
+    networks = selection.networks.join(accuracy_intervals(selection)).assign(answer=selection.comparison["answer"])
+    x = selection.shown_objective
+    save_pareto(path, networks, x=x, title=in_words(x), margin=selection.arguments["margin"])
 
 
 def _markdown(report: Report) -> str:
     parts = [f"# Report of study {markdown(report.study.study_name)}\n\n![Pareto front](pareto.png)\n"]
     for section in sections(report):
         parts.append(f"## {section.heading}\n\n{markdown(section.text)}\n")
+        parts += ["".join(f"- {markdown(point)}\n" for point in section.points)] if section.points else []
         parts += [f"{markdown_table(section.table)}\n"] if section.table else []
         parts += [_code("\n".join(section.lines))] if section.lines else []
     return "\n".join(parts)
@@ -80,35 +85,41 @@ def _json(report: Report) -> dict[str, Any]:
     def rows(networks: pd.DataFrame, numeric: list[str]) -> list[dict[str, Any]]:
         return [
             {
-                "head": row["head"],
-                "learning_rate": row["learning_rate"],
+                "network": row["network"],
+                "params": dict(selection.source.params[row["network"]]),
                 "seeds": int(row["seeds"]),
-                "equally_accurate": bool(row["equal"]),
-                "place": int(row["place"]) if row["equal"] else None,
+                "finalist": bool(row["finalist"]),
+                "place": int(row["place"]) if row["finalist"] else None,
+                "answer": selection.comparison.loc[i, "answer"] or None,
+                **_plain(selection.comparison.loc[i, ["difference", "low", "high"]]),
                 "mean": _plain(row[numeric]),
                 "spread": _plain(selection.spread.loc[i, numeric]),
-                "ahead_of_next": None if math.isnan(ahead.get(i, math.nan)) else ahead[i],
-                "train": report.commands.get(i, []),
+                "ahead_of_next": _finite(ahead.get(int(i), math.nan)),
+                "train": report.commands.get(int(i), []),
             }
             for i, row in networks.iterrows()
         ]
 
-    numeric = [
-        name
-        for name in selection.spread.columns
-        if name in selection.networks and name not in ("head", "learning_rate")
-    ]
+    numeric = list(selection.spread.columns)
+    verdict = selection.verdict
     return {
         "study": report.study.study_name,
         "storage": report.storage,
         "objectives": selection.objectives,
-        "threshold": None if math.isnan(selection.threshold) else selection.threshold,
+        "margin": selection.arguments["margin"],
+        "rule": selection.arguments["rule"],
+        "verdict": verdict.text,
+        "warnings": {warning.name: warning.text for warning in verdict.warnings},
         "silent": selection.silent,
         "constant_on_front": constant,
-        "equally_accurate": rows(selection.equal, numeric),
+        "finalists": rows(selection.finalists, numeric),
         "front": rows(selection.front, [name for name in numeric if name not in constant]),
     }
 
 
 def _plain(values: pd.Series) -> dict[str, float | None]:
-    return {str(name): None if pd.isna(value) else float(value) for name, value in values.items()}
+    return {str(name): _finite(float(value)) for name, value in values.items()}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
