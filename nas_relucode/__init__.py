@@ -12,7 +12,7 @@ The stations in reading order; up to ``indices`` they know neither training nor 
     study        the Optuna objective, what a trial records, and a study of heads, learning rates and seeds
     workers      many processes on one study: plan, work, status
     ranking      which networks of a study are equal, their order by the indices, the verdict
-    plots        the figures of reports and of the paper, drawn with matplotlib and plotly
+    plots        the figures of reports and of the paper, drawn with matplotlib
     integrations the same score and objective in Ray Tune, Ax, Syne Tune, Lightning and the zero-cost packages
     paper        the figures of the paper, and whether its claims hold
     report       the page, the pictures and the tables that show a study

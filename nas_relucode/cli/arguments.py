@@ -98,6 +98,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 def _run(parser: argparse.ArgumentParser) -> None:
     _add_settings(parser)
+    _add_dashboard(parser)
     _add_data(parser)
     _add_storage(parser)
 
@@ -168,10 +169,16 @@ def _status(parser: argparse.ArgumentParser) -> None:
 
 def _report(parser: argparse.ArgumentParser) -> None:
     _add_study(parser)
-    parser.add_argument(
-        "--dashboard", action="store_true", help="write the ranking and the front into the study for optuna-dashboard"
-    )
+    _add_dashboard(parser)
     _add_storage(parser)
+
+
+def _add_dashboard(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dashboard",
+        action=argparse.BooleanOptionalAction,
+        help="write the verdict and the front into the study for optuna-dashboard (if it is installed)",
+    )
 
 
 def _add_study(parser: argparse.ArgumentParser) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 import optuna
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from nas_relucode.cli.stored_studies import stored_study, study_folder
-from nas_relucode.ranking.selection import select
+from nas_relucode.ranking.selection import Selection, select
 from nas_relucode.ranking.trials import trials_frame
 from nas_relucode.report.dashboard import dashboard_installed, show_in_dashboard
 from nas_relucode.report.tables import constant_on_front, networks_table, retries, text_table
@@ -24,8 +27,7 @@ def report_study(study: optuna.Study, options: argparse.Namespace, storage: str)
     """Writes the report's files and the dashboard's note, and prints the verdict and the tables; the exit code."""
     selection = select(study)
     files = write_report(study, study_folder(options, study.study_name), selection=selection, storage=storage)
-    if getattr(options, "dashboard", False) or dashboard_installed():
-        show_in_dashboard(study, selection)
+    _write_note(study, selection, options.dashboard)
     print(f"{selection.verdict}\n")
     print(f"Pareto front of {study.study_name}: {', '.join(f'{k} ({v})' for k, v in selection.objectives.items())}\n")
     front = selection.front
@@ -39,3 +41,15 @@ def report_study(study: optuna.Study, options: argparse.Namespace, storage: str)
     sentences = [*selection.notes, *retries(trials_frame(study))]
     print("\n" + "\n".join([*sentences, f"Report: {files['report.html']}"]))
     return 0
+
+
+def _write_note(study: optuna.Study, selection: Selection, wanted: bool | None) -> None:
+    """Shows the verdict in optuna-dashboard: by default if that is installed and the storage can be written."""
+    if wanted is False or (wanted is None and not dashboard_installed()):
+        return
+    try:
+        show_in_dashboard(study, selection)
+    except (SQLAlchemyError, StorageInternalError) as error:
+        if wanted:
+            raise
+        print(f"nas-relucode: warning: no note for optuna-dashboard is written: {error}", file=sys.stderr)

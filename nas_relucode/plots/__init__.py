@@ -1,4 +1,4 @@
-"""The figures of reports and of the paper, drawn with matplotlib and plotly."""
+"""The figures of reports and of the paper, drawn with matplotlib."""
 
 import lazy_loader
 

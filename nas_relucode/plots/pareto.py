@@ -40,7 +40,7 @@ ANSWERS: dict[str, AnswerStyle] = {
     "best": AnswerStyle("the most accurate", "#00805D", "#2EC49A", "*", "star", "★"),
     "equal": AnswerStyle("equal to it", "#0072B2", "#56B4E9", "o", "circle", "●"),
     "cannot be told": AnswerStyle("cannot be told from it", "#A66F00", "#E69F00", "D", "diamond", "◆"),
-    "worse": AnswerStyle("worse", "#C2410C", "#FF8A50", "v", "triangle", "▼"),
+    "worse": AnswerStyle("worse", "#C2410C", "#FF8A50", "^", "triangle", "▲"),
     "": AnswerStyle("not compared", "#6B7075", "#9AA0A6", "x", "times", "✕"),
 }
 
@@ -97,8 +97,7 @@ def _pareto(networks: pd.DataFrame, x: str, title: str, margin: float) -> Figure
 def _legend(figure: Figure, networks: pd.DataFrame) -> None:
     """What colours, outlines and bars mean, and the names of the marked networks."""
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    outline = {"marker": "o", "markerfacecolor": "none", "markeredgecolor": "black", "linestyle": "none"}
-    handles.append(Line2D([], [], **outline))
+    handles.append(Line2D([], [], marker="o", markerfacecolor="none", markeredgecolor="black", linestyle="none"))
     labels.append("outlined: on the Pareto front")
     marked = networks[networks["mark"] != ""]
     named = [f"{mark}  {plain(name)}" for mark, name in zip(marked["mark"], marked["network"], strict=True)]

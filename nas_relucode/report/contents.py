@@ -22,10 +22,10 @@ from nas_relucode.ranking.order import QUANTITIES, silent_reasons
 from nas_relucode.ranking.selection import Order, Selection, select
 from nas_relucode.report.tables import (
     ACCURACIES,
-    answer_in_words,
-    difference_in_words,
+    answers_in_words,
+    column_in_words,
+    differences_in_words,
     measured_columns,
-    value_in_words,
 )
 from nas_relucode.report.training_again import study_argument, train_command
 from nas_relucode.report.words import in_words
@@ -127,12 +127,12 @@ def page_data(report: Report) -> dict[str, Any]:
         "seeds": [selection.seeds_of(name) for name in networks["network"]],
         "front": networks["front"].tolist(),
         "answer": comparison["answer"].tolist(),
-        "in_words": [answer_in_words(selection, row) for row in networks.index],
-        "difference": [difference_in_words(selection, row) for row in networks.index],
+        "in_words": answers_in_words(selection),
+        "difference": differences_in_words(selection),
         "low": _plain(intervals["low"]),
         "high": _plain(intervals["high"]),
         "mean": {name: _plain(networks[name]) for name in columns},
-        "text": {name: [value_in_words(selection, row, name) for row in networks.index] for name in columns},
+        "text": {name: column_in_words(selection, name) for name in columns},
         "words": {name: in_words(name) for name in columns},
         "answers": {answer: [style.symbol, answer.replace(" ", "-") or "none"] for answer, style in ANSWERS.items()},
         "best": None if best.empty else float(best.max()),

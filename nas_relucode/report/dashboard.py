@@ -6,7 +6,6 @@ import contextlib
 import html
 import importlib.util
 import io
-import math
 import warnings
 from typing import Any
 
@@ -16,7 +15,7 @@ from nas_relucode.errors import InputError
 from nas_relucode.plots.pareto import ANSWERS
 from nas_relucode.ranking.selection import Selection, select
 from nas_relucode.report.contents import accuracy_intervals
-from nas_relucode.report.tables import markdown, markdown_table, networks_table
+from nas_relucode.report.tables import column_in_words, markdown, markdown_table, networks_table
 from nas_relucode.report.words import in_words
 
 START, END = (
@@ -28,8 +27,8 @@ MOST_ROWS = 20  # of the note, which is sent again whenever the dashboard polls
 
 
 def dashboard_installed() -> bool:
-    """Whether optuna-dashboard is installed; it is not imported."""
-    return importlib.util.find_spec("optuna_dashboard") is not None
+    """Whether optuna-dashboard and plotly, which draws its figures, are installed; they are not imported."""
+    return all(importlib.util.find_spec(name) is not None for name in ("optuna_dashboard", "plotly"))
 
 
 def show_in_dashboard(study: optuna.Study, selection: Selection | None = None) -> str:
@@ -62,7 +61,7 @@ def pareto_figure(selection: Selection) -> Any:
         if part.empty:
             continue
         up, down = (part["high"] - part["accuracy"]).fillna(0), (part["accuracy"] - part["low"]).fillna(0)
-        numbers = [name for name in selection.spread.columns if not math.isnan(part[name].iloc[0])]
+        texts = {name: column_in_words(selection, name) for name in selection.spread.columns}
         figure.add_scatter(
             x=part[x],
             y=part["accuracy"],
@@ -70,8 +69,8 @@ def pareto_figure(selection: Selection) -> Any:
             mode="markers",
             marker={"color": style.light, "symbol": PLOTLY_SYMBOLS[style.symbol], "size": 11},
             hovertext=[
-                "<br>".join([f"<b>{_shown(row['network'])}</b>", *(f"{_shown(k)}: {row[k]:.4g}" for k in numbers)])
-                for _, row in part.iterrows()
+                "<br>".join([f"<b>{_shown(name)}</b>", *(f"{_shown(k)}: {texts[k][i]}" for k in texts)])
+                for i, name in part["network"].items()
             ],
             hoverinfo="text",
             name=style.words,
@@ -87,7 +86,7 @@ def pareto_figure(selection: Selection) -> Any:
     return figure
 
 
-PLOTLY_SYMBOLS = {"star": "star", "circle": "circle", "diamond": "diamond", "triangle": "triangle-down", "times": "x"}
+PLOTLY_SYMBOLS = {"star": "star", "circle": "circle", "diamond": "diamond", "triangle": "triangle-up", "times": "x"}
 
 
 def _shown(text: str) -> str:
@@ -113,6 +112,7 @@ def _dashboard() -> Any:
         with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")  # which its dependencies raise
             import optuna_dashboard
+            import plotly  # noqa: F401
     except ImportError as error:
         raise InputError(
             f"optuna-dashboard is not installed ({error}). Install it: pip install nas-relucode[dashboard]."

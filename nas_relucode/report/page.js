@@ -56,8 +56,8 @@ function place(box, target, above) {
 }
 
 function openCard(row, point) {
-  const card = byId("card"), close = element("button", { type: "button", class: "close", onclick: () => card.hidePopover() }, "Close");
-  card.replaceChildren(close, element("h3", {}, data.label[row]), ...details(row));
+  const card = byId("card"), close = element("button", { type: "button", onclick: () => card.hidePopover() }, "Close");
+  card.replaceChildren(element("header", {}, element("h3", {}, data.label[row]), close), ...details(row));
   card.showPopover();
   place(card, point);
   close.focus();
@@ -153,7 +153,7 @@ function drawFront(width) {
     ...parts.map((part, i) => {
       const [symbol, key] = Object.values(data.answers)[i], line = symbol === "times";
       return Plot.dot(part, { x, y: accuracy, symbol, r: symbol === "star" ? 8 : 5.5, fill: line ? "none" : `var(--${key})`, ariaLabel: described,
-        stroke: (row) => (line ? `var(--${key})` : data.front[row] ? "var(--ink)" : "var(--page)"), strokeWidth: 1.5 });
+        stroke: (row) => (data.front[row] && !line ? "var(--ink)" : `var(--${key})`), strokeWidth: 1.5 });
     }),
     Plot.text(first, { x, y: accuracy, text: ["first choice"], dx: 10 * side, dy: -14, textAnchor: side < 0 ? "end" : "start", fontWeight: 600, fontSize: 13, stroke: "var(--page)", strokeWidth: 4, fill: "currentColor" }),
   ];
@@ -199,9 +199,9 @@ function drawParallel(width) {
     return [name, d3.scaleLinear(data.directions[name] === "minimize" ? ends.reverse() : ends, [0, 1])];
   }));
   const points = rows.flatMap((row) => names.filter((name) => finite(values(name)(row))).map((name) => ({ row, name, height: scale.get(name)(values(name)(row)) })));
-  const wide = (row) => (state.place.has(row) ? 2.5 : 0.8), ending = d3.format(".4~g");
+  const wide = (row) => (state.place.has(row) ? 2.5 : 0.8), ending = d3.format(",.4~r");
   const ends = [0, 1].flatMap((height) => names.map((name) => ({ name, height, text: ending(scale.get(name).invert(height)) })));
-  return Plot.plot({ width, height: 420, marginBottom: 120, marginLeft: 60, marginRight: 60, marginTop: 30, x: { type: "point", domain: names, label: null, tickFormat: (name) => data.words[name], tickRotate: -35 }, y: { axis: null, domain: [0, 1] },
+  return Plot.plot({ width, height: 420, marginBottom: 120, marginLeft: 60, marginRight: 60, marginTop: 30, x: { type: "point", domain: names, label: null, tickFormat: (name) => data.words[name], tickRotate: -35, tickSize: 0, tickPadding: 18 }, y: { axis: null, domain: [0, 1] },
     marks: [Plot.ruleX(names, { strokeOpacity: 0.3 }), Plot.line(points, { x: "name", y: "height", z: "row", stroke: ({ row }) => colour(row), strokeWidth: ({ row }) => wide(row), strokeOpacity: 0.8 }),
       ...[0, 1].map((height) => Plot.text(ends.filter((end) => end.height === height), { x: "name", y: "height", text: "text", dy: height ? -10 : 10, fontSize: 10 }))], color: { type: "identity" } });
 }
@@ -220,7 +220,7 @@ function drawCurves(width) {
     const line = data.curves[row][layer];
     return line ? line[0].map((epoch, at) => ({ i, row, epoch, cells: line[column][at] })).filter(({ cells }) => finite(cells)) : [];
   });
-  return [names(chosen), ...layers.map((layer) => Plot.plot({ width, height: 210, marginLeft: 56, marginRight: 16 + 12 * chosen.length, color: { type: "identity" }, x: { label: "epoch →", tickFormat: "d", ticks: 6 }, y: { label: `↑ occupied cells of ${layer}`, zero: true, grid: true, ticks: 4 },
+  return [names(chosen), ...layers.map((layer) => Plot.plot({ width, height: 210, marginLeft: 56, marginRight: 16 + 12 * chosen.length, color: { type: "identity" }, x: { label: "epoch →", tickFormat: "d", ticks: 6 }, y: { label: `↑ occupied cells of ${layer === "joint" ? "all layers together" : layer}`, zero: true, grid: true, ticks: 4 },
     marks: chosen.flatMap((row, i) => {
       const own = (column) => points(layer, column).filter((point) => point.i === i), common = { x: "epoch", y: "cells", stroke: colour(row), strokeWidth: 1.8 };
       return [Plot.line(own(1), { ...common, strokeDasharray: DASHES[i] }), Plot.line(own(2), { ...common, strokeOpacity: 0.4, strokeDasharray: DASHES[i] }),
@@ -239,7 +239,7 @@ function drawProfiles(width) {
   const reach = 1.15 * Math.max(1, ...profiles.map(({ points }) => points.find(([, share]) => share >= 1)?.[0] ?? points.at(-1)[0])); // nothing changes beyond
   return [names(chosen), Plot.plot({ width, height: 340, marginLeft: 56, marginRight: 30, x: { label: "theta (bits) →", domain: [0, reach] }, y: { label: "↑ largest component's share of the cells", domain: [0, 1.05], grid: true },
     marks: profiles.flatMap(({ curve, points }, i) => [Plot.line(points, { curve, clip: true, stroke: colour(chosen[i]), strokeWidth: 1.8, strokeDasharray: DASHES[i], marker: curve === "linear" }),
-      Plot.text(points.slice(0, 1), { text: [String(i + 1)], dx: -8, dy: -6, fontWeight: 600 })]) })];
+      Plot.text([points.find(([, share]) => share >= 1) ?? points.at(-1)], { text: [String(i + 1)], dx: 8 + 12 * i, dy: -8, fontWeight: 600 })]) })];
 }
 
 // ---- start ----

@@ -15,7 +15,7 @@ from typing import Any
 from nas_relucode.plots.pareto import ANSWERS
 from nas_relucode.report.contents import Report, page_data
 from nas_relucode.report.sections import Section, described, sections
-from nas_relucode.report.tables import answer_in_words, difference_in_words, value_in_words
+from nas_relucode.report.tables import answers_in_words, column_in_words, differences_in_words
 from nas_relucode.report.words import TERMS, explained, in_words, meaning, term_id
 
 MOST_BYTES = 4_000_000  # of the page: pictures that would exceed it are only named
@@ -27,7 +27,8 @@ POLICY = (
 READING = (
     "Each point is a network; press one for its details. Its bar is the interval of its accuracy, as the comparison "
     "with the most accurate network gives it; the grey band is the margin. Equal: the bar stays above the band's lower "
-    "edge. Worse: it stays below the upper edge. Cannot be told: neither. Dark outlines mark the Pareto front."
+    "edge. Worse: it stays below the upper edge. Cannot be told: neither. Outlines mark the Pareto front, the "
+    "dashed line the least accurate finalist."
 )
 CHOICE = (
     "Who is a finalist? The verdict is by the first rule; the others, and the largest gap to the best accuracy, show "
@@ -150,19 +151,21 @@ def _networks(report: Report, data: dict[str, Any]) -> str:
 
 def _network_table(report: Report) -> str:
     selection = report.selection
-    names = dict.fromkeys(["test_accuracy", *selection.objectives, *selection.by, "parameters"])
-    names = [name for name in names if name != "accuracy" and selection.networks[name].notna().any()]
+    wanted = dict.fromkeys(["test_accuracy", *selection.objectives, *selection.by, "parameters"])
+    names = [name for name in wanted if name != "accuracy" and selection.networks[name].notna().any()]
     words = ["place", "network", "against the best", "below the best", *map(in_words, ["accuracy", *names]), "seeds"]
     headings, tips = [*words, "front"], {in_words(name): meaning(name) for name in ("accuracy", *names)}
+    texts = [column_in_words(selection, name) for name in ("accuracy", *names)]
+    answers, differences = answers_in_words(selection), differences_in_words(selection)
     lines = []
     for row, network in selection.networks.iterrows():
         cells = [
             "" if math.isnan(network["place"]) else f"{network['place']:.0f}",
             f'<button type="button" class="name" data-row="{row}" aria-expanded="false">'
             f"{html.escape(network['network'])}</button>",
-            f"{_sign(selection.comparison['answer'][row])} {html.escape(answer_in_words(selection, row))}",
-            html.escape(difference_in_words(selection, row)),
-            *(html.escape(value_in_words(selection, row, name)) for name in ("accuracy", *names)),
+            f"<span>{_sign(selection.comparison['answer'][row])} {html.escape(answers[row])}</span>",
+            html.escape(differences[row]),
+            *(html.escape(text[row]) for text in texts),
             f"{network['seeds']}",
             "on it" if network["front"] else "",
         ]
@@ -182,7 +185,7 @@ def _profiles(data: dict[str, Any]) -> str:
 
 
 def _indices(section: Section, report: Report) -> str:
-    """What the indices mean, and the matrix of their rank correlations: the darker, the farther from 0."""
+    """What the indices mean, and the matrix of their rank correlations."""
     names, matrix = report.correlations.names, report.correlations.matrix
     alive = [i for i, name in enumerate(names) if name not in report.correlations.silent]
     meanings = f"<p>{explained(section.text)}</p>{_table(section)}"
@@ -193,7 +196,7 @@ def _indices(section: Section, report: Report) -> str:
     for i in alive:
         cells = "".join(_correlation(matrix[i, j]) for j in alive)
         lines.append(f'<tr><th scope="row">{html.escape(in_words(names[i]))}</th>{cells}</tr>')
-    caption = "Rank correlation of each pair: the darker, the farther from 0"
+    caption = "Rank correlation of each pair of columns: the stronger the shade, the farther from 0"
     return (
         f'{meanings}<div class="scroll" tabindex="0" role="region" aria-label="{caption}"><table class="matrix">'
         f"<caption>{caption}</caption><thead><tr><td></td>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"

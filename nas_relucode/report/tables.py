@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 
+import numpy as np
 import pandas as pd
 
 from nas_relucode.indices.registry import INDICES
@@ -31,35 +32,41 @@ def networks_table(selection: Selection, networks: pd.DataFrame, *, every_index:
     columns = [name for name in columns if not is_constant(networks[name]) and networks[name].notna().any()]
     ends = [name for name in ("parameters", "seconds") if name in networks]
     headings = ["network", "mark", "against the best", "below the best", "seeds", "accuracy", "test accuracy"]
-    rows = []
-    for i, row in networks.iterrows():
-        texts = (value_in_words(selection, i, name) for name in ("accuracy", "test_accuracy", *columns, *ends))
-        answers = [answer_in_words(selection, i), difference_in_words(selection, i)]
-        rows.append([row["network"], row["mark"], *answers, str(row["seeds"]), *texts])
+    texts = [column_in_words(selection, name) for name in ("accuracy", "test_accuracy", *columns, *ends)]
+    answers, differences = answers_in_words(selection), differences_in_words(selection)
+    rows = [
+        [row["network"], row["mark"], answers[i], differences[i], str(row["seeds"]), *(text[i] for text in texts)]
+        for i, row in networks.iterrows()
+    ]
     return [*headings, *columns, *ends], rows
 
 
-def value_in_words(selection: Selection, row: int, name: str) -> str:
-    """The mean of a column for a network, with its standard deviation over the seeds if they differ."""
-    mean, spread = float(selection.networks.at[row, name]), float(selection.spread.at[row, name])
-    if not spread > 0 and abs(mean) >= 1000:
-        return f"{mean:,.0f}"
-    return with_spread(mean, spread if spread > 0 or name in ACCURACIES else math.nan)
+def column_in_words(selection: Selection, name: str) -> list[str]:
+    """The means of a column, one for each network, with the standard deviations over the seeds where they differ."""
+    return [
+        f"{mean:,.0f}"
+        if not spread > 0 and abs(mean) >= 1000
+        else with_spread(mean, spread if spread > 0 else math.nan)
+        for mean, spread in zip(selection.networks[name], selection.spread[name], strict=True)
+    ]
 
 
-def answer_in_words(selection: Selection, row: int) -> str:
-    """How a network compares with the best, or why it was not compared."""
-    network, answer = selection.networks.loc[row], str(selection.comparison.at[row, "answer"])
-    return answer or ("pruned" if network["pruned"] else "not feasible" if not network["feasible"] else "no accuracy")
+def answers_in_words(selection: Selection) -> list[str]:
+    """How each network compares with the best, or why it was not compared."""
+    networks = selection.networks
+    reasons = np.select([networks["pruned"] > 0, ~networks["feasible"]], ["pruned", "not feasible"], "no accuracy")
+    return [answer or str(why) for answer, why in zip(selection.comparison["answer"], reasons, strict=True)]
 
 
-def difference_in_words(selection: Selection, row: int) -> str:
-    """How far a network's accuracy lies below the best one's, with the interval of the difference if there is one."""
-    difference, low, high = selection.comparison.loc[row, ["difference", "low", "high"]]
-    if math.isnan(difference):
-        return "-"
-    known = math.isfinite(low) and math.isfinite(high)
-    return f"{difference:.4f}" + (f" ({low:.4f} to {high:.4f})" if known else "")
+def differences_in_words(selection: Selection) -> list[str]:
+    """How far each network lies below the best accuracy, with the interval of the difference if there is one."""
+    rows = selection.comparison[["difference", "low", "high"]].itertuples(index=False, name=None)
+    return [
+        "-"
+        if math.isnan(difference)
+        else f"{difference:.4f}" + (f" ({low:.4f} to {high:.4f})" if math.isfinite(low) and math.isfinite(high) else "")
+        for difference, low, high in rows
+    ]
 
 
 def longer_side_down(table: Table) -> Table:
