@@ -1,6 +1,6 @@
-from .reseed import Reseeding as Reseeding
-from .reseed import next_trainings as next_trainings
-from .reseed import reseed as reseed
+from .reseeding import Reseeding as Reseeding
+from .reseeding import next_trainings as next_trainings
+from .reseeding import reseed as reseed
 from .selection import Selection as Selection
 from .selection import select as select
 from .trials import trials_frame as trials_frame

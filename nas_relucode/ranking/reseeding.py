@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import os
 import platform
 import time
@@ -256,10 +257,13 @@ class _Reseeder:
                     f"is that of {candidate.network} with seed {candidate.seed}. Let the objective suggest the same "
                     "parameters for every seed, and hand its argument on: record(trial, network, seed=seed)."
                 )
-        if self.study.tell(trial, values).state != TrialState.COMPLETE:
+        numbers = values if isinstance(values, tuple | list) else [values]
+        wanted = len(self.study.directions)
+        if len(numbers) != wanted or not all(isinstance(n, int | float) and not math.isnan(n) for n in numbers):
             raise InputError(
-                f"the objective returned {values!r}. Return {len(self.study.directions)} numbers, as the recorder does."
+                f"the objective returned {values!r}. Return numbers, {wanted} of them, as the recorder does."
             )
+        self.study.tell(trial, values)
 
     def _warn_same(self, number: int, claim: dict[str, Any]) -> None:
         """Warns once if a training gave the very network that another seed gave."""

@@ -1,0 +1,284 @@
+"""Networks that are still in question are trained again with other seeds."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+import textwrap
+from collections import Counter
+from pathlib import Path
+
+import optuna
+import pytest
+import simulated_study
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+from private_postgres import Server
+from simulated_study import Objective, searched
+
+import nas_relucode as rc
+from nas_relucode.errors import InputError
+from nas_relucode.ranking.reseeding import CLAIM, TOKEN
+
+
+def study_of(objective: Objective) -> optuna.Study:
+    return searched(optuna.create_study(direction="maximize"), objective)
+
+
+def trained_again(objective: Objective) -> list[tuple[str, int]]:
+    """What the objective has trained after the search, which trains each network once."""
+    return objective.calls[len(simulated_study.ACCURACY) :]
+
+
+def test_it_trains_the_best_networks_until_the_others_are_shown_equal_or_worse():
+    objective = Objective()
+    study = study_of(objective)
+    result = rc.reseed(study, objective, seeds=range(1, 9), margin=0.02)
+    answers = result.selection.comparison["answer"].set_axis(result.selection.networks["params_name"])
+    assert result.reason == "firm"
+    assert sorted(answers[["a", "b"]]) == ["best", "equal"]
+    assert list(answers[["c", "d"]]) == ["worse", "worse"]
+    again = Counter(name for name, _ in trained_again(objective))
+    assert again["d"] < again["a"] < 8
+    assert len(result.trained) == again.total()
+
+
+def test_each_training_has_the_same_parameters_conditional_ones_and_none_included():
+    objective = Objective()
+    study = study_of(objective)
+    rc.reseed(study, objective, seeds=[1, 2], which="all")
+    params = {name: {"name": name, "skip": None} | ({"dropout": 0.2} if name == "b" else {}) for name in "abcd"}
+    for trial in study.trials:
+        assert trial.params == params[trial.params["name"]]
+    assert sorted(objective.calls) == sorted((name, seed) for name in "abcd" for seed in (0, 1, 2))
+    assert {(t.params["name"], t.user_attrs["relucode"]["seed"]) for t in study.trials} == set(objective.calls)
+
+
+def test_it_ends_when_the_seeds_are_spent_and_says_what_cannot_be_told():
+    objective = Objective(spread=0.02)
+    study = study_of(objective)
+    result = rc.reseed(study, objective, seeds=[1, 2], margin=0.001)
+    assert result.reason == "seeds spent"
+    assert "name=a" in str(result) or "name=b" in str(result)
+
+
+def test_networks_may_be_named_and_others_are_left():
+    objective = Objective()
+    study = study_of(objective)
+    name = str(rc.select(study).networks["network"].iloc[-1])
+    result = rc.reseed(study, objective, seeds=[5, 6], which=[name])
+    assert trained_again(objective) == [("d", 5), ("d", 6)]
+    assert result.reason == "seeds spent"
+    with pytest.raises(InputError, match="nobody"):
+        rc.reseed(study, objective, seeds=[7], which=["nobody"])
+
+
+def test_a_second_call_repeats_nothing():
+    objective = Objective()
+    study = study_of(objective)
+    rc.reseed(study, objective, seeds=[1, 2], which="all")
+    before = len(study.trials)
+    result = rc.reseed(study, objective, seeds=[1, 2], which="all")
+    assert (result.trained, len(study.trials)) == ([], before)
+
+
+@pytest.mark.parametrize("budget", [{"n_trials": 2}, {"timeout": 0.0}])
+def test_it_ends_when_the_budget_is_spent(budget):
+    objective = Objective()
+    study = study_of(objective)
+    result = rc.reseed(study, objective, seeds=[1, 2], which="all", **budget)
+    assert result.reason == "budget spent"
+    assert len(result.trained) == budget.get("n_trials", 0)
+
+
+def test_a_failure_is_told_and_raised_and_the_next_call_trains_that_seed():
+    objective = Objective()
+    study = study_of(objective)
+
+    def broken(trial, seed=0):
+        if seed == 1:
+            raise OSError("no memory")
+        return objective(trial, seed=seed)
+
+    with pytest.raises(OSError, match="no memory"):
+        rc.reseed(study, broken, seeds=[1], which="all")
+    assert study.trials[-1].state == TrialState.FAIL
+    assert "no memory" in study.trials[-1].user_attrs["relucode"]["failed"]
+    result = rc.reseed(study, broken, seeds=[1, 2], which="all", catch=(OSError,))
+    assert (len(result.failed), len(result.trained), result.reason) == (4, 4, "seeds spent")
+    result = rc.reseed(study, objective, seeds=[1, 2], which="all")
+    assert len(result.trained) == 4
+
+
+def test_a_network_of_which_a_seed_is_pruned_drops_out():
+    objective = Objective()
+    study = study_of(objective)
+
+    def diverges(trial, seed=0):
+        values = objective(trial, seed=seed)
+        if trial.params["name"] == "a":
+            trial.set_user_attr("relucode", trial.user_attrs["relucode"] | {"pruned": "diverged"})
+            raise optuna.TrialPruned
+        return values
+
+    rc.reseed(study, diverges, seeds=[1, 2, 3], which="all")
+    assert Counter(name for name, _ in trained_again(objective)) == {"a": 1, "b": 3, "c": 3, "d": 3}
+
+
+def test_waiting_trials_of_the_study_are_run_too():
+    objective = Objective()
+    study = study_of(objective)
+    study.enqueue_trial({"name": "c", "skip": True})
+    rc.reseed(study, objective, seeds=[1], which="all")
+    assert Counter(objective.calls)["c", 0] == 2
+    assert all(trial.state == TrialState.COMPLETE for trial in study.trials)
+
+
+def claimed(study: optuna.Study, process: dict) -> int:
+    """Another process claims the training of the first trial's network with seed 1; the number of its trial."""
+    key = rc.select(study).source.candidates[0].network
+    claim = {"network": key, "seed": 1, "process": process}
+    study.enqueue_trial(study.trials[0].params, user_attrs={CLAIM: claim, "seed": 1})
+    return study.ask().number
+
+
+def test_a_trial_that_a_dead_process_left_behind_is_failed_and_trained_again():
+    objective = Objective()
+    study = study_of(objective)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    number = claimed(study, {"machine": os.uname().nodename, "id": ended.pid, "token": "of another"})
+    rc.reseed(study, objective, seeds=[1], which="all")
+    assert study.trials[number].state == TrialState.FAIL
+    assert trained_again(objective).count(("a", 1)) == 1
+
+
+def test_an_earlier_process_of_the_same_number_is_dead():
+    objective = Objective()
+    study = study_of(objective)
+    number = claimed(study, {"machine": os.uname().nodename, "id": os.getpid(), "token": "of an earlier one"})
+    rc.reseed(study, objective, seeds=[1], which="all")
+    assert study.trials[number].state == TrialState.FAIL
+
+
+def test_what_another_machine_runs_is_not_repeated_nor_waited_for():
+    objective = Objective()
+    study = study_of(objective)
+    number = claimed(study, {"machine": "elsewhere", "id": 1, "token": TOKEN})
+    result = rc.reseed(study, objective, seeds=[1], which="all")
+    assert (result.reason, result.elsewhere) == ("running elsewhere", [number])
+    assert str(number) in str(result)
+    assert ("a", 1) not in objective.calls
+
+
+def test_an_objective_that_takes_no_seed_is_refused_before_anything_is_trained():
+    objective = Objective()
+    study = study_of(objective)
+    with pytest.raises(InputError, match="seed"):
+        rc.reseed(study, lambda trial: objective(trial), seeds=[1])
+
+
+@pytest.mark.parametrize(
+    "settings", [{"seeds": []}, {"seeds": [1, 1]}, {"seeds": [0.5]}, {"seeds": [1], "n_trials": 0}]
+)
+def test_seeds_and_budgets_that_mean_nothing_are_refused(settings):
+    objective = Objective()
+    study = study_of(objective)
+    with pytest.raises(InputError):
+        rc.reseed(study, objective, **settings)
+
+
+def test_an_objective_that_records_another_seed_or_network_is_refused():
+    objective = Objective()
+    study = study_of(objective)
+
+    def other_seed(trial, seed=0):
+        return objective(trial, seed=0)
+
+    def other_network(trial, seed=0):
+        trial.suggest_int("one_more", seed, seed)
+        return objective(trial, seed=seed)
+
+    def no_record(trial, seed=0):
+        trial.suggest_categorical("name", list(simulated_study.ACCURACY))
+        return 0.5
+
+    for wrong, named in ((other_seed, "seed=seed"), (other_network, "one_more"), (no_record, "Recorder")):
+        with pytest.raises(InputError, match=named):
+            rc.reseed(study, wrong, seeds=[1])
+        assert study.trials[-1].state == TrialState.FAIL
+
+
+def test_values_that_are_no_numbers_are_refused():
+    objective = Objective()
+    study = study_of(objective)
+
+    def nothing(trial, seed=0):
+        objective(trial, seed=seed)
+        return math.nan
+
+    with pytest.raises(InputError, match="nan"):
+        rc.reseed(study, nothing, seeds=[1])
+
+
+def test_seeds_that_change_nothing_are_a_warning():
+    class Unseeded(Objective):
+        def drawn(self, seed):
+            return 0
+
+    objective = Unseeded()
+    study = study_of(objective)
+    with pytest.warns(UserWarning, match="seed") as warned:
+        rc.reseed(study, objective, seeds=[1, 2], which="all")
+    assert len(warned) == 1
+
+
+PROGRAM = """
+import sys
+import optuna
+import nas_relucode as rc
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from simulated_study import Objective
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+where = sys.argv[1]
+storage = where if "://" in where else JournalStorage(JournalFileBackend(where))
+study = optuna.load_study(study_name="study", storage=storage)
+print(rc.reseed(study, Objective(), seeds=[1, 2, 3], which="all").reason)
+"""
+
+
+def in_two_processes(where: str) -> None:
+    """Reseeds the study there from two processes at once, and checks that no training stands twice or is missing."""
+    path = os.pathsep.join([str(Path(simulated_study.__file__).parent), *sys.path])
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(PROGRAM), where]
+    processes = [
+        subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    assert outputs == ["seeds spent\n"] * 2
+    storage = where if "://" in where else JournalStorage(JournalFileBackend(where))
+    trials = optuna.load_study(study_name="study", storage=storage).trials
+    complete = [trial.user_attrs["relucode"] for trial in trials if trial.state == TrialState.COMPLETE]
+    assert sorted((r["params"]["name"], r["seed"]) for r in complete) == [(n, s) for n in "abcd" for s in range(4)]
+    others = [trial for trial in trials if trial.state != TrialState.COMPLETE]
+    assert all(trial.state == TrialState.FAIL and "same_as" in trial.user_attrs for trial in others)
+
+
+@pytest.mark.slow
+def test_two_processes_repeat_nothing_on_a_journal_file(tmp_path):
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "journal")))
+    searched(optuna.create_study(study_name="study", storage=storage, direction="maximize"), Objective())
+    in_two_processes(str(tmp_path / "journal"))
+
+
+@pytest.mark.slow
+def test_two_processes_repeat_nothing_on_postgresql(postgres: Server):
+    url = postgres.database()
+    searched(optuna.create_study(study_name="study", storage=url, direction="maximize"), Objective())
+    in_two_processes(url)
