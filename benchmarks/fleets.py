@@ -22,9 +22,10 @@ from optuna.trial import BaseTrial, FixedTrial, FrozenTrial, TrialState
 from sqlalchemy.pool import NullPool
 
 import nas_relucode as rc
+from nas_relucode.study.candidates import Candidate
 from nas_relucode.study.record import Outcome
 from nas_relucode.study.runner import build_objective, stored_settings
-from nas_relucode.study.search_space import Candidate, SearchSettings
+from nas_relucode.study.search_space import SearchSettings
 from nas_relucode.study.settings import DataSettings, NetworkSettings, StudySettings
 from nas_relucode.workers.planning import open_planned
 from nas_relucode.workers.results import SavedResults
@@ -50,16 +51,20 @@ class Work:
 class Sleeping:
     """In place of an `Objective`: sleeps, and returns what a real trial found. The first trial takes no time."""
 
-    store = None
+    objectives = ("accuracy", "cell_count")
 
     def __init__(self, settings: StudySettings, seconds: float) -> None:
         self.space, self.seeds, self.seconds, self.next = settings.search_space, settings.search.seeds, seconds, 0.0
 
-    def outcome(self, trial: BaseTrial) -> Outcome:
-        candidate = self.space.suggest(trial, self.seeds)
+    def outcome(self, trial: BaseTrial, seed: int) -> Outcome:
+        candidate = self.space.suggest(trial, self.seeds, seed)
         time.sleep(self.next)
         self.next = self.seconds
         return Outcome(candidate, STORED["record"], STORED["values"])
+
+    def constrained(self, outcome: Outcome, best: float | None) -> Outcome:
+        """It has no floor."""
+        return outcome
 
     def forget(self, candidate: Candidate) -> None:
         """There is no checkpoint."""

@@ -7,6 +7,7 @@ import difflib
 import importlib
 import inspect
 import math
+import os
 import pickle
 import sys
 import warnings
@@ -205,7 +206,7 @@ def network_by_name(model: str, weights: str | None = None, *, classes: int | No
 class NamedFactory:
     """The function that ``package.module:function`` names, which returns a network; it is imported now.
 
-    The module is also looked for in ``folder``, by default the current one. Raises InputError with the reason if there
+    The module is also looked for in ``folder`` and in the current one. Raises InputError with the reason if there
     is no such function, and whenever it fails or returns something else.
     """
 
@@ -218,13 +219,14 @@ class NamedFactory:
                 self.function: Callable[..., Any] = getattr(module, function)
         except (Exception, SystemExit) as error:  # the user's own code may raise anything
             raise InputError(
-                f"{name!r} cannot be imported ({_first_line(error)}). Give package.module:function, of a module in "
-                f"{self.folder} or on PYTHONPATH."
+                f"{name!r} cannot be imported ({_first_line(error)}). Give package.module:function, of a module that "
+                f"is installed or lies in {self.folder}."
             ) from error
         self._check_file(module)
         if not callable(self.function):
             raise InputError(f"{name!r} is a {type(self.function).__name__}. Name a function that returns a network.")
-        self.__signature__ = inspect.signature(self.function)
+        with contextlib.suppress(ValueError):  # some of Python's own have none
+            self.__signature__ = inspect.signature(self.function)
         self.__module__, self.__qualname__ = module_name, function
 
     def __call__(self, **arguments: Any) -> nn.Module:
@@ -322,13 +324,15 @@ LAYERS: dict[str, Callable[[ImageShape, float], tuple[list[nn.Module], int]]] = 
 
 @contextlib.contextmanager
 def _importable(folder: Path) -> Iterator[None]:
-    """A context in which modules in ``folder`` can be imported; what they print goes to standard error."""
-    sys.path.insert(0, str(folder))
+    """A context in which modules in ``folder`` and here can be imported; what they print goes to standard error."""
+    folders = [str(folder), os.getcwd()]
+    sys.path[:0] = folders
     try:
         with contextlib.redirect_stdout(sys.stderr):  # standard output is for results
             yield
     finally:
-        sys.path.remove(str(folder))
+        for added in folders:
+            sys.path.remove(added)
 
 
 def _torchvision_network(model: str, pretrained: bool, classes: int | None) -> nn.Module:

@@ -214,7 +214,7 @@ class Worker:
             best = self.retry(self._best_accuracy)
             finished = self.retry(lambda: finished_trial(trial, self.objective.constrained(outcome, best)))
             written = self.retry(lambda: self.queue.write(finished))
-        except Exception:  # also a full disk of the artifact store
+        except Exception:
             path = self.results.save(trial.number, outcome)
             self.say(f"trial {trial.number}: its result is saved in {path}; the next worker there writes it")
             raise

@@ -10,12 +10,12 @@ from command_line import STUDY, refused
 from nas_relucode import build_network, load_settings, score
 from nas_relucode.cli.main import main
 from nas_relucode.cli.train import outside
+from nas_relucode.study.candidates import Candidate
 from nas_relucode.study.record import ATTRIBUTE
 from nas_relucode.study.runner import load_study_data
-from nas_relucode.study.search_space import Candidate
 from nas_relucode.training.loop import accuracy
 
-TRAIN = ["train", "own.toml", "--head", "8", "--learning-rate", "0.1", "--device", "cpu"]
+TRAIN = ["train", "own.toml", "head=8", "learning_rate=0.1", "--device", "cpu"]
 
 
 @pytest.mark.parametrize("backbone", ["none", "small_conv"])
@@ -43,8 +43,16 @@ def test_bad_input_is_refused(here: Path, capsys: pytest.CaptureFixture[str]):
     assert Path("there.pt").read_text() == "mine"
     assert "does not end in .pt" in refused(capsys, *TRAIN, "--weights", "weights")
     assert "no folder nowhere" in refused(capsys, *TRAIN, "--weights", "nowhere/w.pt")
-    assert "learning rate -1.0" in refused(capsys, *TRAIN[:5], "-1", "--device", "cpu", "--weights", "w.pt")
-    assert "head 'x'" in refused(capsys, *TRAIN[:3], "x", *TRAIN[4:], "--weights", "w.pt")
+    for parameters, message in {
+        ("head=8", "learning_rate=-1"): "learning rate -1.0",
+        ("head=x", "learning_rate=0.1"): "head 'x'",
+        ("head=8", "learning_rate=fast"): "learning_rate 'fast' is not",
+        ("head=8", "depth=2", "learning_rate=0.1"): "unknown parameter 'depth'. Known: head, learning_rate",
+        ("head=8",): "also have learning_rate",
+        ("head=8", "head=4-4", "learning_rate=0.1"): "head is given twice",
+        ("head=8", "0.1"): "'0.1' is not NAME=VALUE",
+    }.items():
+        assert message in refused(capsys, *TRAIN[:2], *parameters, *TRAIN[4:], "--weights", "w.pt")
     for seed in ("-1", str(2**64)):  # which no study can have
         assert f"seed {seed} is out of range" in refused(capsys, *TRAIN, "--seed", seed, "--weights", "w.pt")
     assert not Path("w.pt").exists()
@@ -54,16 +62,16 @@ def test_bad_input_is_refused(here: Path, capsys: pytest.CaptureFixture[str]):
     ("changed", "notes"),
     [
         ({}, []),
-        ({"--learning-rate": "1e-1"}, []),  # the same number
-        ({"--head": "4-8"}, ["head 4-8 is not in the study's search space (8, 4-4)"]),
-        ({"--learning-rate": "0.2"}, ["learning rate 0.2 is not in the study's search space (0.1)"]),
-        ({"--seed": "3"}, ["seed 3 is not among the study's seeds (0)"]),
-        ({"--head": "2", "--seed": "3"}, ["head 2 is not in", "seed 3 is not among"]),
+        ({"learning_rate": "1e-1"}, []),  # the same number
+        ({"head": "4-8"}, ["head '4-8' is not in the study's search space (8, 4-4)"]),
+        ({"learning_rate": "0.2"}, ["learning_rate 0.2 is not in the study's search space (0.1)"]),
+        ({"seed": "3"}, ["seed 3 is not among the study's seeds (0)"]),
+        ({"head": "2", "seed": "3"}, ["head '2' is not in", "seed 3 is not among"]),
     ],
 )
 def test_a_candidate_outside_the_search_space_is_trained_with_a_note(here: Path, capsys, changed, notes):
-    parameters = {"--head": "8", "--learning-rate": "0.1", "--seed": "0"} | changed
-    options = [word for pair in parameters.items() for word in pair]
+    parameters = {"head": "8", "learning_rate": "0.1", "seed": "0"} | changed
+    options = [*(f"{name}={parameters[name]}" for name in ("head", "learning_rate")), "--seed", parameters["seed"]]
     assert main(["train", "own.toml", *options, "--device", "cpu", "--weights", "w.pt"]) == 0
     captured = capsys.readouterr()
     lines = [line for line in captured.err.splitlines() if "note: " in line]
@@ -72,7 +80,7 @@ def test_a_candidate_outside_the_search_space_is_trained_with_a_note(here: Path,
     assert "note" not in captured.out
     weights = torch.load("w.pt", weights_only=True)
     first = next(value for name, value in weights.items() if name.endswith("weight"))
-    assert len(first) == int(parameters["--head"].split("-")[0])
+    assert len(first) == int(parameters["head"].split("-")[0])
 
 
 def test_an_interval_holds_its_ends_and_a_long_list_is_cut(here: Path):
@@ -80,11 +88,14 @@ def test_an_interval_holds_its_ends_and_a_long_list_is_cut(here: Path):
         "learning_rates = { low = 0.001, high = 0.1 }\nheads = { depths = [1, 2], widths = [1, 2, 3, 4] }\n"
     )
     settings = load_settings("own.toml")
-    assert all(outside(Candidate("1-4", rate, 0), settings) == [] for rate in (0.001, 0.05, 0.1))
-    (note,) = outside(Candidate("1-4", 0.11, 0), settings)
-    assert note == "learning rate 0.11 is not in the study's search space (0.001 to 0.1)"
-    (note,) = outside(Candidate("5", 0.1, 0), settings)
+
+    def notes(head: str, rate: float) -> list[str]:
+        return outside(Candidate({"head": head, "learning_rate": rate}), settings)
+
+    assert all(notes("1-4", rate) == [] for rate in (0.001, 0.05, 0.1))
+    assert notes("1-4", 0.11) == ["learning_rate 0.11 is not in the study's search space (0.001 to 0.1)"]
+    (note,) = notes("5", 0.1)
     assert (
         note
-        == "head 5 is not in the study's search space (1, 2, 3, 4, 1-1, 1-2, 1-3, 1-4, 2-1, 2-2, 2-3, 2-4 and 8 more)"
+        == "head '5' is not in the study's search space (1, 2, 3, 4, 1-1, 1-2, 1-3, 1-4, 2-1, 2-2, 2-3, 2-4 and 8 more)"
     )

@@ -23,8 +23,8 @@ from nas_relucode.report.training_again import (
     train_command,
 )
 from nas_relucode.report.write import write_report
+from nas_relucode.study.candidates import Candidate
 from nas_relucode.study.record import ATTRIBUTE
-from nas_relucode.study.search_space import Candidate
 from nas_relucode.study.settings import DataSettings, load_settings
 from nas_relucode.toml_files import builtin_files
 
@@ -86,9 +86,9 @@ def report_text(study: optuna.Study, folder: Path) -> str:
 
 
 def test_a_blank_in_a_name_is_quoted():
-    line = train_command("my runs/study.toml", Candidate("8", 1e-05, 0))
+    line = train_command("my runs/study.toml", Candidate({"head": "8", "learning_rate": 1e-05}))
     assert shlex.split(line)[2] == "my runs/study.toml"
-    assert "--learning-rate 1e-05" in line
+    assert "learning_rate=1e-05" in line
 
 
 def test_the_command_in_the_report_trains_what_the_trial_trained(

@@ -1,19 +1,36 @@
-"""The record of a trial, as Optuna then shows it."""
+"""The record of a trial, as Optuna then shows it, and those of earlier versions."""
 
-from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-from optuna.artifacts import FileSystemArtifactStore
-from optuna.trial import FixedTrial, TrialState
+from hand_made import hand_made, study_of
+from optuna.trial import TrialState
 
-from nas_relucode.study.predictions import Predictions, read_predictions
-from nas_relucode.study.record import ATTRIBUTE, Outcome, write_outcome
-from nas_relucode.study.search_space import Candidate
+from nas_relucode.errors import InputError
+from nas_relucode.study.candidates import Candidate
+from nas_relucode.study.record import (
+    ATTRIBUTE,
+    Outcome,
+    candidate_of,
+    checked_record,
+    objective_value,
+    record_of,
+    write_outcome,
+)
 
-CANDIDATE = Candidate("8", 0.1, 0)
-PREDICTIONS = Predictions.from_classes([0, 1, 1], [0, 1, 0])
+CANDIDATE = Candidate({"head": "8", "learning_rate": 0.1})
+VERSION_1 = {  # as 0.1.0 and earlier wrote it, in parts
+    "objectives": ["accuracy", "cell_count"],
+    "candidate": {"head": "8", "learning_rate": 0.1, "seed": 3},
+    "parameters": 500,
+    "validation_samples": 100,
+    "seconds": 1.5,
+    "accuracy": 0.9,
+    "joint": {"cell_count": 10.0},
+    "layers": {"head.1": {"cell_count": None}},
+    "predictions": "the-id-of-an-artifact",
+}
 
 
 @pytest.fixture
@@ -21,66 +38,73 @@ def study() -> optuna.Study:
     return optuna.create_study(directions=["maximize", "minimize"])
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> FileSystemArtifactStore:
-    return FileSystemArtifactStore(tmp_path)
-
-
 def test_the_record_is_one_attribute_and_the_values_are_the_objectives(study: optuna.Study):
-    record = {"accuracy": 0.5, "joint": {"cell_count": 3.0}}
+    record = hand_made().user_attrs[ATTRIBUTE]
     trial = study.ask()
-    values = write_outcome(trial, Outcome(CANDIDATE, record, (0.5, 3.0)), None)
+    values = write_outcome(trial, Outcome(CANDIDATE, record, (0.5, 3.0)))
     assert values == (0.5, 3.0)
     study.tell(trial, values)
     (kept,) = study.trials
-    assert (kept.user_attrs, kept.values) == ({ATTRIBUTE: record}, [0.5, 3.0])
+    assert (kept.user_attrs[ATTRIBUTE], kept.values) == (record, [0.5, 3.0])
 
 
 def test_optuna_treats_a_network_below_the_floor_as_infeasible(study: optuna.Study):
     for short_of in (-0.1, 0.0, 0.1):  # the last would be the best of them
         trial = study.ask()
-        outcome = Outcome(CANDIDATE, {}, (short_of, -short_of), {"accuracy_floor": short_of})
-        study.tell(trial, write_outcome(trial, outcome, None))
+        outcome = Outcome(
+            CANDIDATE, hand_made().user_attrs[ATTRIBUTE], (short_of, -short_of), {"accuracy_floor": short_of}
+        )
+        study.tell(trial, write_outcome(trial, outcome))
     assert [trial.number for trial in study.best_trials] == [1]
 
 
 def test_without_values_the_trial_is_to_be_pruned_and_says_why(study: optuna.Study):
     trial = study.ask()
-    values = write_outcome(trial, Outcome(CANDIDATE, {"pruned": "the loss is NaN"}, None), None)
+    values = write_outcome(trial, Outcome(CANDIDATE, {"pruned": "the loss is NaN"}, None))
     assert isinstance(values, optuna.TrialPruned)
     assert str(values) == "the loss is NaN"
     study.tell(trial, state=TrialState.PRUNED)
-    assert study.trials[0].user_attrs == {ATTRIBUTE: {"pruned": "the loss is NaN"}}
+    assert study.trials[0].user_attrs[ATTRIBUTE] == {"pruned": "the loss is NaN"}
 
 
-def test_the_record_names_the_artifact_with_the_predictions(study: optuna.Study, store: FileSystemArtifactStore):
-    trial, record = study.ask(), {"accuracy": 2 / 3}
-    write_outcome(trial, Outcome(CANDIDATE, record, (0.5, 3.0), {}, PREDICTIONS), store)
-    again = read_predictions(study.trials[0].user_attrs[ATTRIBUTE]["predictions"], store, "trial 0")
-    assert (again.classes.tolist(), again.correct.tolist()) == ([0, 1, 1], [True, True, False])
-    assert record == {"accuracy": 2 / 3}  # the outcome may be written into another trial yet
-
-
-@pytest.mark.parametrize("kind", ["no store", "no predictions", "no study"])
-def test_predictions_without_a_store_or_a_study_are_left_out(
-    study: optuna.Study, store: FileSystemArtifactStore, tmp_path: Path, kind: str
-):
-    trial: Any = FixedTrial({}) if kind == "no study" else study.ask()
-    predictions = None if kind == "no predictions" else PREDICTIONS
-    write_outcome(trial, Outcome(CANDIDATE, {}, (0.5, 3.0), {}, predictions), None if kind == "no store" else store)
-    assert trial.user_attrs == {ATTRIBUTE: {}}
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_outcome_may_be_written_again_after_the_storage_was_lost(
-    study: optuna.Study, store: FileSystemArtifactStore
-):
-    outcome = Outcome(CANDIDATE, {"accuracy": 0.5}, (0.5, 3.0), {"accuracy_floor": -0.1}, PREDICTIONS)
+def test_an_outcome_may_be_written_again_after_the_storage_was_lost(study: optuna.Study):
+    outcome = Outcome(CANDIDATE, hand_made().user_attrs[ATTRIBUTE], (0.5, 3.0), {"accuracy_floor": -0.1})
     trial = study.ask()
-    write_outcome(trial, outcome, store)
+    write_outcome(trial, outcome)
     with pytest.warns(UserWarning, match="constraint value is ignored"):
-        values = write_outcome(trial, outcome, store)
+        values = write_outcome(trial, outcome)
     study.tell(trial, values)
-    (kept,) = study.trials
-    assert kept.state == TrialState.COMPLETE
-    assert read_predictions(kept.user_attrs[ATTRIBUTE]["predictions"], store, "trial 0").labels == PREDICTIONS.labels
+    assert study.trials[0].state == TrialState.COMPLETE
+
+
+def test_a_record_of_version_1_is_read_as_one_of_version_2_without_predictions():
+    trial = hand_made()
+    trial.user_attrs[ATTRIBUTE] = VERSION_1
+    record = checked_record(trial, "old")
+    assert candidate_of(record) == Candidate({"head": "8", "learning_rate": 0.1}, seed=3)
+    assert record["qualities"] == {"parameters": 500, "seconds": 1.5}
+    assert record["validation"] == {"samples": 100}
+    values = {name: objective_value(record, name) for name in ("accuracy", "cell_count", "parameters")}
+    assert values == {"accuracy": 0.9, "cell_count": 10.0, "parameters": 500.0}
+    assert str(objective_value(record, "head.1:cell_count")) == "nan"
+    assert record_of(trial) == record
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ({"version": 3}, "version 3.*reads 1 and 2"),
+        ({"params": None}, "params"),
+        ({"params": {"seed": 1}}, "params"),
+        ({"seed": 0.5}, "seed"),
+        ({"accuracy": 90}, "accuracy"),
+        ({"validation": {"samples": 0}}, "validation"),
+        ({"joint": [1]}, "joint"),
+    ],
+)
+def test_a_record_that_cannot_be_ranked_is_an_error_that_names_the_trial_and_the_key(damage: Any, message: str):
+    trial = hand_made()
+    trial.user_attrs[ATTRIBUTE] = trial.user_attrs[ATTRIBUTE] | damage
+    (stored,) = study_of([trial]).trials
+    with pytest.raises(InputError, match=f"trial 0 of study 'mine'.*{message}"):
+        checked_record(stored, "mine")

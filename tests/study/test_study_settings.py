@@ -87,8 +87,8 @@ def test_a_study_that_cannot_be_used_is_refused_before_anything_is_made(
     [
         ('heads = ["256-x"]\nlearning_rates = [0.1]', ["head '256-x'", "256-128-128"]),
         ('heads = ["0"]\nlearning_rates = [0.1]', ["head '0'"]),
-        ("heads = []\nlearning_rates = [0.1]", ["heads []"]),
-        ('heads = ["8", "8"]\nlearning_rates = [0.1]', ["heads ['8', '8']"]),
+        ("heads = []\nlearning_rates = [0.1]", ["[] of head"]),
+        ('heads = ["8", "8"]\nlearning_rates = [0.1]', ["['8', '8'] of head"]),
         ('heads = ["8"]\nlearning_rates = [0]', ["learning rate 0"]),
         ('heads = ["8"]\nlearning_rates = [-0.1]', ["learning rate -0.1"]),
         ('heads = ["8"]\nlearning_rates = [inf]', ["learning rate inf"]),
@@ -96,7 +96,9 @@ def test_a_study_that_cannot_be_used_is_refused_before_anything_is_made(
         ('heads = ["8"]\nlearning_rates = {low = 0.01, high = 0.1}', ["interval", "trials"]),
         ('heads = "8"\nlearning_rates = [0.1]', ["heads", "'8'", "list"]),
         ('heads = ["8"]\nlearning_rate = [0.1]', ["unknown key 'learning_rate'", "learning_rates"]),
-        ('heads = ["8"]', ["'learning_rates' is missing"]),
+        ('heads = ["8"]', ["no learning_rate", "Add one"]),
+        ("learning_rates = [0.1]", ["head", "factory"]),
+        ("[parameters]\ndepth = [1, 2]", ["depth", "factory"]),
         ('heads = ["8"]\nlearning_rates = [0.1', ["space.toml", "not valid TOML"]),
     ],
 )
@@ -133,8 +135,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("training.epochs was 1 and is 2", {"training": Recipe(epochs=2, batch_size=35)}),
         ("search.seeds was", {"seeds": (0, 1)}),
-        ("search.space.heads was", {"heads": ("8", "4")}),
-        ("search.space.learning_rates was", {"rates": "[0.2]"}),
+        ("search.space.parameters.head was", {"heads": ("8", "4")}),
+        ("search.space.parameters.learning_rate was", {"rates": "[0.2]"}),
         ("accuracy_floor was None and is 0.5", {"accuracy_floor": 0.5}),
         ("objectives.cell_count was 'minimize' and is None", {"objectives": {"accuracy": "maximize"}}),
         ("codes.graph_theta was 1 and is 2", {"codes": CodeSettings(graph_theta=2)}),

@@ -13,7 +13,6 @@ from small_studies import run, settings_in
 
 from nas_relucode.errors import InputError
 from nas_relucode.study.record import ATTRIBUTE
-from nas_relucode.study.search_space import Candidate
 from nas_relucode.workers.planning import open_planned, plan_study
 from nas_relucode.workers.status import Status, status_of, study_status
 
@@ -37,7 +36,7 @@ def study_of(folder: Path, rows: Sequence[Row]) -> optuna.Study:
     space, seeds = settings.search_space, list(settings.search.seeds)
     for state, head, seed, attributes, seconds in rows:
         distributions = space.distributions(seeds)
-        params = Candidate(head, 0.1, seed).params
+        params = {"head": head, "learning_rate": 0.1, "seed": seed}
         trial = create_trial(
             state=state,
             values=[0.5, 3.0] if state == COMPLETE else None,

@@ -1,27 +1,24 @@
 """A worker in this process: the trials that it takes, gives back and finishes, and the input that it refuses."""
 
-import errno
 import json
 import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import optuna
 import pytest
 import sqlalchemy
 import torch
-from optuna.artifacts import FileSystemArtifactStore
 from optuna.trial import FrozenTrial, TrialState
 from private_postgres import PASSWORD, Server
 from small_studies import Failing, settings_in
 from sqlalchemy.pool import NullPool
 
 from nas_relucode.errors import InputError
-from nas_relucode.ranking.selection import select
-from nas_relucode.study.predictions import file_store
+from nas_relucode.study.predictions import correct_samples
 from nas_relucode.study.record import ATTRIBUTE
 from nas_relucode.study.settings import DataSettings, StudySettings
 from nas_relucode.training.recipe import Recipe
@@ -52,7 +49,7 @@ def run(folder: Path, url: str, **options: Any) -> int:
 
 
 def record(trial: FrozenTrial) -> dict[str, Any]:
-    return {key: value for key, value in trial.user_attrs[ATTRIBUTE].items() if key not in ("seconds", "predictions")}
+    return {key: value for key, value in trial.user_attrs[ATTRIBUTE].items() if key != "qualities"}
 
 
 def test_a_worker_completes_every_candidate_and_a_second_one_has_none_left(tmp_path: Path, queue_url: str):
@@ -63,11 +60,19 @@ def test_a_worker_completes_every_candidate_and_a_second_one_has_none_left(tmp_p
     assert not (tmp_path / "files" / "checkpoints").exists()
 
 
-def test_select_reads_the_predictions_that_a_worker_uploaded(tmp_path: Path, queue_url: str):
+def test_workers_keep_which_samples_are_classified_correctly_and_the_floor_of_the_best_so_far(
+    tmp_path: Path, queue_url: str
+):
     planned(tmp_path, queue_url)
     run(tmp_path, queue_url)
-    chosen = select(study_in(queue_url), tolerance="mcnemar", store=file_store(tmp_path / "files"))
-    assert len(chosen.equal) >= 1
+    best = 0.0
+    for trial in study_in(queue_url).trials:
+        accuracy = trial.user_attrs[ATTRIBUTE]["accuracy"]
+        correct = correct_samples(trial.user_attrs[ATTRIBUTE]["validation"])
+        assert correct is not None
+        assert correct.mean() == accuracy
+        best = max(best, accuracy)
+        assert trial.constraints == {"accuracy_floor": pytest.approx(best - 0.05 - accuracy)}
 
 
 def test_a_worker_ends_after_max_trials(tmp_path: Path, queue_url: str):
@@ -341,29 +346,6 @@ def test_the_next_worker_writes_the_result_that_one_without_a_database_saved(
     assert list((tmp_path / "files" / "results").iterdir()) == []
     assert states(queue_url)[TrialState.COMPLETE] == 1
     assert not (tmp_path / "files" / "checkpoints").exists()
-    chosen = select(study_in(queue_url), store=file_store(tmp_path / "files")) if meanwhile == "nothing" else None
-    assert chosen is None or len(chosen.equal) == 1
-
-
-def test_a_result_that_a_full_disk_kept_from_the_store_is_saved_and_written_by_the_next(tmp_path: Path, queue_url: str):
-    planned(tmp_path, queue_url, heads=("8",))
-
-    class Full(FileSystemArtifactStore):
-        def write(self, artifact_id: str, content_body: BinaryIO) -> None:
-            if not artifact_id.startswith("checkpoint"):
-                raise OSError(errno.ENOSPC, "No space left on device")
-
-    lines: list[str] = []
-    (tmp_path / "full").mkdir()
-    full = Full(tmp_path / "full")
-    with pytest.raises(OSError, match="No space left"):
-        run(tmp_path, queue_url, artifacts=full, say=lines.append)
-    (file,) = (tmp_path / "files" / "results").iterdir()
-    assert str(file) in "".join(lines)
-    trained = Stopping(trial=99, epoch=0)
-    assert run(tmp_path, queue_url, on_epoch=trained.epoch) == 1
-    assert trained.epochs == []
-    assert states(queue_url) == {TrialState.COMPLETE: 1}
 
 
 def test_a_database_that_is_unavailable_while_a_worker_stops_is_the_error(
@@ -388,7 +370,7 @@ def test_a_saved_result_that_another_worker_of_the_folder_removes_is_skipped(tmp
     planned(tmp_path, queue_url)
     results = tmp_path / "files" / "results"
     results.mkdir(parents=True)
-    (results / "own_8_0.1_seed_0.json").symlink_to("gone")  # listed, but gone when it is read
+    (results / "own_head=8_learning_rate=0.1_seed=0.json").symlink_to("gone")  # listed, but gone when it is read
     assert run(tmp_path, queue_url) == 2
 
 
@@ -396,8 +378,8 @@ def test_a_damaged_result_is_an_error_that_names_the_file_and_the_remedy(tmp_pat
     planned(tmp_path, queue_url)
     results = tmp_path / "files" / "results"
     results.mkdir(parents=True)
-    (results / "own_8_0.1_seed_0.json").write_text(json.dumps({"version": 1})[:-1])
-    with pytest.raises(InputError, match=r"own_8_0\.1_seed_0\.json is damaged .* Delete it"):
+    (results / "own_head=8_learning_rate=0.1_seed=0.json").write_text(json.dumps({"version": 2})[:-1])
+    with pytest.raises(InputError, match=r"own_head=8_learning_rate=0\.1_seed=0\.json is damaged .* Delete it"):
         run(tmp_path, queue_url)
 
 
