@@ -27,6 +27,7 @@ from .geometry.segments import crossings as crossings
 from .geometry.slices import slice_through as slice_through
 from .indices.registry import INDICES as INDICES
 from .indices.registry import compute_indices as compute_indices
+from .ranking.comparing import compare as compare
 from .ranking.reseeding import reseed as reseed
 from .ranking.selection import Selection as Selection
 from .ranking.selection import select as select

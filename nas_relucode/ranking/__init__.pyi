@@ -1,3 +1,4 @@
+from .comparing import compare as compare
 from .reseeding import Reseeding as Reseeding
 from .reseeding import next_trainings as next_trainings
 from .reseeding import reseed as reseed

@@ -133,6 +133,14 @@ class Selection:
         pairs = zip(self.source.ranked, self.source.networks, strict=True)
         return [trial.number for trial, name in pairs if name == network]
 
+    def as_study(self) -> optuna.Study:
+        """A study in memory with the trials that were read."""
+        study = optuna.create_study(study_name=self.study, directions=list(self.objectives.values()))
+        study.add_trials(self.source.trials)
+        if self.settings is not None:
+            study.set_user_attr("settings", self.settings)
+        return study
+
     def require_feasible(self) -> None:
         """Raises InputError if no network can be chosen."""
         if self.finalists.empty:

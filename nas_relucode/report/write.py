@@ -26,9 +26,9 @@ from nas_relucode.study.storage import redact
 
 
 def write_report(
-    study: optuna.Study, folder: str | Path, *, selection: Selection | None = None, storage: str = ""
+    study: optuna.Study | Selection, folder: str | Path, *, selection: Selection | None = None, storage: str = ""
 ) -> dict[str, Path]:
-    """Writes the report of any study whose trials carry our record; returns name -> path of each file.
+    """Writes the report of any study whose trials carry our record, or of a selection; name -> path of each file.
 
     ``selection`` is what `select` made of the study, with arguments of your own; by default ``select(study)``.
     ``folder`` is that of the study's run, if there was one: kept code spaces, slices and embeddings are read from it.
@@ -36,6 +36,8 @@ def write_report(
     file of the study's name holds its settings, to train its networks again; a file of this name that no report wrote
     is not overwritten. Each file is written atomically.
     """
+    if isinstance(study, Selection):
+        selection, study = study, study.as_study()
     folder = Path(folder)
     report = gather(study, folder, redact(storage) if storage else "", selection)
     folder.mkdir(parents=True, exist_ok=True)

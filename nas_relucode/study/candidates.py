@@ -13,6 +13,7 @@ from nas_relucode.errors import InputError
 from nas_relucode.texts import plain
 
 SEED = "seed"  # the parameter of a trial that does not make another network
+NAME = "network"  # a parameter whose value is a name already
 LONGEST_FILE_NAME = 80  # characters of a candidate's parameters; longer ones are cut, and a digest tells them apart
 FEWEST_DIGITS, ALL_DIGITS = 3, 17  # of numbers in names
 
@@ -88,10 +89,13 @@ def network_key(params: Mapping[str, Any]) -> str:
 def network_names(networks: Sequence[Mapping[str, Any]]) -> list[str]:
     """A short name for each network, made of the parameters that vary among them; all parameters if there is one.
 
-    Numbers have as few digits as tell them apart, at least 3. A parameter that a network lacks is left out.
+    Numbers have as few digits as tell them apart, at least 3. A parameter that a network lacks is left out. The value
+    of one called ``network`` stands alone.
 
     >>> network_names([{"depth": 3, "lr": 0.005312}, {"depth": 3, "lr": 0.1, "skip": True}])
     ['lr=0.00531', 'lr=0.1 skip=true']
+    >>> network_names([{"network": "a"}, {"network": "b"}])
+    ['a', 'b']
     """
     parameters = list(dict.fromkeys(name for params in networks for name in params))
     values = {name: [params.get(name, _Absent) for params in networks] for name in parameters}
@@ -99,7 +103,7 @@ def network_names(networks: Sequence[Mapping[str, Any]]) -> list[str]:
     texts = {name: _distinct(values[name]) for name in (varying if len(networks) > 1 else parameters)}
     names = [
         " ".join(
-            f"{plain(name)}={plain(text[value])}"
+            plain(text[value]) if name == NAME else f"{plain(name)}={plain(text[value])}"
             for name, text in texts.items()
             if (value := value_text(params.get(name, _Absent))) in text
         )

@@ -1,0 +1,129 @@
+"""Comparing networks that come from anywhere, without a study: the same verdict and the same page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Unpack
+
+import optuna
+from optuna.trial import TrialState
+from torch import nn
+
+from nas_relucode.codes.reading import ReadingOptions
+from nas_relucode.errors import InputError
+from nas_relucode.indices.registry import Indices
+from nas_relucode.qualities.quality import Quality
+from nas_relucode.ranking.choices import LEVEL, MARGIN
+from nas_relucode.ranking.order import Criterion
+from nas_relucode.ranking.selection import Selection, select
+from nas_relucode.study.candidates import NAME
+from nas_relucode.study.objectives import Objectives
+from nas_relucode.study.recorder import Recorder
+from nas_relucode.training.data import ImageData
+
+Trained = nn.Module | Callable[[], nn.Module]  # a network, or what loads it when its turn comes
+STUDY = "comparison"  # its name
+
+
+def compare(
+    networks: Mapping[str, Trained | Mapping[int, Trained]],
+    data: Any,
+    *,
+    train: Any = None,
+    test: Any = None,
+    objectives: Objectives = ("accuracy", "cell_count"),
+    indices: Indices = None,
+    qualities: Iterable[str | Quality] = ("parameters",),
+    margin: float = MARGIN,
+    rule: str = "1se",
+    by: Iterable[Criterion] | None = None,
+    how: str = "pareto",
+    weights: Mapping[str, float] | None = None,
+    scale: str = "ranks",
+    level: float = LEVEL,
+    **options: Unpack[ReadingOptions],
+) -> Selection:
+    """Which of some trained networks are equally accurate, and which to choose: what `select` says of a study.
+
+    ``networks`` are given by their names: a network, or one for each seed that it was trained with, ``{"a": {0: first,
+    1: second}}``. A function without arguments stands for the network that it returns; it is called when its turn
+    comes, so that not all networks need to be in memory at once. Nothing can be shown to be equal with one seed each.
+
+    ``data`` are labelled samples that no network was trained on, in any form that `Recorder` takes; accuracies are
+    compared on them. Codes are those of ``train``, or of ``data`` if there are no others; ``test`` is for reports only.
+    Of ImageData, accuracies are compared on the validation split, or on the test split if that is empty, and codes are
+    those of the training split.
+
+    ``objectives``, ``indices``, ``qualities`` and the options of `Reading` are those of `Recorder`, the others those of
+    `select`. No accuracy is too low to be compared. `write_report` writes the page of what is returned.
+
+    Raises InputError for what is no network, and for whatever `Recorder` and `select` refuse.
+
+    >>> import torch
+    >>> inputs, labels = torch.tensor([[-1.0], [1.0], [2.0]]), torch.tensor([0, 1, 1])
+    >>> wide, narrow = (nn.Sequential(nn.Linear(1, width), nn.ReLU(), nn.Linear(width, 2)) for width in (8, 2))
+    >>> compare({"wide": wide, "narrow": narrow}, (inputs, labels)).networks["seeds"].tolist()
+    [1, 1]
+    """
+    if isinstance(data, ImageData):
+        if train is not None or test is not None:
+            raise InputError("ImageData have splits of their own. Leave out train= and test=, or give samples as data.")
+        held_out = len(data.validation) > 0
+        train, test = data.train, data.test if held_out and len(data.test) else None
+        data = data.validation if held_out else data.test
+    trainings = list(_trainings(networks))
+    record = Recorder(
+        train=train,
+        validation=data,
+        test=test,
+        objectives=objectives,
+        indices=indices,
+        qualities=qualities,
+        accuracy_floor=0.0,
+        **options,
+    )
+    study = optuna.create_study(
+        study_name=STUDY, directions=record.directions, sampler=optuna.samplers.RandomSampler(seed=0)
+    )
+    for name, seed, network in trainings:
+        study.enqueue_trial({NAME: name})
+        trial = study.ask()
+        trial.suggest_categorical(NAME, list(networks))
+        try:
+            study.tell(trial, record(trial, _loaded(network, name), seed=seed))
+        except optuna.TrialPruned:
+            study.tell(trial, state=TrialState.PRUNED)
+    return select(study, margin=margin, rule=rule, by=by, how=how, weights=weights, scale=scale, level=level)
+
+
+def _trainings(networks: Any) -> Iterator[tuple[str, int, Trained]]:
+    """The name, the seed and the network of each training."""
+    if not isinstance(networks, Mapping) or not networks:
+        raise InputError(
+            f"networks are {'an empty' if networks == {} else 'a'} {type(networks).__name__}. Give them by their names: "
+            '{"a": network, "b": {0: network, 1: network}}.'
+        )
+    for name, entry in networks.items():
+        if not isinstance(name, str):
+            raise InputError(f"the name {name!r} is no text. Give the networks by names, or the seeds below a name.")
+        of_seeds = entry if isinstance(entry, Mapping) else {0: entry}
+        if not of_seeds:
+            raise InputError(f"network {name!r} has no seed. Give at least one: {{{name!r}: {{0: network}}}}.")
+        for seed, network in of_seeds.items():
+            if isinstance(seed, bool) or not isinstance(seed, int):
+                raise InputError(f"the seed {seed!r} of network {name!r} is no whole number. Give {{0: network, ...}}.")
+            if not isinstance(network, nn.Module) and not callable(network):
+                raise InputError(
+                    f"network {name!r} is a {type(network).__name__}. Give a torch.nn.Module, or a function that "
+                    "loads one."
+                )
+            yield name, seed, network
+
+
+def _loaded(network: Trained, name: str) -> nn.Module:
+    if isinstance(network, nn.Module):
+        return network
+    loaded = network()
+    if not isinstance(loaded, nn.Module):
+        raise InputError(f"what loads network {name!r} returns a {type(loaded).__name__}. Return a torch.nn.Module.")
+    return loaded
