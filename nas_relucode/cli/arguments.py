@@ -187,6 +187,12 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
 
 def _select(parser: argparse.ArgumentParser) -> None:
     _add_study(parser)
+    _add_ranking(parser, "--weights")
+    _add_storage(parser)
+
+
+def _add_ranking(parser: argparse.ArgumentParser, weights: str) -> None:
+    """How networks are compared and ordered; ``weights`` is the option of those that order."""
     parser.add_argument(
         "--margin", type=float, default=MARGIN, help=f"a difference of accuracies that does not matter ({MARGIN})"
     )
@@ -203,7 +209,9 @@ def _select(parser: argparse.ArgumentParser) -> None:
         help="order by INDEX or LAYER:INDEX, optionally with :minimize or :maximize (the study's objectives)",
     )
     parser.add_argument("--how", default="pareto", help=f"{', '.join(HOW)} (pareto)")
-    parser.add_argument("--weights", nargs="+", default=[], metavar="INDEX=WEIGHT", help="for --how weighted (1 each)")
+    parser.add_argument(
+        weights, dest="order_weights", nargs="+", default=[], metavar="INDEX=WEIGHT", help="for --how weighted (1 each)"
+    )
     parser.add_argument("--scale", default="ranks", help=f"what is weighted: {', '.join(SCALES)} (ranks)")
     _add_format(
         parser,
@@ -211,7 +219,32 @@ def _select(parser: argparse.ArgumentParser) -> None:
         f"place j + 1 when seeds are resampled, for the first {MOST_AHEAD} places; ahead_of_next: the same for each "
         "network and the next; null: not available",
     )
-    _add_storage(parser)
+
+
+def _compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model",
+        nargs="+",
+        required=True,
+        action="extend",
+        metavar="MODEL",
+        help="package.module:factory, or torchvision's name; NAME=MODEL for a network that is built in another way",
+    )
+    parser.add_argument(
+        "--weights",
+        nargs="+",
+        required=True,
+        action="extend",
+        metavar="FILE",
+        help="state dicts saved by torch.save: NAME/SEED.pt, NAME_seedSEED.pt, NAME.pt (seed 0), or any file as "
+        "NAME=FILE or NAME/SEED=FILE",
+    )
+    parser.add_argument("--data", required=True, help=f"{', '.join(SOURCES)}, an .npz file or a folder of images")
+    parser.add_argument("--output", metavar="DIR", help="a folder for the page (none is written)")
+    _add_images(parser)
+    _add_codes(parser, layers=None)
+    _add_ranking(parser, "--order-weights")
+    _add_data(parser)
 
 
 def _score(parser: argparse.ArgumentParser) -> None:
@@ -264,9 +297,10 @@ def _add_images(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--normalise", action="store_true", help="subtract the mean, divide by the standard deviation")
 
 
-def _add_codes(parser: argparse.ArgumentParser) -> None:
+def _add_codes(parser: argparse.ArgumentParser, layers: Sequence[str] | None = ("all",)) -> None:
     """The options of `Reading`."""
-    parser.add_argument("--layers", nargs="+", default=["all"], help="names, prefixes or globs of layers (all)")
+    default = "fully connected ones, else all" if layers is None else " ".join(layers)
+    parser.add_argument("--layers", nargs="+", default=layers, help=f"names, prefixes or globs of layers ({default})")
     parser.add_argument("--mode", default="eval", help="eval, or train: batch statistics, for initialisation (eval)")
     parser.add_argument("--preset", default="paper", help="paper, or released_code: bits of activations >= 1 (paper)")
     parser.add_argument("--maps", default="pixel", help="bits of convolution maps: pixel, channel or pooled (pixel)")
@@ -318,6 +352,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "status": ("show how far a study has come and how long it will take", _status),
     "report": ("write the report of a study as it is now", _report),
     "select": ("say which network of a study to choose, and how sure one can be", _select),
+    "compare": ("say which of some trained networks to choose, and how sure one can be", _compare),
     "score": ("compute accuracy and code-space indices of any network", _score),
     "codes": ("compute a network's code space over a data set, shard by shard", _codes),
     "complex": ("count the cells of a small network and the pairs that share a facet", _complex),

@@ -25,22 +25,26 @@ WIDTH = 100  # of the verdict's lines
 def run(options: argparse.Namespace) -> int:
     """Prints the verdict on a stored study and its finalists; the exit code."""
     with stored_study(options) as (study, _):
-        selection = select(
-            study,
-            margin=options.margin,
-            rule=options.rule,
-            by=None if options.by is None else [read_name(name) for name in options.by],
-            how=options.how,
-            weights=read_weights(options.weights),
-            scale=options.scale,
-            level=options.level,
-        )
+        selection = select(study, **ranking_options(options))
     selection.require_feasible()
     if options.format == "json":
         print(json_text(selection))
     else:
         print("\n".join(lines(selection)))
     return 0
+
+
+def ranking_options(options: argparse.Namespace) -> dict[str, Any]:
+    """How networks are compared and ordered, as keyword arguments."""
+    return {
+        "margin": options.margin,
+        "rule": options.rule,
+        "by": None if options.by is None else [read_name(name) for name in options.by],
+        "how": options.how,
+        "weights": read_weights(options.order_weights),
+        "scale": options.scale,
+        "level": options.level,
+    }
 
 
 def json_text(selection: Selection) -> str:

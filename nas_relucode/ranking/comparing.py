@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Unpack
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 from torch import nn
 
 from nas_relucode.codes.reading import ReadingOptions
@@ -62,7 +63,7 @@ def compare(
     >>> import torch
     >>> inputs, labels = torch.tensor([[-1.0], [1.0], [2.0]]), torch.tensor([0, 1, 1])
     >>> wide, narrow = (nn.Sequential(nn.Linear(1, width), nn.ReLU(), nn.Linear(width, 2)) for width in (8, 2))
-    >>> compare({"wide": wide, "narrow": narrow}, (inputs, labels)).networks["seeds"].tolist()
+    >>> compare({"wide": wide, "narrow": narrow}, (inputs, labels), objectives=["accuracy"]).networks["seeds"].tolist()
     [1, 1]
     """
     if isinstance(data, ImageData):
@@ -82,17 +83,11 @@ def compare(
         accuracy_floor=0.0,
         **options,
     )
-    study = optuna.create_study(
-        study_name=STUDY, directions=record.directions, sampler=optuna.samplers.RandomSampler(seed=0)
-    )
-    for name, seed, network in trainings:
-        study.enqueue_trial({NAME: name})
-        trial = study.ask()
+    study = optuna.create_study(study_name=STUDY, directions=record.directions)
+    for number, (name, seed, network) in enumerate(trainings):
+        trial = FixedTrial({NAME: name}, number)
         trial.suggest_categorical(NAME, list(networks))
-        try:
-            study.tell(trial, record(trial, _loaded(network, name), seed=seed))
-        except optuna.TrialPruned:
-            study.tell(trial, state=TrialState.PRUNED)
+        study.add_trial(_recorded(trial, record, _loaded(network, name), seed))
     return select(study, margin=margin, rule=rule, by=by, how=how, weights=weights, scale=scale, level=level)
 
 
@@ -100,8 +95,8 @@ def _trainings(networks: Any) -> Iterator[tuple[str, int, Trained]]:
     """The name, the seed and the network of each training."""
     if not isinstance(networks, Mapping) or not networks:
         raise InputError(
-            f"networks are {'an empty' if networks == {} else 'a'} {type(networks).__name__}. Give them by their names: "
-            '{"a": network, "b": {0: network, 1: network}}.'
+            f"networks are {networks!r:.50}. Give them by their names, "
+            '{"a": network, "b": {0: network, 1: network}}, at least one.'
         )
     for name, entry in networks.items():
         if not isinstance(name, str):
@@ -118,6 +113,21 @@ def _trainings(networks: Any) -> Iterator[tuple[str, int, Trained]]:
                     "loads one."
                 )
             yield name, seed, network
+
+
+def _recorded(trial: FixedTrial, record: Recorder, network: nn.Module, seed: int) -> FrozenTrial:
+    """The trial as it stands in a study."""
+    values: list[float] | None = None
+    with contextlib.suppress(optuna.TrialPruned):
+        result = record(trial, network, seed=seed)
+        values = list(result) if isinstance(result, tuple) else [result]
+    return create_trial(
+        state=TrialState.PRUNED if values is None else TrialState.COMPLETE,
+        values=values,
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs=trial.user_attrs,
+    )
 
 
 def _loaded(network: Trained, name: str) -> nn.Module:

@@ -86,7 +86,7 @@ class Recorder:
         self.margin, self.accuracy_floor = margin, accuracy_floor
         self.split = "validation" if train is None else "train"
         self.splits = Splits.of(train=train, validation=validation, test=test)
-        self.first: dict[str, Any] = {}  # of the first record: which layers were read, by "fc" or "all"
+        self.first: tuple[int, dict[str, Any]] | None = None  # the first complete trial's number and record
 
     @property
     def directions(self) -> list[str]:
@@ -145,16 +145,17 @@ class Recorder:
     def _outcome(self, trial: BaseTrial, candidate: Candidate, record: dict[str, Any]) -> Outcome:
         """The record with the trial's time and values. Raises NonFiniteError if an objective has no finite value."""
         study = getattr(trial, "study", None)
-        if (started := getattr(trial, "datetime_start", None)) is not None:
-            record["qualities"]["seconds"] = round((datetime.now() - started).total_seconds(), 3)
-        self._check_same(trial, record)
+        if isinstance(trial, optuna.Trial) and trial.datetime_start is not None:
+            record["qualities"]["seconds"] = round((datetime.now() - trial.datetime_start).total_seconds(), 3)
+        number = getattr(trial, "number", 0)
+        self._check_same(study, number, record)
         values = tuple(objective_value(record, name) for name in self.objectives)
         for name, value in zip(self.objectives, values, strict=True):
             if not math.isfinite(value):
                 raise NonFiniteError(f"{name} is undefined for this network")
-        if not self.first:
+        if self.first is None:
             self._warn_saturated(record)
-        self.first = self.first or record
+            self.first = number, record
         best = None if study is None else best_accuracy(study)
         constraint = accuracy_constraint(record["accuracy"], best, margin=self.margin, floor=self.accuracy_floor)
         return Outcome(candidate, record, values, constraint)
@@ -164,7 +165,7 @@ class Recorder:
         if self.layers_given:
             return self.reading
         layers = default_layers(network, self.splits, forward=forward)
-        if layers == "all" and not self.first:
+        if layers == "all" and self.first is None:
             warnings.warn(
                 "the network has no fully connected layer with ReLU, so the codes are those of all layers. In the maps "
                 "of convolutions nearly each sample has a cell of its own, and indices saturate. Name the layers to "
@@ -194,22 +195,24 @@ class Recorder:
             if value is not None and not 0 <= value <= 1:
                 raise InputError(f"{name} {value!r} is not a fraction. Give a number from 0 to 1, for example 0.93.")
 
-    def _check_same(self, trial: BaseTrial, record: dict[str, Any]) -> None:
+    def _check_same(self, study: optuna.Study | None, number: int, record: dict[str, Any]) -> None:
         """Raises InputError if the network has another number of classes, warns of other validation samples."""
-        study = getattr(trial, "study", None)
-        for other in complete_trials(study)[:1] if study is not None else []:
-            earlier = record_of(other)
-            if None not in (classes := (earlier.get("classes"), record["classes"])) and len(set(classes)) > 1:
-                raise InputError(
-                    f"the network of trial {trial.number} has {classes[1]} classes, but that of trial {other.number} "
-                    f"has {classes[0]}. Networks of one study have the same classes: make another study."
-                )
-            if earlier.get("validation", {}).get("digest") not in (None, record["validation"]["digest"]):
-                warnings.warn(
-                    f"trial {trial.number} was measured on other validation samples than trial {other.number}, so that "
-                    "select cannot compare them. Give the recorder the same samples in every run of a study.",
-                    stacklevel=4,
-                )
+        complete = [] if study is None else complete_trials(study)
+        first = (complete[0].number, record_of(complete[0])) if complete else self.first
+        if first is None:
+            return
+        earlier, classes = first[1], record["classes"]
+        if None not in (classes, earlier.get("classes")) and classes != earlier["classes"]:
+            raise InputError(
+                f"the network of trial {number} has {classes} classes, but that of trial {first[0]} has "
+                f"{earlier['classes']}. Networks of one study have the same classes: make another study."
+            )
+        if earlier.get("validation", {}).get("digest") not in (None, record["validation"]["digest"]):
+            warnings.warn(
+                f"trial {number} was measured on other validation samples than trial {first[0]}, so that select cannot "
+                "compare them sample by sample. Give the recorder the same samples in every run of a study.",
+                stacklevel=4,
+            )
 
     def _warn_saturated(self, record: dict[str, Any]) -> None:
         for name in self.objectives:
