@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Unpack
+from typing import Any, TypeAlias, Unpack
 
 import optuna
 from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
@@ -22,7 +22,7 @@ from nas_relucode.study.objectives import Objectives
 from nas_relucode.study.recorder import Recorder
 from nas_relucode.training.data import ImageData
 
-Trained = nn.Module | Callable[[], nn.Module]  # a network, or what loads it when its turn comes
+Trained: TypeAlias = nn.Module | Callable[[], nn.Module]  # a network, or what loads it when its turn comes
 STUDY = "comparison"  # its name
 
 

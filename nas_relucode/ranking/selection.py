@@ -135,7 +135,8 @@ class Selection:
 
     def as_study(self) -> optuna.Study:
         """A study in memory with the trials that were read."""
-        study = optuna.create_study(study_name=self.study, directions=list(self.objectives.values()))
+        directions: list[Any] = list(self.objectives.values())
+        study = optuna.create_study(study_name=self.study, directions=directions)
         study.add_trials(self.source.trials)
         if self.settings is not None:
             study.set_user_attr("settings", self.settings)

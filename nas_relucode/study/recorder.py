@@ -89,7 +89,7 @@ class Recorder:
         self.first: tuple[int, dict[str, Any]] | None = None  # the first complete trial's number and record
 
     @property
-    def directions(self) -> list[str]:
+    def directions(self) -> list[Any]:
         """The directions of the objectives in their order, for ``optuna.create_study(directions=...)``."""
         return list(self.objectives.values())
 
