@@ -12,7 +12,7 @@ from nas_relucode.ranking.accuracies import Accuracies, SeedVariance, pooled_see
 
 DRAWS = 4000  # of the errors
 UNSEEN = 2.0  # samples a network on which two networks may yet differ, see `sample_covariance`
-SIMILAR = 4  # networks whose variances over seeds count as much as a network's own, see `Errors.drawn`
+SIMILAR = 2  # networks whose variances over seeds count as much as a network's own, see `Errors.drawn`
 SCREEN = 0.1  # share of the level at which networks leave that are far behind
 POWER = 0.8  # with which a smallest difference is shown
 MOST_SEEDS = 10_000
@@ -66,8 +66,8 @@ def errors(networks: Sequence[Accuracies]) -> Errors:
 
     The variance over seeds is pooled (`accuracies.pooled_seed_variance`), but variances of networks are never the same:
     however many are pooled, those of others count for at most SIMILAR times the seeds of one. So the degrees of freedom
-    are at most five times a network's own. In simulations (docs/equality.md), two or three seeds of networks whose
-    variances differ ninefold gave too narrow intervals without this limit.
+    are at most three times a network's own. In simulations (docs/equality.md), two or three seeds of networks whose
+    variances differ by much gave too narrow intervals without this limit.
     """
     seeds = pooled_seed_variance(networks)
     own = np.array([len(network.values) - 1 for network in networks])
