@@ -20,7 +20,7 @@ check: lint  ## lint, types, and all tests, each property with many examples
 
 bench: $(VENV)/.installed  ## every claim of speed against its peers, and the curve of docs/performance.md
 	$(RUN)/pip install --quiet -e '.[bench]'
-	failed=; for script in start pairs cells matrix tree components capture polyhedra embedding training workers capacity curve; do \
+	failed=; for script in start pairs cells matrix tree components capture polyhedra embedding training workers capacity equality curve; do \
 		$(RUN)/python benchmarks/$$script.py --check || failed=1; \
 	done; test -z "$$failed"
 

@@ -15,6 +15,7 @@ os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = os.environ[
 import argparse
 import gc
 import json
+import math
 import platform
 import re
 import statistics
@@ -129,7 +130,7 @@ class Bench:
     ) -> None:
         """Prints a row; ``show`` writes a figure with its unit (seconds if None)."""
         claim, show = self.claims[name], show or milliseconds
-        ratio = peer / ours
+        ratio = peer / ours if ours else math.inf
         wanted = "-" if claim.at_least is None else figure(claim.at_least)
         if claim.at_least is not None and ratio < claim.at_least:
             wanted += " (short)"

@@ -95,10 +95,14 @@ def pooled_seed_variance(networks: Sequence[Accuracies]) -> SeedVariance:
     test finds its share of the sum of squares too large (Annals of Eugenics 11, 1941; ISO 5725-2 treats laboratories in
     this way); the test is then repeated. With two seeds each it has little power: equal networks whose seeds vary very
     differently are then called different up to twice as often as the level allows.
+
+    Networks that do not vary at all, as those that predict one class with every seed, say nothing about the others:
+    where some vary, they are left out of the pool as well, and get its variance.
     """
     seeds = np.array([len(network.values) for network in networks])
     own, interaction = np.array([_variance_of_one_training(network) for network in networks]).T
-    freedom = np.where(np.isfinite(own), seeds - 1, 0)
+    varies = np.maximum(own, interaction) > 0
+    freedom = np.where(np.isfinite(own) & (varies | ~varies.any()), seeds - 1, 0)
     has_freedom = freedom > 0
     if not has_freedom.any():
         zeros = np.zeros(len(seeds))

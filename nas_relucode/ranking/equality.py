@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas_relucode.errors import InputError
-from nas_relucode.ranking import intervals
 from nas_relucode.ranking.accuracies import Accuracies
 from nas_relucode.ranking.choices import LEVEL, MARGIN, RULES
+from nas_relucode.ranking.intervals import simultaneous_intervals
 
 ROUNDING = 1e-12  # of differences between accuracies: 0.9 - 0.005 is less than 0.895
 
@@ -59,9 +60,9 @@ def judge(
 
     Shown means: by the interval of the difference, whose upper end lies below ``margin``, or whose lower end lies above
     0. The lower ends, and the upper ends, hold for all networks at once with a probability of 1 - ``level``, although
-    the best network was chosen for its accuracy, see `ranking.intervals.multiples`. Networks with predictions of the
-    same samples are compared sample by sample; the others, with less power, as if they had been validated on different
-    samples.
+    the best network was chosen for its accuracy, see `ranking.intervals.simultaneous_intervals`. Networks with
+    predictions of the same samples are compared sample by sample; the others, with less power, as if they had been
+    validated on different samples.
 
     With one seed a network, nothing is known about other seeds, so nothing can be told about accuracies over all seeds:
     every network but the best is ``"cannot be told"``. A network with one seed among others with several is judged by
@@ -86,8 +87,11 @@ def judge(
     reference = networks[best]
     difference = reference.mean - means
     numbers = np.full((5, len(networks)), math.nan)
-    if len(compared) > 1 and any(len(networks[i].values) > 1 for i in compared):
-        numbers[:, compared] = _intervals([networks[i] for i in compared], compared.index(best), margin, level, seed)
+    others = [number for number in compared if number != best]
+    if others and any(len(networks[number].values) > 1 for number in compared):
+        found = [networks[number] for number in compared]
+        ends = simultaneous_intervals(found, compared.index(best), margin=margin, level=level, seed=seed)
+        numbers[:, compared] = dataclasses.astuple(ends)
     numbers[:, best] = math.nan
     low, high, smallest, seeds, samples = numbers
     answer = np.full(len(networks), "cannot be told", object)
@@ -108,17 +112,3 @@ def judge(
         finalist=close | (answer == "best"),
         threshold=threshold,
     )
-
-
-def _intervals(networks: Sequence[Accuracies], best: int, margin: float, level: float, seed: int) -> list[np.ndarray]:
-    """The lower and upper ends, the smallest differences, and the seeds and samples needed; each (networks,)."""
-    uncertain = intervals.errors(networks)
-    now, known = (intervals.multiples(uncertain, best, level, seed, known=known) for known in (False, True))
-    difference = networks[best].mean - np.array([network.mean for network in networks])
-    return [
-        difference - now.low * uncertain.standard[best],
-        difference + now.high * uncertain.standard[best],
-        intervals.smallest_difference(uncertain, best, now.low),
-        intervals.seeds_needed(networks, uncertain, best, margin, known.low),
-        intervals.samples_needed(networks, uncertain, best, margin, known.low),
-    ]

@@ -12,6 +12,8 @@ from nas_relucode.ranking.accuracies import Accuracies, SeedVariance, pooled_see
 
 DRAWS = 4000  # of the errors
 UNSEEN = 2.0  # samples a network on which two networks may yet differ, see `sample_covariance`
+SIMILAR = 2  # networks whose variances over seeds count as much as a network's own, see `Errors.drawn`
+SCREEN = 0.1  # share of the level at which networks leave that are far behind
 POWER = 0.8  # with which a smallest difference is shown
 MOST_SEEDS = 10_000
 
@@ -23,32 +25,59 @@ class Errors:
     samples: np.ndarray  # float64, (networks, networks): their covariance over other validation samples
     seeds: SeedVariance  # over other seeds
     interaction: np.ndarray  # float64, (networks,): the part of the variance over seeds that ``samples`` holds as well
-
-    @property
-    def variance(self) -> np.ndarray:
-        """The variance of each mean beyond the samples, (networks,)."""
-        return np.maximum(0.0, self.seeds.variance - self.interaction)
+    freedom: np.ndarray  # float64, (networks,): degrees of freedom of the variances over seeds, see `errors`
 
     @property
     def standard(self) -> np.ndarray:
         """Standard errors of the differences between two networks, (networks, networks)."""
-        return np.sqrt(_of_pairs(self.samples) + np.add.outer(self.variance, self.variance))
+        variance = np.maximum(0.0, self.seeds.variance - self.interaction)
+        return np.sqrt(_of_pairs(self.samples) + np.add.outer(variance, variance))
 
-    def drawn(self, draws: int, generator: np.random.Generator, *, known: bool = False) -> np.ndarray:
-        """Random errors, (networks, draws); ``known``: as if the variance over seeds were known, not estimated."""
-        chance = generator.normal(size=(2, len(self.samples), draws))
-        factors = np.ones((draws, 1)) if known else self.seeds.drawn(draws, generator)
-        variance = np.maximum(0.0, self.seeds.variance * factors - self.interaction)
+    @property
+    def limits(self) -> np.ndarray:
+        """The variances of the differences with infinitely many seeds, (networks, networks)."""
+        return _of_pairs(self.samples - np.diag(self.interaction))
+
+    def drawn(self, generator: np.random.Generator, *, known: bool = False) -> np.ndarray:
+        """Random errors, (networks, DRAWS); ``known``: as if the variances over seeds were known, not estimated.
+
+        Each is a normal error over samples and one over seeds, the variance of the latter its estimate times the
+        degrees of freedom / chi square (Krishnamoorthy, Lu and Mathew, Computational Statistics & Data Analysis 51,
+        2007), less the interaction of seeds and samples, which the former contains already (Owen, The pigeonhole
+        bootstrap, Annals of Applied Statistics 1, 2007).
+        """
+        chance = generator.normal(size=(2, len(self.samples), DRAWS))
+        freedom = self.freedom[:, None]
+        factors = 1.0 if known else freedom / generator.chisquare(freedom, chance[1].shape)
+        variance = np.maximum(0.0, self.seeds.variance[:, None] * factors - self.interaction[:, None])
         values, vectors = np.linalg.eigh(self.samples)
         shared = (vectors * np.sqrt(np.maximum(values, 0.0))) @ chance[0]
-        return np.asarray(shared + np.sqrt(variance).T * chance[1])
+        return np.asarray(shared + np.sqrt(variance) * chance[1])
+
+    def subset(self, rows: np.ndarray) -> Errors:
+        """The same errors, of these networks."""
+        return Errors(
+            self.samples[np.ix_(rows, rows)], self.seeds.subset(list(rows)), self.interaction[rows], self.freedom[rows]
+        )
 
 
 def errors(networks: Sequence[Accuracies]) -> Errors:
-    """The errors of networks of which at least one has several seeds."""
+    """The errors of networks of which at least one has several seeds.
+
+    The variance over seeds is pooled (`accuracies.pooled_seed_variance`), but variances of networks are never the same:
+    however many are pooled, those of others count for at most SIMILAR times the seeds of one. So the degrees of freedom
+    are at most three times a network's own. In simulations (docs/equality.md), two or three seeds of networks whose
+    variances differ by much gave too narrow intervals without this limit.
+    """
     seeds = pooled_seed_variance(networks)
+    own = np.array([len(network.values) - 1 for network in networks])
     has_predictions = np.array([network.correct is not None for network in networks])
-    return Errors(sample_covariance(networks), seeds, np.where(has_predictions, seeds.interaction, 0.0))
+    return Errors(
+        sample_covariance(networks),
+        seeds,
+        np.where(has_predictions, seeds.interaction, 0.0),
+        np.minimum(seeds.freedom, own + SIMILAR * own[own > 0].mean()),
+    )
 
 
 def sample_covariance(networks: Sequence[Accuracies]) -> np.ndarray:
@@ -72,71 +101,92 @@ def sample_covariance(networks: Sequence[Accuracies]) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Multiples:
-    """How many standard errors the ends of all intervals lie from the differences."""
+class Intervals:
+    """Intervals of the best network's true accuracy less each network's, and what they would take; (networks,)."""
 
-    low: float
-    high: float
+    low: np.ndarray
+    high: np.ndarray
+    smallest_difference: np.ndarray  # the true difference whose lower end lies above 0 with a probability of POWER
+    seeds_needed: np.ndarray  # of every network, for a smallest difference of ``margin``; NaN if none would do
+    samples_needed: np.ndarray  # validation samples with which some number of seeds does
 
 
-def multiples(errors: Errors, best: int, level: float, seed: int, *, known: bool = False) -> Multiples:
-    """The multiples with which the lower ends, and the upper ends, hold for all networks with 1 - ``level``.
+def simultaneous_intervals(
+    networks: Sequence[Accuracies], best: int, *, margin: float, level: float, seed: int = 0
+) -> Intervals:
+    """The intervals of all networks; the lower ends hold at once with 1 - ``level``, and the upper ends do.
+
+    Each end lies a multiple of the standard error from the difference, the same multiple for all, see `multiples`. Of
+    many networks most may be far behind, where nothing is in question. They leave first: those whose lower ends lie
+    above ``margin`` at a tenth of the level. The others share the rest of it, which makes their intervals shorter (the
+    two steps are those of Romano, Shaikh and Wolf, Econometrica 82, 2014, for moment inequalities).
+
+    At least one of the networks has several seeds; ``networks[best]`` has the highest mean accuracy.
+    """
+    uncertain = errors(networks)
+    standard = uncertain.standard[best]
+    difference = networks[best].mean - np.array([network.mean for network in networks])
+    low_multiple, high_multiple = multiples(uncertain, best, SCREEN * level, seed)
+    close = np.flatnonzero(difference - low_multiple * standard <= margin)
+    among, at = uncertain.subset(close), int(np.searchsorted(close, best))
+    lows, highs = np.full((2, len(networks)), [[low_multiple], [high_multiple]])
+    lows[close], highs[close] = multiples(among, at, (1 - SCREEN) * level, seed)
+    known, _ = multiples(among, at, (1 - SCREEN) * level, seed, known=True)
+    return Intervals(
+        difference - lows * standard,
+        difference + highs * standard,
+        (lows + stats.norm.ppf(POWER)) * standard,
+        _seeds_needed(networks, uncertain, best, margin, known),
+        _samples_needed(networks, uncertain, best, margin, known),
+    )
+
+
+def multiples(errors: Errors, best: int, level: float, seed: int, *, known: bool = False) -> tuple[float, float]:
+    """The multiples of the standard errors with which the lower ends, and the upper ends, hold for all networks.
 
     The best network is the luckiest of its equals. A lower end fails if its luck is larger than the multiple allows;
-    any network may be the lucky one, so ``low`` is from the differences of all pairs (Tukey). An upper end fails if the
-    best network was unlucky beside another; that it was chosen for its accuracy makes this less likely. So ``high`` is
-    from the differences from this one network, in one direction (Dunnett; Hsu, Annals of Statistics 9, 1981).
+    any network may be the lucky one, so the first multiple is from the differences of all pairs (Tukey). An upper end
+    fails if the best network was unlucky beside another; that it was chosen for its accuracy makes this less likely. So
+    the second is from the differences from this one network, in one direction (Dunnett; Hsu, Annals of Statistics 9,
+    1981).
     """
-    drawn = errors.drawn(DRAWS, np.random.default_rng(seed), known=known)
-    standard = errors.standard
-    drawn, standard = drawn / standard.max(), standard / standard.max()
-    largest, unlucky = np.zeros(DRAWS), np.zeros(DRAWS)
-    for one in range(len(drawn)):
-        away = (drawn - drawn[one]) / np.where(np.arange(len(drawn)) == one, 1.0, standard[one])[:, None]
-        if one == best:
-            unlucky = away.max(axis=0)
-        np.maximum(largest, np.abs(away[one:]).max(axis=0), out=largest)
-    return Multiples(float(np.quantile(largest, 1 - level)), float(np.quantile(unlucky, 1 - level)))
+    drawn, standard = errors.drawn(np.random.default_rng(seed), known=known), errors.standard.copy()
+    np.fill_diagonal(standard, 1.0)
+    unlucky = ((drawn - drawn[best]) / standard[best, :, None]).max(axis=0)
+    largest = np.zeros(DRAWS)
+    for one in range(len(drawn) - 1):
+        away = drawn[one + 1 :] - drawn[one]
+        np.abs(away, out=away)
+        away /= standard[one, one + 1 :, None]
+        np.maximum(largest, away.max(axis=0), out=largest)
+    return float(np.quantile(largest, 1 - level)), float(np.quantile(unlucky, 1 - level))
 
 
-def smallest_difference(errors: Errors, best: int, multiple: float) -> np.ndarray:
-    """The true differences from the best network that would be shown with a probability of 80 %, (networks,)."""
-    return np.asarray((multiple + stats.norm.ppf(POWER)) * errors.standard[best])
-
-
-def seeds_needed(
+def _seeds_needed(
     networks: Sequence[Accuracies], errors: Errors, best: int, margin: float, multiple: float
 ) -> np.ndarray:
     """How many seeds of every network would make its smallest difference ``margin``, (networks,); NaN if none would.
 
     ``multiple`` is the one with known variances. With few seeds it is larger, by as much as a quantile of Student's t
-    distribution, with the degrees of freedom of all networks, is larger than that of a normal one.
+    distribution is larger than that of a normal one.
     """
     seeds = np.array([len(network.values) for network in networks])
     of_one = errors.seeds.variance * seeds
-    shared, one = limits(errors, best), of_one + of_one[best]
     numbers = np.unique(np.geomspace(2, MOST_SEEDS, 400).round())
-    quantiles = stats.t.isf(stats.norm.sf(multiple), len(networks) * (numbers - 1)) + stats.norm.ppf(POWER)
-    enough = quantiles**2 * (shared[:, None] + one[:, None] / numbers) <= margin**2
-    enough[best] = False
+    freedom = min(len(networks), 1 + SIMILAR) * (numbers - 1)
+    quantiles = stats.t.isf(stats.norm.sf(multiple), freedom) + stats.norm.ppf(POWER)
+    variance = errors.limits[best][:, None] + (of_one + of_one[best])[:, None] / numbers
+    enough = quantiles**2 * variance <= margin**2
     return np.where(enough.any(axis=1), numbers[enough.argmax(axis=1)], np.nan)
 
 
-def samples_needed(
+def _samples_needed(
     networks: Sequence[Accuracies], errors: Errors, best: int, margin: float, multiple: float
 ) -> np.ndarray:
-    """How many validation samples would leave half of what ``margin`` allows to the seeds, (networks,)."""
+    """How many validation samples would leave half of the variance that ``margin`` allows to the seeds, (networks,)."""
     samples = np.array([network.samples for network in networks])
-    allowed = (margin / (multiple + stats.norm.ppf(POWER))) ** 2 / 2
-    needed = np.ceil(np.minimum(samples, samples[best]) * limits(errors, best) / allowed)
-    needed[best] = np.nan
-    return np.asarray(needed)
-
-
-def limits(errors: Errors, best: int) -> np.ndarray:
-    """The variance of the differences from the best network with infinitely many seeds, (networks,)."""
-    without = errors.samples - np.diag(errors.interaction)
-    return np.asarray(np.maximum(0.0, _of_pairs(without)[best]))
+    allowed = (margin / (multiple + stats.norm.ppf(POWER))) ** 2
+    return np.asarray(np.ceil(np.minimum(samples, samples[best]) * errors.limits[best] / (allowed / 2)))
 
 
 def _of_pairs(covariance: np.ndarray) -> np.ndarray:

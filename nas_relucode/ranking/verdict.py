@@ -175,7 +175,9 @@ def _test_lower(selection: Selection) -> str:
     if any(np.isnan(network.values).any() or math.isnan(network.samples) for network in networks):
         return ""
     uncertain = intervals.errors(networks)
-    reach = intervals.multiples(uncertain, 0, selection.arguments["level"], 0).high * uncertain.standard[0]
+    one_seed_each = all(len(network.values) == 1 for network in networks)  # these trained networks are compared then
+    _, multiple = intervals.multiples(uncertain, 0, selection.arguments["level"], 0, known=one_seed_each)
+    reach = multiple * uncertain.standard[0]
     most = np.array([networks[0].mean - network.mean for network in networks]) + reach
     better = int(np.argmin(most[1:])) + 1
     if most[better] >= 0:
