@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from nas_relucode.study.artifact_stores import artifact_store
 from nas_relucode.study.candidates import SEED
-from nas_relucode.study.record import record_of
+from nas_relucode.study.record import record_of, saturated_objectives
 from nas_relucode.study.runner import run_study
 from nas_relucode.study.settings import StudySettings
 from nas_relucode.training.loop import Epoch
@@ -25,6 +25,8 @@ def run_shown(
     name: str, settings: StudySettings, options: argparse.Namespace, *, storage: str, folder: Path
 ) -> tuple[optuna.Study, Progress]:
     """Runs what is left of a study as the options say, and shows the progress."""
+    from nas_relucode.ranking.reseeding import further_trainings  # which `plan` can do without
+
     progress = Progress(options)
     study = run_study(
         name,
@@ -35,6 +37,7 @@ def run_shown(
         device=options.device,
         folder=folder,
         artifacts=artifact_store(options.artifacts),
+        further=further_trainings,
         on_start=progress.start,
         on_epoch=progress.epoch,
         on_trial=progress.trial,
@@ -82,6 +85,9 @@ class Progress:
         if trial.state == TrialState.COMPLETE:
             values = ", ".join(f"{k} {v:.4g}" for k, v in zip(record["objectives"], trial.values, strict=True))
             self.say(f"{name}: {values} ({record['qualities']['seconds']:.1f} s)")
+            if trial.number == 0:
+                for sentence in saturated_objectives(record):
+                    self.say(f"warning: {sentence}")
         else:
             reasons = [record[key] for key in ("pruned", "failed", "interrupted") if key in record]
             reason = reasons[0] if reasons else "another trial had completed the candidate already"

@@ -12,6 +12,7 @@ from typing import Any
 from nas_relucode.cli.progress import Progress
 from nas_relucode.cli.stored_studies import queue_address
 from nas_relucode.errors import InputError
+from nas_relucode.ranking.reseeding import further_trainings
 from nas_relucode.study.artifact_stores import artifact_store
 from nas_relucode.study.settings import StudySettings, load_settings
 from nas_relucode.toml_files import builtin_files
@@ -46,6 +47,7 @@ def run(options: argparse.Namespace) -> int:
                 wait=not options.no_wait,
                 patience=options.patience,
                 stop=stop,
+                further=further_trainings,
                 say=progress.say,
                 on_epoch=progress.epoch,
                 on_trial=progress.trial,

@@ -117,6 +117,14 @@ def next_trainings(
     return [candidate for _, candidate in sorted(candidates, key=lambda pair: pair[0])]
 
 
+def further_trainings(study: optuna.Study, seeds: Sequence[int], *, margin: float = MARGIN) -> list[Candidate]:
+    """`next_trainings` of a study as it is now, for `run_study` and `work`; empty if it cannot be ranked."""
+    try:
+        return next_trainings(select(study, margin=margin), seeds)
+    except InputError:  # nothing is complete, say; the report says what
+        return []
+
+
 def _in_question(selection: Selection, which: str | Sequence[str]) -> list[str]:
     """The names of the networks to train again, the most accurate first."""
     if which not in (EQUAL, ALL):

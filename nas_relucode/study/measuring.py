@@ -26,6 +26,11 @@ from nas_relucode.study.samples import BATCH_SIZE, OrderedSamples, ordered_sampl
 from nas_relucode.training.data import ImageData
 from nas_relucode.training.recipe import batch_loss
 
+ONLY_MAPS = (
+    "the network has no fully connected layer with ReLU, so the codes are those of all layers. In the maps of "
+    "convolutions nearly each sample has a cell of its own, and indices saturate. Name the layers to read, layers=..., "
+    "or count a channel as one neuron, maps='channel'."
+)
 FEW = 2  # samples that show which layers there are
 
 

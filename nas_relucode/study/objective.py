@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import math
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,9 +30,9 @@ from nas_relucode.scoring.code_curves import CodeCurve
 from nas_relucode.study.building import BuiltIn, Factory, FactoryNetworks, Networks, OwnNetworks, seeded
 from nas_relucode.study.candidates import SEED, Candidate
 from nas_relucode.study.checkpoint_files import CheckpointFiles, digest
-from nas_relucode.study.measuring import Splits, default_layers, measure_network
+from nas_relucode.study.measuring import ONLY_MAPS, Splits, default_layers, measure_network
 from nas_relucode.study.objectives import MARGIN, accuracy_constraint, best_accuracy
-from nas_relucode.study.record import VERSION, Outcome, objective_value, write_outcome
+from nas_relucode.study.record import VERSION, Outcome, objective_value, saturated_objectives, write_outcome
 from nas_relucode.study.search_space import LEARNING_RATE, SearchSpace
 from nas_relucode.study.settings import (
     DEFAULT_LAYERS,
@@ -146,6 +147,7 @@ class Objective:
         self.accuracy_floor, self.margin = accuracy_floor, margin
         self.folder = None if folder is None else Path(folder)
         self.on_epoch = on_epoch
+        self.has_warned = self.has_finished = False
         self._check(data, factory, build)
         self.device = pick_device(device)
         self.checkpoints = CheckpointFiles(self.folder / "checkpoints", artifacts) if self.folder else None
@@ -167,6 +169,10 @@ class Objective:
         """Trains and scores the trial's network; with ``seed`` as it is, otherwise with one of the objective's."""
         self._check_directions(trial)
         outcome = self.outcome(trial, seed)
+        if outcome.values is not None and not self.has_finished:
+            self.has_finished = True
+            for sentence in saturated_objectives(outcome.record):
+                warnings.warn(sentence, stacklevel=2)
         result = self._write(trial, outcome)
         self.forget(outcome.candidate)
         if isinstance(result, optuna.TrialPruned):
@@ -390,7 +396,11 @@ class Objective:
         """How codes are read off a network, with the layers that the default stands for."""
         if self.codes.layers != DEFAULT_LAYERS:
             return self.codes
-        return dataclasses.replace(self.codes, layers=(default_layers(network, self.splits),))
+        layers = default_layers(network, self.splits)
+        if layers == "all" and not self.has_warned:
+            self.has_warned = True
+            warnings.warn(ONLY_MAPS, stacklevel=4)
+        return dataclasses.replace(self.codes, layers=(layers,))
 
     def _indices(self) -> list[str | Index]:
         """Every index that the data allow, and the objectives, with the settings of the codes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,12 +42,22 @@ class Missing:
         return {} if self.last_failed is None else {"retry_of": self.last_failed}
 
 
-class Plan:
-    """The trials that a study still needs."""
+Further = Callable[[optuna.Study, list[int]], list[Candidate]]  # study, seeds -> what to train next with other seeds
 
-    def __init__(self, study: optuna.Study, search: SearchSettings, space: SearchSpace) -> None:
+
+class Plan:
+    """The trials that a study still needs.
+
+    ``further`` decides which networks are in question when all candidates are done, and with which of the seeds each is
+    to be trained next; it may see another answer after each training. None: none is.
+    """
+
+    def __init__(
+        self, study: optuna.Study, search: SearchSettings, space: SearchSpace, further: Further | None = None
+    ) -> None:
         self.study, self.search, self.space = study, search, space
         self.seeds = list(search.seeds)
+        self.further = None if search.finalist_seeds is None else further
 
     @property
     def size(self) -> int:
@@ -69,11 +80,12 @@ class Plan:
         missing = [item for item in self._missing(trials) if not item.raised_too_often]
         if self.search.together > 1:
             missing.sort(key=lambda item: structure(item.candidate))
-        for item in missing:
-            self.study.enqueue_trial(self._params(item.candidate), user_attrs=self._attributes(item) or None)
         if not missing and self.search.trials is not None and self._draws(trials) < self.search.trials:
             self.study.enqueue_trial({SEED: self.seeds[0]})  # the sampler chooses the rest
             return 1
+        missing = missing or self._untried(self.wanted_further(), trials)
+        for item in missing:
+            self.study.enqueue_trial(self._params(item.candidate), user_attrs=self._attributes(item) or None)
         return len(missing)
 
     def missing_trials(self) -> list[FrozenTrial]:
@@ -89,6 +101,23 @@ class Plan:
             fixed = {"fixed_params": {SEED: self.seeds[0]}}  # as Study.enqueue_trial stores it
             waiting += [create_trial(state=TrialState.WAITING, system_attrs=fixed) for _ in range(draws)]
         return waiting
+
+    def wanted_further(self) -> list[Candidate]:
+        """The trainings with further seeds that are wanted as the study is now, the most useful first."""
+        return [] if self.further is None else self.further(self.study, self.search.all_seeds)
+
+    def further_trials(self, wanted: list[Candidate]) -> list[FrozenTrial]:
+        """The waiting trial of the first of the ``wanted`` that no trial has trained, for a queue."""
+        return [self._waiting(item) for item in self._untried(wanted, self.study.get_trials(deepcopy=False))]
+
+    def _untried(self, wanted: list[Candidate], trials: list[FrozenTrial]) -> list[Missing]:
+        tried = {self.candidate_of(trial) for trial in trials}
+        return [Missing(candidate, None, 0, 0) for candidate in wanted if candidate not in tried][:1]
+
+    def finalists(self, trials: list[FrozenTrial]) -> int:
+        """The number of candidates with further seeds."""
+        candidates = {self.candidate_of(trial) for trial in trials} - {None}
+        return sum(candidate is not None and candidate.seed not in self.seeds for candidate in candidates)
 
     def is_duplicate(self, trial: optuna.Trial) -> bool:
         """Whether another trial is complete with this one's candidate, or runs and has a smaller number.

@@ -146,6 +146,20 @@ def objective_value(record: Mapping[str, Any], name: str) -> float:
     return math.nan if values[index] is None else float(values[index])
 
 
+def saturated_objectives(record: Mapping[str, Any]) -> list[str]:
+    """A sentence for each objective of a record that lies at an end of its range, with what to do."""
+    sentences = []
+    for name in record["objectives"]:
+        layer, _, index = name.rpartition(":")
+        if index in record.get("saturated", {}).get(layer or "joint", ()):
+            sentences.append(
+                f"the objective {name} is {objective_value(record, name):g} in the first trial, at an end of its "
+                "range, where it cannot tell networks apart. Read fewer or narrower layers (layers=...), count a "
+                "channel as one neuron (maps='channel'), take more training samples, or another objective."
+            )
+    return sentences
+
+
 def _as_version_2(record: dict[str, Any]) -> dict[str, Any]:
     """A record of any version in the form of version 2; damaged ones stay damaged."""
     candidate = record.get("candidate")

@@ -19,9 +19,17 @@ from nas_relucode.indices.registry import INDICES, Indices, named
 from nas_relucode.qualities.quality import Quality
 from nas_relucode.qualities.registry import QUALITIES
 from nas_relucode.study.candidates import SEED, Candidate
-from nas_relucode.study.measuring import Splits, default_layers, measure_network
+from nas_relucode.study.measuring import ONLY_MAPS, Splits, default_layers, measure_network
 from nas_relucode.study.objectives import MARGIN, Objectives, accuracy_constraint, best_accuracy, read_objectives
-from nas_relucode.study.record import VERSION, Outcome, complete_trials, objective_value, record_of, write_outcome
+from nas_relucode.study.record import (
+    VERSION,
+    Outcome,
+    complete_trials,
+    objective_value,
+    record_of,
+    saturated_objectives,
+    write_outcome,
+)
 
 
 class Recorder:
@@ -166,12 +174,7 @@ class Recorder:
             return self.reading
         layers = default_layers(network, self.splits, forward=forward)
         if layers == "all" and self.first is None:
-            warnings.warn(
-                "the network has no fully connected layer with ReLU, so the codes are those of all layers. In the maps "
-                "of convolutions nearly each sample has a cell of its own, and indices saturate. Name the layers to "
-                "read, layers=..., or count a channel as one neuron, maps='channel'.",
-                stacklevel=3,
-            )
+            warnings.warn(ONLY_MAPS, stacklevel=3)
         return Reading(**{**self.reading.options, "layers": layers})  # type: ignore[arg-type]
 
     def _seed(self, trial: BaseTrial, seed: int | None) -> int:
@@ -215,15 +218,8 @@ class Recorder:
             )
 
     def _warn_saturated(self, record: dict[str, Any]) -> None:
-        for name in self.objectives:
-            layer, _, index = name.rpartition(":")
-            if index in record["saturated"].get(layer or "joint", ()):
-                warnings.warn(
-                    f"the objective {name} is {objective_value(record, name):g} in the first trial, at an end of its "
-                    "range, where it cannot tell networks apart. Read fewer or narrower layers (layers=...), count a "
-                    "channel as one neuron (maps='channel'), take more training samples, or another objective.",
-                    stacklevel=4,
-                )
+        for sentence in saturated_objectives(record):
+            warnings.warn(sentence, stacklevel=4)
 
 
 def _with_objectives(indices: list[str | Index], objectives: Iterable[str]) -> list[str | Index]:

@@ -15,7 +15,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_relucode.errors import InputError
-from nas_relucode.study.candidates import SEED
+from nas_relucode.study.candidates import SEED, Candidate
 from nas_relucode.study.objective import Objective
 from nas_relucode.study.plan import RETRIED, Plan, structure
 from nas_relucode.study.record import write_failed
@@ -64,6 +64,8 @@ def create_or_resume(
             _check_same(study, settings, {"sha256": current["data"]["sha256"]})
             if "classes" not in study.user_attrs:  # created by an earlier version
                 study.set_user_attr("classes", classes)
+            if stored["search"].get("finalist_seeds") != settings.search.finalist_seeds:
+                study.set_user_attr("settings", current)
             return study
         if study.get_trials(deepcopy=False) or study.directions != directions:
             raise InputError(
@@ -93,6 +95,7 @@ def run_study(
     device: str | None = None,
     folder: str | Path | None = None,
     artifacts: Any = None,
+    further: Callable[..., list[Candidate]] | None = None,
     on_epoch: Callable[..., None] | None = None,
     on_start: Callable[[optuna.Study, int], None] | None = None,
     on_trial: Callable[[optuna.Study, FrozenTrial], None] | None = None,
@@ -107,6 +110,10 @@ def run_study(
     server is for `work`, and is accepted here only if no trial is left to run. ``folder`` (by default
     ``runs/<name>``) is for files: checkpoints, from which an interrupted training continues, kept code spaces, features
     of a frozen backbone, slices. ``artifacts`` is an artifact store of Optuna's for copies of the checkpoints.
+
+    ``further`` is for a study with ``finalist_seeds``: when all candidates are done, ``further(study, seeds,
+    margin=...)`` returns what is to be trained next with another of the seeds, the most useful first, and is asked
+    again after each training (`ranking.further_trainings`).
 
     ``on_start`` is called with the study and its number of trials, ``on_epoch`` as by `Objective`, and ``on_trial`` is
     a callback of Optuna's.
@@ -127,7 +134,7 @@ def run_study(
         study = create_or_resume(name, settings, data, engine)
         if sqlite_path(url):
             _fail_interrupted(study)
-        plan = Plan(study, settings.search, space)
+        plan = Plan(study, settings.search, space, further and partial(further, margin=settings.margin))
         study.sampler = SAMPLERS[settings.search.sampler](len(study.trials))  # a repeated seed would repeat the draws
         if on_start:
             on_start(study, plan.size)
@@ -264,7 +271,7 @@ def _check_same(study: optuna.Study, settings: StudySettings, data: dict[str, An
 def _differences(stored: Any, current: Any, path: str = "") -> Iterator[str]:
     if isinstance(stored, dict) and isinstance(current, dict):
         for key in sorted({*stored, *current}):
-            if key not in ("description", "figure") or path:  # these two change no results
+            if key not in ("description", "figure") and (path, key) != ("search", "finalist_seeds"):  # change no result
                 yield from _differences(stored.get(key), current.get(key), f"{path}.{key}" if path else key)
         if path == "objectives" and stored == current and list(stored) != list(current):  # the order of values
             yield f"the order of objectives was {list(stored)} and is {list(current)}"

@@ -340,6 +340,16 @@ class SearchSettings:
                 raise InputError(f"{name} {getattr(self, name)} is too small. Give at least 1.")
 
     @property
+    def all_seeds(self) -> list[int]:
+        """The seeds, and further ones for the finalists: the smallest that are not among them.
+
+        >>> SearchSettings(space="digits", seeds=(0, 3), finalist_seeds=4).all_seeds
+        [0, 3, 1, 2]
+        """
+        others = (seed for seed in itertools.count() if seed not in self.seeds)
+        return [*self.seeds, *itertools.islice(others, max(0, (self.finalist_seeds or 0) - len(self.seeds)))]
+
+    @property
     def search_space(self) -> SearchSpace:
         """The space itself, also where it is given by name."""
         assert self.space is not None

@@ -173,6 +173,8 @@ class StudySettings:
             self.figure.check_epochs(self.codes.kept_epochs)
         if self.search.together > 1 and self.codes.while_training:
             raise InputError("with while_training, codes are read from one candidate at a time. Set together to 1.")
+        if self.search.finalist_seeds is not None and self.network.decoder is not None:
+            raise InputError("an autoencoder has no accuracy, so there are no finalists. Leave out finalist_seeds.")
 
     @property
     def search_space(self) -> SearchSpace:

@@ -216,13 +216,15 @@ class NamedFactory:
         try:
             with _importable(self.folder):
                 module = importlib.import_module(module_name)
+                self._check_file(module)
                 self.function: Callable[..., Any] = getattr(module, function)
+        except InputError:
+            raise
         except (Exception, SystemExit) as error:  # the user's own code may raise anything
             raise InputError(
                 f"{name!r} cannot be imported ({_first_line(error)}). Give package.module:function, of a module that "
                 f"is installed or lies in {self.folder}."
             ) from error
-        self._check_file(module)
         if not callable(self.function):
             raise InputError(f"{name!r} is a {type(self.function).__name__}. Name a function that returns a network.")
         with contextlib.suppress(ValueError):  # some of Python's own have none

@@ -23,7 +23,7 @@ class Status:
     """How far a study has come, in trials; a candidate is the parameters of a network and a seed."""
 
     study: str
-    size: int  # candidates in the whole study
+    size: int  # candidates in the whole study, with the further seeds of finalists so far
     done: int  # complete and pruned trials
     pruned: int  # those of them that have no values
     waiting: int
@@ -93,10 +93,11 @@ def status_of(study: optuna.Study, silent: int = 0) -> Status:
     done, running = len(complete) + len(own_pruned), states[TrialState.RUNNING] - silent
     given_up = len(plan.given_up(trials))
     mean = sum(map(_seconds, complete)) / len(complete) if complete else None
-    left = plan.size - done - given_up
+    size = plan.size + plan.finalists(trials)
+    left = size - done - given_up
     return Status(
         study=study.study_name,
-        size=plan.size,
+        size=size,
         done=done,
         pruned=len(own_pruned),
         waiting=states[TrialState.WAITING],

@@ -59,6 +59,7 @@ def work(
     wait: bool = True,
     patience: float = PATIENCE,
     stop: Stop | None = None,
+    further: Callable[..., list[Candidate]] | None = None,
     say: Callable[[str], None] = lambda line: None,
     on_epoch: Callable[..., None] | None = None,
     on_trial: Callable[[optuna.Study, FrozenTrial], None] | None = None,
@@ -74,7 +75,8 @@ def work(
     on a file system that all workers share; otherwise ``artifacts`` (an artifact store of Optuna's, S3 for instance;
     by default the planned one) keeps copies of the checkpoints. ``max_trials`` ends the worker after this many trials.
     ``stop`` may be requested at any time: the running trial is then given back. ``on_epoch`` is called as by
-    `Objective`, ``on_trial`` is a callback of Optuna's, and ``say`` is called with lines about retries.
+    `Objective`, ``on_trial`` is a callback of Optuna's, and ``say`` is called with lines about retries. ``further`` is
+    as in `run_study`; when no candidate is left, each worker trains the next of what it returns that no other trains.
 
     Raises InputError for other data or settings; StorageUnavailableError if the database or the artifact store is
     unavailable for more than ``patience`` seconds; DeviceLostError after a CUDA error that only a new process clears.
@@ -111,7 +113,7 @@ def work(
                 settings, data, device=device, folder=folder, artifacts=artifacts, on_epoch=after_epoch
             )
             results = SavedResults(folder, name, digest(stored))
-            worker = Worker(queue, settings, objective, results, retry, stop, say, on_trial)
+            worker = Worker(queue, settings, objective, results, retry, stop, say, on_trial, further)
             return worker.run(max_trials, wait)
         finally:
             queue.close_connections()
@@ -130,10 +132,12 @@ class Worker:
         stop: Stop,
         say: Callable[[str], None],
         on_trial: Callable[[optuna.Study, FrozenTrial], None] | None,
+        further: Callable[..., list[Candidate]] | None = None,
     ) -> None:
         self.queue, self.study, self.objective, self.results = queue, queue.study, objective, results
         self.retry, self.stop, self.say, self.on_trial = retry, stop, say, on_trial
-        self.plan = Plan(self.study, settings.search, settings.search_space)
+        further = further and partial(further, margin=settings.margin)
+        self.plan = Plan(self.study, settings.search, settings.search_space, further)
         if settings.search.trials is not None:
             self.study.sampler = SAMPLERS[settings.search.sampler](secrets.randbits(32))
 
@@ -144,7 +148,7 @@ class Worker:
             trial = self.retry(self.queue.take)
             if trial is not None:
                 finished, idle_queries = finished + self._process(trial), 0
-            elif not self.retry(self._enqueue_missing):
+            elif not self.retry(self._enqueue_missing) and not self.retry(self._enqueue_further):
                 if not wait or not self.retry(self.queue.unfinished):
                     break
                 self._pause(idle_queries)
@@ -155,6 +159,19 @@ class Worker:
         """Enqueues retries of failed trials, also of those whose workers died; returns their number."""
         self.queue.fail_stale_trials()
         return self.queue.add(self.plan.missing_trials, after_failures=self.plan.search.trials is None)
+
+    def _enqueue_further(self) -> int:
+        """Enqueues a finalist with a further seed when all candidates are done; returns the number of such trials."""
+        if self.plan.further is None or self._candidates_left():
+            return 0
+        wanted = self.plan.wanted_further()  # takes seconds: not within the queue's lock
+        return self.queue.add(lambda: self.plan.further_trials(wanted)) if wanted else 0
+
+    def _candidates_left(self) -> bool:
+        """Whether trials wait or run that are not those of finalists with further seeds."""
+        states = [TrialState.WAITING, TrialState.RUNNING]
+        candidates = map(self.plan.candidate_of, self.study.get_trials(deepcopy=False, states=states))
+        return any(candidate is None or candidate.seed in self.plan.seeds for candidate in candidates)
 
     def _pause(self, idle_queries: int) -> None:
         """Waits, without a connection, for other workers' trials to end."""
@@ -197,6 +214,8 @@ class Worker:
 
     def _candidate(self, trial: optuna.Trial) -> Candidate | None:
         """The trial's candidate, drawn by the sampler if it has none yet; None, and pruned, if it is a duplicate."""
+        if self.plan.search.trials is not None:
+            self.study.get_trials(deepcopy=False)  # Optuna sets parameters of trials only that it has read
         candidate = self.plan.suggest(trial)
         if self.plan.search.trials is not None and self.plan.is_duplicate(trial):
             self.study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)

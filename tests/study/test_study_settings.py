@@ -1,18 +1,25 @@
 """The settings of a study: what makes no sense is refused, and a study is gone on with as it was begun."""
 
 import dataclasses
+import gzip
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 from command_line import SPACE, STUDY, refused, write_study
 from small_studies import reread, run, settings_in
 
 from nas_relucode.errors import InputError
+from nas_relucode.ranking.selection import select
+from nas_relucode.study.candidates import Candidate
+from nas_relucode.study.record import candidate_of, record_of
 from nas_relucode.study.search_space import load_search_space
 from nas_relucode.study.settings import CodeSettings, DataSettings, StudySettings, load_settings
 from nas_relucode.training.loop import Recipe
+from nas_relucode.workers.status import status_of
 
 
 @pytest.mark.parametrize(
@@ -193,3 +200,45 @@ def test_a_study_of_an_earlier_version_goes_on(tmp_path: Path, url: str):
     changed = dataclasses.replace(settings, codes=CodeSettings(kept_epochs=(1,)))
     with pytest.raises(InputError, match="kept_epochs"):
         run(changed, url)
+
+
+def test_a_study_that_an_earlier_version_stored_is_complete_and_its_records_are_read(tmp_path: Path, url: str):
+    """... settings and trials: tests/data/README.md says how it was stored."""
+    dump = gzip.decompress((Path(__file__).parents[1] / "data" / "study_version_1.sql.gz").read_bytes()).decode()
+    connection = sqlite3.connect(tmp_path / "study.db")
+    connection.executescript(dump)
+    connection.close()
+    epochs: list[int] = []
+    settings = settings_in(tmp_path, seeds=(0, 1))
+    study = run(settings, url, on_epoch=lambda number, epoch, point: epochs.append(number))
+    assert (len(study.trials), epochs) == (4, [])  # nothing is trained again
+    selection = select(study)
+    assert set(selection.networks["network"]) == {"head=8", "head=4-4"}
+    for trial in study.trials:
+        candidate = candidate_of(record_of(trial))
+        assert {**candidate.params, "seed": candidate.seed} == trial.params
+    with pytest.raises(InputError, match=r"parameters\.head was"):
+        run(settings_in(tmp_path, ("8",), seeds=(0, 1)), url)
+
+
+def test_finalist_seeds_may_be_added_to_a_finished_study(tmp_path: Path, url: str):
+    """Those in question are trained with further seeds, one after the other, until none is or each has all."""
+    asked: list[list[int]] = []
+
+    def further(study: optuna.Study, seeds: list[int], *, margin: float) -> list[Candidate]:
+        asked.append(seeds)
+        assert margin == settings.margin
+        params = {"head": "8", "learning_rate": 0.1}
+        return [] if len(asked) > 4 else [Candidate(params, seed) for seed in seeds]
+
+    settings = settings_in(tmp_path, seeds=(0, 1))
+    assert len(run(settings, url, further=further).trials) == 4
+    assert asked == []
+    settings = dataclasses.replace(settings, search=dataclasses.replace(settings.search, finalist_seeds=4))
+    trials = run(settings, url, further=further).trials
+    seeds = [record_of(trial)["seed"] for trial in trials if record_of(trial)["params"]["head"] == "8"]
+    assert (len(trials), sorted(seeds)) == (6, [0, 1, 2, 3])
+    assert asked[0] == [0, 1, 2, 3]
+    assert len({record_of(trial)["validation_loss"] for trial in trials if trial.params["head"] == "8"}) == 4
+    assert len(run(settings, url, further=further).trials) == 6
+    assert status_of(optuna.load_study(study_name="own", storage=url)).size == 6
