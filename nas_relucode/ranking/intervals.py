@@ -62,7 +62,7 @@ class Errors:
 
 
 def errors(networks: Sequence[Accuracies]) -> Errors:
-    """The errors of networks of which at least one has several seeds.
+    """The errors of networks; where each has one seed, those of these trained networks over other samples alone.
 
     The variance over seeds is pooled (`accuracies.pooled_seed_variance`), but variances of networks are never the same:
     however many are pooled, those of others count for at most SIMILAR times the seeds of one. So the degrees of freedom
@@ -76,7 +76,7 @@ def errors(networks: Sequence[Accuracies]) -> Errors:
         sample_covariance(networks),
         seeds,
         np.where(has_predictions, seeds.interaction, 0.0),
-        np.minimum(seeds.freedom, own + SIMILAR * own[own > 0].mean()),
+        np.minimum(seeds.freedom, own + SIMILAR * own[own > 0].mean() if own.any() else 0.0),
     )
 
 
