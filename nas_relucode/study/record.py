@@ -26,7 +26,7 @@ A trial without a result has the reason instead: ``pruned`` (beside what was kno
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -210,7 +210,7 @@ def _are_samples(value: Any) -> bool:
 
 
 NEEDED = ("params", "seed", "objectives", "accuracy", "validation", "qualities", "joint")
-_CHECKS = {
+_CHECKS: dict[str, Callable[[Any], bool]] = {
     "params": _are_params,
     "seed": _is_seed,
     "objectives": _are_names,
