@@ -350,47 +350,24 @@ def select(
         raise InputError(f"resamples {resamples!r} is out of range. Give a whole number of at least 1.")
     check_rule(rule, margin, level)
     trials = read_trials(study)
-    objectives = trials.objectives
-    wanted = [name for name in objectives if name != "accuracy"] if by is None else by
-    criteria = read_criteria(wanted, objectives, trials.records[0]["joint"])
+    wanted = [name for name in trials.objectives if name != "accuracy"] if by is None else by
+    criteria = read_criteria(wanted, trials.objectives, trials.records[0]["joint"])
     check_order(how, weights, criteria, scale)
     check_layers(trials, criteria if by is not None else ())
     trainings, networks, spread = averaged(frame_of(trials, criteria), trials)
-    networks["front"] = _on_front(networks, objectives)
-    ends, names = saturated_networks(trials), networks["network"]
-    saturated = pd.DataFrame({index: names.isin(ends[index]) for index in ends}, index=networks.index)
-
-    feasible = networks[networks["feasible"] & networks["accuracy"].notna()]
-    feasible = feasible.sort_values("parameters", kind="stable")  # the best of equal ones is the smallest
-    judgement, one_error_below = None, math.nan
-    if len(feasible):
-        measured = accuracies(trials, list(feasible["network"]))
-        judgement = judge(measured, margin=margin, rule=rule, level=level)
-        best = measured[int(np.flatnonzero(judgement.answer == "best")[0])]
-        one_error_below = best.mean - best.standard_error
-    comparison = _comparison(networks, feasible.index, judgement)
-    networks["finalist"] = networks.index.isin(feasible.index[judgement.finalist]) if judgement else False
-
-    finalists = networks[networks["finalist"]]
-    order = _order(finalists, saturated.loc[finalists.index], criteria, how=how, weights=weights, scale=scale)
-    deciding = {name: direction for name, direction in criteria.items() if name not in order.silent}
-    volume, contributions = hypervolume(costs(finalists.loc[order.rows], deciding))
-    for frame, name, values in (
-        (networks, "place", np.arange(1, len(finalists) + 1)),
-        (networks, "rank", order.ranks),
-        (comparison, "key", order.keys),
-        (comparison, "contribution", contributions),
-    ):
-        frame[name] = pd.Series(values, index=order.rows, dtype=float)
+    networks["front"] = _on_front(networks, trials.objectives)
+    comparison, one_error_below = _compared(networks, trials, margin=margin, rule=rule, level=level)
+    saturated = _saturated(networks, trials)
+    ways: dict[str, Any] = {"how": how, "weights": dict(weights or {}) or None, "scale": scale}
+    order, volume = _placed(networks, comparison, saturated, criteria, ways)
     rows = networks.sort_values(["place", "accuracy"], ascending=[True, False], kind="stable").index
     networks, spread, comparison, saturated = (
         part.loc[rows].reset_index(drop=True) for part in (networks, spread, comparison, saturated)
     )
     networks["mark"] = pd.Series(_marks(networks), dtype=object)
-    weights = dict(weights or {}) or None
     return Selection(
         study=study.study_name,
-        objectives=objectives,
+        objectives=trials.objectives,
         by=criteria,
         networks=networks,
         spread=spread,
@@ -400,12 +377,56 @@ def select(
         one_error_below=one_error_below,
         silent=order.silent,
         hypervolume=volume,
-        arguments={"margin": margin, "rule": rule, "level": level, "how": how, "weights": weights, "scale": scale},
+        arguments={"margin": margin, "rule": rule, "level": level, **ways},
         settings=study.user_attrs.get("settings"),
         source=trials,
         resamples=resamples,
         seed=seed,
     )
+
+
+def _compared(
+    networks: pd.DataFrame, trials: StudyTrials, *, margin: float, rule: str, level: float
+) -> tuple[pd.DataFrame, float]:
+    """How each network compares with the best, and the accuracy one standard error below it; says who is a finalist."""
+    feasible = networks[networks["feasible"] & networks["accuracy"].notna()]
+    feasible = feasible.sort_values("parameters", kind="stable")  # the best of equal ones is the smallest
+    if feasible.empty:
+        networks["finalist"] = False
+        return _comparison(networks, feasible.index, None), math.nan
+    measured = accuracies(trials, list(feasible["network"]))
+    judgement = judge(measured, margin=margin, rule=rule, level=level)
+    networks["finalist"] = networks.index.isin(feasible.index[judgement.finalist])
+    best = measured[int(np.flatnonzero(judgement.answer == "best")[0])]
+    return _comparison(networks, feasible.index, judgement), best.mean - best.standard_error
+
+
+def _placed(
+    networks: pd.DataFrame,
+    comparison: pd.DataFrame,
+    saturated: pd.DataFrame,
+    criteria: dict[str, str],
+    ways: Mapping[str, Any],
+) -> tuple[Order, float]:
+    """Adds the places of the finalists to the tables; their order, and the hypervolume of what orders them."""
+    finalists = networks[networks["finalist"]]
+    order = _order(finalists, saturated.loc[finalists.index], criteria, **ways)
+    deciding = {name: direction for name, direction in criteria.items() if name not in order.silent}
+    volume, contributions = hypervolume(costs(finalists.loc[order.rows], deciding))
+    for frame, name, values in (
+        (networks, "place", np.arange(1, len(finalists) + 1)),
+        (networks, "rank", order.ranks),
+        (comparison, "key", order.keys),
+        (comparison, "contribution", contributions),
+    ):
+        frame[name] = pd.Series(values, index=order.rows, dtype=float)
+    return order, volume
+
+
+def _saturated(networks: pd.DataFrame, trials: StudyTrials) -> pd.DataFrame:
+    """A column per index: whether it lies at an end of its range for every seed of each network."""
+    ends = saturated_networks(trials)
+    return pd.DataFrame({index: networks["network"].isin(ends[index]) for index in ends}, index=networks.index)
 
 
 def _order(
