@@ -9,13 +9,13 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import private_postgres
 import pytest
 from hypothesis import settings
 
 # Two suites on two cores wait for each other's threads; the networks here are too small to gain from more than one.
-os.environ["OMP_NUM_THREADS"] = "1"  # torch is not imported yet; also for the processes that tests start
+# NumPy, torch and the processes that tests start read this once, so neither package is imported above.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 # How many examples test a property: few on a push, many in `make check` (--hypothesis-profile check). No deadline:
 # the first call of a compiled function takes longer than hypothesis' usual 200 ms.
@@ -50,6 +50,8 @@ def machine() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def mnist_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root with the 300 training and 100 test images of tests/data/mnist.npz as torchvision's IDX files."""
+    import numpy as np
+
     root = tmp_path_factory.mktemp("mnist")
     raw = root / "MNIST" / "raw"
     raw.mkdir(parents=True)
@@ -159,6 +161,8 @@ def module(here: Path) -> Callable[[str], str]:
 @pytest.fixture
 def images(here: Path) -> str:
     """An .npz file: 30 training and 12 test images of 5 x 4 pixels, 3 classes."""
+    import numpy as np
+
     rng = np.random.default_rng(0)
     np.savez(
         "images.npz",

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import scipy.linalg
+import torch
 
 from nas_relucode.cells.code_spaces import CodeSpace
 from nas_relucode.cells.hamming import distance_blocks, distance_matrix
@@ -184,7 +185,11 @@ def _umap(features: np.ndarray, **settings: Any) -> np.ndarray:
         warnings.filterwarnings("ignore", category=UserWarning, message=r"precomputed_knn\[2\]")
         import umap  # takes seconds
 
-        return umap.UMAP(**settings).fit_transform(features)
+        threads = torch.get_num_threads()
+        try:
+            return umap.UMAP(**settings).fit_transform(features)
+        finally:
+            torch.set_num_threads(threads)  # numba sets its number for OpenMP as a whole, which torch may share
 
 
 def _umap_of_distance_rows(codes: Codes, settings: dict[str, Any]) -> np.ndarray:

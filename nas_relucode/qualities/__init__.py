@@ -1,4 +1,4 @@
-"""What people want of a network besides accuracy: what it costs to run and to store."""
+"""What people want of a network besides accuracy: low cost, robustness, calibration, compression."""
 
 import lazy_loader
 

@@ -7,12 +7,14 @@ them at once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nas_relucode.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import nn
 
     from nas_relucode.codes.reading import Forward
@@ -36,26 +38,59 @@ class Latency(Measurement):
     threads: int  # of torch on the CPU
 
 
+class PerSample:
+    """What a quality measured at each sample; ``float()`` of it is the quality.
+
+    ``statistic`` takes ``columns``, arrays with one number a sample: of an accuracy, the mean of how often each sample
+    is classified correctly. Other statistics, such as the calibration error, are no means over samples.
+    """
+
+    def __init__(self, statistic: Callable[..., float], *columns: np.ndarray) -> None:
+        self.statistic = statistic
+        self.columns = columns  # float64, (samples,) each
+
+    def __float__(self) -> float:
+        return float(self.statistic(*self.columns))
+
+    def __len__(self) -> int:
+        return len(self.columns[0])
+
+    def __repr__(self) -> str:
+        return f"PerSample: {float(self):.4g} on {len(self):,} samples"
+
+    def of_rows(self, rows: Any) -> float:
+        """The quality on these samples alone: their numbers, or a mask."""
+        return float(self.statistic(*(column[rows] for column in self.columns)))
+
+
 @dataclass(frozen=True)
 class Quality:
     """A number that users want to be small or large.
 
     A quality of your own is ``Quality(name, unit, direction, meaning, function)``, where ``function(network, inputs,
-    forward=None)`` returns a number, or a `Measurement` if it has a spread. One with other settings is, for example,
-    ``Quality("latency_64", "ms", "minimize", "...", partial(latency, batch_size=64))``. In `QUALITIES`, under its name,
-    it is known to everything that takes qualities by name.
+    forward=None)`` returns a number, a `Measurement` if it has a spread, or `PerSample`. One with other settings is,
+    for example, ``QUALITIES["latency"].with_settings("latency_64", batch_size=64)``. In `QUALITIES`, under its name, it
+    is known to everything that takes qualities by name.
     """
 
     name: str
     unit: str
     direction: str  # "minimize" or "maximize"
     meaning: str  # one line
-    function: Callable[..., float | Measurement]
+    function: Callable[..., float | Measurement | PerSample]
     needs_inputs: bool = True  # False: the function takes the network alone
+    needs_labels: bool = False  # the inputs come with labels
+    needs_images: bool = False  # the inputs are images: floats, (samples, channels, height, width)
+    needs_test_split: bool = False  # a statistic of samples that neither training nor the choice of networks has seen
 
     def __post_init__(self) -> None:
         if self.direction not in ("minimize", "maximize"):
             raise InputError(f"direction {self.direction!r} of quality {self.name!r}. Give 'minimize' or 'maximize'.")
+
+    def with_settings(self, name: str, meaning: str | None = None, **settings: Any) -> Quality:
+        """The quality with other arguments of its function, under a name of its own."""
+        words = meaning or f"{self.name} with {', '.join(f'{key}={value!r}' for key, value in settings.items())}."
+        return replace(self, name=name, meaning=words, function=partial(self.function, **settings))
 
     def compute(self, network: nn.Module, inputs: Any = None, forward: Forward | None = None) -> float:
         """The value."""
@@ -63,12 +98,23 @@ class Quality:
 
     def values(self, network: nn.Module, inputs: Any = None, forward: Forward | None = None) -> dict[str, float]:
         """The value under the quality's name and, if it is measured with one, its spread under ``NAME_spread``."""
-        if not self.needs_inputs:
-            result = self.function(network)
-        elif inputs is None:
-            raise InputError(f"quality {self.name!r} runs the network, and there are no inputs. Give a batch of them.")
-        else:
-            result = self.function(network, inputs, forward=forward)
+        result = self.measured(network, inputs, forward)
         if isinstance(result, Measurement):
             return {self.name: float(result.value), f"{self.name}_spread": float(result.spread)}
         return {self.name: float(result)}
+
+    def measured(
+        self, network: nn.Module, inputs: Any = None, forward: Forward | None = None
+    ) -> float | Measurement | PerSample:
+        """What the function returns: for most qualities that need a test split, `PerSample`.
+
+        Raises InputError, with the quality's name, where inputs, labels or images are missing.
+        """
+        if not self.needs_inputs:
+            return self.function(network)
+        if inputs is None:
+            raise InputError(f"quality {self.name!r} runs the network, and there are no inputs. Give a batch of them.")
+        try:
+            return self.function(network, inputs, forward=forward)
+        except InputError as error:
+            raise type(error)(f"quality {self.name!r}: {error}") from error

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from nas_relucode.errors import unknown
-from nas_relucode.qualities import cost
-from nas_relucode.qualities.quality import Quality
+from nas_relucode.errors import InputError, unknown
+from nas_relucode.qualities import attacks, calibration, compression, corruptions, cost, noise, shift
+from nas_relucode.qualities.quality import PerSample, Quality
 
 if TYPE_CHECKING:
     from torch import nn
 
     from nas_relucode.codes.reading import Forward
 
-QUALITIES: dict[str, Quality] = {quality.name: quality for quality in cost.QUALITIES}
+FAMILIES = (cost, noise, corruptions, attacks, calibration, shift, compression)
+QUALITIES: dict[str, Quality] = {quality.name: quality for family in FAMILIES for quality in family.QUALITIES}
 
 
 def measure(
@@ -24,26 +25,44 @@ def measure(
     *,
     forward: Forward | None = None,
 ) -> dict[str, float]:
-    """The qualities that ``names`` asks for, by name; all of `QUALITIES` if it is None.
+    """The qualities that ``names`` asks for, by name; those of cost if it is None.
 
     ``names`` are names of `QUALITIES`, or qualities of your own. One that is measured with a spread has it beside it:
     ``latency`` and ``latency_spread``. ``inputs`` are samples as `score` takes them: a tensor, a pair of inputs and
-    labels, a dict of tensors, a DataLoader; the first ones are used, on the network's device. The network is left as it
-    was; ``forward(network, batch)`` calls it in another way than ``network(batch)``.
+    labels, a dict of tensors, a DataLoader. Costs use the first ones, on the network's device; accuracies use all and
+    need labels, and mean something on a test split alone. The network is left as it was; ``forward(network, batch)``
+    calls it in another way than ``network(batch)``, and its batch has the labels that the inputs have.
 
     >>> import torch
     >>> network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
     >>> measure(network, torch.zeros(5, 3), ["parameters", "flops"])
     {'parameters': 26.0, 'flops': 40.0}
 
-    Raises InputError for an unknown quality, and for one that needs inputs if there are none.
+    Raises InputError for an unknown quality, and for one that needs inputs, labels or images if there are none.
     """
-    wanted = QUALITIES if names is None else [names] if isinstance(names, str | Quality) else names
+    wanted = cost.QUALITIES if names is None else [names] if isinstance(names, str | Quality) else names
     qualities = [_by_name(item) for item in wanted]  # a wrong name is an error before anything is measured
     values: dict[str, float] = {}
     for quality in qualities:
         values |= quality.values(network, inputs, forward)
     return values
+
+
+def outcomes(network: nn.Module, inputs: Any, quality: str | Quality, *, forward: Forward | None = None) -> PerSample:
+    """What a quality measures at each sample, so that it can be computed again on some of them (`PerSample.of_rows`).
+
+    >>> import torch
+    >>> network = torch.nn.Linear(2, 2)
+    >>> outcomes(network, (torch.rand(9, 2), torch.zeros(9).long()), "noise_accuracy").columns[0].shape
+    (9,)
+
+    Raises InputError for an unknown quality, and for one that is no statistic of samples, such as latency.
+    """
+    quality = _by_name(quality)
+    result = quality.measured(network, inputs, forward)
+    if not isinstance(result, PerSample):
+        raise InputError(f"quality {quality.name!r} is no statistic of samples. Call measure instead.")
+    return result
 
 
 def _by_name(item: str | Quality) -> Quality:

@@ -8,6 +8,7 @@ import hypothesis.extra.numpy as arrays
 import numba
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA
@@ -20,9 +21,14 @@ from nas_relucode.cells.embedding import embed
 from nas_relucode.codes import pack
 from nas_relucode.codes.bits import Codes
 
-with warnings.catch_warnings():  # about optional packages
-    warnings.simplefilter("ignore", ImportWarning)
-    import umap
+
+@pytest.fixture
+def umap():
+    """The package, in the tests that use it: importing it compiles for half a minute where nothing is cached yet."""
+    with warnings.catch_warnings():  # about optional packages
+        warnings.simplefilter("ignore", ImportWarning)
+        import umap
+    return umap
 
 
 @pytest.fixture
@@ -68,7 +74,7 @@ def test_umap_is_given_the_exact_nearest_neighbours_of_each_point(bits, neighbou
 
 
 @pytest.mark.slow
-def test_umap_makes_the_same_graph_as_from_the_matrix_of_distances(umap_calls):
+def test_umap_makes_the_same_graph_as_from_the_matrix_of_distances(umap_calls, umap):
     """Columns weigh 1, 2, 4, ... by repetition, so that all distances of a row differ."""
     rng = np.random.default_rng(0)
     bits = np.repeat(rng.permutation(2**8)[:80, None] >> np.arange(8) & 1, 2 ** np.arange(8), axis=1).astype(bool)
@@ -130,10 +136,11 @@ def test_a_sample_is_one_point_with_its_class():
 def test_the_same_seed_gives_the_same_points_for_any_number_of_threads(preset):
     bits, labels = grouped(100)
     space = CodeSpace.of(pack(bits), labels)
-    state, threads = np.random.get_state()[1].copy(), numba.get_num_threads()  # noqa: NPY002
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
+    threads = numba.get_num_threads(), torch.get_num_threads()
     first = embed(space, preset=preset, epochs=30, seed=3)
     assert np.array_equal(state, np.random.get_state()[1])  # noqa: NPY002
-    assert numba.get_num_threads() == threads
+    assert (numba.get_num_threads(), torch.get_num_threads()) == threads
     assert np.array_equal(embed(space, preset=preset, epochs=30, seed=3, threads=2).points, first.points)
     assert not np.array_equal(embed(space, preset=preset, epochs=30, seed=4).points, first.points)
     drawn, other = (embed(space, preset=preset, epochs=30, seed=None) for _ in range(2))
@@ -251,7 +258,7 @@ def test_the_released_presets_codes_are_in_lexicographic_order(umap_calls, neuro
     assert np.array_equal(space.codes.bits()[embedding.cells], np.unique(bits, axis=0))
 
 
-def test_the_released_presets_points_are_umaps_of_these_rows():
+def test_the_released_presets_points_are_umaps_of_these_rows(umap):
     bits, labels = grouped(60, neurons=12, classes=2)
     embedding = embed(CodeSpace.of(pack(bits), labels), preset="released_code", seed=5, epochs=50)
     rows = np.vstack([np.unique(bits[labels == label], axis=0) for label in (0, 1)])
