@@ -176,9 +176,8 @@ class Parts:
     lengths: set[int]  # the numbers of samples that it may have, of which the activations have one
     arguments: bool  # the inputs are a tuple of arguments
 
-    def copies(self, samples: int, count: int) -> Any:
-        """The inputs of ``count`` copies of the first of ``samples`` samples."""
-        rows = [0] * count
+    def rows(self, samples: int, rows: slice | list[int]) -> Any:
+        """The inputs of some of the ``samples`` samples."""
         if self.arguments:
             return _like(self.inputs, [rows_of(part, samples, rows) for part in self.inputs])
         return rows_of(self.inputs, samples, rows)

@@ -180,7 +180,7 @@ def _check(network: nn.Module, calls: ReluCalls, writer: _Writer, held: Parts, f
     names = [layer.name for layer in writer.layers]
     check = _CHECKED.get(network)
     if check is None or not check.rows.keys() >= set(names):
-        check = check_samples(network, calls, lambda count: held.copies(writer.size, count), writer.size, forward)
+        check = check_samples(network, calls, lambda count: held.rows(writer.size, [0] * count), writer.size, forward)
         for name in names:  # a pass over other samples, or one that failed, may lack some
             check.rows.setdefault(name, check.copies)
         _CHECKED[network] = check
