@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import fnmatch
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from nas_relucode.codes.activations import SMOOTH
-from nas_relucode.codes.batches import Slices, batches, labels_of, moved, samples_of
+from nas_relucode.codes.batches import Parts, Slices, batches, drawn_apart, each, moved, needed_arguments, read_batch
 from nas_relucode.codes.bits import WORD, Codes, Layer
 from nas_relucode.codes.network_state import run, untouched
 from nas_relucode.codes.packing import Packer
 from nas_relucode.codes.reading import Forward, Reading, ReadingOptions, read_options
 from nas_relucode.codes.relus import Call, ReluCalls, unwrapped
+from nas_relucode.codes.sample_check import SampleCheck, check_samples
 from nas_relucode.errors import InputError, NonFiniteError
 
 
@@ -29,6 +32,7 @@ class CodeBatch:
     outputs: Tensor | None  # on the CPU; None unless the network returns one tensor with one row per sample
     labels: np.ndarray | None  # int64, (samples,); None if the batch is not a pair of inputs and labels
     dtype: str  # of the activations: "float32" as a rule
+    parts: str  # what of the first batch was taken for inputs, and for labels, in words
 
 
 def capture_batches(network: nn.Module, data: Any, **options: Unpack[ReadingOptions]) -> Iterator[CodeBatch]:
@@ -37,8 +41,9 @@ def capture_batches(network: nn.Module, data: Any, **options: Unpack[ReadingOpti
     ``data`` is a tensor or array of inputs, a pair (inputs, labels), a Split or a dict of tensors, cut into batches of
     ``batch_size``; or a DataLoader or another iterable of batches, which are used as they are. Such a batch is a
     tensor, a pair of inputs and labels (one whole number per sample), or else a tuple for ``network(*batch)`` or a dict
-    for ``network(**batch)``. The options are those of `Reading`; ``forward(network, batch)`` is for a network that is
-    called in another way.
+    for ``network(**batch)``. A tuple with more tensors than the network needs is refused: they may be labels. The batch
+    has as many samples as its activations have rows, which must be the length of one of its parts. The
+    options are those of `Reading`; ``forward(network, batch)`` is for a network that is called in another way.
 
     Every ReLU that the forward pass calls is read, whether a module or a function and however often it is called;
     ReLU6, LeakyReLU, PReLU, ``clamp(min=0)`` and ``threshold(0, 0)`` are read in the same way. A layer is named after
@@ -52,10 +57,13 @@ def capture_batches(network: nn.Module, data: Any, **options: Unpack[ReadingOpti
     changes stays changed. The network computes in its own precision, without autocast or TF32. A pre-activation within
     rounding of 0 may change its bit with the batch size, which changes the order of the sums in matrix products.
 
-    Raises InputError if the network calls no ReLU, or different ReLUs for different samples, if no layer matches
-    ``layers``, or if there are no samples; NonFiniteError if an activation is not finite.
+    Raises InputError if the network calls no ReLU, or different ReLUs for different samples, if its forward pass draws
+    random numbers, if no layer matches ``layers``, or if there are no samples; NonFiniteError if an
+    activation is not finite.
     """
     reading, forward = read_options(options)
+    if not isinstance(network, nn.Module):
+        raise InputError(f"the network is a {type(network).__name__}. Give a torch.nn.Module.")
     return _code_batches(unwrapped(network), batches(data, reading.batch_size), reading, forward)
 
 
@@ -92,30 +100,92 @@ def _code_batches(
     network: nn.Module, parts: Iterable[Any], reading: Reading, forward: Forward | None
 ) -> Iterator[CodeBatch]:
     calls = ReluCalls(network, reading.also)
-    writer = _Writer(reading, has_head="head" in calls.names.values())
+    writer = _Writer(reading, set(calls.names.values()))
     borrowed = untouched(network, reading.mode)
-    start = 0
-    for part in parts:
-        labels, size = labels_of(part), samples_of(part)
-        if size == 0:
+    needed = None if forward else needed_arguments(network)
+    known = None if forward else _CHECKED.get(network)
+    start, writes, taken = 0, known is None or known.overwrites, ""
+    for part in parts if isinstance(parts, Slices) else drawn_apart(parts):
+        held = read_batch(part, needed)
+        if held.lengths == {0}:
             continue
-        writer.begin(size)
+        writer.begin(held.lengths)
         with borrowed:
-            batch = moved(part, borrowed.device)
+            inputs = moved(held.inputs, borrowed.device)
+            inputs = each(inputs, torch.clone) if writes else inputs  # the caller's may share their memory
             with calls.watch_by_hooks(writer.add) if forward is None else calls.watch(writer.add):
-                output = run(network, batch if forward or labels is None else batch[0], forward)
+                output = _run(network, inputs, forward, reading)
         words = writer.end(network, start, calls.ignored)
-        has_rows = isinstance(output, Tensor) and output.ndim > 0 and len(output) == size
+        if start == 0:
+            writes, taken = writes and _has_written(inputs), str(held)
+            check = _check(network, calls, writer, held, forward)
+            check.overwrites |= writes
+        has_rows = isinstance(output, Tensor) and output.ndim > 0 and len(output) == writer.size
         yield CodeBatch(
             codes=Codes(words, writer.layers),
             start=start,
             outputs=output.detach().cpu() if has_rows else None,
-            labels=labels,
+            labels=held.labels,
             dtype=writer.dtype,
+            parts=taken,
         )
-        start += size
+        start += writer.size
     if start == 0:
         raise InputError("there are no samples to read codes of. Give at least one.")
+
+
+def _has_written(copies: Any) -> bool:
+    """Whether a forward pass may have overwritten its inputs, given as fresh copies."""
+    tensors: list[Tensor] = []
+    each(copies, tensors.append)
+    return any(tensor.is_inference() or tensor._version for tensor in tensors)
+
+
+def _run(network: nn.Module, inputs: Any, forward: Forward | None, reading: Reading) -> Any:
+    """The output; an InputError instead of torch's error where the cause is known."""
+    try:
+        return run(network, inputs, forward)
+    except InputError:
+        raise
+    except Exception as error:
+        problem = _problem(str(error), network, inputs, reading)
+        if problem:
+            raise InputError(problem) from error
+        raise
+
+
+def _problem(error: str, network: nn.Module, inputs: Any, reading: Reading) -> str:
+    """What made a forward pass fail with torch's ``error``, and what to do; empty if it is unknown."""
+    own = {parameter.dtype for parameter in network.parameters()}
+    if "type" in error and isinstance(inputs, Tensor) and own and inputs.dtype not in own:
+        given, needed = (str(dtype).removeprefix("torch.") for dtype in (inputs.dtype, min(own, key=str)))
+        return (
+            f"{type(network).__name__} cannot run on inputs of {given}: its weights are {needed}. "
+            f"Give inputs.to(torch.{needed}){', images as image / 255' * (given == 'uint8')}; or convert the network."
+        )
+    if reading.mode == "train" and "more than 1 value per channel" in error:
+        return (
+            f"a batch of one sample (batch_size {reading.batch_size}) has no statistics for "
+            f"{type(network).__name__}'s normalisation, which mode 'train' takes from each batch. "
+            "Give another batch_size, so that the last batch too has two samples or more, or mode='eval'."
+        )
+    return ""
+
+
+_CHECKED: weakref.WeakKeyDictionary[nn.Module, SampleCheck] = weakref.WeakKeyDictionary()
+
+
+def _check(network: nn.Module, calls: ReluCalls, writer: _Writer, held: Parts, forward: Forward | None) -> SampleCheck:
+    """Refuses layers without a row of its own for each sample; a network runs once more for this, the first time."""
+    names = [layer.name for layer in writer.layers]
+    check = _CHECKED.get(network)
+    if check is None or not check.rows.keys() >= set(names):
+        check = check_samples(network, calls, lambda count: held.rows(writer.size, [0] * count), writer.size, forward)
+        for name in names:  # a pass over other samples, or one that failed, may lack some
+            check.rows.setdefault(name, check.copies)
+        _CHECKED[network] = check
+    check.refuse(network, names)
+    return check
 
 
 @dataclass(frozen=True)
@@ -134,17 +204,19 @@ class _Place:
 class _Writer:
     """Packs the activations of one batch after the other. The first batch decides which layers there are."""
 
-    def __init__(self, reading: Reading, has_head: bool) -> None:
+    def __init__(self, reading: Reading, modules: set[str]) -> None:
         self.reading = reading
-        self.seeks_head = "head" in reading.layers and not has_head
+        self.modules = modules  # their names, which are taken as they are, whatever characters they have
+        self.seeks_head = "head" in reading.layers and "head" not in modules
         self.layers: tuple[Layer, ...] = ()
         self.dtype = ""
         self.places: dict[str, _Place] = {}
 
-    def begin(self, size: int) -> None:
-        self.size = size
+    def begin(self, lengths: set[int]) -> None:
+        self.lengths = lengths  # of which the first activation has one: the number of samples
+        self.size = 0
         self.called: list[str] = []  # names of all layers of this batch, chosen or not
-        self.rows = np.zeros((size, self.layers[-1].stop * WORD // 8 if self.layers else 0), np.uint8)
+        self.rows = np.zeros((0, 0), np.uint8)
         self.pending: list[tuple[_Place, np.ndarray | Tensor, bool | Tensor]] = []  # bits that are not in the rows yet
         self.added = 0
         self.differs = False
@@ -182,15 +254,24 @@ class _Writer:
             self.pending.append((place, room, True))
 
     def _chosen(self, call: Call) -> bool:
-        return any(_matches(call.name, call.values.ndim == 2, pattern) for pattern in self.reading.layers)
+        vector = call.values.ndim == 2
+        return any(_matches(call.name, vector, pattern, self.modules) for pattern in self.reading.layers)
 
     def _check_rows(self, call: Call) -> None:
         shape = call.values.shape
+        if not self.size and shape and shape[0] in self.lengths:
+            self._set_size(shape[0])
         if not shape or shape[0] != self.size:
+            batch = self.size or " or ".join(map(str, sorted(self.lengths)))
             raise InputError(
-                f"layer {call.name!r} gives an activation of shape {tuple(shape)} for a batch of {self.size}. "
+                f"layer {call.name!r} gives an activation of shape {tuple(shape)} for a batch of {batch}. "
                 "Codes need one row per sample: put the samples first, or choose other layers."
             )
+
+    def _set_size(self, size: int) -> None:
+        self.size = size
+        if self.layers:
+            self.rows = np.zeros((size, self.layers[-1].stop * WORD // 8), np.uint8)
 
     def _pack(self, call: Call, place: _Place, room: np.ndarray) -> None:
         """Packs into ``room`` on the CPU; bits on a GPU are fetched at the end, so that nothing waits for it."""
@@ -226,13 +307,18 @@ class _Writer:
             self.places[layer.name] = replace(place, layer=layer, number=len(self.layers), columns=columns)
             self.layers += (layer,)
         self.dtype = ", ".join(sorted({place.dtype for place in self.places.values()}))
-        self.rows = np.zeros((self.size, self.layers[-1].stop * WORD // 8), np.uint8)
+        self._set_size(self.size)
 
 
-def _matches(name: str, vector: bool, pattern: str) -> bool:
+def _matches(name: str, vector: bool, pattern: str, modules: set[str]) -> bool:
+    """Whether a layer is chosen; a module's name is no glob, and brackets may stand for themselves."""
     if pattern in ("all", "fc"):
         return pattern == "all" or vector
-    return name.startswith((f"{pattern}.", f"{pattern}#")) or fnmatch.fnmatchcase(name, pattern)
+    if name == pattern or name.startswith((f"{pattern}.", f"{pattern}#")):
+        return True
+    if pattern.partition("#")[0] in modules:
+        return False
+    return any(fnmatch.fnmatchcase(name, glob) for glob in (pattern, pattern.replace("[", "[[]")))
 
 
 def _check_finite(name: str, finite: bool) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from nas_relucode.errors import InputError
 
 
 def device_of(network: nn.Module) -> torch.device:
@@ -38,6 +41,11 @@ def untouched(network: nn.Module, mode: str = "eval") -> Untouched:
     With ``mode`` ``"train"``, modules with running statistics (BatchNorm) use the statistics of the batch; all others
     stay in evaluation mode. Inside, transformers take their plain path (the fused one hides its ReLUs), float32 is
     computed without autocast, TF32 or bfloat16, no gradients are kept, and a DataParallel uses a single device.
+
+    Buffers are restored byte by byte, whether the forward pass overwrote, resized, replaced, added or removed them,
+    and so are the weights of embeddings with ``max_norm``, which overwrite them.
+    One thread at a time is inside, because modes, buffers and torch's settings belong to all. Raises InputError for a
+    network with lazy modules that never ran.
     """
     return Untouched(network, mode)
 
@@ -47,23 +55,32 @@ class Untouched:
 
     def __init__(self, network: nn.Module, mode: str) -> None:
         modules = list(network.modules())
+        _check_not_lazy(network)
         # Frozen TorchScript modules have no mode.
         with_mode = [module for module in modules if hasattr(module, "training")]
         self.modes = [(module, mode == "train" and "running_mean" in module._buffers) for module in with_mode]
-        self.buffered = [module for module in modules if module._buffers]
+        tables = [module._buffers for module in modules]
+        self.empty = [table for table in tables if not table]
+        self.tables = [table for table in tables if table]
+        self.tables += [module._parameters for module in modules if getattr(module, "max_norm", None) is not None]
         self.parallel = [module for module in modules if isinstance(module, nn.DataParallel)]
         self.attends = any(isinstance(module, _WITH_FUSED_PATH) for module in modules)
         self.device = device_of(network)
+        self.inference = any(t.is_inference() for t in itertools.chain(network.parameters(), network.buffers()))
         self.precisions = _float32_parts()
 
     def __enter__(self) -> None:
         with ExitStack() as restore:
+            _LOCK.acquire()
+            restore.callback(_LOCK.release)
+            if self.inference:  # torch changes such tensors nowhere else
+                restore.enter_context(torch.inference_mode())
             restore.callback(torch.set_rng_state, torch.get_rng_state())
             if self.device.type == "cuda":
                 restore.enter_context(torch.random.fork_rng([self.device]))
-            for module in self.buffered:
-                for name, buffer in module._buffers.items():
-                    restore.callback(_restore, module, name, buffer, None if buffer is None else buffer.clone())
+            restore.callback(_clear, self.empty)
+            for table in self.tables:
+                restore.callback(_restore, table, [_Stored(name, tensor) for name, tensor in table.items()])
             for module, training in self.modes:
                 if module.training is not training:
                     restore.callback(setattr, module, "training", module.training)
@@ -86,15 +103,84 @@ class Untouched:
         self._restore.close()
 
 
+_LOCK = threading.RLock()
+
+
+def _check_not_lazy(network: nn.Module) -> None:
+    tensors = itertools.chain(network.named_parameters(), network.named_buffers())
+    lazy = [name for name, tensor in tensors if nn.parameter.is_lazy(tensor)]
+    if lazy:
+        raise InputError(
+            f"{', '.join(lazy[:3])} of {type(network).__name__} have no values yet: its lazy modules never ran. "
+            "Run it once on a batch: network(inputs)."
+        )
+
+
+class _Stored:
+    """A buffer as it was before a forward pass."""
+
+    def __init__(self, name: str, tensor: Tensor | None) -> None:
+        self.name, self.tensor = name, tensor
+        if tensor is not None:
+            self.same = tensor.detach()  # shares its memory, and keeps its shape
+            self.values = self.same.clone()
+            self.size = _bytes(tensor)
+
+    def restore(self) -> None:
+        """Gives the tensor its memory, shape and values back."""
+        tensor = self.tensor
+        if tensor is None:
+            return
+        moved = tensor.device != self.same.device or tensor.dtype != self.same.dtype
+        if moved or _layout(tensor) != _layout(self.same) or _bytes(tensor) != self.size:
+            tensor.data = self.same
+            if self.size is not None and _bytes(tensor) != self.size:
+                tensor.untyped_storage().resize_(self.size)
+        if not _equal(tensor, self.values):
+            with torch.no_grad():
+                tensor.copy_(self.values)
+
+
+def _clear(tables: list[Any]) -> None:
+    """Removes what a forward pass has put into tables that were empty."""
+    for table in tables:
+        if table:
+            table.clear()
+
+
+def _restore(table: Any, stored: list[_Stored]) -> None:
+    for entry in stored:
+        entry.restore()
+    present = list(table.items())
+    if [(entry.name, id(entry.tensor)) for entry in stored] != [(name, id(tensor)) for name, tensor in present]:
+        for name, _ in present:
+            del table[name]
+        table.update({entry.name: entry.tensor for entry in stored})
+
+
+def _layout(tensor: Tensor) -> tuple[Any, ...]:
+    if tensor.layout != torch.strided:
+        return tuple(tensor.shape), tensor.layout
+    return tensor.shape, tensor.stride(), tensor.data_ptr()
+
+
+def _bytes(tensor: Tensor) -> int | None:
+    """The size of the memory that the tensor lies in; None where it has none of its own."""
+    return tensor.untyped_storage().nbytes() if tensor.layout == torch.strided else None
+
+
+_WHOLE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    """Whether both hold the same bytes: 0.0 is not -0.0, and NaN is NaN."""
+    if a.layout != torch.strided or a.is_quantized or a.dtype.itemsize not in _WHOLE:
+        return torch.equal(a, b)
+    whole = _WHOLE[a.dtype.itemsize]
+    return torch.equal(a.detach().view(whole), b.view(whole))
+
+
 _WITH_FUSED_PATH = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
-
-
-def _restore(module: nn.Module, name: str, buffer: Tensor | None, value: Tensor | None) -> None:
-    if buffer is not None and not torch.equal(buffer, value):
-        with torch.no_grad():
-            buffer.copy_(value)
-    if module._buffers[name] is not buffer:
-        module._buffers[name] = buffer
 
 
 def _float32_parts() -> dict[str, list[Any]]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypedDict
 
+import numpy as np
 from torch import nn
 
 from nas_relucode.codes.activations import SMOOTH
@@ -58,6 +59,9 @@ class Reading:
 
     ``forward``, an option of the functions only: ``forward(network, batch)`` is called instead of ``network(batch)``.
 
+    The first time that a network is read it runs once more, on two or three copies of a sample, to see that each sample
+    has a row of its own, and the same one each time.
+
     Raises InputError for values other than these. An unknown option is a TypeError, as in any call.
     """
 
@@ -79,8 +83,12 @@ class Reading:
         for activation in self.also:
             if activation not in SMOOTH:
                 raise unknown("smooth activation", activation, SMOOTH)
-        if self.batch_size < 1:
-            raise InputError(f"batch size {self.batch_size} is not positive. Give a whole number of at least 1.")
+        if (
+            isinstance(self.batch_size, bool)
+            or not isinstance(self.batch_size, int | np.integer)
+            or self.batch_size < 1
+        ):
+            raise InputError(f"batch size {self.batch_size!r} is not a whole number of at least 1. Give one, e.g. 512.")
 
     @property
     def options(self) -> ReadingOptions:
@@ -98,6 +106,8 @@ def read_options(options: ReadingOptions) -> tuple[Reading, Forward | None]:
     """The keyword arguments of a function that reads codes, checked."""
     values: dict[str, Any] = dict(options)
     forward = values.pop("forward", None)
+    if forward is not None and not callable(forward):
+        raise InputError(f"forward is {forward!r}. Give a function of the network and a batch.")
     return Reading(**values), forward
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nas_relucode.codes.batches import batches, each, labels_of, moved, samples_of
+from nas_relucode.codes.batches import batches, each, moved, needed_arguments, read_batch
 from nas_relucode.codes.network_state import device_of, run, untouched
 from nas_relucode.codes.reading import Forward
 from nas_relucode.errors import InputError
@@ -44,16 +44,15 @@ def forward_pass(network: nn.Module, inputs: Any, size: int, forward: Forward | 
         raise InputError(f"batch size {size} is not positive. Give a whole number of at least 1.")
     device = device_of(network)
     with untouched(network):
-        one = ForwardPass(network, _first_samples(inputs, size, device, forward), device, forward)
+        one = ForwardPass(network, _first_samples(network, inputs, size, device, forward), device, forward)
         one()
         yield one
 
 
-def _first_samples(inputs: Any, size: int, device: torch.device, forward: Forward | None) -> Any:
+def _first_samples(network: nn.Module, inputs: Any, size: int, device: torch.device, forward: Forward | None) -> Any:
     batch: Any = next(iter(batches(inputs, size)), None)
-    samples = 0 if batch is None else samples_of(batch)
-    if samples < size:
+    parts = None if batch is None else read_batch(batch, None if forward else needed_arguments(network))
+    samples = 0 if parts is None else max(parts.lengths)
+    if parts is None or samples < size:
         raise InputError(f"the first batch has {samples} samples, fewer than the batch size {size}. Give more.")
-    if forward is None and labels_of(batch) is not None:
-        batch = batch[0]
-    return each(moved(batch, device), lambda values: values[:size].clone())
+    return each(moved(parts.rows(samples, slice(size)), device), torch.clone)

@@ -193,8 +193,9 @@ def _accuracies(trials: StudyTrials, seeds: Sequence[Sequence[int]], split: str)
     digests = {samples.get("digest") for samples in kept.values()}
     if len(digests) > 1 or digests == {None}:
         return Accuracies(values, samples)
-    correct = {place: _correct(trials, place, split) for place in kept}
-    if any(bits is None for bits in correct.values()):
+    kept_bits = {place: _correct(trials, place, split) for place in kept}
+    correct = {place: bits for place, bits in kept_bits.items() if bits is not None}
+    if len(correct) < len(kept_bits):
         return Accuracies(values, samples)
     means = [np.mean([correct[place] for place in places], axis=0) for places in seeds]
     return Accuracies(values, samples, np.array(means), digests.pop())

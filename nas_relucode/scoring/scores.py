@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 from dataclasses import dataclass
 from typing import Any, Unpack
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from nas_relucode.cells.code_spaces import code_space
+from nas_relucode.codes.batches import labels_of
+from nas_relucode.codes.capturing import CodeBatch
 from nas_relucode.codes.reading import ReadingOptions, read_options
 from nas_relucode.errors import InputError
 from nas_relucode.indices.index import Index
@@ -34,17 +37,18 @@ class Score:
     joint: dict[str, float]  # the indices of the codes of all chosen layers
     layers: dict[str, dict[str, float]]  # the indices of each layer's codes
     saturated: dict[str, list[str]]  # "joint" or a layer -> its indices that lie at an end of their range
+    parts: str = ""  # what of the data was taken for inputs, and for labels, in words
 
     def __repr__(self) -> str:
         table = [row[: 2 + SHOWN_LAYERS] for row in self._rows()[: 1 + SHOWN_INDICES]]
         hidden = {"indices": len(self.joint) - SHOWN_INDICES, "layers": len(self.layers) - SHOWN_LAYERS}
         more = [f"{count} more {what}" for what, count in hidden.items() if count > 0]
         notes = ([f"... and {', '.join(more)}: see .joint, .layers"] if more else []) + [SATURATED]
-        return "\n".join([self._title(), aligned(table), *notes])
+        return "\n".join([self._title(), f"  {self.parts}", aligned(table), *notes])
 
     def _repr_html_(self) -> str:
         """Every index, as a notebook shows it."""
-        return f"<p>{self._title()}</p>{html_table(self._rows())}<p>{SATURATED}</p>"
+        return f"<p>{self._title()}<br>{html.escape(self.parts)}</p>{html_table(self._rows())}<p>{SATURATED}</p>"
 
     def _title(self) -> str:
         accuracy = "no accuracy" if self.accuracy is None else f"{self.accuracy_name} {self.accuracy:.4f}"
@@ -114,7 +118,13 @@ def score(
     indices = indices if indices is None or isinstance(indices, str | Index) else list(indices)
     requested = named(indices)[0].values()  # a wrong name is an error before the network runs
     sample, held_out_sample, split = _samples(data, split, held_out)
-    space = code_space(network, sample, **options)
+    parts: list[str] = []
+
+    def note(batch: CodeBatch) -> None:
+        if not parts:
+            parts.append(batch.parts)
+
+    space = code_space(network, sample, **options, on_batch=note)
     held_out_space = None
     if held_out_sample is not None and any("held_out" in index.needs for index in requested):
         held_out_space = code_space(network, held_out_sample, **options)
@@ -136,6 +146,7 @@ def score(
         layers={layer.name: values.get(layer.name, {}) for layer in space.codes.layers},
         saturated={layer.name: [] for layer in space.codes.layers}
         | {layer: saturated_indices(inputs[layer], computed, chosen[layer]) for layer, computed in values.items()},
+        parts=parts[0],
     )
 
 
@@ -177,7 +188,10 @@ def _checked(data: Any) -> Any:
         data = Split(torch.as_tensor(data), None)
     elif isinstance(data, tuple | list) and len(data) == 2 and isinstance(data[0], Tensor | np.ndarray):
         labels = None if data[1] is None else torch.as_tensor(data[1])
-        if labels is None or labels.ndim < 2:  # otherwise it is a second batch
+        whole = None if labels is None else labels_of((data[0], labels))
+        if whole is not None:
+            data = Split(torch.as_tensor(data[0]), torch.as_tensor(whole))
+        elif labels is None or labels.ndim < 2:  # otherwise it is a second batch
             data = Split(torch.as_tensor(data[0]), labels)
     if isinstance(data, Split) and data.labels is not None:
         labels = data.labels

@@ -1,14 +1,26 @@
 """Which data are accepted, and how they are cut into batches."""
 
 import collections
+import re
 
 import numpy as np
 import pytest
 import torch
+from relu_networks import scripted
 from torch.utils.data import DataLoader, TensorDataset
 
 from nas_relucode import InputError, Split
-from nas_relucode.codes.batches import batches, labels_of, moved, samples_of
+from nas_relucode.codes.batches import (
+    batches,
+    drawn_apart,
+    labels_of,
+    lengths_of,
+    moved,
+    needed_arguments,
+    read_batch,
+    rows_of,
+    samples_of,
+)
 
 X = torch.arange(20.0).reshape(10, 2)
 Y = torch.arange(10)
@@ -52,7 +64,7 @@ def test_batches_are_used_as_they_are():
 
 @pytest.mark.parametrize(
     "other",
-    [X, (X, Y[:9]), (X, Y.double()), (X, Y[:, None]), (X,), (X, Y, Y), (X, None), {"a": X, "b": Y}, "labels"],
+    [X, (X, Y[:9]), (X, Y.double()), (X, X.long()), (X,), (X, Y, Y), (X, None), {"a": X, "b": Y}, "labels"],
 )
 def test_only_whole_numbers_one_a_sample_are_labels(other):
     assert labels_of(other) is None
@@ -89,5 +101,69 @@ def test_other_data_are_refused():
         batches((X, Y.float()), 4)
     with pytest.raises(InputError, match=r"labels are int64 of shape \(9,\) for 10 inputs"):
         batches((X, Y[:9]), 4)
-    with pytest.raises(InputError, match="a batch is a dict without a tensor"):
+    with pytest.raises(InputError, match="a dict of 'text' may have no samples"):
         samples_of({"text": "abc"})
+    with pytest.raises(InputError, match="may have 9 or 10 samples"):
+        samples_of({"a": X, "b": Y[:9]})
+
+
+@pytest.mark.parametrize("first", ["path", "image", "boxes", "step"])
+def test_samples_are_counted_whatever_part_of_a_dict_is_first(first):
+    batch = {"path": ["a"] * 10, "image": X, "boxes": [torch.zeros(3, 4)] * 10, "step": torch.tensor(1)}
+    batch = {first: batch.pop(first), **batch}
+    assert lengths_of(batch) - {3} == {10}  # a list of boxes could be ten samples, or arguments of three
+    rows = rows_of(batch, 10, [1, 4])
+    assert torch.equal(rows["image"], X[[1, 4]])
+    assert (rows["path"], len(rows["boxes"]), rows["step"]) == (["a", "a"], 2, torch.tensor(1))
+
+
+def test_two_tensors_of_two_rows_are_columns_and_a_list_of_images_is_a_list_of_samples():
+    columns = rows_of([X[:2], Y[:2]], 2, [1])
+    assert torch.equal(columns[0], X[1:2])
+    assert columns[1].tolist() == [1]
+    images = list(torch.rand(4, 3, 5, 5))
+    assert [id(image) for image in rows_of(images, 4, [2, 0])] == [id(images[2]), id(images[0])]
+
+
+@pytest.mark.parametrize("labels", [Y, Y[:, None], Y[:, None].to(torch.uint8)])
+def test_whole_numbers_one_per_sample_are_labels_in_a_column_too(labels):
+    parts = read_batch([X, labels], 1)
+    assert parts.labels.tolist() == Y.tolist()
+    assert parts.inputs is X
+    assert read_batch([X, labels], 2).labels is None  # a network of two arguments needs them
+
+
+@pytest.mark.parametrize("rest", [(Y.float(),), (Y.float()[:, None],), (torch.eye(10),), (Y, Y)])
+def test_what_may_be_labels_or_arguments_is_refused_with_its_shape(rest):
+    shape = re.escape(str(tuple(rest[0].shape)))
+    with pytest.raises(InputError, match=f"{shape}.*needs 1 argument.*forward="):
+        read_batch([X, *rest], 1)
+    assert read_batch([X, *rest], 1 + len(rest)).arguments
+    assert read_batch([X, *rest], None).lengths >= {10}  # the user's forward knows
+
+
+def test_a_network_says_how_many_arguments_it_needs():
+    class Two(torch.nn.Module):
+        def forward(self, x, y, z=None, *rest, last=0): ...
+
+    assert needed_arguments(Two()) == 2
+    assert needed_arguments(torch.nn.Sequential()) == 1
+    assert needed_arguments(scripted(torch.nn.ReLU())) == 1
+
+
+def test_what_a_loader_draws_does_not_move_the_random_state():
+    def draws():
+        for _ in range(3):
+            yield torch.rand(2)
+
+    torch.manual_seed(5)
+    expected = list(draws())
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    parts = []
+    for part in drawn_apart(draws()):
+        parts.append(part)
+        assert torch.equal(torch.get_rng_state(), before)
+        torch.rand(1)
+        before = torch.get_rng_state()
+    assert torch.equal(torch.stack(parts), torch.stack(expected))

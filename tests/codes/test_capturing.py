@@ -20,8 +20,13 @@ def inputs(samples, features=5, seed=0):
     return torch.randn(samples, features, generator=torch.Generator().manual_seed(seed))
 
 
+def kept(network):
+    """The activations of every pass but the second, which is over copies of the first sample."""
+    return torch.cat([torch.cat(pair, dim=1) for pair in network.kept[:1] + network.kept[2:]])
+
+
 def kept_bits(network):
-    return (torch.cat([torch.cat([a, b], dim=1) for a, b in network.kept]) > 0).numpy()
+    return (kept(network) > 0).numpy()
 
 
 @pytest.mark.parametrize(
@@ -123,6 +128,29 @@ def test_layers_are_chosen_by_name_prefix_or_glob():
         capture(network, images, layers=[])
 
 
+def test_a_name_stands_for_itself_whatever_characters_it_has():
+    network = nn.Sequential()
+    for name in ("op[3x3]", "op?", "skip*", "skip"):
+        network.add_module(name, nn.Sequential(nn.Linear(5, 5), nn.ReLU()))
+    every = names(network, inputs(3))
+    for name in every:
+        assert names(network, inputs(3), layers=name) == [name]
+        assert names(network, inputs(3), layers=name.removesuffix(".1")) == [name]
+    assert names(network, inputs(3), layers="op[3x3].*") == ["op[3x3].1"]
+    assert names(network, inputs(3), layers="s[jk]ip.*") == ["skip.1"]
+
+
+def test_a_forward_pass_that_cannot_run_is_explained():
+    network = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.ReLU())
+    for data, remedy in ((inputs(4).double(), "float32"), ((inputs(4) * 9).to(torch.uint8), "image / 255")):
+        with pytest.raises(InputError, match=remedy):
+            capture(network, data)
+    with pytest.raises(InputError, match="another batch_size"):
+        capture(network, inputs(9), mode="train", batch_size=4)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        capture(network, inputs(4, features=3))
+
+
 class Classifier(nn.Module):
     """Fully connected layers before, between and behind convolutions; none of them is called head."""
 
@@ -181,7 +209,7 @@ def test_released_code_sets_a_bit_from_one_on():
     network = Two()
     network.second.weight.data *= 5
     codes = capture(network, inputs(30), preset="released_code")
-    activations = torch.cat([torch.cat(pair, dim=1) for pair in network.kept])
+    activations = kept(network)
     assert np.array_equal(codes.bits(), activations.int().numpy() > 0)
     assert not np.array_equal(codes.bits(), activations.numpy() > 0)
 

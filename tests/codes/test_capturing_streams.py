@@ -108,8 +108,8 @@ def test_relus_called_by_forward_are_read_in_every_batch():
 
 def test_a_batch_that_does_not_fit_the_network_is_explained():
     with pytest.raises(TypeError) as caught:
-        capture(Two(), [(X, X)])
-    assert caught.value.__notes__ == ["The batch is a tuple of 2. Give forward= to call the network in another way."]
+        capture(Pair(), [(X,)])
+    assert caught.value.__notes__ == ["The batch is a tuple of 1. Give forward= to call the network in another way."]
 
 
 def test_outputs_without_one_row_per_sample_are_none():

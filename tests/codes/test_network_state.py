@@ -2,11 +2,13 @@
 
 import io
 import pickle
+import threading
 
 import pytest
 import torch
 from torch import nn
 
+from nas_relucode import InputError
 from nas_relucode.codes.network_state import device_of, untouched
 
 
@@ -176,3 +178,79 @@ def test_a_gpus_random_state_and_precision_are_restored():
         assert torch.backends.cudnn.conv.fp32_precision == "ieee"
     assert torch.equal(torch.cuda.get_rng_state(), random)
     assert precisions() == before
+
+
+class Resizing(nn.Module):
+    """Changes its buffers in every way there is."""
+
+    def __init__(self):
+        super().__init__()
+        for name in ("resized", "swapped", "removed", "negative", "replaced"):
+            self.register_buffer(name, torch.zeros(2))
+        self.register_buffer("empty", torch.zeros(0))
+        self.child = nn.Identity()
+
+    def forward(self, x):
+        self.resized.resize_(5).fill_(1)
+        self.empty.resize_(7).fill_(1)
+        self.swapped.data = torch.ones(3, dtype=torch.float64)
+        del self.removed
+        self.negative.mul_(-1)  # -0.0 is equal to 0.0, and has other bytes
+        self.replaced = None
+        self.child.register_buffer("added", torch.ones(1))
+        return x
+
+
+def test_buffers_are_byte_by_byte_as_before_whatever_the_pass_does():
+    network = Resizing()
+    before, tensors = fingerprint(network), dict(network.named_buffers())
+    for _ in range(2):
+        with untouched(network):
+            network(IMAGES)
+    assert fingerprint(network) == before
+    assert all(buffer is tensors[name] for name, buffer in network.named_buffers())
+
+
+def test_an_embedding_that_limits_its_norms_keeps_its_weights():
+    network = nn.Embedding(5, 3, max_norm=0.1)
+    before = fingerprint(network)
+    with untouched(network):
+        network(torch.arange(5))
+    assert fingerprint(network) == before
+
+
+def test_a_network_that_was_made_in_inference_mode_runs_in_both_modes():
+    with torch.inference_mode():
+        network = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    before = fingerprint(network)
+    for mode in ("eval", "train"):
+        with untouched(network, mode):
+            network(torch.rand(5, 4))
+        assert fingerprint(network) == before
+
+
+@pytest.mark.parametrize("lazy", [nn.LazyLinear(3), nn.LazyBatchNorm2d(), nn.Sequential(nn.LazyConv2d(2, 3))])
+def test_a_lazy_network_that_never_ran_is_refused(lazy):
+    with pytest.raises(InputError, match="Run it once"):
+        untouched(lazy)
+
+
+def test_two_threads_take_turns_with_a_network():
+    network, inside, most = Restless().train(), [], []
+
+    def work():
+        for _ in range(20):
+            with untouched(network):
+                inside.append(1)
+                most.append(len(inside))
+                network(IMAGES)
+                inside.pop()
+
+    before = fingerprint(network)
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(most) == 1
+    assert fingerprint(network) == before

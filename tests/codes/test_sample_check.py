@@ -1,0 +1,135 @@
+"""A network whose rows are not the samples, or whose codes are noise, is refused; it runs once more for that."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+
+from nas_relucode import InputError, capture, score
+
+
+class Calls(nn.Module):
+    """One linear layer, and what is done with its outputs."""
+
+    def __init__(self, call, features=6):
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear, self.call, self.passes = nn.Linear(4, features), call, []
+        self.scale = nn.Parameter(torch.ones(features))
+
+    def forward(self, x):
+        self.passes.append(len(x))
+        return self.call(self, self.linear(x))
+
+
+ROWS = {
+    "a parameter": lambda network, x: functional.relu(x) * functional.relu(network.scale),
+    "features first": lambda network, x: functional.relu(functional.relu(x).T).T,
+    "tokens first": lambda network, x: functional.relu(torch.stack([x] * 6)).mean(0),
+}
+
+
+@pytest.mark.parametrize("call", ROWS.values(), ids=ROWS)
+def test_rows_that_equal_the_batch_by_coincidence_are_not_samples(call):
+    network = Calls(call)
+    for samples in (6, 5):
+        with pytest.raises(InputError, match="samples first, or choose other layers"):
+            capture(network, torch.randn(samples, 4))
+
+
+def with_numpy(network, x):
+    return functional.relu(x + torch.from_numpy(np.random.default_rng().normal(size=x.shape).astype(np.float32)))
+
+
+NOISE = {
+    "dropout": lambda network, x: functional.relu(functional.dropout(x, 0.5) - 0.1),
+    "noise": lambda network, x: functional.relu(x + torch.randn_like(x)),
+    "noise of the whole batch": lambda network, x: functional.relu(x * torch.randn(x.shape[1:])),
+    "dropout of weights": lambda network, x: functional.linear(x, functional.dropout(torch.ones(3, 6)) - 0.5).relu(),
+    "numpy": with_numpy,
+}
+
+
+@pytest.mark.parametrize("call", NOISE.values(), ids=NOISE)
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_a_forward_pass_that_draws_random_numbers_is_refused(call, mode):
+    with pytest.raises(InputError, match=r"random numbers.*training=self\.training"):
+        capture(Calls(call), torch.randn(20, 4), mode=mode)
+
+
+def test_random_numbers_that_change_nothing_are_no_noise():
+    def draws(network, x):
+        torch.rand(3)
+        return functional.relu(functional.dropout(x, 0.5, network.training))
+
+    x = torch.randn(20, 4)
+    network = Calls(draws)
+    assert np.array_equal(capture(network, x).bits(), (network.linear(x) > 0).numpy())
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_normalisation_by_the_batch_is_no_noise(statistics, mode):
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(4, track_running_stats=statistics)
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), norm, nn.ReLU(), nn.Flatten(), nn.Linear(144, 8), nn.ReLU())
+    assert capture(network, torch.rand(9, 1, 8, 8), mode=mode).neurons == 152
+
+
+@pytest.mark.parametrize("samples", [1, 2, 3, 7])
+def test_a_network_runs_once_more_the_first_time_only(samples):
+    network = Calls(lambda network, x: x.relu())
+    for _ in range(3):
+        capture(network, torch.randn(samples, 4), batch_size=10)
+    capture(network, torch.randn(samples, 4), layers="relu", mode="train")
+    assert network.passes == [samples, 3 if samples == 2 else 2, *[samples] * 3]
+
+
+def test_a_network_of_one_batch_size_is_not_checked():
+    network = Calls(lambda network, x: x.reshape(5, 6).relu())
+    assert capture(network, torch.randn(5, 4)).samples == 5
+
+
+def test_inputs_stay_as_they_are_if_the_network_overwrites_them():
+    network = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 3), nn.ReLU())
+    x = torch.randn(10, 4)
+    for data in (x, x.numpy(), [x[:5], x[5:]], DataLoader(TensorDataset(x), batch_size=3)):
+        before = x.clone()
+        codes = capture(network, data, batch_size=4)
+        assert torch.equal(x, before)
+        assert np.array_equal(codes.layer("0").bits(), (x > 0).numpy())
+
+
+class Images(nn.Module):
+    """Takes a list of images of any size, as detectors do."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, images, targets=None):
+        return self.conv(torch.stack(list(images))).relu()
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_a_list_of_images_has_as_many_samples_as_images(count):
+    images, network = torch.rand(count, 3, 8, 8), Images()
+    expected = capture(network, images).words
+    targets = tuple({"boxes": torch.zeros(2, 4)} for _ in images)
+    for batch, forward in {
+        "list": (list(images), lambda network, batch: network(batch)),
+        "images and targets": ((tuple(images), targets), lambda network, batch: network(batch[0])),
+        "arguments": ((tuple(images), targets), None),
+    }.values():
+        assert np.array_equal(capture(Images(), [batch], forward=forward).words, expected)
+
+
+def test_a_score_says_what_was_taken_for_inputs_and_labels():
+    network, x = nn.Sequential(nn.Linear(4, 3), nn.ReLU()), torch.randn(10, 4)
+    result = score(network, (x, torch.arange(10)[:, None] % 3), indices=["cell_count"])
+    assert result.accuracy is not None
+    assert "(10, 4) as inputs, whole numbers as labels" in repr(result)
+    assert "no labels" in repr(score(network, [x], indices=["cell_count"]))
