@@ -227,14 +227,9 @@ def test_regularised_patterns_are_scored_for_a_wanted_size():
 def test_a_score_is_printed_as_a_short_table(digits):
     network = build_network("8-4", digits.image_shape, 10, backbone="none")
     result = score(network, digits, indices=["cell_count", "parameter_count"])
-<<<<<<< HEAD
-    title, head, cells, parameters, *_ = repr(result).splitlines()
-    assert title == f"Score: train_accuracy {result.accuracy:.4f} on 300 samples (train)"
-=======
     title, parts, head, cells, parameters, *_ = repr(result).splitlines()
-    assert title == f"Score: accuracy {result.accuracy:.4f} on 300 samples (train)"
+    assert title == f"Score: train_accuracy {result.accuracy:.4f} on 300 samples (train)"
     assert parts.strip() == "float32 of shape (300, 1, 8, 8) as inputs, whole numbers as labels"
->>>>>>> main
     assert head.split() == ["index", "joint", "head.1", "head.3"]
     assert [cell.rstrip("*") for cell in cells.split()[1:]] == [
         f"{values['cell_count']:.0f}" for values in (result.joint, *result.layers.values())
