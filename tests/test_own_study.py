@@ -1,0 +1,156 @@
+"""A user's own study, from the recorder to the report, in the programme that the documentation shows."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+from private_postgres import Server
+
+import nas_relucode as rc
+
+MNIST = Path(__file__).parent / "data" / "mnist.npz"
+TRIALS, SEEDS = 12, [1, 2]
+PROGRAMME = """\
+data = rc.load_data(MNIST, validation=0.4)
+record = rc.Recorder(
+    train=data.train, validation=data.validation, test=data.test, objectives=["accuracy", "cell_count"]
+)
+def objective(trial, seed=0):
+    torch.manual_seed(seed)
+    width, depth = trial.suggest_int("width", 8, 32), trial.suggest_int("depth", 1, 2)
+    hidden = [nn.Linear(width, width), nn.ReLU()] * (depth - 1)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(784, width), nn.ReLU(), *hidden, nn.Linear(width, 10))
+    optimizer = torch.optim.Adam(network.parameters(), trial.suggest_float("lr", 1e-3, 1e-2, log=True))
+    for _ in range(15):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(data.train.inputs), data.train.labels).backward()
+        optimizer.step()
+    return record(trial, network, seed=seed)
+study = optuna.create_study(directions=record.directions, storage=storage, study_name="own", load_if_exists=True)
+study.optimize(objective, n_trials=TRIALS)
+rc.reseed(study, objective, seeds=SEEDS)
+print(rc.select(study))
+rc.write_report(study, "report")
+"""
+PREPARED = """\
+import sys
+import optuna, torch
+from torch import nn
+import nas_relucode as rc
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+"""
+
+
+def storage_at(where: str | None) -> Any:
+    """None in memory, a URL of a database, or the path of a journal file."""
+    return where if where is None or "://" in where else JournalStorage(JournalFileBackend(where))
+
+
+def programme(where: str | None, trials: int = TRIALS) -> str:
+    """The whole text that runs the programme on a storage."""
+    storage = repr(where) if where is None or "://" in where else f"JournalStorage(JournalFileBackend({where!r}))"
+    settings = f"MNIST, TRIALS, SEEDS, storage = {str(MNIST)!r}, {trials}, {SEEDS}, {storage}\n"
+    return PREPARED + settings + PROGRAMME
+
+
+def check(study: optuna.Study, printed: str, folder: Path) -> None:
+    """The study has each training once, more than the search alone, and the verdict stands in print and on the page."""
+    chosen = rc.select(study)
+    complete = [trial.user_attrs["relucode"] for trial in study.trials if trial.state == TrialState.COMPLETE]
+    trainings = [(str(record["params"]), record["seed"]) for record in complete]
+    assert len(set(trainings)) == len(trainings) > TRIALS
+    assert len(chosen.networks) == TRIALS
+    assert chosen.networks["seeds"].max() > 1
+    assert f"Choose {chosen.best['network']}" in printed
+    assert chosen.best["network"] in (folder / "report" / "report.html").read_text("utf-8")
+
+
+def run(where: str | None, folder: Path) -> str:
+    """Runs the programme in another process in the folder; what it prints."""
+    command = [sys.executable, "-W", "ignore", "-c", programme(where)]
+    return subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True, env=environment()).stdout
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
+def test_the_programme_is_short_and_runs_in_memory(tmp_path, monkeypatch, capsys):
+    assert len(PROGRAMME.splitlines()) <= 23
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(programme(None), names)
+    check(names["study"], capsys.readouterr().out, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("storage", ["sqlite", "journal"])
+def test_the_programme_runs_on_files_and_a_second_run_goes_on(storage, tmp_path):
+    where = f"sqlite:///{tmp_path}/own.db" if storage == "sqlite" else str(tmp_path / "own.journal")
+    printed = run(where, tmp_path)
+    study = optuna.load_study(study_name="own", storage=storage_at(where))
+    check(study, printed, tmp_path)
+    before = [trial.user_attrs["relucode"] for trial in study.trials]
+    rc.write_report(study, tmp_path / "again")
+    assert [trial.user_attrs["relucode"] for trial in study.trials] == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("storage", ["journal", "postgresql"])
+def test_two_processes_share_a_study(storage, tmp_path, request):
+    if storage == "postgresql":
+        server: Server = request.getfixturevalue("postgres")
+        where = server.database()
+    else:
+        where = str(tmp_path / "own.journal")
+    optuna.create_study(directions=["maximize", "minimize"], storage=storage_at(where), study_name="own")
+    command = [sys.executable, "-W", "ignore", "-c", programme(where, TRIALS // 2)]
+    folders = [tmp_path / name for name in ("first", "second")]
+    processes = []
+    for folder in folders:
+        folder.mkdir()
+        process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, env=environment())
+        processes.append(process)
+    printed = [process.communicate(timeout=500)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    study = optuna.load_study(study_name="own", storage=storage_at(where))
+    last = max(folders, key=lambda folder: (folder / "report" / "report.html").stat().st_mtime)
+    check(study, printed[folders.index(last)], last)
+
+
+@pytest.mark.slow
+def test_a_killed_run_is_resumed_and_loses_one_trial_at_most(tmp_path):
+    where = f"sqlite:///{tmp_path}/own.db"
+    command = [sys.executable, "-W", "ignore", "-c", programme(where)]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL)
+    try:
+        for _ in range(600):
+            time.sleep(0.2)
+            names = optuna.get_all_study_names(where) if (tmp_path / "own.db").exists() else []
+            trials = optuna.load_study(study_name="own", storage=where).trials if names else []
+            if sum(trial.state == TrialState.COMPLETE for trial in trials) >= 3:
+                break
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    study = optuna.load_study(study_name="own", storage=where)
+    complete = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
+    assert len(study.trials) - len(complete) <= 1
+    assert len(rc.select(study).networks) == len({str(trial.params) for trial in complete})
+    check_resumed = run(where, tmp_path)
+    assert "Choose" in check_resumed
+    kept = {trial.number: trial.values for trial in optuna.load_study(study_name="own", storage=where).trials}
+    assert all(kept[trial.number] == trial.values for trial in complete)
