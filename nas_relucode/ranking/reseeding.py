@@ -12,6 +12,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from numbers import Real
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -89,8 +91,8 @@ def reseed(
     next call trains that seed again. A network of which a seed is pruned drops out.
 
     Several processes may reseed a study at once: what one of them trains, or has trained, no other repeats. A trial
-    that a dead process of this machine left behind is failed and trained again. Nothing is waited for that another
-    machine runs.
+    that a dead process of this machine left behind is failed and trained again. What another machine runs is not waited
+    for; if it has died, fail its trial yourself: ``study.tell(number, state=optuna.trial.TrialState.FAIL)``.
 
     Raises InputError for a study that cannot be ranked, an objective that takes no ``seed``, and arguments out of
     range.
@@ -175,6 +177,7 @@ class _Reseeder:
         keys = self._keys()
         while True:
             selection = select(self.study, **self.options)
+            selection.require_feasible()
             names = selection.source.names  # they may change while other trials are added
             which = self.which if keys is None else [names[key] for key in keys]
             fail_abandoned(self.study)
@@ -267,7 +270,7 @@ class _Reseeder:
                 )
         numbers = values if isinstance(values, tuple | list) else [values]
         wanted = len(self.study.directions)
-        if len(numbers) != wanted or not all(isinstance(n, int | float) and not math.isnan(n) for n in numbers):
+        if len(numbers) != wanted or not all(isinstance(n, Real) and not math.isnan(n) for n in numbers):
             raise InputError(
                 f"the objective returned {values!r}. Return numbers, {wanted} of them, as the recorder does."
             )
@@ -339,7 +342,13 @@ def _result(record: dict[str, Any]) -> tuple[Any, ...] | None:
 
 
 def _this_process() -> dict[str, Any]:
-    return {"machine": platform.node(), "id": os.getpid(), "token": TOKEN}
+    return {"machine": _machine(), "id": os.getpid(), "token": TOKEN}
+
+
+def _machine() -> str:
+    """Where the numbers of processes mean the same: the machine, and on Linux the container."""
+    container = Path("/proc/self/ns/pid")
+    return platform.node() + (f" {os.readlink(container)}" if container.is_symlink() else "")
 
 
 def _is_here(trial: FrozenTrial) -> bool:
@@ -347,7 +356,7 @@ def _is_here(trial: FrozenTrial) -> bool:
     process = trial.user_attrs[CLAIM].get("process")
     if process is None:
         return trial.datetime_start is not None and datetime.now() - trial.datetime_start < NEW
-    return bool(process["machine"] == platform.node())
+    return bool(process["machine"] == _machine())
 
 
 def _is_alive(process: dict[str, Any]) -> bool:

@@ -21,7 +21,7 @@ from simulated_study import Objective, searched
 
 import nas_relucode as rc
 from nas_relucode.errors import InputError
-from nas_relucode.ranking.reseeding import CLAIM, TOKEN
+from nas_relucode.ranking.reseeding import CLAIM, TOKEN, _machine
 
 
 def study_of(objective: Objective) -> optuna.Study:
@@ -150,7 +150,7 @@ def test_a_trial_that_a_dead_process_left_behind_is_failed_and_trained_again():
     study = study_of(objective)
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    number = claimed(study, {"machine": os.uname().nodename, "id": ended.pid, "token": "of another"})
+    number = claimed(study, {"machine": _machine(), "id": ended.pid, "token": "of another"})
     rc.reseed(study, objective, seeds=[1], which="all")
     assert study.trials[number].state == TrialState.FAIL
     assert trained_again(objective).count(("a", 1)) == 1
@@ -159,7 +159,7 @@ def test_a_trial_that_a_dead_process_left_behind_is_failed_and_trained_again():
 def test_an_earlier_process_of_the_same_number_is_dead():
     objective = Objective()
     study = study_of(objective)
-    number = claimed(study, {"machine": os.uname().nodename, "id": os.getpid(), "token": "of an earlier one"})
+    number = claimed(study, {"machine": _machine(), "id": os.getpid(), "token": "of an earlier one"})
     rc.reseed(study, objective, seeds=[1], which="all")
     assert study.trials[number].state == TrialState.FAIL
 
@@ -234,6 +234,37 @@ def test_seeds_that_change_nothing_are_a_warning():
     with pytest.warns(UserWarning, match="seed") as warned:
         rc.reseed(study, objective, seeds=[1, 2], which="all")
     assert len(warned) == 1
+
+
+def test_a_study_in_which_no_network_can_be_chosen_is_refused():
+    objective = Objective()
+    study = optuna.create_study(direction="maximize")
+    strict = rc.Recorder(validation=objective.record.splits.validation.data, objectives=["accuracy"], accuracy_floor=1)
+    objective.record = strict
+    searched(study, objective)
+    with pytest.raises(InputError, match="accuracy_floor"):
+        rc.reseed(study, objective, seeds=[1])
+
+
+def test_an_objective_of_ours_is_reseeded_whether_or_not_it_suggests_seeds():
+    data = rc.load_data("digits", validation=0.25, classes=[0, 1], train_samples=80)
+    space = rc.SearchSpace(heads=("4", "8"), learning_rates=(0.05,))
+    for seeds in ([0], [0, 1]):
+        objective = rc.Objective(
+            data,
+            space,
+            network=rc.NetworkSettings(backbone="none"),
+            recipe=rc.Recipe(epochs=5, batch_size=8),
+            seeds=seeds,
+        )
+        study = optuna.create_study(directions=["maximize", "minimize"])
+        for candidate in space.candidates(seeds=seeds):
+            study.enqueue_trial({**candidate.params, "seed": candidate.seed})
+        study.optimize(objective, n_trials=2 * len(seeds))
+        rc.reseed(study, objective, seeds=[0, 1, 2], which="all")
+        complete = [t.user_attrs["relucode"] for t in study.trials if t.state == TrialState.COMPLETE]
+        trained = sorted((record["params"]["head"], record["seed"]) for record in complete)
+        assert trained == [(head, seed) for head in ("4", "8") for seed in range(3)]
 
 
 PROGRAM = """
