@@ -19,7 +19,8 @@ from nas_relucode.codes.relus import unwrapped
 from nas_relucode.errors import InputError, NonFiniteError
 from nas_relucode.indices.registry import Indices
 from nas_relucode.qualities.quality import Quality
-from nas_relucode.qualities.registry import measure
+from nas_relucode.qualities.registry import QUALITIES, measure
+from nas_relucode.qualities.samples import class_scores
 from nas_relucode.scoring.scores import Score, score
 from nas_relucode.study.predictions import kept_predictions
 from nas_relucode.study.samples import BATCH_SIZE, OrderedSamples, ordered_samples, pair_of, readable
@@ -84,7 +85,8 @@ def measure_network(
 
     Accuracy, loss and which samples are classified correctly come from one pass over the validation samples, and one
     over the test samples; codes of ``split``, ``"train"`` or ``"validation"``, are read by ``reading`` for the
-    ``indices`` (see `score`), and ``qualities`` are measured on the first validation samples. The outputs are rows of
+    ``indices`` (see `score`), and ``qualities`` are measured on the test samples where they take labels or many samples
+    (accuracy under noise, say), otherwise on the first validation samples. The outputs are rows of
     class scores, or one logit per sample for two classes. The loss is the cross entropy, or that of a reconstruction,
     ``"sigmoid"`` or ``"mse"``, which has no accuracy.
 
@@ -113,7 +115,7 @@ def measure_network(
         "validation": validation.kept(splits.validation, accuracy),
         "test": None if splits.test is None or test is None else test.kept(splits.test, test_accuracy),
         "classes": validation.classes,
-        "qualities": measure(network, splits.validation.data, qualities, forward=forward),
+        "qualities": _qualities(network, splits, qualities, forward),
         **{name: value for name, value in scored.as_dict().items() if name in _SCORED},
         "split": split,
         "device": str(device_of(network)),
@@ -213,22 +215,21 @@ def _evaluate(network: nn.Module, data: Any, forward: Forward | None, loss: str)
     return _Evaluation(mean, torch.cat(correct).cpu().numpy(), torch.cat(labels).cpu().numpy(), classes, one_logit)
 
 
-def class_scores(outputs: Any, samples: int) -> Tensor | None:
-    """The outputs of a network as scores, (samples, classes): one logit per sample becomes the scores 0 and itself.
-
-    None if they are something else.
-
-    >>> class_scores(torch.tensor([2.0, -1.0]), 2).argmax(dim=1)
-    tensor([1, 0])
-    """
-    if not isinstance(outputs, Tensor) or not outputs.is_floating_point() or not outputs.ndim:
-        return None
-    if len(outputs) != samples or outputs.ndim > 2 or outputs.numel() < samples:
-        return None
-    if outputs.ndim == 2 and outputs.shape[1] > 1:
-        return outputs.float()
-    logits = outputs.reshape(samples).float()
-    return torch.stack([torch.zeros_like(logits), logits], dim=1)
+def _qualities(
+    network: nn.Module, splits: Splits, qualities: Iterable[str | Quality], forward: Forward | None
+) -> dict[str, float]:
+    """The qualities by name. Raises InputError for one that is measured on the test samples if there are none."""
+    wanted = [QUALITIES.get(item, item) if isinstance(item, str) else item for item in qualities]
+    on_test = [item for item in wanted if isinstance(item, Quality) and item.needs_test_split]
+    if on_test and splits.test is None:
+        raise InputError(
+            f"quality {on_test[0].name!r} is measured on test samples, which nothing is chosen by, and there are none. "
+            "Give test=."
+        )
+    values = measure(network, splits.validation.data, [item for item in wanted if item not in on_test], forward=forward)
+    if on_test and splits.test is not None:
+        values |= measure(network, splits.test.data, on_test, forward=forward)
+    return values
 
 
 def _check_labels(scores: Tensor, labels: Tensor) -> None:
