@@ -117,7 +117,7 @@ QUALITIES = (
         "Accuracy after one gradient step of 0.05 and 0.1 of the pixel range in each pixel (FGSM).",
         fgsm_accuracy,
         needs_labels=True,
-        needs_test_split=True,
+        held_out=True,
     ),
     Quality(
         "pgd_accuracy",
@@ -126,6 +126,6 @@ QUALITIES = (
         "Accuracy after ten gradient steps that end within 0.05 and 0.1 of the pixel range in each pixel (PGD).",
         pgd_accuracy,
         needs_labels=True,
-        needs_test_split=True,
+        held_out=True,
     ),
 )

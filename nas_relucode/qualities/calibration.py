@@ -134,7 +134,7 @@ QUALITIES = (
         "Expected calibration error: distance between confidence and accuracy, in 15 bins.",
         calibration_error,
         needs_labels=True,
-        needs_test_split=True,
+        held_out=True,
     ),
     Quality(
         "confident_accuracy",
@@ -143,7 +143,7 @@ QUALITIES = (
         "Accuracy on the 80 % of the samples whose confidence is largest.",
         confident_accuracy,
         needs_labels=True,
-        needs_test_split=True,
+        held_out=True,
     ),
     Quality(
         "ood_auroc",
@@ -151,6 +151,6 @@ QUALITIES = (
         "maximize",
         "Area under the ROC curve that separates the samples from uniform noise by confidence.",
         ood_auroc,
-        needs_test_split=True,
+        held_out=True,
     ),
 )

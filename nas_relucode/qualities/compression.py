@@ -100,7 +100,7 @@ QUALITIES = (
         "Accuracy after the smallest 60 % of each layer's weights are set to 0.",
         pruned_accuracy,
         needs_labels=True,
-        needs_test_split=True,
+        held_out=True,
     ),
     Quality(
         "rounded_accuracy",
@@ -109,6 +109,6 @@ QUALITIES = (
         "Accuracy after the weights are rounded to 4 bits.",
         rounded_accuracy,
         needs_labels=True,
-        needs_test_split=True,
+        held_out=True,
     ),
 )

@@ -130,6 +130,6 @@ QUALITIES = (
         corruption_accuracy,
         needs_labels=True,
         needs_images=True,
-        needs_test_split=True,
+        held_out=True,
     ),
 )

@@ -51,6 +51,6 @@ QUALITIES = (
         "Accuracy under Gaussian noise of 0.1, 0.2 and 0.3 of the pixel range.",
         noise_accuracy,
         needs_labels=True,
-        needs_test_split=True,
+        held_out=True,
     ),
 )

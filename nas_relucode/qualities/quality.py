@@ -81,7 +81,7 @@ class Quality:
     needs_inputs: bool = True  # False: the function takes the network alone
     needs_labels: bool = False  # the inputs come with labels
     needs_images: bool = False  # the inputs are images: floats, (samples, channels, height, width)
-    needs_test_split: bool = False  # a statistic of samples that neither training nor the choice of networks has seen
+    held_out: bool = False  # a statistic of samples that the network was not trained on
 
     def __post_init__(self) -> None:
         if self.direction not in ("minimize", "maximize"):
@@ -106,7 +106,7 @@ class Quality:
     def measured(
         self, network: nn.Module, inputs: Any = None, forward: Forward | None = None
     ) -> float | Measurement | PerSample:
-        """What the function returns: for most qualities that need a test split, `PerSample`.
+        """What the function returns: for most qualities of held-out samples, `PerSample`.
 
         Raises InputError, with the quality's name, where inputs, labels or images are missing.
         """

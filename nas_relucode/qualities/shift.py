@@ -111,7 +111,7 @@ QUALITIES = (
         rotation_accuracy,
         needs_labels=True,
         needs_images=True,
-        needs_test_split=True,
+        held_out=True,
     ),
     Quality(
         "translation_accuracy",
@@ -121,7 +121,7 @@ QUALITIES = (
         translation_accuracy,
         needs_labels=True,
         needs_images=True,
-        needs_test_split=True,
+        held_out=True,
     ),
     Quality(
         "blur_accuracy",
@@ -131,6 +131,6 @@ QUALITIES = (
         blur_accuracy,
         needs_labels=True,
         needs_images=True,
-        needs_test_split=True,
+        held_out=True,
     ),
 )

@@ -19,7 +19,7 @@ from nas_relucode.codes.relus import unwrapped
 from nas_relucode.errors import InputError, NonFiniteError
 from nas_relucode.indices.registry import Indices
 from nas_relucode.qualities.quality import Quality
-from nas_relucode.qualities.registry import QUALITIES, measure
+from nas_relucode.qualities.registry import measure
 from nas_relucode.qualities.samples import class_scores
 from nas_relucode.scoring.scores import Score, score
 from nas_relucode.study.predictions import kept_predictions
@@ -85,10 +85,9 @@ def measure_network(
 
     Accuracy, loss and which samples are classified correctly come from one pass over the validation samples, and one
     over the test samples; codes of ``split``, ``"train"`` or ``"validation"``, are read by ``reading`` for the
-    ``indices`` (see `score`), and ``qualities`` are measured on the test samples where they take labels or many samples
-    (accuracy under noise, say), otherwise on the first validation samples. The outputs are rows of
-    class scores, or one logit per sample for two classes. The loss is the cross entropy, or that of a reconstruction,
-    ``"sigmoid"`` or ``"mse"``, which has no accuracy.
+    ``indices`` (see `score`). ``qualities`` are measured on the validation samples, so that networks may be ranked by
+    them. The outputs are rows of class scores, or one logit per sample for two classes. The loss is the cross entropy,
+    or that of a reconstruction, ``"sigmoid"`` or ``"mse"``, which has no accuracy.
 
     ``accuracy`` and ``test_accuracy`` are the user's own: they replace those measured here, and which samples are
     correct is then kept only if it agrees with them. Raises NonFiniteError if outputs or activations are not finite.
@@ -115,7 +114,7 @@ def measure_network(
         "validation": validation.kept(splits.validation, accuracy),
         "test": None if splits.test is None or test is None else test.kept(splits.test, test_accuracy),
         "classes": validation.classes,
-        "qualities": _qualities(network, splits, qualities, forward),
+        "qualities": measure(network, splits.validation.data, qualities, forward=forward),
         **{name: value for name, value in scored.as_dict().items() if name in _SCORED},
         "split": split,
         "device": str(device_of(network)),
@@ -213,23 +212,6 @@ def _evaluate(network: nn.Module, data: Any, forward: Forward | None, loss: str)
     if not labels:
         return _Evaluation(mean)
     return _Evaluation(mean, torch.cat(correct).cpu().numpy(), torch.cat(labels).cpu().numpy(), classes, one_logit)
-
-
-def _qualities(
-    network: nn.Module, splits: Splits, qualities: Iterable[str | Quality], forward: Forward | None
-) -> dict[str, float]:
-    """The qualities by name. Raises InputError for one that is measured on the test samples if there are none."""
-    wanted = [QUALITIES.get(item, item) if isinstance(item, str) else item for item in qualities]
-    on_test = [item for item in wanted if isinstance(item, Quality) and item.needs_test_split]
-    if on_test and splits.test is None:
-        raise InputError(
-            f"quality {on_test[0].name!r} is measured on test samples, which nothing is chosen by, and there are none. "
-            "Give test=."
-        )
-    values = measure(network, splits.validation.data, [item for item in wanted if item not in on_test], forward=forward)
-    if on_test and splits.test is not None:
-        values |= measure(network, splits.test.data, on_test, forward=forward)
-    return values
 
 
 def _check_labels(scores: Tensor, labels: Tensor) -> None:

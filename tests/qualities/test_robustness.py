@@ -299,7 +299,7 @@ def test_the_network_and_the_random_state_are_left_as_they_were():
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout(), nn.Flatten(), nn.Linear(72, 3)).train()
     data, state = (torch.rand(6, 1, 8, 8), torch.arange(6) % 3), copy.deepcopy(network.state_dict())
     random = torch.get_rng_state()
-    robust = [name for name, quality in QUALITIES.items() if quality.needs_test_split and name != "corruption_accuracy"]
+    robust = [name for name, quality in QUALITIES.items() if quality.held_out and name != "corruption_accuracy"]
     measure(network, data, robust)
     assert torch.equal(torch.get_rng_state(), random)
     assert network.training
