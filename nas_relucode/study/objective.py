@@ -374,10 +374,10 @@ class Objective:
         for name, value in zip(self.objectives, values, strict=True):
             if not math.isfinite(value):
                 raise NonFiniteError(f"{name} is undefined for this candidate")
-        return Outcome(attempt.candidate, record, values)
+        return Outcome(attempt.suggested, record, values)
 
     def _pruned(self, attempt: Attempt, reason: str) -> Outcome:
-        return Outcome(attempt.candidate, attempt.record | {"pruned": reason}, None)
+        return Outcome(attempt.suggested, attempt.record | {"pruned": reason}, None)
 
     def _write(self, trial: BaseTrial, outcome: Outcome) -> tuple[float, ...] | optuna.TrialPruned:
         best = best_accuracy(trial.study) if isinstance(trial, optuna.Trial) else None

@@ -123,6 +123,7 @@ def test_fit_trains_the_network_in_the_place_of_the_recipe_and_may_suggest_param
         assert record["params"] == trial.params
         assert record["params"].keys() == {"width", "rate", "steps"}
         assert record["curve"] == []
+        assert trial.user_attrs["network"] == Candidate(trial.params).label
         torch.manual_seed(0)
         network = own(FixedTrial(trial.params))
         torch.manual_seed(0)

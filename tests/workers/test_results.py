@@ -28,7 +28,8 @@ def queue(queue_url: str):
 
 
 def outcome(values: tuple[float, ...] | None) -> Outcome:
-    record = {"accuracy": 0.5, "curve": [1, 2]} | ({} if values else {"pruned": "diverged"})
+    record = {"accuracy": 0.5, "objectives": ["accuracy", "cell_count"], "curve": [1, 2]}
+    record |= {} if values else {"pruned": "diverged"}
     return Outcome(Candidate({"head": "8"}), record, values, {"floor": -0.25, "other": 1.0})
 
 
