@@ -32,7 +32,7 @@ def test_the_python_runs_as_it_stands(
     assert float(edges) >= 0
     assert (tmp_path / "space.npz").is_file()
     assert (tmp_path / "slice.png").is_file()
-    assert (tmp_path / "runs" / "mine" / "report.html").stat().st_size > 1_000_000
+    assert (tmp_path / "runs" / "mine" / "report.html").stat().st_size > 100_000
 
 
 def test_every_command_is_understood(capsys):
