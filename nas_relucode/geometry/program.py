@@ -63,6 +63,7 @@ class Program:
 
     def __init__(self, steps: list[Step], output: int, shape: tuple[int, ...], device: torch.device) -> None:
         self.output = output
+        self.network: nn.Module | None = None  # a float64 copy of the module that was read
         self.example = torch.empty((0, *shape), dtype=torch.float64, device=device)  # what the module was given
         self.shape = shape
         self.device = device
@@ -90,6 +91,10 @@ class Program:
             for at, (width, has_bits) in enumerate(zip(self.widths, self.has_bits, strict=True))
         ]
         self.is_bit = np.concatenate(parts)  # bool, (rows,): the row's sign is a bit of the code
+
+    def __reduce__(self) -> Any:
+        """Steps hold functions, which can't be pickled; the network is, and read again."""
+        return read_copy, (self.network, self.example)
 
     def _needed(self, results: list[int]) -> list[int]:
         """The steps that some results depend on, themselves included, in order; without the input."""
@@ -278,7 +283,7 @@ def read_copy(inner: nn.Module, example: Any, module: str | None = None) -> Prog
         steps, output = record(inner, inputs[:1].expand(SAMPLES, *inputs.shape[1:]).clone())
         program = Program(steps, output, tuple(inputs.shape[1:]), inputs.device)
         _check(program, inner, inputs)
-    program.example = inputs
+    program.network, program.example = inner, inputs
     return program
 
 

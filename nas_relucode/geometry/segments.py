@@ -3,14 +3,16 @@
 After Sotoudeh and Thakur, "Computing Linear Restrictions of Neural Networks" (NeurIPS 2019): between two points with no
 border of the earlier bends between them, the input of the next bend is linear, so its borders can be solved for.
 
-The network's own forward pass is run at the borders. Between two bends it may thus hold anything that is linear along
-a segment, also what `read_program` cannot read: recurrent networks, writes into memory, FFT, TorchScript.
+The points of a segment at which something bends are carried through the steps of the network's program. A network that
+`read_program` cannot read counts as one step, its own forward pass, which may hold anything that is linear between two
+borders: recurrent networks, writes into memory, FFT, TorchScript.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,8 +67,8 @@ def crossings(
     border that is touched and not crossed is no transition, nor is one at t = 0 or 1. If all layers are chosen and
     nothing but ReLUs bends, a cell is met once (it is convex); otherwise it may be met again.
 
-    Each border of a bend up to the last chosen layer, chosen or not, costs two forward passes in float64: a small
-    network's segments take milliseconds each, a deep convolutional network's minutes.
+    Each border of a bend up to the last chosen layer, chosen or not, is carried in float64 through the layers behind
+    it; where `read_program` cannot read the network, it costs two forward passes.
 
     >>> layer = nn.Linear(1, 2)
     >>> _ = layer.weight.data.copy_(torch.tensor([[1.0], [1.0]])), layer.bias.data.copy_(torch.tensor([0.0, -1.0]))
@@ -149,10 +151,7 @@ def same_class_pairs(labels: Any, pairs: int, seed: int = 0) -> tuple[np.ndarray
 
 
 class _Run:
-    """Some segments, and what gives the inputs of a network's bends along them.
-
-    That is the network's program. Where there is none, it is the network itself, whose forward pass is one step.
-    """
+    """Some segments, and what is run along them: the network's program, or else its own forward pass as one step."""
 
     def __init__(
         self,
@@ -174,24 +173,16 @@ class _Run:
         copy, example = float64_copy(network), self.starts[[0, 0, 0]]
         self.layers = capture(copy, example, layers=layers, forward=forward, batch_size=batch_size).layers
         chosen = {layer.name for layer in self.layers}
-        program = _program(copy, example[:1]) if forward is None else None
-        self.source = program or _ForwardPass(copy, example, chosen, forward, batch_size)
+        self.source: Program | _ForwardPass = _ForwardPass(copy, example, chosen, forward, batch_size)
+        if forward is None:
+            with suppress(InputError):
+                self.source = read_copy(copy, example[:1])
         self.chosen = [k for k, name in enumerate(self.source.layers) if name in chosen and self.source.has_bits[k]]
         self.most = max(STORED // (8 * sum(self.source.widths)), 16)  # points at a time
 
 
-def _program(copy: nn.Module, example: Tensor) -> Program | None:
-    try:
-        return read_copy(copy, example)
-    except InputError:
-        return None
-
-
 class _ForwardPass:
-    """A network whose forward pass is one step: the inputs of all bends are computed from those of the network.
-
-    It may hold anything that is linear between two borders, as is checked at every point.
-    """
+    """A network as a program of one step, which gives the inputs of all bends; where they are not linear it raises."""
 
     def __init__(
         self, network: nn.Module, example: Tensor, chosen: set[str], forward: Forward | None, batch_size: int
@@ -222,15 +213,15 @@ class _ForwardPass:
             state = bend.state(inputs[at])
             while (between := (yield at, inputs[at], state, None)) is not None:
                 added = self._inputs(between.on_lines(points))
-                self._check_straight(at, between.on_lines(inputs[at]), added[at], inputs[at])
+                self._check_straight(at, between, inputs[at], added[at])
                 state = between.added_to(state, bend.state(added[at]))
                 points = between.added_to(points)
                 has_next = between.added_to(has_next, torch.ones(1, dtype=torch.bool, device=self.device))
                 inputs = [between.added_to(one, more) for one, more in zip(inputs, added, strict=True)]
         for left in has_next.nonzero()[:, 0].split(self.batch_size):
-            middles = self._inputs((points[left] + points[left + 1]) / 2)
-            for at, (values, middle) in enumerate(zip(inputs, middles, strict=True)):
-                self._check_straight(at, (values[left] + values[left + 1]) / 2, middle, values)
+            middle = Between(left, torch.full_like(left, 0.5, dtype=torch.float64))
+            for at, added in enumerate(self._inputs(middle.on_lines(points))):
+                self._check_straight(at, middle, inputs[at], added)
 
     def _inputs(self, points: Tensor) -> list[Tensor]:
         """The inputs of all bends at points."""
@@ -250,8 +241,8 @@ class _ForwardPass:
         with self.evaluation:
             return bend_calls(self.relus, lambda: self.forward(self.network, points))[0]
 
-    def _check_straight(self, at: int, line: Tensor, values: Tensor, all_values: Tensor) -> None:
-        off, scale = (line - values).abs().max(), all_values.abs().max()
+    def _check_straight(self, at: int, between: Between, values: Tensor, added: Tensor) -> None:
+        off, scale = (between.on_lines(values) - added).abs().max(), values.abs().max()
         if not off <= STRAIGHT * scale:
             raise InputError(
                 f"the input of {self.layers[at]} is off a straight line between two borders, by {off / scale:.1e} of "
@@ -301,9 +292,7 @@ def _stretches_of(
     Layer by layer, points are added where the layer bends. Between two that follow each other lies a stretch.
     """
     source, bits = run.source, list[Tensor]()  # of each chosen layer so far
-    along = torch.tensor([[segment, t] for segment in group for t in (low, high)], dtype=torch.float64).to(
-        source.device
-    )
+    along = torch.cartesian_prod(torch.from_numpy(group).double(), torch.tensor([low, high]).double()).to(source.device)
     ends = [torch.lerp(run.starts[group], run.ends[group], t) for t in (low, high)]
     layers = source.run(torch.stack(ends, 1).flatten(0, 1).to(source.device), to_the_end=False)
     for k, x, state, _ in layers:
