@@ -1,5 +1,7 @@
 """Slices: exact polygons that fill the square, divided by class, and drawn."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -112,3 +114,10 @@ def test_a_neighbourhood_needs_borders_in_two_directions_and_ignores_zero_rows()
     assert len(cut.complex) > 1
     with pytest.raises(InputError, match="one direction only"):
         neighbourhood(nn.Sequential(nn.Linear(3, 1), nn.ReLU()), torch.ones(1, 3))
+
+
+def test_a_pickled_slice_is_the_same():
+    cut = slice_through(*network_and_samples())
+    again = pickle.loads(pickle.dumps(cut))
+    assert np.array_equal(again.outputs, cut.outputs)
+    assert again.complex.summary() == cut.complex.summary()
