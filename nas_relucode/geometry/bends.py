@@ -176,9 +176,7 @@ class Maxima(Bend):
         return self._spread(x).argmax(-1)
 
     def apply(self, x: Tensor, state: Tensor) -> Tensor:
-        numbers = self.windows[torch.arange(len(self.windows), device=x.device), state]
-        maps = torch.broadcast_shapes(x.shape[: -self.dimensions], numbers.shape[:-1])
-        winners = x.flatten(-self.dimensions).expand(*maps, -1).gather(-1, numbers.expand(*maps, -1))
+        winners = self._winners(x, state)
         return winners.reshape(*winners.shape[:-1], *self.size)
 
     def tangents(self, dx: Tensor, state: Tensor) -> Tensor:
@@ -212,10 +210,13 @@ class Maxima(Bend):
         values = x.flatten(-self.dimensions)[..., self.windows.clamp(min=0)]
         return values.masked_fill(self.windows < 0, -torch.inf)
 
+    def _winners(self, x: Tensor, state: Tensor) -> Tensor:
+        numbers = self.windows[torch.arange(len(self.windows), device=x.device), state]
+        maps = torch.broadcast_shapes(x.shape[: -self.dimensions], state.shape[:-1])
+        return x.flatten(-self.dimensions).expand(*maps, -1).gather(-1, numbers.expand(*maps, -1))
+
     def _leads(self, x: Tensor, state: Tensor) -> Tensor:
-        values = self._spread(x)
-        winners = self.apply(x, state).reshape(*values.shape[:-1], 1)
-        return (winners - values).masked_fill(self.windows < 0, 0.0)
+        return (self._winners(x, state)[..., None] - self._spread(x)).masked_fill(self.windows < 0, 0.0)
 
 
 def _max_pool(args: Any, options: Any, dimensions: int) -> Bend | None:

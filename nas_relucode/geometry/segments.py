@@ -176,7 +176,7 @@ class _Run:
         self.source: Program | _ForwardPass = _ForwardPass(copy, example, chosen, forward, batch_size)
         if forward is None:
             with suppress(InputError):
-                self.source = read_copy(copy, example[:1])
+                self.source = read_copy(copy, torch.stack([self.starts[0], self.ends[0]]))
         self.chosen = [k for k, name in enumerate(self.source.layers) if name in chosen and self.source.has_bits[k]]
         self.most = max(STORED // (8 * sum(self.source.widths)), 16)  # points at a time
 
