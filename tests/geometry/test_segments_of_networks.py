@@ -93,7 +93,7 @@ def test_a_program_has_the_crossings_of_the_networks_own_forward_pass():
     bends = nn.Sequential(nn.Linear(5, 12), nn.ReLU6(), nn.Linear(12, 12), nn.Hardtanh(), nn.Linear(12, 9), nn.ReLU())
     bends[2].weight.data *= 9
     for network, shape in ((Residual(), (2, 8, 8)), (bends, (5,)), (mlp(5, 20, 20, 20), (5,))):
-        starts, targets = ends(4, *shape)
+        starts, targets = ends(2, *shape)
         carried, repeated = (
             crossings(network, starts, targets, forward=forward) for forward in (None, lambda net, x: net(x))
         )
