@@ -1,12 +1,13 @@
 VENV ?= .venv
 RUN = $(VENV)/bin
 
-.PHONY: demo lint test check bench
+.PHONY: demo lint loops test check bench
 
 demo: $(VENV)/.installed  ## train the candidates of studies/digits.toml, print the Pareto front, write runs/digits/report.html
 	$(RUN)/nas-relucode run digits
 
-test: lint  ## lint, types, and the tests that a push must pass, each property with few examples
+test: $(VENV)/.installed  ## lint, types, and the tests that a push must pass, each property with few examples
+	$(MAKE) --jobs 2 lint loops
 	$(RUN)/pytest -n 2 --dist worksteal
 
 lint: $(VENV)/.installed
@@ -14,7 +15,10 @@ lint: $(VENV)/.installed
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
 
-check: lint  ## lint, types, and all tests, each property with many examples
+loops: $(VENV)/.installed  ## compile the loops that both processes of pytest use, once, while the other core checks types
+	$(RUN)/python tests/compile_loops.py
+
+check: lint loops  ## lint, types, and all tests, each property with many examples
 	$(RUN)/pytest -n 2 --dist worksteal --hypothesis-profile check
 	$(RUN)/pytest -m slow --hypothesis-profile check
 

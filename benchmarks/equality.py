@@ -175,7 +175,7 @@ def few_seeds(bench: Bench) -> None:
             false = 0
             for _ in range(tries):
                 chance = generator.normal(size=(networks, seeds)) * np.array(spread[:networks])[:, None]
-                judged = judge([Accuracies(0.9 + 0.002 * row, 1e12) for row in chance], margin=MARGIN)
+                judged = judge([Accuracies(0.9 + 0.02 * row, 1e12) for row in chance], margin=MARGIN)
                 false += "worse" in judged.answer
             cells.append(percent(false / tries))
         bench.print(f"| {name} | {networks} | {' | '.join(cells)} |")

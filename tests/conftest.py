@@ -47,6 +47,25 @@ def machine() -> Iterator[None]:
     optuna.logging.set_verbosity(verbosity)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def migrations() -> Iterator[None]:
+    """Alembic reads Optuna's migrations once, and not three times for each storage that a test opens."""
+    from alembic.script import ScriptDirectory
+
+    read = ScriptDirectory.from_config
+    scripts: dict[str | None, ScriptDirectory] = {}
+
+    def read_once(config):
+        place = config.get_main_option("script_location")
+        if place not in scripts:
+            scripts[place] = read(config)
+        return scripts[place]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ScriptDirectory, "from_config", read_once)
+        yield
+
+
 @pytest.fixture(scope="session")
 def mnist_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root with the 300 training and 100 test images of tests/data/mnist.npz as torchvision's IDX files."""

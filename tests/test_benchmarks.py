@@ -81,7 +81,7 @@ def test_every_work_of_the_issue_is_claimed(monkeypatch):
     training = [3, 3, 1, 10, 3]  # digits, autoencoder, VGG16; on a frozen backbone; 8 learning rates together
     workers = [2, 10, 1, 1, 1, 0.67, 0.67, 0.95]  # planning, handing out; at most; 10,000 waiting; 32 workers
     capacity = 9 * [1]  # connections, flushes, bytes, statements and memory, at most
-    equality = 10 * [1]  # false answers: 5 % at most, in all and in each part; the time of a judgement
+    equality = 11 * [1]  # false answers: 5 % at most, in all and in each part; the time of a judgement
     shown = (
         equality
         + pairs

@@ -57,6 +57,10 @@ class Bend(ABC):
     def row_tangents(self, dx: Tensor, state: Tensor) -> Tensor:
         """The tangents of the rows: (points, tangents, rows)."""
 
+    @abstractmethod
+    def rows_of(self, x: Tensor, points: Tensor, neurons: Tensor, state: Tensor) -> Tensor:
+        """The rows of single neurons at one of the points each, in states (neurons,): (neurons, places)."""
+
     def squared_norms(self, dx: Tensor, state: Tensor) -> Tensor:
         """The sum of the squares of each row's tangents: (points, rows)."""
         return self.row_tangents(dx, state).square().sum(1)
@@ -121,6 +125,9 @@ class Levels(Bend):
         several = len(self.pieces.levels) > 1
         return self._signed(dx[..., None] if several else dx, state[:, None], 2)
 
+    def rows_of(self, x: Tensor, points: Tensor, neurons: Tensor, state: Tensor) -> Tensor:
+        return self.rows(flat(x)[points, neurons][:, None], state[:, None])
+
     def squared_norms(self, dx: Tensor, state: Tensor) -> Tensor:
         squares = flat(dx.square().sum(1))
         return squares if self.places == 1 else squares.repeat_interleave(self.places, dim=1)
@@ -169,8 +176,8 @@ class Maxima(Bend):
         return self._spread(x).argmax(-1)
 
     def apply(self, x: Tensor, state: Tensor) -> Tensor:
-        winners = self._winners(self._spread(x), state)
-        return winners.reshape(*winners.shape[:-2], *self.size)
+        winners = self._winners(x, state)
+        return winners.reshape(*winners.shape[:-1], *self.size)
 
     def tangents(self, dx: Tensor, state: Tensor) -> Tensor:
         return self.apply(dx, state[:, None])
@@ -180,6 +187,12 @@ class Maxima(Bend):
 
     def row_tangents(self, dx: Tensor, state: Tensor) -> Tensor:
         return self._leads(dx, state[:, None]).flatten(2)
+
+    def rows_of(self, x: Tensor, points: Tensor, neurons: Tensor, state: Tensor) -> Tensor:
+        maps, windows = neurons // len(self.windows), self.windows[neurons % len(self.windows)]
+        size = math.prod(x.shape[-self.dimensions :])
+        values = x.flatten(1)[points[:, None], maps[:, None] * size + windows]
+        return (values.gather(1, state[:, None]) - values).masked_fill(windows < 0, 0.0)
 
     def is_closed(self, state: Tensor) -> Tensor:
         """An equal value at a later place does not win."""
@@ -193,25 +206,17 @@ class Maxima(Bend):
         least = moves.amax(-1, keepdim=True) - tiny.reshape(-1, *[1] * (moves.ndim - 1))
         return (moves >= least).int().argmax(-1)
 
-    def winners(self, x: Tensor) -> Tensor:
-        """The place of each window's largest value among all inputs of a point: int64, (points, windows)."""
-        state = self.state(x)
-        numbers = self.windows.expand(*state.shape, -1).gather(-1, state[..., None])
-        numbers = numbers.reshape(len(x), -1, len(self.windows))  # within the map
-        size = math.prod(x.shape[-self.dimensions :])
-        return (numbers + size * torch.arange(numbers.shape[1], device=x.device)[:, None]).flatten(1)
-
     def _spread(self, x: Tensor) -> Tensor:
         values = x.flatten(-self.dimensions)[..., self.windows.clamp(min=0)]
         return values.masked_fill(self.windows < 0, -torch.inf)
 
-    def _winners(self, values: Tensor, state: Tensor) -> Tensor:
-        shape = torch.broadcast_shapes(values.shape[:-1], state.shape)
-        return values.expand(*shape, -1).gather(-1, state[..., None].expand(*shape, 1))
+    def _winners(self, x: Tensor, state: Tensor) -> Tensor:
+        numbers = self.windows[torch.arange(len(self.windows), device=x.device), state]
+        maps = torch.broadcast_shapes(x.shape[: -self.dimensions], state.shape[:-1])
+        return x.flatten(-self.dimensions).expand(*maps, -1).gather(-1, numbers.expand(*maps, -1))
 
     def _leads(self, x: Tensor, state: Tensor) -> Tensor:
-        values = self._spread(x)
-        return (self._winners(values, state) - values).masked_fill(self.windows < 0, 0.0)
+        return (self._winners(x, state)[..., None] - self._spread(x)).masked_fill(self.windows < 0, 0.0)
 
 
 def _max_pool(args: Any, options: Any, dimensions: int) -> Bend | None:

@@ -133,7 +133,7 @@ def _decide(rows: np.ndarray, tolerance: float, threads: int | None) -> tuple[np
         is_facet[start : start + AT_ONCE] = gap > np.maximum(CLEAR * (value - last), (least * lengths)[start + own])
     open_rows = np.flatnonzero(~is_facet)
     threads = min(threads or numba.get_num_threads(), len(open_rows) * rows.size // WORTH_A_THREAD + 1)
-    parts = [open_rows[part::threads] for part in range(threads)]
+    parts = [open_rows[part::threads].copy() for part in range(threads)]  # contiguous: one compiled version for all
 
     def search(part: np.ndarray) -> np.ndarray:
         return np.asarray(locate_columns(columns, lengths, least, part, CLEAR, tolerance, residuals))

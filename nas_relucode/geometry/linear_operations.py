@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -72,20 +73,11 @@ def _unchanged(call: LinearCall) -> tuple[Function, Function] | None:
     return (lambda x, *_, **__: x, lambda x, *_, **__: x) if call.result.shape == call.args[0].shape else None
 
 
-def _along(call: LinearCall) -> tuple[Function, Function] | None:
-    """As `_same`, along dimensions that must be named and must not be that of the samples."""
-    named = [*call.args[1:2], call.options.get("dim")]
-    dims = [d for part in named if part is not None for d in (part if isinstance(part, list | tuple) else [part])]
-    if not dims or any(not isinstance(d, int) or d % call.args[0].ndim == 0 for d in dims):
-        return None
-    return _same(call)
-
-
-def _split(call: LinearCall) -> tuple[Function, Function] | None:
-    """Into a list of tensors, along a dimension that is not that of the samples."""
-    at = 1 if call.packet is aten.unbind else 2
-    dim = call.args[at] if len(call.args) > at else call.options.get("dim", 0)
-    return _same(call) if dim % call.args[0].ndim else None
+def _along(call: LinearCall, at: int = 1) -> tuple[Function, Function] | None:
+    """As `_same`, along dimensions, argument ``at``, that must be named and must not be that of the samples."""
+    named = call.args[at] if len(call.args) > at else call.options.get("dim")
+    dims = named if isinstance(named, list | tuple) else [named or 0]
+    return _same(call) if dims and all(d % call.args[0].ndim for d in dims) else None
 
 
 def _joined(call: LinearCall) -> tuple[Function, Function] | None:
@@ -117,8 +109,7 @@ def _permuted(call: LinearCall) -> tuple[Function, Function] | None:
 
 
 def _sliced(call: LinearCall) -> tuple[Function, Function] | None:
-    dim = call.args[1] if len(call.args) > 1 else 0
-    return _same(call) if dim % call.args[0].ndim else _unchanged(call)
+    return _along(call) or _unchanged(call)
 
 
 def _for_any_samples(constant: Any, ndim: int) -> Any:
@@ -247,8 +238,8 @@ LINEAR: dict[Any, Callable[[LinearCall], tuple[Function, Function] | None]] = {
     **dict.fromkeys([aten.avg_pool2d, aten._adaptive_avg_pool2d, aten.neg], _same),
     **dict.fromkeys([aten.upsample_nearest2d, aten.upsample_bilinear2d, aten.pixel_shuffle], _of_maps),
     **dict.fromkeys([aten.channel_shuffle, aten.reflection_pad2d, aten.replication_pad2d], _of_maps),
-    **dict.fromkeys([aten.mean, aten.sum, aten.select, aten.flip], _along),
-    **dict.fromkeys([aten.split, aten.split_with_sizes, aten.unbind], _split),
+    **dict.fromkeys([aten.mean, aten.sum, aten.select, aten.flip, aten.unbind], _along),
+    **dict.fromkeys([aten.split, aten.split_with_sizes], partial(_along, at=2)),
     **dict.fromkeys([aten.cat, aten.stack], _joined),
     **dict.fromkeys([aten.permute, aten.transpose], _permuted),
     **dict.fromkeys([aten.add, aten.add_, aten.sub, aten.sub_], _added),

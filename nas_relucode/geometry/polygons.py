@@ -31,6 +31,7 @@ def find_sides(gradients: np.ndarray, slacks: np.ndarray, used: np.ndarray, tole
     """
     table = np.empty((slacks.size + 1, 6))
     bounded = np.empty(len(slacks), np.bool_)
+    gradients = np.ascontiguousarray(gradients)  # one compiled version for all layouts
     count = _all_sides(gradients, slacks, used, tolerance, table, bounded)
     table = table[:count]
     return Sides(table[:, 0].astype(np.int64), table[:, 1].astype(np.int64), table[:, 2:4], table[:, 4:6], bounded)

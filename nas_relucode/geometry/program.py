@@ -6,7 +6,8 @@ What is recorded of one forward pass can be run in any given cell, on many point
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_relucode.codes.network_state import untouched
-from nas_relucode.codes.relus import ReluCalls, unwrapped
+from nas_relucode.codes.relus import ReluCalls
 from nas_relucode.errors import InputError, NonFiniteError
 from nas_relucode.geometry.bends import Bend, flat
 from nas_relucode.geometry.recording import (
@@ -33,6 +34,26 @@ BATCH = 256  # samples of a forward pass that leads to a module
 AGREES = 1e-9  # of the largest value: by how much what was read may differ from the network's own forward pass
 
 
+@dataclass(frozen=True)
+class Between:
+    """Points that are added between others: behind which of them, and at which share of the way to the next."""
+
+    left: Tensor  # int64, (added,), ascending
+    share: Tensor  # float64, (added,)
+
+    def added_to(self, values: Tensor, added: Tensor | None = None) -> Tensor:
+        """Values (points, ...) and, in between, those of the added points: ``added``, or else on straight lines."""
+        result = values.repeat_interleave(1 + self.left.bincount(minlength=len(values)), dim=0)
+        places = self.left + 1 + torch.arange(len(self.left), device=values.device)
+        result[places] = self.on_lines(values) if added is None else added
+        return result
+
+    def on_lines(self, values: Tensor) -> Tensor:
+        """The values (added, ...) on the straight lines between those of neighbours."""
+        share = self.share.reshape(-1, *[1] * (values.ndim - 1))
+        return torch.lerp(values[self.left], values[self.left + 1], share)
+
+
 class Program:
     """The steps of a network, from inputs of shape ``shape`` to its outputs; made by `read_program`.
 
@@ -42,6 +63,7 @@ class Program:
 
     def __init__(self, steps: list[Step], output: int, shape: tuple[int, ...], device: torch.device) -> None:
         self.output = output
+        self.network: nn.Module | None = None  # a float64 copy of the module that was read
         self.example = torch.empty((0, *shape), dtype=torch.float64, device=device)  # what the module was given
         self.shape = shape
         self.device = device
@@ -69,6 +91,10 @@ class Program:
             for at, (width, has_bits) in enumerate(zip(self.widths, self.has_bits, strict=True))
         ]
         self.is_bit = np.concatenate(parts)  # bool, (rows,): the row's sign is a bit of the code
+
+    def __reduce__(self) -> Any:
+        """Steps hold functions, which can't be pickled; the network is, and read again."""
+        return read_copy, (self.network, self.example)
 
     def _needed(self, results: list[int]) -> list[int]:
         """The steps that some results depend on, themselves included, in order; without the input."""
@@ -146,13 +172,16 @@ class Program:
         decide: Callable[[int, Bend, Tensor, Tensor | None], Tensor] | None = None,
         *,
         to_the_end: bool = True,
-    ) -> Iterator[tuple[int, Tensor, Tensor, Tensor | None]]:
+    ) -> Generator[tuple[int, Tensor, Tensor, Tensor | None], Between | None]:
         """Runs the steps; yields for each layer its number, its inputs, its state and its inputs' tangents.
 
         ``points`` is float64 (points, *shape), ``tangents`` (points or 1, tangents, *shape). ``decide`` gives the
         states of a layer, from its number, its bend, its inputs and their tangents; without it they are those of the
         points. Tangents that several runs share may be given as `before_bends` returns them.
         Last comes (-1, outputs, outputs, their tangents), if ``to_the_end``.
+
+        Points may be added on the way: what is sent (see `Between`) is placed between two points that all layers so far
+        map linearly, and the layer is yielded again, with more points. There must be no tangents then.
         """
         if to_the_end and self.opaque is not None:
             raise InputError(f"the outputs come behind {self.opaque.name}, which is not piecewise linear.")
@@ -168,7 +197,10 @@ class Program:
                 x, dx = values[source], moving.get(source)
                 at = self.bends.index(number)
                 state = step.bend.state(x) if decide is None else decide(at, step.bend, x, dx)
-                yield at, x, state, dx
+                while (between := (yield at, x, state, dx)) is not None:
+                    state = between.added_to(state, step.bend.state(between.on_lines(x)))
+                    values = {key: between.added_to(value) for key, value in values.items()}
+                    x = values[source]
                 values[number] = step.bend.apply(x, state)
                 if dx is not None:
                     moving[number] = step.bend.tangents(dx, state)
@@ -230,11 +262,13 @@ def read_program(network: nn.Module, example: Any, *, module: str | None = None)
     or depend on each other, and where the forward pass differs from input to input.
     """
     with torch.inference_mode(False):
-        return _read(network, example, module)
+        return read_copy(float64_copy(network), example, module)
 
 
-def _read(network: nn.Module, example: Any, module: str | None) -> Program:
-    inner = _copied(network)
+def read_copy(inner: nn.Module, example: Any, module: str | None = None) -> Program:
+    """As `read_program`, for a copy as `float64_copy` makes it, which is not copied again."""
+    _check_weights(inner)
+    inner.requires_grad_(False)
     inputs = torch.as_tensor(example, dtype=torch.float64).detach()
     if inputs.ndim < 2 or len(inputs) == 0:
         raise InputError(f"the example has shape {tuple(inputs.shape)}. Give at least one input, samples first.")
@@ -249,18 +283,16 @@ def _read(network: nn.Module, example: Any, module: str | None) -> Program:
         steps, output = record(inner, inputs[:1].expand(SAMPLES, *inputs.shape[1:]).clone())
         program = Program(steps, output, tuple(inputs.shape[1:]), inputs.device)
         _check(program, inner, inputs)
-    program.example = inputs
+    program.network, program.example = inner, inputs
     return program
 
 
-def _copied(network: nn.Module) -> nn.Module:
-    if any(isinstance(module, torch.jit.ScriptModule) for module in unwrapped(network).modules()):
+def _check_weights(network: nn.Module) -> None:
+    if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
         raise InputError(f"{type(network).__name__} is TorchScript, which can't be read. Give it as it was written.")
-    inner = float64_copy(network).requires_grad_(False)
-    for name, value in inner.state_dict().items():
+    for name, value in network.state_dict().items():
         if torch.is_tensor(value) and not torch.isfinite(value).all():
             raise NonFiniteError(f"{name} has values that are NaN or infinite. A cell needs finite weights.")
-    return inner
 
 
 def _inputs_of(network: nn.Module, name: str, inputs: Tensor, evaluation: Any) -> tuple[nn.Module, Tensor]:

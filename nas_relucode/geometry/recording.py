@@ -62,8 +62,7 @@ def record(network: nn.Module, inputs: Tensor) -> tuple[list[Step], int]:
     or does not return one tensor.
     """
     recorder = _Recorder(inputs)
-    watched = ReluCalls(network).watch(recorder.name_layer, around=recorder.around)
-    with watched as recorder.seen, forward_errors(network, inputs):
+    with recorder.subscriber.watch(ReluCalls(network)) as recorder.seen, forward_errors(network, inputs):
         output = network(inputs)
     if not isinstance(output, Tensor) or id(output) not in recorder.numbers:
         raise InputError(f"{type(network).__name__} does not return one tensor made of its input. Wrap its forward.")
@@ -75,10 +74,19 @@ def bend_calls(relus: ReluCalls, forward: Callable[[], Any]) -> tuple[list[BendC
 
     Bends that are not in the tables, ``torch.where`` for instance, are not seen.
     """
-    log = _BendLog()
-    with relus.watch(log.name_layer, around=log.around):
-        output = forward()
-    return log.calls, output
+    calls: list[BendCall] = []
+
+    def operation(run: Run, func: Any, args: Any, options: Any) -> Any:
+        bend = bend_of(func, args, options)
+        inputs = None if bend is None else args[0].detach().clone()
+        result = run(func, args, options)
+        if bend is not None and inputs is not None:
+            calls.append(BendCall(subscriber.layer or None, func.overloadpacket.__name__, bend, inputs))
+        return result
+
+    subscriber = _Subscriber(operation)
+    with subscriber.watch(relus):
+        return calls, forward()
 
 
 def float64_copy(network: nn.Module) -> nn.Module:
@@ -110,21 +118,21 @@ def forward_errors(network: nn.Module, inputs: Tensor) -> Iterator[None]:
 class _Subscriber:
     """Sees each operation of a forward pass; those that are decomposed, as the calls that they stand for."""
 
-    def __init__(self) -> None:
-        self.layer = ""
+    def __init__(self, operation: Callable[[Run, Any, Any, Any], Any]) -> None:
+        self.operation = operation
+        self.layer = ""  # while an operation runs that has bits in the code: its layer's name
 
-    def name_layer(self, call: Call) -> None:
-        """Called while an operation runs that has bits in the code."""
+    def watch(self, relus: ReluCalls) -> WatchedPass:
+        return relus.watch(self._name_layer, around=self._around)
+
+    def _name_layer(self, call: Call) -> None:
         self.layer = call.name
 
-    def around(self, run: Run, func: Any, args: Any, options: Any) -> Any:
+    def _around(self, run: Run, func: Any, args: Any, options: Any) -> Any:
         self.layer = ""
         if func in DECOMPOSED and args[0].is_floating_point():
             return DECOMPOSED[func](partial(_call, self.operation), *args, **options)
         return self.operation(run, func, args, options)
-
-    def operation(self, run: Run, func: Any, args: Any, options: Any) -> Any:
-        raise NotImplementedError
 
 
 def _call(operation: Callable[..., Any], func: Any, *args: Any, **options: Any) -> Any:
@@ -132,29 +140,13 @@ def _call(operation: Callable[..., Any], func: Any, *args: Any, **options: Any) 
     return operation(lambda func, args, options: func(*args, **options), func, args, options)
 
 
-class _BendLog(_Subscriber):
-    """Keeps the inputs of the bends."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: list[BendCall] = []
-
-    def operation(self, run: Run, func: Any, args: Any, options: Any) -> Any:
-        bend = bend_of(func, args, options)
-        inputs = None if bend is None else args[0].detach().clone()
-        result = run(func, args, options)
-        if bend is not None and inputs is not None:
-            self.calls.append(BendCall(self.layer or None, func.overloadpacket.__name__, bend, inputs))
-        return result
-
-
-class _Recorder(_Subscriber):
+class _Recorder:
     """Writes down the steps of a forward pass, and knows which tensors depend on its input."""
 
     seen: WatchedPass
 
     def __init__(self, inputs: Tensor) -> None:
-        super().__init__()
+        self.subscriber = _Subscriber(self.operation)
         self.numbers = {id(inputs): 0}  # the step of each tensor that depends on the input
         self.alive: list[Any] = [inputs]  # kept, so that no id is used twice
         self.steps = [Step(None, None)]
@@ -172,7 +164,7 @@ class _Recorder(_Subscriber):
         lost = any(id(part) in self.stale for part in moving)
         split = any(id(part) in self.split for part in moving)
         arguments, kept_options = self._replaced((args, options))
-        result = run(func, args, options)
+        result, layer = run(func, args, options), self.subscriber.layer
         if result is None:
             return None
         self._check_writes(func, args, options, result, bend)
@@ -182,11 +174,13 @@ class _Recorder(_Subscriber):
                 f"{self._caller(func)} asks for an activation's value as a number, so what comes next may differ from "
                 "input to input. Cells need a forward pass that takes the same path for each: remove this branch."
             )
-        step = Step(None, None, tuple(arguments), kept_options, name=self._caller(func), has_bits=bool(self.layer))
+        step = Step(
+            None, None, tuple(arguments), kept_options, name=self._caller(func), has_bits=bool(self.subscriber.layer)
+        )
         if bend is not None and moves[:1] == [True] and len(moving) == 1:
             if not lost and not split and first.ndim > 0 and first.shape[0] == SAMPLES:
                 step.bend, step.bend_call, step.tangent = bend, self.bend_count - 1, _nothing
-                step.name = self.layer or step.name
+                step.name = layer or step.name
                 written = set(map(id, _written(func, args, options)))
                 step.arguments = tuple(part for part in arguments if id(part) not in written)
         elif not lost and sum(moves) == len(moving):

@@ -3,14 +3,16 @@
 After Sotoudeh and Thakur, "Computing Linear Restrictions of Neural Networks" (NeurIPS 2019): between two points with no
 border of the earlier bends between them, the input of the next bend is linear, so its borders can be solved for.
 
-The network's own forward pass is run at the borders. Between two bends it may thus hold anything that is linear along
-a segment, also what `read_program` cannot read: recurrent networks, writes into memory, FFT, TorchScript.
+The points of a segment at which something bends are carried through the steps of the network's program. A network that
+`read_program` cannot read counts as one step, its own forward pass, which may hold anything that is linear between two
+borders: recurrent networks, writes into memory, FFT, TorchScript.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +26,8 @@ from nas_relucode.codes.network_state import untouched
 from nas_relucode.codes.reading import Forward
 from nas_relucode.codes.relus import ReluCalls
 from nas_relucode.errors import InputError, NonFiniteError
-from nas_relucode.geometry.bends import Bend, Levels, Maxima
+from nas_relucode.geometry.bends import Bend, flat
+from nas_relucode.geometry.program import Between, Program, read_copy
 from nas_relucode.geometry.recording import BendCall, bend_calls, float64_copy
 
 APART = 2.0**-40  # of the segment: borders closer than this count as one
@@ -64,8 +67,8 @@ def crossings(
     border that is touched and not crossed is no transition, nor is one at t = 0 or 1. If all layers are chosen and
     nothing but ReLUs bends, a cell is met once (it is convex); otherwise it may be met again.
 
-    Each border of a bend up to the last chosen layer, chosen or not, costs two forward passes in float64: a small
-    network's segments take milliseconds each, a deep convolutional network's minutes.
+    Each border of a bend up to the last chosen layer, chosen or not, is carried in float64 through the layers behind
+    it; where `read_program` cannot read the network, it costs two forward passes.
 
     >>> layer = nn.Linear(1, 2)
     >>> _ = layer.weight.data.copy_(torch.tensor([[1.0], [1.0]])), layer.bias.data.copy_(torch.tensor([0.0, -1.0]))
@@ -148,7 +151,7 @@ def same_class_pairs(labels: Any, pairs: int, seed: int = 0) -> tuple[np.ndarray
 
 
 class _Run:
-    """A float64 copy of a network, and its bends' inputs at points of some segments."""
+    """Some segments, and what is run along them: the network's program, or else its own forward pass as one step."""
 
     def __init__(
         self,
@@ -167,67 +170,86 @@ class _Run:
             )
         if not bool(torch.isfinite(self.starts).all() and torch.isfinite(self.ends).all()):
             raise NonFiniteError("a segment starts or ends at a point that is not finite. Check the inputs.")
-        self.network = float64_copy(network)
-        self.forward: Forward = forward or (lambda network, inputs: network(inputs))
-        self.batch_size = batch_size
-        self.relus = ReluCalls(self.network)
-        self.evaluation = untouched(self.network)
-        example = self.starts[[0, 0, 0]]
-        self.layers = capture(self.network, example, layers=layers, forward=forward, batch_size=batch_size).layers
+        copy, example = float64_copy(network), self.starts[[0, 0, 0]]
+        self.layers = capture(copy, example, layers=layers, forward=forward, batch_size=batch_size).layers
         chosen = {layer.name for layer in self.layers}
+        self.source: Program | _ForwardPass = _ForwardPass(copy, example, chosen, forward, batch_size)
+        if forward is None:
+            with suppress(InputError):
+                self.source = read_copy(copy, torch.stack([self.starts[0], self.ends[0]]))
+        self.chosen = [k for k, name in enumerate(self.source.layers) if name in chosen and self.source.has_bits[k]]
+        self.most = max(STORED // (8 * sum(self.source.widths)), 16)  # points at a time
+
+
+class _ForwardPass:
+    """A network as a program of one step, which gives the inputs of all bends; where they are not linear it raises."""
+
+    def __init__(
+        self, network: nn.Module, example: Tensor, chosen: set[str], forward: Forward | None, batch_size: int
+    ) -> None:
+        self.network, self.batch_size = network, batch_size
+        self.forward: Forward = forward or (lambda network, inputs: network(inputs))
+        self.relus = ReluCalls(network)
+        self.evaluation = untouched(network)
+        self.device = self.evaluation.device
         calls = self._calls(example)
         self.operations = [(call.layer, call.operation) for call in calls]
         # What has no row a point does not depend on the input; what is behind the last chosen layer changes no bit.
         last = max(k for k, call in enumerate(calls) if call.layer in chosen)
-        self.used = [k for k, call in enumerate(calls) if call.inputs.ndim and len(call.inputs) == 3 and k <= last]
-        self.bends = [calls[k] for k in self.used]
-        self.chosen = [k for k, call in enumerate(self.bends) if call.layer in chosen]
-        self.most = max(STORED * 3 // sum(8 * call.inputs.numel() for call in self.bends), 16)  # points kept at a time
+        self.used = [k for k, call in enumerate(calls[: last + 1]) if call.inputs.ndim and len(call.inputs) == 3]
+        self.bends = [calls[k].bend for k in self.used]
+        self.layers = [calls[k].name for k in self.used]
+        self.has_bits = [calls[k].layer is not None for k in self.used]
+        self.widths = [calls[k].inputs[0].numel() for k in self.used]
 
-    def at(self, segments: np.ndarray, t: np.ndarray) -> list[_Inputs]:
-        """The inputs of the bends at the points t of some segments."""
-        batches: list[list[_Inputs]] = []
-        for start in range(0, len(t), self.batch_size):
-            stop = start + self.batch_size
-            rows = torch.from_numpy(segments[start:stop])
-            share = torch.from_numpy(t[start:stop]).reshape(-1, *[1] * (self.starts.ndim - 1))
-            calls = self._calls((1 - share) * self.starts[rows] + share * self.ends[rows])
+    def bend(self, at: int) -> Bend:
+        return self.bends[at]
+
+    def run(self, points: Tensor, *, to_the_end: bool) -> Generator[tuple[int, Tensor, Tensor, None], Between | None]:
+        """As `Program.run`, for points of which two by two are the ends of segments."""
+        inputs = self._inputs(points)
+        has_next = torch.tensor([True, False], device=self.device).repeat(len(points) // 2)
+        for at, bend in enumerate(self.bends):
+            state = bend.state(inputs[at])
+            while (between := (yield at, inputs[at], state, None)) is not None:
+                added = self._inputs(between.on_lines(points))
+                self._check_straight(at, between, inputs[at], added[at])
+                state = between.added_to(state, bend.state(added[at]))
+                points = between.added_to(points)
+                has_next = between.added_to(has_next, torch.ones(1, dtype=torch.bool, device=self.device))
+                inputs = [between.added_to(one, more) for one, more in zip(inputs, added, strict=True)]
+        for left in has_next.nonzero()[:, 0].split(self.batch_size):
+            middle = Between(left, torch.full_like(left, 0.5, dtype=torch.float64))
+            for at, added in enumerate(self._inputs(middle.on_lines(points))):
+                self._check_straight(at, middle, inputs[at], added)
+
+    def _inputs(self, points: Tensor) -> list[Tensor]:
+        """The inputs of all bends at points."""
+        batches = []
+        for part in points.split(self.batch_size):
+            calls = self._calls(part)
             if [(call.layer, call.operation) for call in calls] != self.operations:
                 raise InputError(
-                    f"{type(self.network).__name__} calls other operations on segment {rows[0]} than at the start of "
-                    "segment 0. Segments need a forward pass that takes the same path for every input."
+                    f"{type(self.network).__name__} calls other operations on segments than at the start of the "
+                    "first. Segments need a forward pass that takes the same path for every input."
                 )
-            batches.append([_Inputs.of_call(calls[k]) for k in self.used])
-        return [_Inputs.joined(parts) for parts in zip(*batches, strict=True)]
+            batches.append([calls[k].inputs for k in self.used])
+        return [torch.cat(parts) for parts in zip(*batches, strict=True)]
 
     def _calls(self, points: Tensor) -> list[BendCall]:
-        points = points.to(self.evaluation.device)
+        points = points.to(self.device)
         with self.evaluation:
             return bend_calls(self.relus, lambda: self.forward(self.network, points))[0]
 
-
-@dataclass(frozen=True)
-class _Inputs:
-    """The inputs of one bend."""
-
-    values: np.ndarray  # float64, (points, values)
-    winners: np.ndarray | None  # int64, (points, windows): of a maximum, which of a point's values are the largest
-
-    @classmethod
-    def of_call(cls, call: BendCall) -> _Inputs:
-        values = call.inputs.reshape(len(call.inputs), -1).cpu().numpy()
-        if not np.isfinite(values).all():
-            raise NonFiniteError(f"the input of {call.name} is not finite. Check the weights and the inputs.")
-        winners = call.bend.winners(call.inputs).cpu().numpy() if isinstance(call.bend, Maxima) else None
-        return cls(values, winners)
-
-    @classmethod
-    def joined(cls, parts: Sequence[_Inputs]) -> _Inputs:
-        winners = [part.winners for part in parts if part.winners is not None]
-        return cls(np.concatenate([part.values for part in parts]), np.concatenate(winners) if winners else None)
-
-    def __getitem__(self, points: Any) -> _Inputs:
-        return _Inputs(self.values[points], None if self.winners is None else self.winners[points])
+    def _check_straight(self, at: int, between: Between, values: Tensor, added: Tensor) -> None:
+        off, scale = (between.on_lines(values) - added).abs().max(), values.abs().max()
+        if not off <= STRAIGHT * scale:
+            raise InputError(
+                f"the input of {self.layers[at]} is off a straight line between two borders, by {off / scale:.1e} of "
+                "its largest value. What comes before it must be piecewise linear: not GELU, tanh, softmax or "
+                "LayerNorm, no batch statistics, no ReLU written as a product or torch.where. Choose layers before "
+                "such an operation."
+            )
 
 
 def _changes(run: _Run) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -250,10 +272,10 @@ def _stretches(run: _Run) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]
         if len(group) > size:
             work.append((group[size:], low, high))
             group = group[:size]
-        borders = _borders(run, group, low, high)
-        if borders is not None:
-            yield _codes(run, *borders)
-            size = max(1, int(0.7 * run.most / len(borders[0]) * len(group)))
+        stretches = _stretches_of(run, group, low, high)
+        if stretches is not None:
+            yield stretches
+            size = max(1, int(0.7 * run.most / len(stretches[0]) * len(group)))
         elif len(group) > 1:
             size = len(group) // 2
             work.append((group, low, high))
@@ -262,88 +284,52 @@ def _stretches(run: _Run) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]
             work += [(group, middle, high), (group, low, middle)]
 
 
-def _borders(
+def _stretches_of(
     run: _Run, group: np.ndarray, low: float, high: float
-) -> tuple[np.ndarray, np.ndarray, list[_Inputs]] | None:
-    """The points where something bends between low and high, these two included: segments, t, inputs there.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """The stretches of some segments between low and high; None if they are more than can be stored.
 
-    None if they are more than can be stored.
+    Layer by layer, points are added where the layer bends. Between two that follow each other lies a stretch.
     """
-    segments, t = np.repeat(group, 2), np.tile([low, high], len(group))
-    parts = [[inputs] for inputs in run.at(segments, t)]
-    order = np.arange(len(t))
-    for k, call in enumerate(run.bends):
-        again = True
-        while again:
-            inputs = _Inputs.joined(parts[k])[order]
-            same_segment = segments[order[1:]] == segments[order[:-1]]
-            left, share = _between(call.bend, inputs, same_segment)
-            start, stop = t[order[left]], t[order[left + 1]]
-            at = start + share * (stop - start)
-            # Of several borders at one place one is enough.
-            by_time = np.lexsort([at, left])
-            left, start, stop, at = left[by_time], start[by_time], stop[by_time], at[by_time]
-            first = np.diff(left, prepend=-1) > 0
-            apart = np.diff(at, prepend=0) > APART
-            kept = np.where(first, at - start > APART, apart) & (stop - at > APART)
-            left, start, stop, at = left[kept], start[kept], stop[kept], at[kept]
-            if len(at) == 0:
-                break
-            if len(t) + len(at) > run.most and (len(group) > 1 or high - low > 2 * APART * run.most):
+    source, bits = run.source, list[Tensor]()  # of each chosen layer so far
+    along = torch.cartesian_prod(torch.from_numpy(group).double(), torch.tensor([low, high]).double()).to(source.device)
+    ends = [torch.lerp(run.starts[group], run.ends[group], t) for t in (low, high)]
+    layers = source.run(torch.stack(ends, 1).flatten(0, 1).to(source.device), to_the_end=False)
+    for k, x, state, _ in layers:
+        if k > run.chosen[-1]:
+            break
+        scale = float(torch.linalg.vector_norm(x, torch.inf))
+        if not np.isfinite(scale):
+            raise NonFiniteError(f"the input of {source.layers[k]} is not finite. Check the weights and the inputs.")
+        while len((between := _borders(source.bend(k), x, state, along, ROUNDING * scale)).left):
+            if len(along) + len(between.left) > run.most and (len(group) > 1 or high - low > 2 * APART * run.most):
                 return None
-            new = run.at(segments[order[left]], at)
-            share = ((at - start) / (stop - start))[:, None]
-            line = (1 - share) * inputs.values[left] + share * inputs.values[left + 1]
-            _check_straight(call, line, new[k].values, np.abs(inputs.values).max())
-            for part, more in zip(parts, new, strict=True):
-                part.append(more)
-            segments, t = np.append(segments, segments[order[left]]), np.append(t, at)
-            order = np.lexsort([t, segments])
-            again = inputs.winners is not None  # a third value may be the largest where two are equal
-    return segments[order], t[order], [_Inputs.joined(part)[order] for part in parts]
+            _, x, state, _ = layers.send(between)
+            along = between.added_to(along)
+            bits = [between.added_to(part, part[between.left]) for part in bits]
+        if k in run.chosen:
+            middle = flat(x[:-1] + x[1:]) / 2 > ROUNDING * scale
+            bits.append(torch.cat([middle, middle[:1]]))
+    begin = (along[1:, 0] == along[:-1, 0]).nonzero()[:, 0]
+    segments, t = along[begin].cpu().numpy().T
+    return segments.astype(np.int64), t, np.hstack([pack(part[begin].cpu().numpy()).words for part in bits])
 
 
-def _between(bend: Bend, inputs: _Inputs, same_segment: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Borders strictly between a point and the next of its segment: the point's number, the share of the way."""
-    values, winners = inputs.values, inputs.winners
-    tiny = ROUNDING * np.abs(values).max(initial=0)
-    borders = []
-    for level in bend.pieces.levels if isinstance(bend, Levels) else ():
-        below, above = values - level < -tiny, values - level > tiny
-        i, j = np.nonzero((below[:-1] & above[1:] | above[:-1] & below[1:]) & same_segment[:, None])
-        borders.append((i, values[i, j] - level, values[i + 1, j] - level))
-    if winners is not None:
-        i, j = np.nonzero((winners[:-1] != winners[1:]) & same_segment[:, None])
-        one, other = winners[i, j], winners[i + 1, j]
-        before, after = values[i, one] - values[i, other], values[i + 1, one] - values[i + 1, other]
-        crossed = (before > tiny) & (after < -tiny)
-        borders.append((i[crossed], before[crossed], after[crossed]))
-    left, before, after = (np.concatenate(parts) for parts in zip(*borders, strict=True))
-    return left, before / (before - after)
+def _borders(bend: Bend, x: Tensor, state: Tensor, along: Tensor, tiny: float) -> Between:
+    """Where a state ends before the next point of its segment; ``along`` holds the points' segments and their t.
 
-
-def _codes(
-    run: _Run, segments: np.ndarray, t: np.ndarray, inputs: list[_Inputs]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The codes between neighbouring borders, read in the middle, where every input is checked to be the mean."""
-    left = np.flatnonzero(segments[1:] == segments[:-1])
-    scales = [np.abs(at_borders.values).max(initial=0) for at_borders in inputs]
-    words = []
-    for start in range(0, len(left), run.batch_size):
-        rows = left[start : start + run.batch_size]
-        middle = run.at(segments[rows], (t[rows] + t[rows + 1]) / 2)
-        for call, at_borders, between, scale in zip(run.bends, inputs, middle, scales, strict=True):
-            mean = (at_borders.values[rows] + at_borders.values[rows + 1]) / 2
-            _check_straight(call, mean, between.values, scale)
-        words.append(np.hstack([pack(middle[k].values > ROUNDING * scales[k]).words for k in run.chosen]))
-    return segments[left], t[left], np.concatenate(words)
-
-
-def _check_straight(call: BendCall, line: np.ndarray, values: np.ndarray, scale: float) -> None:
-    off = np.abs(line - values).max(initial=0)
-    if off > STRAIGHT * scale:
-        raise InputError(
-            f"the input of {call.name} is off a straight line between two borders, by {off / scale:.1e} of its largest "
-            "value. What comes before it must be piecewise linear: not GELU, tanh, softmax or LayerNorm, no batch "
-            "statistics, no ReLU written as a product or torch.where. Choose layers before such an operation."
-        )
+    Of each neuron only the first border is given: beyond, another state may begin.
+    """
+    state = flat(state)
+    same_segment = along[1:, 0] == along[:-1, 0]
+    left, neuron = ((state[:-1] != state[1:]) & same_segment[:, None]).nonzero(as_tuple=True)
+    before, after = (bend.rows_of(x, points, neuron, state[left, neuron]) for points in (left, left + 1))
+    share = (before / (before - after)).where((before > tiny) & (after < -tiny), torch.inf).amin(1)
+    order = share.argsort()[: int((share < 1).sum())]
+    order = order[left[order].argsort(stable=True)]
+    between = Between(left[order], share[order])
+    t = along[:, 1]
+    at, start, stop = between.on_lines(t), t[between.left], t[between.left + 1]
+    is_first = torch.diff(between.left, prepend=between.left.new_tensor([-1])) > 0
+    apart = (at - torch.where(is_first, start, at.roll(1)) > APART) & (stop - at > APART)
+    return Between(between.left[apart], between.share[apart])  # of several borders at one place one is enough

@@ -148,7 +148,7 @@ def test_the_same_seed_gives_the_same_points_for_any_number_of_threads(preset):
     assert np.array_equal(embed(space, preset=preset, epochs=30, seed=drawn.settings["seed"]).points, drawn.points)
 
 
-@pytest.mark.parametrize("preset", ["paper", "released_code"])
+@pytest.mark.parametrize("preset", ["paper", pytest.param("released_code", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("cells", [1, 2, 3, 4, 5, 15, 16])
 @pytest.mark.parametrize("copies", [1, 2, 40])
 def test_few_points_and_many_points_of_one_code_are_laid_out(preset, cells, copies):
@@ -185,7 +185,7 @@ def test_samples_of_one_cell_lie_together_rather_than_on_a_string():
 
 
 @pytest.mark.parametrize("preset", ["paper", "released_code"])
-def test_settings_are_plain_values_for_json(preset):
+def test_settings_are_plain_values_for_json(umap_calls, preset):
     bits, labels = grouped(40)
     embedding = embed(
         CodeSpace.of(pack(bits), labels), preset=preset, neighbours=np.int64(9), seed=np.uint32(7), epochs=2
@@ -194,7 +194,7 @@ def test_settings_are_plain_values_for_json(preset):
     assert (embedding.settings["preset"], embedding.settings["seed"], embedding.settings["epochs"]) == (preset, 7, 2)
 
 
-def test_most_draws_a_seeded_sample_of_the_points():
+def test_most_draws_a_seeded_sample_of_the_points(umap_calls):
     bits, labels = grouped(200)
     space = CodeSpace.of(pack(bits), labels)
     for preset in ("paper", "released_code"):
@@ -258,6 +258,7 @@ def test_the_released_presets_codes_are_in_lexicographic_order(umap_calls, neuro
     assert np.array_equal(space.codes.bits()[embedding.cells], np.unique(bits, axis=0))
 
 
+@pytest.mark.slow
 def test_the_released_presets_points_are_umaps_of_these_rows(umap):
     bits, labels = grouped(60, neurons=12, classes=2)
     embedding = embed(CodeSpace.of(pack(bits), labels), preset="released_code", seed=5, epochs=50)
@@ -266,7 +267,7 @@ def test_the_released_presets_points_are_umaps_of_these_rows(umap):
     assert np.array_equal(embedding.points, peer.fit_transform(between(rows) / 12))
 
 
-def test_settings_out_of_range_and_missing_data_are_errors(monkeypatch):
+def test_settings_out_of_range_and_missing_data_are_errors(umap_calls, monkeypatch):
     space = CodeSpace.of(pack(np.eye(6)), np.arange(6) % 2)
     for wrong, message in (
         ({"layer": "head.7"}, "unknown layer 'head.7'. Known: layer"),

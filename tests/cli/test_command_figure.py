@@ -93,7 +93,8 @@ def test_a_figure_of_ones_own_is_run_drawn_and_drawn_again(mine: Path, capsys: p
     assert "autoencoders" in refused(capsys, "report", "mine.toml")
 
 
-def test_codes_read_as_in_the_released_code_make_a_study_of_their_own(mine: Path, capsys: pytest.CaptureFixture[str]):
+def test_codes_read_as_in_the_released_code_make_a_study_of_their_own(mine: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("nas_relucode.cells.embedding._umap", lambda rows, **settings: rows[:, :2])
     assert main(["figure", "mine.toml", "--device", "cpu", "-q", "--released-code", "--output", "there"]) == 0
     assert Path("there/mine_released/cells_by_class.csv").is_file()
     study = optuna.load_study(study_name="mine_released", storage="sqlite:///runs/mine_released/study.db")

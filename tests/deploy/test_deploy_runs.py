@@ -107,8 +107,9 @@ def test_what_kubernetes_starts_brings_a_study_to_its_end(tmp_path: Path, postgr
 
 
 @pytest.fixture
-def job(tmp_path: Path, queue_url: str) -> Callable[..., subprocess.Popen[str]]:
-    """Starts slurm.sbatch as SLURM does, with a job's environment and two tasks."""
+def job(tmp_path: Path, queue_url: str) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts slurm.sbatch as SLURM does, with a job's environment and two tasks; none of them outlives the test."""
+    jobs: list[subprocess.Popen[str]] = []
     programs = tmp_path / "programs"
     programs.mkdir()
     (programs / "srun").write_text(SRUN)
@@ -127,16 +128,23 @@ def job(tmp_path: Path, queue_url: str) -> Callable[..., subprocess.Popen[str]]:
             "SLURM_CPUS_PER_TASK": "1",
             "SLURM_JOB_END_TIME": str(int(time.time()) + time_left),
         }
-        return subprocess.Popen(
+        process = subprocess.Popen(
             ["bash", str(SBATCH), "own.toml", *arguments],
             cwd=tmp_path,
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
         )
+        jobs.append(process)
+        return process
 
-    return start
+    yield start
+    for process in jobs:
+        with suppress(ProcessLookupError):  # the tasks may live on without their job
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
@@ -146,8 +154,8 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 
 def wait_until(state: Callable[[], bool]) -> None:
-    """Returns as soon as the state is reached, however busy the machine is."""
-    end = time.monotonic() + 300
+    """Returns as soon as the state is reached, however busy the machine is; the limit only ends a test that hangs."""
+    end = time.monotonic() + 1800
     while not state():
         assert time.monotonic() < end
         time.sleep(0.1)

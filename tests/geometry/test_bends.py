@@ -189,7 +189,6 @@ def test_inputs_are_those_before_an_operation_in_place():
 def test_the_largest_values_are_what_a_maximum_returns(function):
     (call,) = bends(Function(function), points := torch.randn(4, 3, 6, 7))
     expected, bend = function(points), call.bend
-    assert torch.equal(call.inputs.flatten(1).gather(1, bend.winners(call.inputs)), expected.reshape(4, -1))
     assert torch.equal(bend.apply(call.inputs, bend.state(call.inputs)).flatten(), expected.flatten())
 
 
@@ -354,6 +353,17 @@ def test_tangents_are_the_differences_inside_a_cell():
             assert torch.allclose(moved[:, 0], apart, atol=1e-14)
             assert torch.allclose(moved[:, 1], -2 * apart, atol=1e-14)
         assert torch.allclose(bend.squared_norms(both, state), bend.row_tangents(both, state).square().sum(1))
+
+
+def test_the_rows_of_a_neuron_are_among_those_of_all():
+    x = points_of(2, 4, 4, count=3)
+    pool = bend_of(aten.max_pool2d_with_indices.default, (x, [3, 3], [2, 2], [1, 1]), {})
+    for bend in (RELU, Levels(Pieces((-0.5, 0.5), (0.0, 1.0, 0.0), (-0.5, 0.0, 0.5))), pool):
+        state = bend.state(x)
+        rows = bend.rows(x.flip(0), state).reshape(3, -1, bend.places)
+        points, neurons = torch.ones(rows.shape[:2]).nonzero(as_tuple=True)
+        single = bend.rows_of(x.flip(0), points, neurons, state.flatten(1)[points, neurons])
+        assert torch.equal(single.reshape(rows.shape), rows)
 
 
 def test_numbers_of_one_dimension_have_one_row_each():

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -357,3 +358,10 @@ def test_faces_of_an_incomplete_complex_or_with_pooling_in_space_are_errors():
     pooled = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Unflatten(1, (1, 2, 2)), nn.MaxPool2d(2))
     with pytest.raises(InputError, match="pooling"):
         complex_of(pooled, 3).f_vector  # noqa: B018
+
+
+def test_the_faces_of_a_pickled_complex_are_counted():
+    tiles = complex_of(perceptron([(np.eye(3), np.zeros(3)), (np.ones((1, 3)), np.zeros(1))]), 3)
+    again = pickle.loads(pickle.dumps(tiles))
+    assert np.array_equal(again.codes.words, tiles.codes.words)
+    assert again.f_vector == tiles.f_vector

@@ -1,5 +1,7 @@
 """Slices: exact polygons that fill the square, divided by class, and drawn."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -48,18 +50,20 @@ def test_points_of_the_slice_have_the_codes_and_classes_of_their_polygons():
     inputs = torch.as_tensor(cut.plane.origin + at @ cut.plane.directions).reshape(-1, 1, 3, 3)
     codes = capture(network, inputs).bits()
     with torch.no_grad():
-        predicted = network(inputs).argmax(dim=1).tolist()
-    cells_of = [[k for k, outline in enumerate(cut.complex.outlines) if inside(outline, point)] for point in at]
-    pieces = list(class_pieces(cut))
-    for point, code, label, cells in zip(at, codes, predicted, cells_of, strict=True):
-        assert len(cells) == 1
-        assert np.array_equal(cut.complex.codes.bits()[cells[0]], code)
-        assert [k for piece, k in pieces if inside(piece, point)] == [label]
+        predicted = network(inputs).argmax(dim=1).numpy()
+    pieces, classes = zip(*class_pieces(cut), strict=True)
+    assert np.array_equal(cut.complex.codes.bits()[the_one_around(at, cut.complex.outlines)], codes)
+    assert np.array_equal(np.array(classes)[the_one_around(at, pieces)], predicted)
 
 
-def inside(outline, point):
-    ahead, towards = np.roll(outline, -1, axis=0) - outline, point - outline
-    return bool((ahead[:, 0] * towards[:, 1] - ahead[:, 1] * towards[:, 0] >= 0).all())
+def the_one_around(points, outlines):
+    """The number of the outline in which each point lies; it lies in one alone."""
+    inside = np.empty((len(outlines), len(points)), bool)
+    for k, outline in enumerate(outlines):
+        ahead, towards = np.roll(outline, -1, axis=0) - outline, points[:, None] - outline
+        inside[k] = (ahead[:, 0] * towards[..., 1] - ahead[:, 1] * towards[..., 0] >= 0).all(axis=1)
+    assert (inside.sum(axis=0) == 1).all()
+    return inside.argmax(axis=0)
 
 
 def test_the_coordinates_of_the_samples_lead_back_to_the_samples():
@@ -76,7 +80,7 @@ def test_a_neighbourhood_has_its_sample_in_the_middle():
     point = torch.tensor([truth["points"][0]["point"]], dtype=torch.float64)
     cut = neighbourhood(network, point)
     assert cut.plane.origin == pytest.approx(point[0].numpy())
-    cell = [k for k, outline in enumerate(cut.complex.outlines) if inside(outline, np.zeros(2))]
+    cell = the_one_around(np.zeros((1, 2)), cut.complex.outlines)
     assert np.array_equal(cut.complex.codes.bits()[cell], capture(network, point).bits())
     assert len(cut.complex) > 4
 
@@ -112,3 +116,10 @@ def test_a_neighbourhood_needs_borders_in_two_directions_and_ignores_zero_rows()
     assert len(cut.complex) > 1
     with pytest.raises(InputError, match="one direction only"):
         neighbourhood(nn.Sequential(nn.Linear(3, 1), nn.ReLU()), torch.ones(1, 3))
+
+
+def test_a_pickled_slice_is_the_same():
+    cut = slice_through(*network_and_samples())
+    again = pickle.loads(pickle.dumps(cut))
+    assert np.array_equal(again.outputs, cut.outputs)
+    assert again.complex.summary() == cut.complex.summary()
