@@ -60,22 +60,6 @@ class SeedVariance:
     freedom: np.ndarray  # float64: degrees of freedom of the estimate; 0 where every network has one seed
     pooled: np.ndarray  # bool: whether the estimate is the one pooled over networks
 
-    def scaled(self, factors: np.ndarray, *, paired: bool = True) -> np.ndarray:
-        """The variance times each row of ``factors``, (draws, networks or 1); (draws, networks).
-
-        The interaction is left out for networks that are compared sample by sample (``paired``).
-        """
-        variance = self.variance * factors
-        return np.maximum(0.0, variance - self.interaction) if paired else variance
-
-    def drawn(self, draws: int, generator: np.random.Generator) -> np.ndarray:
-        """Random ratios of the true variance to its estimate, (draws, networks): degrees of freedom / chi square."""
-        if not self.freedom.any():
-            return np.ones((draws, 1))
-        factors = self.freedom / generator.chisquare(self.freedom, (draws, len(self.freedom)))
-        factors[:, self.pooled] = factors[:, [self.pooled.argmax()]]
-        return factors
-
     def subset(self, networks: Sequence[int]) -> SeedVariance:
         """The same estimates for a subset of the networks."""
         rows = list(networks)

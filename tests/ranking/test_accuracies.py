@@ -66,25 +66,6 @@ def test_two_seeds_that_agree_by_luck_make_no_other_network_an_outlier():
 def test_the_variance_is_unknown_without_a_second_seed():
     pooled = pooled_seed_variance([Accuracies(np.array([a]), 100) for a in (0.9, 0.8)])
     assert pooled.variance.tolist() == pooled.freedom.tolist() == [0, 0]
-    assert pooled.drawn(3, np.random.default_rng(0)).tolist() == [[1]] * 3
-
-
-def test_networks_with_one_estimate_share_their_draws_whose_mean_is_that_of_chi_square():
-    networks = [of_variance(v, 6) for v in (1e-6, 1e-6, 1e-2)]
-    factors = pooled_seed_variance(networks).drawn(100_000, np.random.default_rng(1))
-    assert (factors[:, 0] == factors[:, 1]).all()
-    assert factors.mean(axis=0) == pytest.approx([10 / 8, 10 / 8, 5 / 3], rel=0.02)  # the mean of f / chi square
-    assert abs(np.corrcoef(factors[:, 0], factors[:, 2])[0, 1]) < 0.02
-
-
-def test_the_interaction_is_subtracted_where_networks_are_compared_by_sample():
-    generator = np.random.default_rng(2)
-    pooled = pooled_seed_variance([network(*(drawn(0.9, 300, generator) for _ in range(3))) for _ in range(4)])
-    assert (pooled.interaction > 0).all()
-    factors = np.array([[0.0], [100.0]])
-    assert pooled.scaled(factors)[0].tolist() == [0] * 4
-    assert pooled.scaled(factors)[1] == pytest.approx(pooled.variance * 100 - pooled.interaction)
-    assert pooled.scaled(factors, paired=False)[1] == pytest.approx(pooled.variance * 100)
 
 
 def test_a_subset_keeps_the_estimate_pooled_over_all():
