@@ -34,6 +34,7 @@ def objective(data, space=SPACE, **settings):
     return Objective(data, space, **(fixed | settings))
 
 
+@pytest.mark.filterwarnings("ignore:the objective head.1.largest_component_share is 1")
 def test_a_candidate_gives_the_objective_s_own_numbers(data):
     names = ["accuracy", "head.1:largest_component_share"]
     results = run_candidate(objective(data, objectives=names), PARAMS)

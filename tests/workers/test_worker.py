@@ -451,9 +451,10 @@ def test_a_trial_costs_few_statements_and_attributes_in_a_study_of_any_size(tmp_
     counts = [statements(lambda trials=trials: run(tmp_path, queue_url, max_trials=trials)) for trials in (4, 4, 5, 5)]
     assert counts[0] == counts[1]
     assert counts[2] == counts[3]
-    assert counts[2] - counts[0] <= 12
+    assert counts[2] - counts[0] <= 13  # one of them asks for the highest accuracy so far
     trial = next(t for t in study_in(queue_url).trials if t.state == TrialState.COMPLETE)
-    assert len(trial.user_attrs) + len(trial.system_attrs) <= 3
+    # The record, the constraint, and what optuna-dashboard shows: network, seed, accuracy and the other objective.
+    assert len(trial.user_attrs) + len(trial.system_attrs) <= 6
 
 
 def statements(action: Callable[[], Any]) -> int:
