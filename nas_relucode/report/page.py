@@ -131,7 +131,7 @@ def _networks(report: Report, data: dict[str, Any]) -> str:
     if not data["rules"]:
         return _network_table(report)
     gaps = [rule["gap"] for rule in data["rules"]]
-    end = min(1.0, _rounded_up(max(12 * min(gaps), *gaps, 4 * data["margin"])))
+    end = min(1.0, _rounded_up(max(4 * max(gaps), 10 * data["margin"])))
     presets = "".join(
         f'<button type="button" data-rule="{rule["key"]}">{html.escape(rule["name"])} '
         f"({len(data['rankings'][rule['ranking']]['order'])})</button>"

@@ -65,12 +65,13 @@ def _save_pareto(report: Report, path: Path) -> None:
 
 
 def _markdown(report: Report) -> str:
-    parts = [f"# Report of study {markdown(report.study.study_name)}\n\n![Pareto front](pareto.png)\n"]
+    parts = [f"# Report of study {markdown(report.study.study_name)}\n"]
     for section in sections(report):
         parts.append(f"## {section.heading}\n\n{markdown(section.text)}\n")
         parts += ["".join(f"- {markdown(point)}\n" for point in section.points)] if section.points else []
         parts += [f"{markdown_table(section.table)}\n"] if section.table else []
         parts += [_code("\n".join(section.lines))] if section.lines else []
+        parts += ["![Pareto front](pareto.png)\n"] if section.heading == "Verdict" else []
     return "\n".join(parts)
 
 
