@@ -43,7 +43,11 @@ def hostile_study() -> optuna.Study:
     trials = []
     for number, head in enumerate(HOSTILE):
         trial = hand_made(
-            "8", 0.1 + number, accuracy=0.9, objectives=["accuracy", "cell_count"], cell_count=5.0 + number
+            "8",
+            0.1 + number,
+            accuracy=0.9 + number / 1000,
+            objectives=["accuracy", "cell_count"],
+            cell_count=5.0 + number,
         )
         record = trial.user_attrs[ATTRIBUTE]
         record["params"]["head"], record["objectives"] = head, objectives

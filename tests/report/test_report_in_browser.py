@@ -19,6 +19,13 @@ from nas_relucode.report.write import write_report
 
 pytestmark = pytest.mark.slow  # a browser takes seconds to start
 THREE = {**OBJECTIVES, "largest_component_share": "maximize"}
+SHAPES = "svg path, svg circle"
+FILLS = """
+return [...document.querySelectorAll(arguments[0])].flatMap((group) => [...group.children]).map((one) => {
+  const style = getComputedStyle(one);
+  return style.fill === "none" ? style.stroke : style.fill;
+});
+"""
 FIRST = "#front-figure [role=button][tabindex='0']"
 
 
@@ -290,11 +297,7 @@ def test_a_colour_means_the_same_answer_in_the_picture_and_in_the_table(page: An
     names = "return [...document.querySelectorAll('#front-figure [role=button]')].map((one) => Number(one.dataset.row))"
     rows = page.execute_script(names)
     points = "#front-figure g[aria-label=dot]"
-    fills = page.execute_script(
-        "return [...document.querySelectorAll(arguments[0])].flatMap((group) => [...group.children].map((one) => {"
-        "const style = getComputedStyle(one); return style.fill === 'none' ? style.stroke : style.fill; }))",
-        points,
-    )
+    fills = page.execute_script(FILLS, points)
     in_table = [
         page.execute_script(f"return getComputedStyle(document.querySelector('#network-{row} .sign')).color")
         for row in rows
@@ -321,9 +324,12 @@ def test_colours_and_words_have_enough_contrast(page: Any, scheme: str):
 
 
 def test_every_figure_is_drawn_when_its_part_opens(page: Any):
-    drawn = page.execute_script("""
-    return [...document.querySelectorAll(".plot")].map((box) => [box.id, box.querySelectorAll("svg path, svg circle").length]);
-    """)
+    drawn = page.execute_script(
+        """
+    return [...document.querySelectorAll(".plot")].map((box) => [box.id, box.querySelectorAll(arguments[0]).length]);
+    """,
+        SHAPES,
+    )
     assert {key for key, _ in drawn} == {f"{kind}-figure" for kind in ("front", "parallel", "curves", "profiles")}
     assert all(count > 1 for _, count in drawn)
 
@@ -342,9 +348,11 @@ def test_another_column_can_be_the_horizontal_axis(page: Any):
 def test_every_table_has_a_caption_and_headings_and_every_control_a_name(page: Any):
     wrong = page.execute_script("""
     const all = (selector) => [...document.querySelectorAll(selector)];
-    const tables = all("table").filter((table) => !table.caption || [...table.querySelectorAll("th")].some((cell) => !cell.scope));
+    const unnamed = (table) => !table.caption || [...table.querySelectorAll("th")].some((cell) => !cell.scope);
+    const tables = all("table").filter(unnamed);
     const controls = all("main input, main select").filter((control) => !control.labels.length);
-    const named = all("button, .plot, #front-figure [role=button]").filter((one) => !(one.getAttribute("aria-label") || one.textContent).trim());
+    const silent = (one) => !(one.getAttribute("aria-label") || one.textContent).trim();
+    const named = all("button, .plot, #front-figure [role=button]").filter(silent);
     const ids = all("[id]").filter((one) => !one.closest("svg")).map((one) => one.id);
     return [tables.length, controls.length, named.length, ids.filter((id, i) => ids.indexOf(id) !== i)];
     """)
@@ -355,9 +363,10 @@ def test_every_table_has_a_caption_and_headings_and_every_control_a_name(page: A
 def test_nothing_is_cut_whatever_is_open_and_test_accuracy_is_in_sight(path: Path, width: int):
     script = """
     const free = (one) => one.getClientRects().length && !one.closest("thead, .matrix, svg");
-    const outside = [...document.querySelectorAll("main *")].filter((one) => free(one) && one.getBoundingClientRect().right > innerWidth + 1);
-    const texts = [...document.querySelectorAll("svg text")].map((one) => [one.textContent, one.getBoundingClientRect()]).filter(([, box]) => box.width && (box.right > innerWidth || box.left < 0));
-    return [document.documentElement.scrollWidth, outside.map((one) => one.outerHTML.slice(0, 80)), texts.map(([text]) => text)];
+    const out = (one) => one.getBoundingClientRect().right > innerWidth + 1 || one.getBoundingClientRect().left < 0;
+    const outside = [...document.querySelectorAll("main *")].filter((one) => free(one) && out(one));
+    const texts = [...document.querySelectorAll("svg text")].filter(out);
+    return [document.documentElement.scrollWidth, ...[outside, texts].map((all) => all.map((one) => one.outerHTML))];
     """
     with browser(width) as driver:
         open_page(driver, path)
@@ -398,8 +407,8 @@ def test_where_little_is_known_the_page_opens_and_draws_nothing_empty(tmp_path: 
         text = driver.find_element("tag name", "main").text
         assert ("No network is feasible" in text) == kind.startswith("nobody")
         assert "NaN" not in text.replace("; NaN ", "").replace("NaN if none", "")  # of what indices mean
-        boxes = "return [...document.querySelectorAll('.plot')].map((box) => box.querySelectorAll('svg path, svg circle').length)"
-        assert all(driver.execute_script(boxes))
+        boxes = "return [...document.querySelectorAll('.plot')].map((box) => box.querySelectorAll(arguments[0]).length)"
+        assert all(driver.execute_script(boxes, SHAPES))
 
 
 def test_five_hundred_networks_are_drawn_in_three_seconds(tmp_path: Path):
