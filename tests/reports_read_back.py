@@ -47,6 +47,8 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
+        if tag not in ("span", "strong", "button"):  # what is not within a line ends the word before it
+            self.texts.append(" ")
         if tag not in ("meta", "link", "br", "img", "input", "hr"):
             self.inside.append(tag)
 
@@ -59,7 +61,7 @@ class Page(HTMLParser):
 
     @property
     def text(self) -> str:
-        return " ".join(self.texts)
+        return " ".join("".join(self.texts).split())
 
 
 def texts_of(study: optuna.Study, folder: Path) -> dict[str, str]:

@@ -80,7 +80,7 @@ def _pareto(networks: pd.DataFrame, x: str, title: str, margin: float) -> Figure
         size = 110 if style.marker == "*" else 45
         shown = {"c": style.light} if style.marker == "x" else {"c": style.light, "edgecolors": edges}
         axes.scatter(part[x], part["accuracy"], s=size, marker=style.marker, label=style.words, zorder=3, **shown)
-        for _, row in part.iterrows():
+        for _, row in part[part["mark"] != ""].iterrows():
             at = (row[x], row["accuracy"])
             axes.annotate(row["mark"], at, (6, 5), textcoords="offset points", fontweight="bold")
     axes.set_xlabel(plain(title), parse_math=False)

@@ -207,7 +207,7 @@ function drawParallel(width) {
 }
 
 function followed(known) {
-  return [...new Set([...state.order, ...rows.filter((row) => data.front[row])])].filter(known).slice(0, MOST_FOLLOWED);
+  return [...new Set([...state.order, ...rows.filter((row) => data.front[row]), ...rows])].filter(known).slice(0, MOST_FOLLOWED);
 }
 
 function names(chosen) {
@@ -258,7 +258,8 @@ function start() {
   }
   byId("x").addEventListener("change", () => draw(byId("front-figure")));
   for (const button of document.querySelectorAll(".name")) button.addEventListener("click", () => expand(button));
-  for (const type of ["pointerover", "focusin"]) document.addEventListener(type, explain);
+  document.addEventListener("pointerover", explain);
+  document.addEventListener("focusin", (event) => setTimeout(explain, 0, event)); // a popover that opens or closes moves the focus
   document.addEventListener("keydown", ({ key }) => key === "Escape" && byId("tip").hidePopover());
   const observer = new ResizeObserver((entries) => {
     for (const { target } of entries) if (target.clientWidth !== Number(target.dataset.width)) draw(target);

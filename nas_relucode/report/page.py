@@ -6,7 +6,7 @@ import base64
 import html
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 
 from nas_relucode.plots.pareto import ANSWERS
 from nas_relucode.report.contents import Report, page_data
-from nas_relucode.report.sections import Section, described, sections
+from nas_relucode.report.sections import Section, described
 from nas_relucode.report.tables import answers_in_words, column_in_words, differences_in_words
 from nas_relucode.report.words import TERMS, explained, in_words, meaning, term_id
 
@@ -51,11 +51,11 @@ SLICES = (
 EMBEDDINGS = "Codes embedded in the plane by UMAP under the Hamming distance, as nas-relucode figure drew them."
 
 
-def page(report: Report) -> str:
+def page(report: Report, sections: Sequence[Section]) -> str:
     """The whole page, with the libraries that draw and the rankings among which its reader chooses."""
     data = page_data(report)
     title = html.escape(report.study.study_name)
-    parts = {section.heading: section for section in sections(report)}
+    parts = {section.heading: section for section in sections}
     description = described(report)
     body = [
         f"<header><h1>Study {title}</h1>{_text(description)}</header>",
@@ -131,7 +131,7 @@ def _networks(report: Report, data: dict[str, Any]) -> str:
     if not data["rules"]:
         return _network_table(report)
     gaps = [rule["gap"] for rule in data["rules"]]
-    end = min(1.0, _rounded_up(max(12 * min(gaps), *gaps, 4 * data["margin"])))
+    end = min(1.0, _rounded_up(max(4 * max(gaps), 10 * data["margin"])))
     presets = "".join(
         f'<button type="button" data-rule="{rule["key"]}">{html.escape(rule["name"])} '
         f"({len(data['rankings'][rule['ranking']]['order'])})</button>"

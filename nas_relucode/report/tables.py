@@ -43,12 +43,13 @@ def networks_table(selection: Selection, networks: pd.DataFrame, *, every_index:
 
 def column_in_words(selection: Selection, name: str) -> list[str]:
     """The means of a column, one for each network, with the standard deviations over the seeds where they differ."""
-    return [
-        f"{mean:,.0f}"
-        if not spread > 0 and abs(mean) >= 1000
-        else with_spread(mean, spread if spread > 0 else math.nan)
-        for mean, spread in zip(selection.networks[name], selection.spread[name], strict=True)
-    ]
+    spreads = selection.spread.get(name, pd.Series(math.nan, selection.networks.index))  # NaN if nothing measured it
+
+    def text(mean: float, spread: float) -> str:
+        whole = not spread > 0 and abs(mean) >= 1000
+        return f"{mean:,.0f}" if whole else with_spread(mean, spread if spread > 0 else math.nan)
+
+    return list(map(text, selection.networks[name], spreads))
 
 
 def answers_in_words(selection: Selection) -> list[str]:

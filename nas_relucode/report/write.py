@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from nas_relucode.ranking.selection import Selection
 from nas_relucode.ranking.trials import trials_frame
 from nas_relucode.report.contents import Report, accuracy_intervals, gather
 from nas_relucode.report.page import page
-from nas_relucode.report.sections import sections
+from nas_relucode.report.sections import Section, sections
 from nas_relucode.report.tables import constant_on_front, markdown, markdown_table
 from nas_relucode.report.training_again import may_be_written, settings_file, settings_toml
 from nas_relucode.report.words import in_words
@@ -41,10 +41,11 @@ def write_report(
     folder = Path(folder)
     report = gather(study, folder, redact(storage) if storage else "", selection)
     folder.mkdir(parents=True, exist_ok=True)
+    parts = sections(report)
     trials = trials_frame(study).drop(columns=["ranked", "pruned"])
     writers: dict[str, Callable[[Path], object]] = {
-        "report.html": lambda path: path.write_text(page(report), "utf-8"),
-        "report.md": lambda path: path.write_text(_markdown(report), "utf-8"),
+        "report.html": lambda path: path.write_text(page(report, parts), "utf-8"),
+        "report.md": lambda path: path.write_text(_markdown(report, parts), "utf-8"),
         "pareto.png": lambda path: _save_pareto(report, path),
         "pareto.svg": lambda path: _save_pareto(report, path),
         "pareto.json": lambda path: path.write_text(json.dumps(_json(report), indent=2), "utf-8"),
@@ -64,13 +65,14 @@ def _save_pareto(report: Report, path: Path) -> None:
     save_pareto(path, networks, x=x, title=in_words(x), margin=selection.arguments["margin"])
 
 
-def _markdown(report: Report) -> str:
-    parts = [f"# Report of study {markdown(report.study.study_name)}\n\n![Pareto front](pareto.png)\n"]
-    for section in sections(report):
+def _markdown(report: Report, sections: Sequence[Section]) -> str:
+    parts = [f"# Report of study {markdown(report.study.study_name)}\n"]
+    for section in sections:
         parts.append(f"## {section.heading}\n\n{markdown(section.text)}\n")
         parts += ["".join(f"- {markdown(point)}\n" for point in section.points)] if section.points else []
         parts += [f"{markdown_table(section.table)}\n"] if section.table else []
         parts += [_code("\n".join(section.lines))] if section.lines else []
+        parts += ["![Pareto front](pareto.png)\n"] if section.heading == "Verdict" else []
     return "\n".join(parts)
 
 

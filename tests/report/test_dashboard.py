@@ -17,10 +17,13 @@ import pytest
 from hand_made import hand_made, study_of
 from small_studies import run, settings_in
 
+from nas_relucode.cli.main import main
 from nas_relucode.errors import InputError
+from nas_relucode.plots.pareto import ANSWERS
 from nas_relucode.ranking.selection import select
 from nas_relucode.report import dashboard
 from nas_relucode.report.dashboard import END, FIGURE, START, show_in_dashboard
+from nas_relucode.report.tables import markdown
 
 SCRIPTS = Path(sys.executable).parent
 OPTUNA = "import sys; from optuna.cli import main; sys.exit(main())"  # what the script optuna does
@@ -78,8 +81,8 @@ def test_the_note_holds_the_ranking(installed: Any):
     study = small_study()
     note = show_in_dashboard(study)
     assert installed.get_note(study) == note
-    assert "2 of 2 networks are equally accurate" in note
-    assert note.index("| 16 @ 0.1") < note.index("| 8 @ 0.1")
+    assert markdown(select(study).verdict.text) in note
+    assert note.index("| head=16") < note.index("| head=8")
 
 
 def test_the_rest_of_the_note_stays_and_our_part_is_replaced(installed: Any):
@@ -91,8 +94,8 @@ def test_the_rest_of_the_note_stays_and_our_part_is_replaced(installed: Any):
     assert first.startswith("# Mine\n\nby hand\n\n")
     assert second.startswith("# Mine\n\nby hand\n\n")
     assert second.count(START) == second.count(END) == 1
-    assert "| 4-4 @ 0.1" in second
-    assert "| 4-4 @ 0.1" not in first
+    assert "| head=4-4" in second
+    assert "| head=4-4" not in first
 
 
 def test_the_figure_is_one_however_often_it_is_written(installed: Any):
@@ -144,21 +147,47 @@ def answer(address: str) -> Any:
 
 
 @pytest.mark.slow
-def test_the_dashboard_shows_names_note_figure_and_predictions(served: str, url: str):
+def test_the_dashboard_shows_names_note_and_figure(served: str, url: str):
     (summary,) = answer(f"{served}/api/studies")["study_summaries"]
     assert summary["study_name"] == "own"
     shown = answer(f"{served}/api/studies/{summary['study_id']}")
     study = optuna.load_study(study_name="own", storage=url)
     assert shown["objective_names"] == ["accuracy", "cell_count"]
-    assert "Equally accurate networks" in shown["note"]["body"]
+    assert "## Verdict" in shown["note"]["body"]
     figures = {figure["id"]: figure["graph_object"] for figure in shown["plotly_graph_objects"]}
     drawn = json.loads(figures[FIGURE]) if isinstance(figures[FIGURE], str) else figures[FIGURE]
-    assert "Pareto front" in [trace.get("name") for trace in drawn["data"]]
+    assert {trace["name"] for trace in drawn["data"]} <= {style.words for style in ANSWERS.values()}
     assert [trial["number"] for trial in shown["trials"]] == [trial.number for trial in study.trials]
     assert [trial["values"] for trial in shown["trials"]] == [trial.values for trial in study.trials]
-    assert all(artifact["filename"] == "predictions.npz" for t in shown["trials"] for artifact in t["artifacts"])
-    assert sum(len(trial["artifacts"]) for trial in shown["trials"]) == len(study.trials)
 
 
 def test_the_module_imports_nothing_of_the_dashboard_by_itself():
     assert not hasattr(dashboard, "optuna_dashboard")
+
+
+def stored(tmp_path: Path) -> str:
+    url = f"sqlite:///{tmp_path}/study.db"
+    optuna.create_study(study_name="small", storage=url, directions=["maximize", "minimize"]).add_trials(
+        small_study().trials
+    )
+    return url
+
+
+def test_report_writes_the_note_by_default_unless_told_not_to(installed: Any, tmp_path: Path):
+    url = stored(tmp_path)
+    command = ["report", "small", "--storage", url, "--output", str(tmp_path / "report")]
+    for options, written in ((["--no-dashboard"], False), ([], True)):
+        assert main([*command, *options]) == 0
+        study = optuna.load_study(study_name="small", storage=url)
+        assert (START in installed.get_note(study)) == written
+
+
+def test_report_needs_no_dashboard_unless_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("nas_relucode.cli.report.dashboard_installed", lambda: False)
+    monkeypatch.setitem(sys.modules, "optuna_dashboard", None)
+    command = ["report", "small", "--storage", stored(tmp_path), "--output", str(tmp_path / "report")]
+    assert main(command) == 0
+    assert main([*command, "--dashboard"]) == 2
+    assert "pip install nas-relucode[dashboard]" in capsys.readouterr().err

@@ -50,10 +50,10 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
     [
         (
             "foreign",
-            ["no trial of study 'foreign' carries the attribute 'relucode'", "objectives, candidate, accuracy"],
+            ["no trial of study 'foreign' carries our record", "'relucode'", "Recorder"],
         ),
-        ("empty", ["no trial of study 'empty' carries the attribute 'relucode'"]),
-        ("partial", ["trial 0 of study 'partial'", "lacks candidate, parameters, validation_samples, joint"]),
+        ("empty", ["no trial of study 'empty' carries our record"]),
+        ("partial", ["trial 0 of study 'partial'", "lacks params, seed, validation, qualities, joint"]),
         ("words", ["trial 0 of study 'words'", "is not a table of values", "nas_relucode.Objective"]),
         ("failed", ["no trial of study 'failed' is complete", "nothing to rank"]),
         ("diverged", ["no trial of study 'diverged' is complete", "nothing to rank"]),
@@ -106,17 +106,18 @@ def test_without_a_feasible_network_there_is_no_selection_but_a_report_that_says
 
 def test_a_single_trial_is_selected_and_reported(url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["select", "single", "--storage", url]) == 0
-    assert "1 of 1 networks of single" in capsys.readouterr().out
+    assert "the only feasible network" in " ".join(capsys.readouterr().out.split())
     assert main(["report", "single", "--storage", url, "--output", str(tmp_path)]) == 0
-    assert "| 8 @ 0.1 |" in capsys.readouterr().out
+    assert "| head=8 learning_rate=0.1 |" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--tolerance", "-0.1"], "tolerance -0.1 is out of range"),
-        (["--tolerance", "nan"], "tolerance nan is out of range"),
-        (["--tolerance", "2"], "tolerance 2.0 is out of range"),
+        (["--margin", "-0.1"], "margin -0.1 is out of range"),
+        (["--margin", "nan"], "margin nan is out of range"),
+        (["--margin", "2"], "margin 2.0 is out of range"),
+        (["--rule", "mcnemar"], "unknown rule 'mcnemar'"),
         (["--by", "nonsense"], "unknown index 'nonsense'"),
         (["--by", "cell_count:up"], "unknown index 'cell_count:up'"),
         (["--by", "edge_count"], "edge_count:minimize or edge_count:maximize"),

@@ -1,6 +1,7 @@
 """The report: its files, read back and compared with the ranking and with a hand-made study."""
 
 import csv
+import hashlib
 import json
 import math
 import os
@@ -13,11 +14,13 @@ from hand_made import hand_made, study_of, without_result
 from optuna.trial import TrialState, create_trial
 from reports_read_back import WITHOUT_SETTINGS, Page, parse_markdown
 
+import nas_relucode.report
 from nas_relucode.cli.main import main
 from nas_relucode.errors import InputError
 from nas_relucode.files import write_atomically
 from nas_relucode.ranking.selection import select
 from nas_relucode.ranking.trials import trials_frame
+from nas_relucode.report.page import LIBRARIES
 from nas_relucode.report.tables import networks_table, retries
 from nas_relucode.report.write import write_report
 from nas_relucode.study.record import ATTRIBUTE
@@ -78,16 +81,38 @@ def test_the_page_fetches_nothing(page: Page):
     assert [link for link in links if not str(link).startswith(("#", "data:"))] == []
 
 
-def test_the_page_holds_plotly_once_its_data_and_a_place_for_each_figure(folder: Path, page: Page):
+def test_the_page_holds_its_libraries_once_its_data_and_a_place_for_each_figure(folder: Path, page: Page):
     text = (folder / "report.html").read_text("utf-8")
     places = [attributes["id"] for tag, attributes in page.tags if tag == "div" and attributes.get("class") == "plot"]
-    assert places == [f"{name}-figure" for name in ("front", "parallel", "curves", "correlations", "pair")]
-    assert 3_000_000 < len(text) < 8_000_000  # plotly's own script is 4.8 MB: it is there, and there once
+    assert places == [f"{name}-figure" for name in ("front", "parallel", "curves")]
+    for name in LIBRARIES:
+        assert text.count(vendored(name).read_text("utf-8")) == 1
+    assert len(text) < 2**20
     (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
     page_data = json.loads(data, parse_constant=pytest.fail)
-    assert page_data["label"] == ["8 @ 0.1", "16 @ 0.1", "4 @ 0.1"]
+    assert page_data["label"] == ["head=8", "head=16", "head=4"]
     assert page_data["mean"]["cell_count"] == [20.5, 30.5, 4.5]
     assert page_data["rankings"][page_data["rules"][0]["ranking"]]["order"] == [0, 1]
+
+
+def vendored(name: str) -> Path:
+    return Path(nas_relucode.report.__file__).with_name("vendor") / name
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "digest"),
+    [  # SHA-256 of dist/NAME in the packages of npm whose integrity (SHA-512) npm publishes
+        ("d3.min.js", "d3 7.9.0", "f2094bbf6141b359722c4fe454eb6c4b0f0e42cc10cc7af921fc158fceb86539"),
+        ("plot.umd.min.js", "plot 0.6.17", "4358086467740777dd788d6b27a95cebdbaefdd50c730a3060117073bd7134cb"),
+    ],
+)
+def test_the_libraries_are_unchanged_and_have_their_licences(name: str, package: str, digest: str):
+    content = vendored(name).read_bytes()
+    assert hashlib.sha256(content).hexdigest() == digest
+    assert f"v{package.split()[1]} Copyright".encode() in content[:100]
+    licence = vendored(f"{package.split()[0]}.LICENSE").read_text("utf-8")
+    assert "Permission to use, copy, modify, and/or distribute this software" in licence
+    assert b"</script" not in content  # it would end the page's script
 
 
 def test_every_tag_of_the_page_is_closed(page: Page):
@@ -104,7 +129,7 @@ def test_the_study_name_and_the_description_are_escaped(folder: Path, page: Page
 def test_the_page_names_what_happened_to_every_trial(page: Page):
     assert "6 complete" in page.text
     assert "RuntimeError: no memory" in page.text
-    assert "rial 7 (2-2 @ 0.1, seed 0) was pruned: NaN." in page.text
+    assert "rial 7 (head=2-2 learning_rate=0.1, seed 0) was pruned: NaN." in page.text
 
 
 def test_the_page_names_settings_and_versions(page: Page):
@@ -119,14 +144,15 @@ def test_the_numbers_in_pareto_json_are_those_of_the_ranking(study: optuna.Study
     assert pareto["study"] == NAME
     assert pareto["storage"] == "postgresql://me:***@host/db"
     assert pareto["objectives"] == {"accuracy": "maximize", "cell_count": "minimize"}
-    assert pareto["threshold"] == selection.threshold
     assert pareto["silent"] == selection.silent
-    for key, networks in {"front": selection.front, "equally_accurate": selection.equal}.items():
+    for key, networks in {"front": selection.front, "finalists": selection.finalists}.items():
         assert len(pareto[key]) == len(networks) > 0
         for written, (i, row) in zip(pareto[key], networks.iterrows(), strict=True):
-            assert (written["head"], written["learning_rate"], written["seeds"]) == (row["head"], 0.1, 2)
-            assert written["equally_accurate"] == row["equal"]
-            assert written["place"] == (row["place"] if row["equal"] else None)
+            assert (written["network"], written["seeds"]) == (row["network"], 2)
+            assert written["params"] == {"head": row["params_head"], "learning_rate": 0.1}
+            assert written["finalist"] == row["finalist"]
+            assert written["place"] == (row["place"] if row["finalist"] else None)
+            assert written["answer"] == selection.comparison.loc[i, "answer"]
             for name in ("accuracy", "test_accuracy", "cell_count", "edge_count", "parameters", "seconds"):
                 assert written["mean"][name] == row[name]
                 assert written["spread"][name] == selection.spread.loc[i, name]
@@ -134,9 +160,9 @@ def test_the_numbers_in_pareto_json_are_those_of_the_ranking(study: optuna.Study
 
 def test_pareto_json_agrees_with_the_hand_made_study(folder: Path):
     pareto = json.loads((folder / "pareto.json").read_text("utf-8"))
-    assert sorted(network["head"] for network in pareto["front"]) == ["4", "8"]
-    assert [network["head"] for network in pareto["equally_accurate"]] == ["8", "16"]
-    best = pareto["equally_accurate"][0]
+    assert sorted(network["network"] for network in pareto["front"]) == ["head=4", "head=8"]
+    assert [network["network"] for network in pareto["finalists"]] == ["head=8", "head=16"]
+    best = pareto["finalists"][0]
     assert best["mean"]["cell_count"] == 20.5
     assert best["spread"]["cell_count"] == pytest.approx(math.sqrt(0.5))
 
@@ -149,7 +175,8 @@ def test_trials_csv_has_one_row_per_trial(study: optuna.Study, folder: Path):
     assert [row["number"] for row in rows] == [str(i) for i in range(8)]
     assert [row["state"] for row in rows] == [trial.state.name for trial in study.trials]
     for row, trial in zip(rows, study.trials, strict=True):
-        assert (row["head"], float(row["learning_rate"])) == (trial.params["head"], trial.params["learning_rate"])
+        assert row["params_head"] == trial.params["head"]
+        assert float(row["params_learning_rate"]) == trial.params["learning_rate"]
         assert float(row["seed"]) == trial.params["seed"]
         if trial.state == TrialState.COMPLETE:
             assert float(row["accuracy"]) == trial.values[0]
@@ -170,21 +197,18 @@ def test_pareto_png_is_a_picture(folder: Path):
 def test_report_md_holds_the_tables_and_the_picture(study: optuna.Study, folder: Path):
     text = (folder / "report.md").read_text("utf-8")
     assert "![Pareto front](pareto.png)" in text
-    assert "8 @ 0.1" in text
+    assert "head=8" in text
     assert "RuntimeError: no memory" in text
     for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         parse_markdown(block)
 
 
-def test_indices_that_are_constant_on_the_front_are_left_out_of_its_table_and_named(
-    study: optuna.Study, folder: Path, page: Page
-):
+def test_indices_that_are_constant_on_the_front_are_left_out_of_its_table_and_named(study: optuna.Study, folder: Path):
     headings, rows = networks_table(select(study), select(study).front, every_index=True)
     assert "correct_cell_count" not in headings  # 9 for all
     assert {"cell_count", "edge_count"} <= set(headings)
     assert [len(row) for row in rows] == [len(headings)] * 2
-    for text in (page.text, (folder / "report.md").read_text("utf-8")):
-        assert "correct_cell_count = 9" in text
+    assert "correct_cell_count = 9" in (folder / "report.md").read_text("utf-8")
 
 
 def test_the_index_of_a_single_network_on_the_front_is_not_left_out():
@@ -212,12 +236,12 @@ def test_a_retry_is_named_by_the_trial_it_repeats():
     again = hand_made("2-2", seed=1)
     again.user_attrs["retry_of"] = 1
     (sentence,) = sentences_of([hand_made("8"), failed, again])
-    assert sentence == "trial 1 (2-2 @ 0.1, seed 1) failed (RuntimeError: no memory) and was retried as trial 2."
+    assert sentence == "trial 1 (head=2-2, seed 1) failed (RuntimeError: no memory) and was retried as trial 2."
 
 
 def test_an_interrupted_trial_is_distinguished_from_a_failed_one():
     (sentence,) = sentences_of([hand_made("8"), without_result(TrialState.FAIL, "4-4")])
-    assert sentence == "trial 1 (4-4 @ 0.1, seed 0) was interrupted and was not retried."
+    assert sentence == "trial 1 (head=4-4 learning_rate=0.1, seed 0) was interrupted and was not retried."
 
 
 def test_a_trial_interrupted_before_it_had_a_candidate_is_named_too():
@@ -229,7 +253,7 @@ def test_a_repeated_candidate_is_named_as_such_beside_a_failure():
     failed = without_result(TrialState.FAIL, "2-2", 0, {ATTRIBUTE: {"failed": "RuntimeError: no memory"}})
     repeated = without_result(TrialState.PRUNED, "8", 0, {"same_as": 0})
     sentences = sentences_of([hand_made("8"), failed, repeated])
-    assert sentences[1] == "trial 2 (8 @ 0.1, seed 0) was pruned: the same candidate as trial 0."
+    assert sentences[1] == "trial 2 (head=8 learning_rate=0.1, seed 0) was pruned: the same candidate as trial 0."
 
 
 def test_the_first_twenty_of_many_failures_are_named_and_the_rest_counted():
@@ -244,7 +268,7 @@ def test_the_seed_of_a_failed_trial_is_named_where_there_is_one_seed():
     (sentence,) = sentences_of([hand_made("8"), without_result(TrialState.FAIL, "4", None)])  # then it is no parameter
     assert "nan" not in sentence
     assert "None" not in sentence
-    assert sentence.startswith("trial 1 (4 @ 0.1")
+    assert sentence.startswith("trial 1 (head=4 ")
 
 
 def test_a_study_without_our_records_gets_no_report_and_no_folder(tmp_path: Path):
@@ -284,7 +308,7 @@ def test_a_second_report_takes_the_place_of_the_first(tmp_path: Path):
     write_report(study_of([hand_made("8", cell_count=20.0)]), tmp_path)
     write_report(study_of([hand_made("16", cell_count=20.0)]), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == WITHOUT_SETTINGS
-    assert json.loads((tmp_path / "pareto.json").read_text("utf-8"))["front"][0]["head"] == "16"
+    assert json.loads((tmp_path / "pareto.json").read_text("utf-8"))["front"][0]["params"]["head"] == "16"
 
 
 def test_a_writer_that_raises_leaves_the_old_file_and_no_temporary_one(tmp_path: Path):
@@ -353,4 +377,4 @@ def test_a_failure_that_was_retried_twice_names_the_last_retry():
     failed = without_result(TrialState.FAIL, "8")
     stopped = without_result(TrialState.FAIL, "8", attributes={"retry_of": 1})
     (first, *_) = sentences_of([hand_made("4"), failed, stopped, hand_made("8", retry_of=None)])
-    assert first == "trial 1 (8 @ 0.1, seed 0) was interrupted and was retried as trial 2."
+    assert first == "trial 1 (head=8, seed 0) was interrupted and was retried as trial 2."

@@ -1,8 +1,8 @@
-"""The report's page in Chromium: the slider shows what `select` ranks, every control can be reached, it opens fast."""
+"""The report's page in Chromium: it shows what `select` ranks, at any width, light and dark, by mouse and keyboard."""
 
 import base64
-import math
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,19 +10,23 @@ from typing import Any
 import optuna
 import pytest
 from hand_made import OBJECTIVES, hand_made, study_of
-from in_browser import browser, complaints, open_page, table, wait_for_figures
-from small_studies import run, settings_in
+from in_browser import browser, complaints, open_page, table
 from test_sections import edge_studies
 
 from nas_relucode.indices.registry import INDICES
-from nas_relucode.ranking.selection import select
+from nas_relucode.ranking.selection import Order, select
 from nas_relucode.report.write import write_report
-from nas_relucode.study.predictions import file_store
-from nas_relucode.study.record import network_label
 
 pytestmark = pytest.mark.slow  # a browser takes seconds to start
 THREE = {**OBJECTIVES, "largest_component_share": "maximize"}
-LAYER = "head.1"
+SHAPES = "svg path, svg circle"
+FILLS = """
+return [...document.querySelectorAll(arguments[0])].flatMap((group) => [...group.children]).map((one) => {
+  const style = getComputedStyle(one);
+  return style.fill === "none" ? style.stroke : style.fill;
+});
+"""
+FIRST = "#front-figure [role=button][tabindex='0']"
 
 
 def drawn_study(networks: int = 30, seeds: int = 2, *, every_index: bool = False, epochs: int = 0) -> optuna.Study:
@@ -42,7 +46,7 @@ def drawn_study(networks: int = 30, seeds: int = 2, *, every_index: bool = False
                 "connecting_theta_90": 5.0,
                 "connecting_theta_100": 9.0,
             }
-            accuracy = 0.9 + generator.randint(0, 12) / 400
+            accuracy = 0.97 - (number % 6) * 0.004 + generator.randint(0, 12) / 8000
             trials.append(
                 hand_made(
                     head,
@@ -51,7 +55,7 @@ def drawn_study(networks: int = 30, seeds: int = 2, *, every_index: bool = False
                     objectives=list(THREE),
                     accuracy=accuracy,
                     parameters=500 + 10 * (number % 3),
-                    samples=4000,
+                    samples=40_000,
                     infeasibility=float(number % 11 == 5),
                     **indices,
                 )
@@ -74,23 +78,38 @@ def path(study: optuna.Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page(path: Path) -> Iterator[Any]:
+def driver(path: Path) -> Iterator[Any]:
     with browser() as driver:
         open_page(driver, path)
         yield driver
 
 
-def shown(driver: Any) -> list[tuple[str, str]]:
-    """Network and place of the equally accurate ones, as the page shows them."""
-    return [(row["network"], row["place"]) for row in table(driver, "equal-table")]
+@pytest.fixture
+def page(driver: Any) -> Iterator[Any]:
+    """The page with all its parts open, the first rule chosen, nothing expanded."""
+    driver.execute_script("""
+    for (const part of document.querySelectorAll("details")) part.open = true;
+    document.querySelector("[data-rule]").click();
+    document.activeElement.blur();
+    """)
+    yield driver
+    driver.execute_script("""
+    byId("card").hidePopover();
+    for (const button of document.querySelectorAll(".name[aria-expanded=true]")) button.click();
+    """)
+    assert complaints(driver) == []
 
 
-def expected(study: optuna.Study, **asked: Any) -> list[tuple[str, str]]:
+def finalists(driver: Any) -> list[tuple[str, str]]:
+    """Network and place of the finalists, as the table shows them."""
+    rows = table(driver, "network-table")
+    return [(row["network"], row["place"].removesuffix(" =")) for row in rows if row["place"]]
+
+
+def expected(study: optuna.Study, order: Order) -> list[tuple[str, str]]:
     """The same from Python."""
-    return [
-        (network_label(row), f"{row['place']:.0f}" if row["rank"] == row["place"] else f"{row['rank']:.0f} =")
-        for _, row in select(study, **asked).equal.iterrows()
-    ]
+    names = select(study).networks["network"]
+    return [(names[row], str(rank)) for row, rank in zip(order.rows, order.ranks, strict=True)]
 
 
 def set_value(driver: Any, key: str, value: float | str) -> None:
@@ -103,300 +122,305 @@ def set_value(driver: Any, key: str, value: float | str) -> None:
     driver.execute_script(script, key, value)
 
 
-def test_the_page_opens_without_a_network_and_without_errors(page: Any, study: optuna.Study):
-    assert complaints(page) == []
-    assert shown(page) == expected(study)
+def hover(driver: Any, selector: str) -> str:
+    """What the page explains while the pointer is over an element."""
+    script = """
+    const target = document.querySelector(arguments[0]);
+    target.scrollIntoView({ block: "center" });
+    target.dispatchEvent(new PointerEvent("pointerover", { bubbles: true }));
+    return byId("tip").matches(":popover-open") ? byId("tip").textContent : "";
+    """
+    return driver.execute_script(script, selector)
 
 
-def test_at_every_tolerance_the_page_ranks_as_python_does(page: Any, study: optuna.Study):
-    sizes = set()
-    for tolerance in (0, 0.0005, 0.00125, 0.0025, 0.005, 0.01, 0.02, 0.05, 1):
-        set_value(page, "tolerance-number", tolerance)
-        assert shown(page) == expected(study, tolerance=float(tolerance)), tolerance
-        sizes.add(len(shown(page)))
+def press(driver: Any, selector: str) -> None:
+    """A real press with the mouse, in the middle of an element."""
+    from selenium.webdriver import ActionChains
+
+    target = driver.find_element("css selector", selector)
+    driver.execute_script("arguments[0].scrollIntoView({ block: 'center' })", target)
+    ActionChains(driver).move_to_element(target).click().perform()
+
+
+def colours(driver: Any, selector: str, name: str) -> list[tuple[int, int, int]]:
+    script = "return [...document.querySelectorAll(arguments[0])].map((one) => getComputedStyle(one)[arguments[1]])"
+    texts = driver.execute_script(script, selector, name)
+    return [tuple(int(value) for value in re.findall(r"\d+", text)[:3]) for text in texts]  # type: ignore[misc]
+
+
+def contrast(first: tuple[int, int, int], second: tuple[int, int, int]) -> float:
+    """The ratio of the luminances of two colours, as WCAG 2 defines it."""
+
+    def luminance(colour: tuple[int, int, int]) -> float:
+        parts = [v / 255 / 12.92 if v / 255 <= 0.04045 else ((v / 255 + 0.055) / 1.055) ** 2.4 for v in colour]
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+    low, high = sorted((luminance(first), luminance(second)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_it_opens_without_a_network_with_the_verdict_first_and_the_rest_folded(path: Path, study: optuna.Study):
+    with browser() as driver:
+        open_page(driver, path)
+        assert complaints(driver) == []
+        selection = select(study)
+        verdict = driver.find_element("id", "verdict").text
+        assert " ".join(verdict.split()).startswith(f"Verdict {selection.verdict.text}")
+        for warning in selection.verdict.warnings:
+            assert warning.text in verdict
+        assert driver.execute_script("return document.querySelectorAll('details[open]').length") == 0
+        assert driver.execute_script("return [...document.querySelectorAll('.plot svg')].length") == 1
+        tops = [driver.find_element("id", key).rect["y"] for key in ("verdict", "picture", "details")]
+        assert tops == sorted(tops)
+
+
+def test_the_table_holds_every_network_finalists_first_in_their_order(page: Any, study: optuna.Study):
+    selection = select(study)
+    rows = table(page, "network-table")
+    assert [row["network"] for row in rows] == selection.networks["network"].tolist()
+    assert len(finalists(page)) == len(selection.finalists) > 1
+    for row, answer in zip(rows, selection.comparison["answer"], strict=True):
+        assert row["against the best"].split(" ", 1)[1] == (answer or "not feasible")
+
+
+def test_at_every_gap_and_by_every_rule_the_page_ranks_as_python_does(page: Any, study: optuna.Study):
+    selection, sizes = select(study), set()
+    difference = selection.comparison["difference"].to_numpy()
+    for gap in (0, 0.0005, 0.002, 0.004, 0.01, 0.02, 1):
+        set_value(page, "gap-number", gap)
+        assert finalists(page) == expected(study, selection.order_of(difference <= gap)), gap
+        sizes.add(len(finalists(page)))
     assert len(sizes) > 4
+    for rule in ("margin", "1se"):
+        page.find_element("css selector", f"[data-rule='{rule}']").click()
+        chosen = select(study, rule=rule)
+        assert [name for name, _ in finalists(page)] == chosen.finalists["network"].tolist()
+        assert page.find_element("css selector", f"[data-rule='{rule}']").get_attribute("aria-pressed") == "true"
+        assert chosen.finalists["network"].iloc[0] in page.find_element("id", "chosen").text
 
 
 def test_the_slider_moves_by_the_keyboard_and_the_result_is_announced(page: Any, study: optuna.Study):
-    from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
 
-    slider = page.find_element(By.ID, "tolerance")
-    set_value(page, "tolerance-number", 0)
-    before = len(shown(page))
+    slider = page.find_element("id", "gap")
+    set_value(page, "gap-number", 0)
     for key in (Keys.PAGE_UP, Keys.PAGE_UP, Keys.ARROW_RIGHT):
         slider.send_keys(key)
-    tolerance = float(slider.get_attribute("value"))
-    assert 0 < tolerance < float(slider.get_attribute("max"))
-    assert shown(page) == expected(study, tolerance=tolerance)
-    assert len(shown(page)) > before
-    announcement = page.find_element(By.ID, "found")
-    assert announcement.get_attribute("aria-live") == "polite"
-    assert f"{len(shown(page))} of 27 networks are equally accurate" in announcement.text
-    assert slider.get_attribute("aria-valuetext") == f"{tolerance:.4f}, {len(shown(page))} networks"
-    assert page.find_element(By.CSS_SELECTOR, "label[for=tolerance]").text == "Tolerance"
+    gap = float(slider.get_attribute("value"))
+    assert 0 < gap < float(slider.get_attribute("max"))
+    difference = select(study).comparison["difference"].to_numpy()
+    assert len(finalists(page)) == (difference <= gap).sum() > 1
+    assert page.find_element("id", "chosen").get_attribute("role") == "status"
+    assert page.find_element("id", "chosen").text.startswith(f"{len(finalists(page))} of ")
+    assert slider.get_attribute("aria-valuetext") == f"{gap:.4f}, {len(finalists(page))} networks"
 
 
-def test_the_preset_comes_back_by_a_click(page: Any, study: optuna.Study):
-    from selenium.webdriver.common.by import By
-
-    set_value(page, "tolerance-number", 0.05)
-    preset = page.find_element(By.CSS_SELECTOR, "[data-rule='1se']")
-    assert preset.get_attribute("aria-pressed") == "false"
-    preset.click()
-    assert preset.get_attribute("aria-pressed") == "true"
-    assert shown(page) == expected(study)
-
-
-@pytest.mark.parametrize(
-    ("typed", "why"),
-    [
-        ("", "There is no number."),
-        ("-0.1", "-0.1 is below 0."),
-        ("1e9", "1e9 is above 1."),
-        ("1.0001", "1.0001 is above 1."),
-        ("e", "This is not a number."),
-        ("--", "This is not a number."),
-    ],
-)
-def test_an_invalid_tolerance_is_explained_and_the_last_valid_ranking_stays(
-    page: Any, study: optuna.Study, typed: str, why: str
-):
+@pytest.mark.parametrize("typed", ["", "-0.1", "1e9", "1.0001", "e"])
+def test_an_invalid_gap_is_explained_and_the_last_valid_ranking_stays(page: Any, typed: str):
     from selenium.webdriver.common.keys import Keys
 
-    def problem() -> tuple[str | None, str]:
-        message = page.find_element("id", field.get_attribute("aria-describedby"))
-        assert message.get_attribute("aria-live") == "polite"
-        return field.get_attribute("aria-invalid"), message.text
-
-    field = page.find_element("id", "tolerance-number")
-    set_value(page, "tolerance-number", 0.01)
-    if typed in ("", "e", "--"):
+    field = page.find_element("id", "gap-number")
+    set_value(page, "gap-number", 0.01)
+    before = finalists(page)
+    if typed in ("", "e"):
         field.send_keys(Keys.CONTROL, "a")
         field.send_keys(typed or Keys.DELETE)
     else:  # at once: on the way to 1e9 there is 1
-        set_value(page, "tolerance-number", typed)
-    assert problem() == ("true", f"{why} Give a tolerance from 0 to 1. The ranking is still that at 0.0100.")
-    assert shown(page) == expected(study, tolerance=0.01)
-    field.send_keys(Keys.CONTROL, "a")
-    field.send_keys("0.02")
-    assert problem() == (None, "")
-    assert shown(page) == expected(study, tolerance=0.02)
-    field.send_keys("-")
-    assert problem()[0] == "true"
-    page.find_element("css selector", "[data-rule='1se']").click()
-    assert problem() == (None, "")
-    assert 0 < float(field.get_attribute("value")) < 0.1
-    assert complaints(page) == []
+        set_value(page, "gap-number", typed)
+    assert field.get_attribute("aria-invalid") == "true"
+    assert "still those at 0.0100" in page.find_element("id", field.get_attribute("aria-describedby")).text
+    assert finalists(page) == before
+    page.find_element("css selector", "[data-rule]").click()
+    assert field.get_attribute("aria-invalid") is None
+    assert page.find_element("id", "gap-wrong").text == ""
 
 
-def test_an_index_that_is_undefined_or_constant_is_greyed_with_the_reason(page: Any):
-    set_value(page, "tolerance-number", 1)
-    script = "return [...document.querySelectorAll('#index-table tr.silent th')].map((cell) => cell.textContent)"
-    silent = page.execute_script(script)
-    assert "component_count undefined for some" in silent
-    assert "edge_count constant, 3" in silent
-    script = "return document.getElementById('correlations-figure').data[0].z"
-    names = page.execute_script("return data.correlations.names")
-    matrix = page.execute_script(script)
-    assert all(value is None for value in matrix[names.index("edge_count")])
-    assert matrix[names.index("accuracy")][names.index("accuracy")] == 1
-
-
-def test_every_figure_is_drawn_and_follows_the_slider(page: Any):
-    script = (
-        "return [...document.querySelectorAll('.plot')].map((box) => [box.id, box.data.map((trace) => trace.name)])"
-    )
-    for tolerance in (0, 0.02):
-        set_value(page, "tolerance-number", tolerance)
-        wait_for_figures(page)
-        names = dict(page.execute_script(script))
-        kinds = ("front", "parallel", "curves", "profiles", "correlations", "pair")
-        assert set(names) == {f"{kind}-figure" for kind in kinds}
-        chosen = [network for network, _ in shown(page)]
-        assert names["curves-figure"][0] == names["profiles-figure"][0] == chosen[0]
-        assert ("equally accurate" in names["parallel-figure"]) == (len(chosen) > 1)
-
-
-def test_marks_in_the_tables_stay_where_the_figure_follows_the_slider_and_the_page_says_so(
-    page: Any, study: optuna.Study
-):
-    rows = "return [...document.querySelectorAll('#front tr')].map((row) => row.innerText.split('\\t'))"
-    script = "return document.getElementById('front-figure').data.map((t) => [t.name, (t.customdata || []).length])"
-    selection = select(study)
-    equal = len(set(selection.front.index) & set(selection.equal.index))
-    drawn = set()
-    for tolerance in (0, 0.02):
-        set_value(page, "tolerance-number", tolerance)
-        wait_for_figures(page)
-        drawn.add(dict(page.execute_script(script))["equally accurate, on the front"])
-        marks = next(row[1:] for row in page.execute_script(rows) if row[0] == "mark")
-        assert sum(mark.isdecimal() for mark in marks) == equal
-    assert len(drawn | {equal}) == 3
-    sentence = "The tables' marks are those of the one-standard-error rule; the figure's follow the tolerance."
-    assert sentence in page.execute_script("return document.getElementById('front').innerText")
-
-
-def test_points_show_everything_about_their_network(page: Any):
-    texts = page.execute_script("return document.getElementById('front-figure').data.flatMap((t) => t.hovertext || [])")
-    assert len(texts) == 30
-    for word in ("head: ", "learning rate: ", "seeds: 2", "cell_count: ", "connecting_theta_50: ", "parameters: "):
-        assert all(word in text for text in texts)
-
-
-def test_infeasible_networks_are_distinguished_from_less_accurate_ones(page: Any, study: optuna.Study):
-    set_value(page, "tolerance-number", 0)
-    script = "return document.getElementById('front-figure').data.map((trace) => [trace.name, trace.customdata || []])"
-    drawn = dict(page.execute_script(script))
-    feasible = select(study).networks["feasible"]
-    assert sorted(drawn["not feasible"]) == list(feasible.index[~feasible])
-    assert not set(drawn["others"]) & set(drawn["not feasible"])
-
-
-@pytest.mark.parametrize("width", [1280, 400])
-def test_the_marks_of_networks_that_lie_close_together_do_not_cover_each_other(tmp_path: Path, width: int):
-    near = [(5000, 0.9500), (4995, 0.9502), (4990, 0.9499), (5000, 0.9503), (4985, 0.9501), (1000, 0.9500)]
-    trials = [
-        hand_made(str(number), cell_count=float(cells), accuracy=accuracy, samples=4000)
-        for number, (cells, accuracy) in enumerate(near, start=1)
-    ]
-    with browser(width) as driver:
-        open_page(driver, write_report(study_of(trials), tmp_path)["report.html"])
-        marks = driver.execute_script("""
-        return [...document.querySelectorAll("#front-figure .scatterlayer .textpoint text")].map((mark) => {
-          const { left, right, top, bottom } = mark.getBoundingClientRect();
-          return [left, right, top, bottom];
-        });
-        """)
-    assert len(marks) == len(near)
-    for place, (left, right, top, bottom) in enumerate(marks):
-        for other in marks[place + 1 :]:
-            wide, tall = min(right, other[1]) - max(left, other[0]), min(bottom, other[3]) - max(top, other[2])
-            assert min(wide, tall) < 3  # boxes of text are taller than its digits
-
-
-def test_a_network_of_the_table_is_marked_in_the_figures(page: Any):
-    from selenium.webdriver.common.by import By
-
-    button = page.find_element(By.CSS_SELECTOR, "#equal-table button")
-    name = button.text
-    button.click()
-    assert page.find_element(By.ID, "focused").text == f"{name} is marked in the figures."
-    names = page.execute_script("return document.getElementById('front-figure').data.map((trace) => trace.name)")
-    assert names[-1] == name
-    page.find_element(By.CSS_SELECTOR, "#equal-table button").click()
-    assert page.find_element(By.ID, "focused").text == ""
-
-
-def test_two_indices_are_shown_against_each_other(page: Any):
-    from selenium.webdriver.support.ui import Select
-
-    wait_for_figures(page)
-    Select(page.find_element("id", "pair-x")).select_by_visible_text("connecting_theta_50")
-    Select(page.find_element("id", "pair-y")).select_by_visible_text("accuracy")
-    assert "Spearman's rank correlation: " in page.find_element("id", "pair-found").text
-    Select(page.find_element("id", "pair-x")).select_by_visible_text("edge_count")
-    assert "no rank correlation" in page.find_element("id", "pair-found").text
-
-
-def test_the_keyboard_reaches_the_controls_and_the_table(page: Any):
+def test_a_press_on_a_point_opens_its_details_beside_it_and_escape_gives_the_focus_back(page: Any):
     from selenium.webdriver.common.keys import Keys
 
-    set_value(page, "tolerance-number", 0)
-    page.execute_script("document.activeElement.blur(); window.scrollTo(0, 0)")
-    reached = []
-    for _ in range(40):
-        page.switch_to.active_element.send_keys(Keys.TAB)
-        script = "const at = document.activeElement; return [at.tagName, at.id, at.getAttribute('aria-label') || '']"
-        reached.append(tuple(page.execute_script(script)))
-    ids = [item[1] for item in reached]
-    assert ids.index("tolerance") < ids.index("tolerance-number") < ids.index("front-x")
-    assert any(tag == "DIV" and "Equally accurate networks" in label for tag, _, label in reached)
+    press(page, FIRST)
+    card, point = page.find_element("id", "card"), page.find_element("css selector", FIRST)
+    name = page.execute_script("return data.label[state.order[0]]")
+    assert card.find_element("tag name", "h3").text == name
+    assert "test accuracy" in card.text
+    assert abs(card.rect["y"] - point.rect["y"] - point.rect["height"]) < 20
+    assert page.execute_script("return document.activeElement.textContent") == "Close"
+    page.switch_to.active_element.send_keys(Keys.ESCAPE)
+    assert not card.is_displayed()
 
 
-def test_every_table_has_a_caption_and_headings_and_every_control_a_label(page: Any):
+def test_arrow_keys_go_from_point_to_point_and_enter_opens_one(page: Any):
+    from selenium.webdriver.common.keys import Keys
+
+    page.execute_script("document.querySelector(arguments[0]).focus()", FIRST)
+    seen = set()
+    for _ in range(len(page.find_elements("css selector", "#front-figure [role=button]"))):
+        seen.add(page.execute_script("return document.activeElement.dataset.row"))
+        page.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
+    assert len(seen) == len(page.find_elements("css selector", "#front-figure [role=button]")) > 20
+    label = page.execute_script("return document.activeElement.getAttribute('aria-label')")
+    page.switch_to.active_element.send_keys(Keys.ENTER)
+    assert label.startswith(page.find_element("css selector", "#card h3").text)
+
+
+def test_a_press_on_a_network_of_the_table_opens_its_row_also_by_the_keyboard(page: Any, study: optuna.Study):
+    from selenium.webdriver.common.keys import Keys
+
+    button = page.find_elements("css selector", ".name")[2]
+    button.send_keys(Keys.ENTER)
+    assert button.get_attribute("aria-expanded") == "true"
+    line = button.find_element("xpath", "./ancestor::tr/following-sibling::tr[1]")
+    assert "expansion" in line.get_attribute("class")
+    network = select(study).networks.iloc[2]
+    for text in ("seeds", "0, 1", "learning_rate", "connecting theta 50", f"{network['test_accuracy']:.4f}"):
+        assert text in line.text
+    set_value(page, "gap-number", 1)  # another order: the details stay with their network
+    assert "expansion" in page.execute_script("return arguments[0].closest('tr').nextElementSibling.className", button)
+    page.find_element("css selector", "[data-rule]").click()
+    button.send_keys(Keys.ENTER)
+    assert page.find_elements("css selector", ".expansion") == []
+
+
+def test_terms_and_points_are_explained_on_hover_and_to_screen_readers(page: Any):
+    for term in ("finalist", "Pareto front", "margin", "interval"):
+        assert hover(page, f".term[aria-describedby=term-{term.replace(' ', '-')}]")
+    missing = page.execute_script("""
+    const described = [...document.querySelectorAll(".term[aria-describedby]")];
+    return described.filter((one) => !byId(one.getAttribute("aria-describedby")).textContent).length;
+    """)
+    assert missing == 0
+    assert page.execute_script("return data.label[state.order[0]]") in hover(page, FIRST)
+    assert hover(page, "h1") == ""
+
+
+def test_a_colour_means_the_same_answer_in_the_picture_and_in_the_table(page: Any, study: optuna.Study):
+    names = "return [...document.querySelectorAll('#front-figure [role=button]')].map((one) => Number(one.dataset.row))"
+    rows = page.execute_script(names)
+    points = "#front-figure g[aria-label=dot]"
+    fills = page.execute_script(FILLS, points)
+    in_table = [
+        page.execute_script(f"return getComputedStyle(document.querySelector('#network-{row} .sign')).color")
+        for row in rows
+    ]
+    assert fills == in_table
+    answers = select(study).comparison["answer"]
+    assert len(set(fills)) == answers[rows].nunique() >= 4
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_colours_and_words_have_enough_contrast(page: Any, scheme: str):
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    try:
+        (ground,) = colours(page, "body", "backgroundColor")
+        assert (sum(ground) < 200) == (scheme == "dark")
+        for text in ("p", "#network-table td", ".quiet", ".values dt", "#front-figure text"):
+            assert all(contrast(colour, ground) >= 4.5 for colour in colours(page, text, "color")), text
+        signs = set(colours(page, ".sign", "color"))
+        assert all(contrast(colour, ground) >= 3 for colour in signs)
+        assert len(signs) >= 4
+    finally:
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_every_figure_is_drawn_when_its_part_opens(page: Any):
+    drawn = page.execute_script(
+        """
+    return [...document.querySelectorAll(".plot")].map((box) => [box.id, box.querySelectorAll(arguments[0]).length]);
+    """,
+        SHAPES,
+    )
+    assert {key for key, _ in drawn} == {f"{kind}-figure" for kind in ("front", "parallel", "curves", "profiles")}
+    assert all(count > 1 for _, count in drawn)
+
+
+def test_another_column_can_be_the_horizontal_axis(page: Any):
+    from selenium.webdriver.support.ui import Select
+
+    choice = Select(page.find_element("id", "x"))
+    choice.select_by_value("connecting_theta_50")
+    texts = "return [...document.querySelectorAll('#front-figure text')].map((one) => one.textContent).join(' ')"
+    assert "connecting theta 50" in page.execute_script(texts)
+    choice.select_by_value("cell_count")
+    assert "occupied cells" in page.execute_script(texts)
+
+
+def test_every_table_has_a_caption_and_headings_and_every_control_a_name(page: Any):
     wrong = page.execute_script("""
     const all = (selector) => [...document.querySelectorAll(selector)];
-    const tables = all("table").filter((table) => !table.caption || !table.caption.textContent
-      || [...table.querySelectorAll("th")].some((cell) => !cell.scope));
+    const unnamed = (table) => !table.caption || [...table.querySelectorAll("th")].some((cell) => !cell.scope);
+    const tables = all("table").filter(unnamed);
     const controls = all("main input, main select").filter((control) => !control.labels.length);
-    const plots = all(".plot").filter((box) => !box.getAttribute("aria-label"));
-    const ids = all("main [id]").filter((one) => !one.closest("svg")).map((one) => one.id);
-    return [tables.length, controls.length, plots.length, ids.filter((id, i) => ids.indexOf(id) !== i)];
+    const silent = (one) => !(one.getAttribute("aria-label") || one.textContent).trim();
+    const named = all("button, .plot, #front-figure [role=button]").filter(silent);
+    const ids = all("[id]").filter((one) => !one.closest("svg")).map((one) => one.id);
+    return [tables.length, controls.length, named.length, ids.filter((id, i) => ids.indexOf(id) !== i)];
     """)
     assert wrong == [0, 0, 0, []]
 
 
 @pytest.mark.parametrize("width", [1280, 400])
-def test_the_page_is_as_wide_as_the_window(path: Path, width: int):
+def test_nothing_is_cut_whatever_is_open_and_test_accuracy_is_in_sight(path: Path, width: int):
+    script = """
+    const free = (one) => one.getClientRects().length && !one.closest("thead, .matrix, svg");
+    const out = (one) => one.getBoundingClientRect().right > innerWidth + 1 || one.getBoundingClientRect().left < 0;
+    const outside = [...document.querySelectorAll("main *")].filter((one) => free(one) && out(one));
+    const texts = [...document.querySelectorAll("svg text")].filter(out);
+    return [document.documentElement.scrollWidth, ...[outside, texts].map((all) => all.map((one) => one.outerHTML))];
+    """
     with browser(width) as driver:
         open_page(driver, path)
-        wide, outside = driver.execute_script("""
-        const out = (one) => one.getBoundingClientRect().right > innerWidth + 1;
-        const free = (one) => !one.closest(".scroll, pre, svg, .plot");
-        const outside = [...document.querySelectorAll("main *")].filter((one) => free(one) && out(one));
-        return [document.documentElement.scrollWidth, outside.map((one) => one.outerHTML.slice(0, 80))];
-        """)
-        assert outside == []
-        assert wide == width
+        assert driver.execute_script(script) == [width, [], []]
+        driver.execute_script("for (const part of document.querySelectorAll('details')) part.open = true")
+        driver.execute_async_script("setTimeout(arguments[0], 500)")
+        driver.find_element("css selector", ".name").click()
+        assert driver.execute_script(script) == [width, [], []]
+        cell = driver.find_element("css selector", "#network-table td[data-label='test accuracy']")
+        assert cell.is_displayed()
+        assert 0 <= cell.rect["x"] < cell.rect["x"] + cell.rect["width"] <= width
+        press(driver, FIRST)
+        card = driver.find_element("id", "card").rect
+        assert 0 <= card["x"] < card["x"] + card["width"] <= width
         assert complaints(driver) == []
 
 
 def test_it_prints_with_every_detail_open_and_no_figure_cut(page: Any):
     page.execute_script("window.dispatchEvent(new Event('beforeprint'))")
-    open_, wide = page.execute_script("""
+    all_open, wide = page.execute_script("""
     return [[...document.querySelectorAll("details")].every((one) => one.open),
-      Math.max(...[...document.querySelectorAll(".plot .main-svg")].map((one) => one.getBoundingClientRect().width))];
+      Math.max(...[...document.querySelectorAll(".plot svg")].map((one) => one.getBoundingClientRect().width))];
     """)
     page.execute_script("window.dispatchEvent(new Event('afterprint'))")
-    assert open_
+    assert all_open
     assert wide <= 680
     content = base64.b64decode(page.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"])
     assert content[:5] == b"%PDF-"
-
-
-def test_the_preset_of_mcnemar_shows_what_the_test_found(tmp_path: Path):
-    from selenium.webdriver.common.by import By
-
-    study = run(settings_in(tmp_path, ("8", "4-4", "2", "1")), f"sqlite:///{tmp_path}/study.db")
-    ours = tmp_path / "own"
-    with browser(400) as driver:
-        open_page(driver, write_report(study, ours)["report.html"])
-        driver.find_element(By.CSS_SELECTOR, "[data-rule=mcnemar]").click()
-        selection = select(study, tolerance="mcnemar", store=file_store(ours))
-        assert shown(driver) == expected(study, tolerance="mcnemar", store=file_store(ours))
-        p = selection.comparison.loc[selection.equal.index, "p"]
-        assert [row["p (McNemar)"] for row in table(driver, "equal-table")] == [f"{value:.4f}" for value in p]
-        assert driver.find_element(By.ID, "found").text.startswith("By McNemar's test ")
-        first = selection.equal.iloc[0]
-        assert f"--head {first['head']} " in driver.find_element(By.CSS_SELECTOR, "#commands pre").text
-        assert complaints(driver) == []
 
 
 @pytest.mark.parametrize("kind", edge_studies())
 def test_where_little_is_known_the_page_opens_and_draws_nothing_empty(tmp_path: Path, kind: str):
     with browser() as driver:
         open_page(driver, write_report(edge_studies()[kind], tmp_path)["report.html"])
+        driver.execute_script("for (const part of document.querySelectorAll('details')) part.open = true")
+        driver.execute_async_script("setTimeout(arguments[0], 500)")
         assert complaints(driver) == []
         text = driver.find_element("tag name", "main").text
         assert ("No network is feasible" in text) == kind.startswith("nobody")
         assert "NaN" not in text.replace("; NaN ", "").replace("NaN if none", "")  # of what indices mean
-        script = (
-            "return [...document.querySelectorAll('.plot')].map((box) => box.querySelectorAll('.point, .hm').length)"
-        )
-        assert all(driver.execute_script(script))
+        boxes = "return [...document.querySelectorAll('.plot')].map((box) => box.querySelectorAll(arguments[0]).length)"
+        assert all(driver.execute_script(boxes, SHAPES))
 
 
-def test_five_hundred_trials_open_in_three_seconds_and_take_less_than_8_mib(tmp_path: Path):
-    study = drawn_study(250, 2, every_index=True, epochs=30)
-    assert len(study.trials) == 500
+def test_five_hundred_networks_are_drawn_in_three_seconds(tmp_path: Path):
+    study = drawn_study(500, 2, every_index=True, epochs=30)
     path = write_report(study, tmp_path)["report.html"]
-    assert path.stat().st_size < 8 * 2**20
     with browser() as driver:
-        seconds = math.inf
-        for _ in range(3):  # others may want the machine
-            open_page(driver, path)
-            entry = driver.execute_script("return performance.getEntriesByType('navigation')[0].loadEventEnd")
-            seconds = min(seconds, entry / 1000)
-        assert seconds < 3
+        seconds = min(open_page(driver, path) for _ in range(3))  # others may want the machine
+        assert len(driver.find_elements("css selector", "#front-figure [role=button]")) > 400
         assert complaints(driver) == []
+    assert seconds < 3
+
+
+def test_a_page_of_a_hundred_networks_takes_less_than_4_mib(tmp_path: Path):
+    path = write_report(drawn_study(100, 2, every_index=True, epochs=30), tmp_path)["report.html"]
+    assert path.stat().st_size < 4 * 2**20

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import optuna
 import pytest
-from hand_made import Memory, hand_made, study_of, without_result
+from hand_made import hand_made, predicting, study_of, without_result
 from optuna.trial import TrialState
-from reports_read_back import parse_markdown, tables, texts_of
+from reports_read_back import Page, parse_markdown, tables, texts_of
 
 from nas_relucode.ranking.selection import select
 from nas_relucode.report.write import write_report
 from nas_relucode.study.record import ATTRIBUTE
 
 
-def without(trial: optuna.trial.FrozenTrial, *names: str) -> optuna.trial.FrozenTrial:
-    for name in names:
-        del trial.user_attrs[ATTRIBUTE][name]
+def without(trial: optuna.trial.FrozenTrial) -> optuna.trial.FrozenTrial:
+    """The trial with nothing of its cost."""
+    trial.user_attrs[ATTRIBUTE]["qualities"] = {}
     return trial
 
 
@@ -32,16 +32,16 @@ def test_where_no_network_is_feasible_the_report_says_so(tmp_path: Path):
             "No network is feasible. Below the accuracy floor: 2, the best at 0.2000. "
             "Pruned with some seed (diverged, or an objective undefined): 1." in text
         )
-        assert "No network is on the front, because none is feasible." in text
         assert "The networks on the Pareto front" not in text
+    assert "No network is on the front, because none is feasible." in (tmp_path / "report.md").read_text("utf-8")
     (table,) = [t for t in tables((tmp_path / "report.md").read_text("utf-8")) if "mark" in t[0]]
-    assert {row["network"]: row["mark"] for row in table} == {
-        "1 @ 0.1": "infeasible",
-        "2 @ 0.1": "infeasible",
-        "4-4 @ 0.1": "pruned",
+    assert {row["network"]: row["against the best"] for row in table} == {
+        "head=1": "not feasible",
+        "head=2": "not feasible",
+        "head=4-4": "pruned",
     }
     pareto = json.loads((tmp_path / "pareto.json").read_text("utf-8"), parse_constant=pytest.fail)
-    assert (pareto["threshold"], pareto["front"], pareto["equally_accurate"]) == (None, [], [])
+    assert (pareto["front"], pareto["finalists"]) == ([], [])
 
 
 def edge_studies() -> dict[str, optuna.Study]:
@@ -54,11 +54,9 @@ def edge_studies() -> dict[str, optuna.Study]:
     ]
     return {
         "nobody feasible": study_of([hand_made(str(i), infeasibility=0.1) for i in (1, 2)]),
-        "nobody measured": study_of(
-            [hand_made("1", infeasibility=0.1), without(hand_made("2", accuracy=None), "seconds")]
-        ),
-        "one network": study_of([without(hand_made("8"), "seconds")]),
-        "all but failures": study_of([without(hand_made("8", test_accuracy=None), "seconds"), *failed]),
+        "nobody measured": study_of([hand_made("1", infeasibility=0.1), without(hand_made("2", accuracy=None))]),
+        "one network": study_of([without(hand_made("8"))]),
+        "all but failures": study_of([without(hand_made("8", test_accuracy=None)), *failed]),
         "undefined indices": study_of(unknown),
         "some trained once": study_of([hand_made("1"), hand_made("2"), *(hand_made("4", seed=s) for s in (0, 1))]),
     }
@@ -75,11 +73,9 @@ def test_unknown_values_are_explained_in_words(kind: str, tmp_path: Path):
 
 
 def test_a_single_network_leaves_nothing_to_choose(tmp_path: Path):
-    text = texts_of(edge_studies()["one network"], tmp_path)["md"]
-    assert "8 @ 0.1 is the only feasible network: there is nothing to choose." in text
-    assert "It was trained once" in text
-    assert "tell them apart" not in text
-    assert "| seconds            |       - |" in text
+    for text in texts_of(edge_studies()["one network"], tmp_path).values():
+        assert "it is the only feasible network, so there is nothing to compare" in text
+    assert not select(edge_studies()["one network"]).verdict.warnings
 
 
 def test_the_first_of_hundreds_of_failures_are_named_and_the_rest_counted(tmp_path: Path):
@@ -91,10 +87,10 @@ def test_the_first_of_hundreds_of_failures_are_named_and_the_rest_counted(tmp_pa
 
 def test_if_an_objective_is_undefined_the_front_is_empty_and_the_figure_has_another_axis(tmp_path: Path):
     study = edge_studies()["undefined indices"]
-    for text in texts_of(study, tmp_path).values():
-        assert "No network is on the front, because none has all of them." in text
-        assert "No index orders them" in text or "These take no part" in text
-        assert "can't be compared" not in text
+    texts = texts_of(study, tmp_path)
+    assert "No network is on the front, because none has all of them." in texts["md"]
+    for text in texts.values():
+        assert "do not order the finalists" in text or "no index can order them" in text
     assert select(study).shown_objective == "parameters"
 
 
@@ -105,36 +101,57 @@ def test_an_index_that_is_undefined_on_the_front_is_named_and_has_no_row(tmp_pat
     assert "| logdet_kernel" not in text.partition("## Pareto front")[2].partition("## All networks")[0]
 
 
-def test_the_report_says_that_only_one_network_is_within_a_standard_error(tmp_path: Path):
-    trials = [hand_made(str(i), accuracy=i / 10, samples=10_000) for i in (8, 9)]
-    text = texts_of(study_of(trials), tmp_path)["md"]
-    assert "only 9 @ 0.1, of 2 feasible networks, reaches an accuracy of 0.8970" in text
+def test_the_report_opens_with_the_verdict_and_everything_that_limits_it(tmp_path: Path):
+    few = [
+        predicting(head, wrong, seed=seed) for head, wrong in (("8", range(20)), ("4", range(28))) for seed in (0, 1)
+    ]
+    study = study_of([*few, hand_made("2", accuracy=0.94)])
+    selection = select(study)
+    assert selection.verdict.warnings
+    assert selection.notes
+    texts = texts_of(study, tmp_path)
+    for text in (" ".join(texts["html"].split()), markup_free(texts["md"])):
+        places = [text.find(sentence) for sentence in (selection.verdict.text, "Pareto front")]
+        assert 0 <= places[0] < places[1]
+        for limit in (*(warning.text for warning in selection.verdict.warnings), *selection.notes):
+            assert limit in text
+    pareto = json.loads((tmp_path / "pareto.json").read_text("utf-8"))
+    assert pareto["verdict"] == selection.verdict.text
+    assert pareto["warnings"] == {warning.name: warning.text for warning in selection.verdict.warnings}
 
 
-def test_without_predictions_the_report_says_what_is_not_compared(tmp_path: Path):
-    for text in texts_of(edge_studies()["undefined indices"], tmp_path).values():
-        assert "No predictions were kept" in text
+def markup_free(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text)
 
 
-def test_the_report_says_that_only_some_networks_have_predictions(tmp_path: Path):
-    store = Memory()
-    kept = [store.keep("8", range(20)), store.keep("4", range(28))]
-    write_report(study_of([*kept, hand_made("2", accuracy=0.94)]), tmp_path, artifacts=store)
-    text = (tmp_path / "report.md").read_text("utf-8")
-    assert "1 of 3 networks have no predictions of the best one's samples" in text
-    write_report(study_of([*kept, hand_made("2", accuracy=0.99)]), tmp_path, artifacts=store)
-    text = (tmp_path / "report.md").read_text("utf-8")
-    assert "Too few networks have predictions of the same samples" in text
-    assert "No predictions were kept" not in text
+def test_a_selection_of_ones_own_is_what_the_report_shows(tmp_path: Path):
+    trials = [
+        hand_made(head, seed=seed, accuracy=accuracy + seed / 1000, samples=20_000, cell_count=count)
+        for head, accuracy, count in (("8", 0.95, 9.0), ("4", 0.949, 5.0), ("2", 0.93, 2.0))
+        for seed in (0, 1)
+    ]
+    study = study_of(trials)
+    for arguments in ({"rule": "margin"}, {"margin": 0.1, "rule": "margin"}, {"by": ["+edge_count"]}):
+        selection = select(study, **arguments)
+        write_report(study, tmp_path, selection=selection)
+        pareto = json.loads((tmp_path / "pareto.json").read_text("utf-8"))
+        assert pareto["verdict"] == selection.verdict.text
+        assert (pareto["rule"], pareto["margin"]) == (selection.arguments["rule"], selection.arguments["margin"])
+        assert [row["network"] for row in pareto["finalists"]] == selection.finalists["network"].tolist()
 
 
-def test_the_test_is_named_by_the_networks_that_are_compared():
-    twice = [hand_made("2", seed=seed, infeasibility=0.1) for seed in (0, 1)]
-    assert select(study_of([hand_made("8"), hand_made("4"), *twice])).paired_test == "McNemar's test"
+def test_the_words_of_the_page_explain_every_term_that_it_uses(tmp_path: Path):
+    page = Page(write_report(edge_studies()["some trained once"], tmp_path)["report.html"].read_text("utf-8"))
+    explained = [
+        attributes.get("aria-describedby") for tag, attributes in page.tags if attributes.get("class") == "term"
+    ]
+    places = {attributes.get("id") for tag, attributes in page.tags if tag == "dd"}
+    assert {"term-finalist", "term-margin", "term-Pareto-front"} <= {key for key in explained if key}
+    assert {key for key in explained if key} <= places
 
 
-def test_the_slider_ends_at_a_tolerance_of_1(tmp_path: Path):
+def test_the_slider_ends_at_a_gap_of_1(tmp_path: Path):
     trials = [hand_made("8", seed=seed, accuracy=accuracy) for seed, accuracy in ((0, 0.1), (1, 0.9))]
     trials += [hand_made("4", seed=seed, accuracy=0.2) for seed in (0, 1)]
     page = write_report(study_of(trials), tmp_path)["report.html"].read_text("utf-8")
-    assert 'id="tolerance" min="0" max="1"' in page
+    assert 'id="gap" min="0" max="1"' in page
