@@ -11,13 +11,12 @@ import uuid
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.ranking.choices import LEVEL, MARGIN
@@ -32,9 +31,7 @@ CLAIM = "reseed"  # user attribute of a trial that trains a network again: which
 FEWEST = 3  # networks that are trained again before anything is known about the effect of a seed
 UNTOLD = "cannot be told"
 TOKEN = uuid.uuid4().hex  # tells this process from an earlier one of the same number
-NEW = timedelta(seconds=10)
 PAUSE = 1.0  # seconds between two looks at what other processes run
-UNDER_WAY = (TrialState.WAITING, TrialState.RUNNING)
 
 FIRM, SPENT, ENOUGH, ELSEWHERE = "firm", "seeds spent", "budget spent", "running elsewhere"
 
@@ -86,9 +83,9 @@ def reseed(
     - ``"all"``: every network that can be chosen, with every seed;
     - a list of networks, by their names in `Selection.networks`: these, with every seed.
 
-    At most ``n_trials`` are trained by this call, and none is begun after ``timeout`` seconds. Other trials that wait
-    in the study are run too. An error of the objective fails its trial and is raised, unless ``catch`` names it; the
-    next call trains that seed again. A network of which a seed is pruned drops out.
+    At most ``n_trials`` are trained by this call, and none is begun after ``timeout`` seconds. An error of the objective
+    fails its trial and is raised, unless ``catch`` names it; the next call trains that seed again. A network of which a
+    seed is pruned drops out.
 
     Several processes may reseed a study at once: what one of them trains, or has trained, no other repeats. A trial
     that a dead process of this machine left behind is failed and trained again. What another machine runs is not waited
@@ -185,16 +182,13 @@ class _Reseeder:
             wanted = next_trainings(selection, self.seeds, which=which)
             taken = _taken(trials) | self.skipped
             free = [candidate for candidate in wanted if (candidate.network, candidate.seed) not in taken]
-            waits = any(trial.state == TrialState.WAITING for trial in trials)
             running = [trial for trial in trials if CLAIM in trial.user_attrs and trial.state == TrialState.RUNNING]
-            if not wanted and not waits:
+            if not wanted:
                 return self._ended(FIRM if self.which == EQUAL and is_firm(selection) else SPENT, selection)
             if self._is_enough():
                 return self._ended(ENOUGH, selection)
-            if free or waits:
-                if not waits:
-                    self._enqueue(free[0], trials)
-                self._train_next()
+            if free:
+                self._train(free[0], trials)
             elif any(_is_here(trial) for trial in running):
                 time.sleep(PAUSE)
             else:
@@ -219,27 +213,15 @@ class _Reseeder:
         many = self.n_trials is not None and len(self.trained) + len(self.failed) >= self.n_trials
         return many or (self.end is not None and time.monotonic() >= self.end)
 
-    def _enqueue(self, candidate: Candidate, trials: Sequence[FrozenTrial]) -> None:
-        params = dict(candidate.params)
-        if any(SEED in trial.params for trial in trials):  # the study suggests the seed itself
-            params[SEED] = candidate.seed
-        claim = {"network": candidate.network, "seed": candidate.seed}
-        self.study.enqueue_trial(params, user_attrs={SEED: candidate.seed, CLAIM: claim})
-
-    def _train_next(self) -> None:
-        """Takes the next waiting trial and runs the objective on it."""
-        trial = self.study.ask()
-        claim = trial.user_attrs.get(CLAIM)
-        if claim is not None:
-            trial.set_user_attr(CLAIM, claim | {"process": _this_process()})
-            first = _first_with(self.study.get_trials(deepcopy=False), claim)
-            if first is not None and first != trial.number:
-                trial.set_user_attr("same_as", first)
-                self.study.tell(trial, state=TrialState.FAIL)
-                return
+    def _train(self, candidate: Candidate, trials: Sequence[FrozenTrial]) -> None:
+        """Runs the objective on a new trial, unless another process has begun the same training before."""
+        trial, first = self._begin(candidate, trials)
+        if first != trial.number:
+            trial.set_user_attr("same_as", first)
+            self.study.tell(trial, state=TrialState.FAIL)
+            return
         try:
-            values = self.objective(trial) if claim is None else self.objective(trial, seed=claim["seed"])
-            self._tell(trial, values, claim)
+            self._tell(trial, self.objective(trial, seed=candidate.seed), candidate)
         except optuna.TrialPruned:
             self.study.tell(trial, state=TrialState.PRUNED)
         except BaseException as error:
@@ -249,25 +231,41 @@ class _Reseeder:
             if not isinstance(error, self.catch):
                 raise
             self.failed.append(trial.number)
-            self.skipped |= set() if claim is None else {(claim["network"], claim["seed"])}
+            self.skipped.add((candidate.network, candidate.seed))
             return
         self.trained.append(trial.number)
-        if claim is not None:
-            self._warn_same(trial.number, claim)
+        self._warn_same(trial.number, candidate)
 
-    def _tell(self, trial: optuna.Trial, values: Any, claim: dict[str, Any] | None) -> None:
+    def _begin(self, candidate: Candidate, trials: Sequence[FrozenTrial]) -> tuple[optuna.Trial, int]:
+        """A running trial with the candidate's parameters, and the number of the first trial that is this training.
+
+        It never waits, as a trial does that `enqueue_trial` adds: any other process might take that, without its seed.
+        """
+        params = dict(candidate.params)
+        if any(SEED in trial.params for trial in trials):  # the study suggests the seed itself
+            params[SEED] = candidate.seed
+        claim = {"network": candidate.network, "seed": candidate.seed, "process": _this_process()}
+        claim["id"] = uuid.uuid4().hex
+        attributes = {SEED: candidate.seed, CLAIM: claim}
+        running = create_trial(state=TrialState.RUNNING, system_attrs={"fixed_params": params}, user_attrs=attributes)
+        self.study.add_trial(running)
+        same = [t for t in self.study.get_trials(deepcopy=False) if _training(t) == (candidate.network, candidate.seed)]
+        (own,) = (trial for trial in same if trial.user_attrs.get(CLAIM, {}).get("id") == claim["id"])
+        first = min(trial.number for trial in same if trial.state != TrialState.FAIL)
+        return optuna.Trial(self.study, own._trial_id), first
+
+    def _tell(self, trial: optuna.Trial, values: Any, candidate: Candidate) -> None:
         """Completes the trial. Raises InputError if it is not the training that was wanted, or has no values."""
         record = record_of(trial)
-        if claim is not None:
-            if "params" not in record:
-                raise InputError(f"trial {trial.number} has no record. Call a Recorder at the end of the objective.")
-            candidate = candidate_of(record)
-            if (candidate.network, candidate.seed) != (claim["network"], claim["seed"]):
-                raise InputError(
-                    f"trial {trial.number} was to train {claim['network']} with seed {claim['seed']}, but its record "
-                    f"is that of {candidate.network} with seed {candidate.seed}. Let the objective suggest the same "
-                    "parameters for every seed, and hand its argument on: record(trial, network, seed=seed)."
-                )
+        if "params" not in record:
+            raise InputError(f"trial {trial.number} has no record. Call a Recorder at the end of the objective.")
+        recorded = candidate_of(record)
+        if recorded != candidate:
+            raise InputError(
+                f"trial {trial.number} was to train {candidate.network} with seed {candidate.seed}, but its record is "
+                f"that of {recorded.network} with seed {recorded.seed}. Let the objective suggest the same parameters "
+                "for every seed, and hand its argument on: record(trial, network, seed=seed)."
+            )
         numbers = values if isinstance(values, tuple | list) else [values]
         wanted = len(self.study.directions)
         if len(numbers) != wanted or not all(isinstance(n, Real) and not math.isnan(n) for n in numbers):
@@ -276,15 +274,15 @@ class _Reseeder:
             )
         self.study.tell(trial, values)
 
-    def _warn_same(self, number: int, claim: dict[str, Any]) -> None:
+    def _warn_same(self, number: int, candidate: Candidate) -> None:
         """Warns once if a training gave the very network that another seed gave."""
         trials = self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-        results = {t.number: _result(record_of(t)) for t in trials if _network(t) == claim["network"]}
+        results = {t.number: _result(record_of(t)) for t in trials if _training(t)[0] == candidate.network}
         same = [other for other, result in results.items() if other != number and result == results.get(number)]
         if same and results[number] is not None and not self.has_warned:
             self.has_warned = True
             warnings.warn(
-                f"trial {number}, with seed {claim['seed']}, gave the same predictions and loss as trial {same[0]}. "
+                f"trial {number}, with seed {candidate.seed}, gave the same predictions and loss as trial {same[0]}. "
                 "Let the objective draw the weights and the order of the samples from its argument seed.",
                 stacklevel=5,
             )
@@ -293,8 +291,7 @@ class _Reseeder:
 def fail_abandoned(study: optuna.Study) -> None:
     """Fails the trials of `reseed` that dead processes of this machine left running."""
     for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-        process = trial.user_attrs.get(CLAIM, {}).get("process")
-        if process is not None and _is_here(trial) and not _is_alive(process):
+        if CLAIM in trial.user_attrs and _is_here(trial) and not _is_alive(trial.user_attrs[CLAIM]["process"]):
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
 
@@ -309,30 +306,18 @@ def _check(objective: Callable[..., Any], seeds: Sequence[int], n_trials: int | 
         raise InputError(f"n_trials {n_trials!r} is out of range. Give a whole number of at least 1, or None.")
 
 
-def _taken(trials: Sequence[FrozenTrial]) -> set[tuple[str, int]]:
+def _taken(trials: Sequence[FrozenTrial]) -> set[tuple[str | None, int | None]]:
     """The trainings that are complete, pruned or under way."""
-    taken = {(_network(t), _seed(t)) for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)}
-    claims = [t.user_attrs[CLAIM] for t in trials if CLAIM in t.user_attrs and t.state in UNDER_WAY]
-    return {*taken, *((claim["network"], claim["seed"]) for claim in claims)}
+    return {_training(trial) for trial in trials if trial.state != TrialState.FAIL}
 
 
-def _first_with(trials: Sequence[FrozenTrial], claim: dict[str, Any]) -> int | None:
-    """The number of the first trial that is this training and has not failed."""
-    wanted = claim["network"], claim["seed"]
-    numbers = (t.number for t in trials if t.state != TrialState.FAIL and (_network(t), _seed(t)) == wanted)
-    return min(numbers, default=None)
-
-
-def _network(trial: FrozenTrial) -> str | None:
-    """The key of a trial's network: of its record, or of the training that it stands for; None if it has neither."""
-    record = record_of(trial)
+def _training(trial: FrozenTrial) -> tuple[str | None, int | None]:
+    """The key of a trial's network and its seed: of its record, or of the training that it stands for; else None."""
+    record, claim = record_of(trial), trial.user_attrs.get(CLAIM, {})
     if "params" in record and SEED in record:
-        return candidate_of(record).network
-    return trial.user_attrs.get(CLAIM, {}).get("network")
-
-
-def _seed(trial: FrozenTrial) -> int | None:
-    return record_of(trial).get(SEED, trial.user_attrs.get(CLAIM, {}).get("seed"))
+        candidate = candidate_of(record)
+        return candidate.network, candidate.seed
+    return claim.get("network"), claim.get("seed")
 
 
 def _result(record: dict[str, Any]) -> tuple[Any, ...] | None:
@@ -352,11 +337,8 @@ def _machine() -> str:
 
 
 def _is_here(trial: FrozenTrial) -> bool:
-    """Whether a trial of `reseed` runs on this machine, as far as one can know: a new one may not say so yet."""
-    process = trial.user_attrs[CLAIM].get("process")
-    if process is None:
-        return trial.datetime_start is not None and datetime.now() - trial.datetime_start < NEW
-    return bool(process["machine"] == _machine())
+    """Whether a trial of `reseed` runs on this machine."""
+    return bool(trial.user_attrs[CLAIM]["process"]["machine"] == _machine())
 
 
 def _is_alive(process: dict[str, Any]) -> bool:

@@ -13,11 +13,10 @@ from pathlib import Path
 import optuna
 import pytest
 import simulated_study
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 from private_postgres import Server
 from simulated_study import Objective, searched
+from storages import opened
 
 import nas_relucode as rc
 from nas_relucode.errors import InputError
@@ -128,21 +127,21 @@ def test_a_network_of_which_a_seed_is_pruned_drops_out():
     assert Counter(name for name, _ in trained_again(objective)) == {"a": 1, "b": 3, "c": 3, "d": 3}
 
 
-def test_waiting_trials_of_the_study_are_run_too():
+def test_trials_that_wait_in_the_study_are_left_to_others():
     objective = Objective()
     study = study_of(objective)
     study.enqueue_trial({"name": "c", "skip": True})
     rc.reseed(study, objective, seeds=[1], which="all")
-    assert Counter(objective.calls)["c", 0] == 2
-    assert all(trial.state == TrialState.COMPLETE for trial in study.trials)
+    assert sorted(trained_again(objective)) == [(name, 1) for name in "abcd"]
+    assert [trial.state for trial in study.trials].count(TrialState.WAITING) == 1
 
 
 def claimed(study: optuna.Study, process: dict) -> int:
-    """Another process claims the training of the first trial's network with seed 1; the number of its trial."""
+    """Another process trains the first trial's network with seed 1; the number of its trial."""
     key = rc.select(study).source.candidates[0].network
-    claim = {"network": key, "seed": 1, "process": process}
-    study.enqueue_trial(study.trials[0].params, user_attrs={CLAIM: claim, "seed": 1})
-    return study.ask().number
+    claim = {"network": key, "seed": 1, "process": process, "id": "of another"}
+    study.add_trial(create_trial(state=TrialState.RUNNING, user_attrs={CLAIM: claim, "seed": 1}))
+    return study.trials[-1].number
 
 
 def test_a_trial_that_a_dead_process_left_behind_is_failed_and_trained_again():
@@ -293,8 +292,8 @@ def in_two_processes(where: str) -> None:
     ]
     outputs = [process.communicate(timeout=300)[0] for process in processes]
     assert outputs == ["seeds spent\n"] * 2
-    storage = where if "://" in where else JournalStorage(JournalFileBackend(where))
-    trials = optuna.load_study(study_name="study", storage=storage).trials
+    with opened(where) as storage:
+        trials = optuna.load_study(study_name="study", storage=storage).trials
     complete = [trial.user_attrs["relucode"] for trial in trials if trial.state == TrialState.COMPLETE]
     assert sorted((r["params"]["name"], r["seed"]) for r in complete) == [(n, s) for n in "abcd" for s in range(4)]
     others = [trial for trial in trials if trial.state != TrialState.COMPLETE]
@@ -302,14 +301,13 @@ def in_two_processes(where: str) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_repeat_nothing_on_a_journal_file(tmp_path):
-    storage = JournalStorage(JournalFileBackend(str(tmp_path / "journal")))
-    searched(optuna.create_study(study_name="study", storage=storage, direction="maximize"), Objective())
-    in_two_processes(str(tmp_path / "journal"))
-
-
-@pytest.mark.slow
-def test_two_processes_repeat_nothing_on_postgresql(postgres: Server):
-    url = postgres.database()
-    searched(optuna.create_study(study_name="study", storage=url, direction="maximize"), Objective())
-    in_two_processes(url)
+@pytest.mark.parametrize("kind", ["journal", "postgresql"])
+def test_two_processes_repeat_nothing(kind, tmp_path, request):
+    if kind == "postgresql":
+        server: Server = request.getfixturevalue("postgres")
+        where = server.database()
+    else:
+        where = str(tmp_path / "journal")
+    with opened(where) as storage:
+        searched(optuna.create_study(study_name="study", storage=storage, direction="maximize"), Objective())
+    in_two_processes(where)
