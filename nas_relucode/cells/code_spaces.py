@@ -22,6 +22,7 @@ from nas_relucode.codes.capturing import CodeBatch, capture_batches
 from nas_relucode.codes.reading import ReadingOptions, read_options
 from nas_relucode.errors import InputError, NonFiniteError
 from nas_relucode.files import write_atomically
+from nas_relucode.npz_files import read_arrays
 from nas_relucode.texts import aligned, html_table, plain
 
 SHOWN_LAYERS = 10  # at most, where a code space is printed
@@ -358,14 +359,11 @@ def load_code_space(path: str | Path) -> CodeSpace:
 
     Raises InputError for any other file, one that was cut short or altered, and one of another version.
     """
+    arrays = read_arrays(path, "It is not a code space, or was cut short: save it again.")
     try:
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
         header = json.loads(arrays.pop("header").tobytes())
         version, digest = header["version"], header.pop("sha256")
-    except FileNotFoundError as error:
-        raise InputError(f"there is no {path}. Give a file that save_code_space wrote.") from error
-    except UNREADABLE as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is not a code space, or was cut short ({error}). Save it again.") from error
     if version != VERSION:
         raise InputError(

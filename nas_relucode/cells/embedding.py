@@ -266,7 +266,9 @@ def _principal_axes(codes: Codes, rng: np.random.Generator) -> np.ndarray:
     means = squares.mean(axis=0)
     products = -(squares - means - means[:, None] + means.mean()) / 2
     axes = min(2, len(squares))
-    values, vectors = scipy.linalg.eigh(products, subset_by_index=(len(squares) - axes, len(squares) - 1))
+    # All of them: LAPACK's search for the largest alone misses some where many are equal.
+    values, vectors = scipy.linalg.eigh(products, driver="evd")
+    values, vectors = values[-axes:], vectors[:, -axes:]
     layout = np.zeros((codes.samples, 2))
     for axis, (value, vector) in enumerate(zip(values[::-1], vectors.T[::-1], strict=True)):
         if value > 1e-9 * max(1.0, len(squares)):

@@ -29,6 +29,7 @@ from nas_relucode.codes.batches import Slices, batches
 from nas_relucode.codes.reading import ReadingOptions, read_options
 from nas_relucode.codes.relus import unwrapped
 from nas_relucode.errors import InputError
+from nas_relucode.npz_files import read_arrays
 
 NEEDED = "A shard is an .npz file with inputs (samples, ...) and, if known, labels (samples,)"
 
@@ -151,13 +152,7 @@ def _scaled(batch: Any) -> Any:
 
 
 def _load_file(path: Path) -> Any:
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files if name in ("inputs", "labels")}
-    except FileNotFoundError as error:
-        raise InputError(f"there is no {path}. {NEEDED}.") from error
-    except UNREADABLE as error:
-        raise InputError(f"{path} cannot be read ({error}). {NEEDED}: plain arrays, by numpy.savez.") from error
+    arrays = read_arrays(path, f"{NEEDED}: plain arrays, by numpy.savez.", ("inputs", "labels"))
     return _checked(arrays, str(path))
 
 

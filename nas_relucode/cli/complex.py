@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from tqdm import tqdm
 
 from nas_relucode.errors import InputError
 from nas_relucode.geometry.complexes import Complex, complex_of
+from nas_relucode.npz_files import read_arrays
 from nas_relucode.training.networks import network_by_name
 
 LARGEST = 1e100  # weight; its square must be finite
@@ -77,13 +77,7 @@ def _features(network: nn.Module, model: str) -> int:
 
 def from_npz(path: Path) -> nn.Module:
     """The float64 perceptron with the weights W0, b0, W1, b1, ... of an .npz file, which is read without pickle."""
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except FileNotFoundError as error:
-        raise InputError(f"there is no {path}. Give an .npz file with W0, b0, W1, b1, ...") from error
-    except (ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        raise InputError(f"{path} is damaged or not an .npz file of arrays. Write it with numpy.savez.") from error
+    arrays = read_arrays(path, "Give an .npz file with W0, b0, W1, b1, ...; write it with numpy.savez.")
     layers: list[nn.Module] = []
     count = sum(f"W{number}" in arrays for number in range(len(arrays)))
     features: Any = None
@@ -91,17 +85,17 @@ def from_npz(path: Path) -> nn.Module:
         missing = np.empty(0)
         weight, bias = arrays.get(f"W{number}", missing), arrays.get(f"b{number}", missing)
         fits = (
-            all(part.dtype.kind in "fiu" for part in (weight, bias))
+            all(part.dtype.kind in "fiu" and part.dtype.itemsize <= 8 for part in (weight, bias))
             and weight.ndim == 2
             and min(weight.shape) > 0
             and bias.shape == weight.shape[:1]
             and (features is None or weight.shape[1] == features)
         )
         if not fits:
-            shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+            shapes = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in arrays.items())
             raise InputError(
-                f"{path}: W{number} must be (outputs, {features or 'features'}) and b{number} (outputs,), numbers. "
-                f"It holds {shapes}."
+                f"{path}: W{number} must be (outputs, {features or 'features'}) and b{number} (outputs,), numbers "
+                f"of at most 64 bits. It holds {shapes}."
             )
         if max(np.abs(weight).max(), np.abs(bias).max()) > LARGEST:
             raise InputError(f"{path}: W{number} or b{number} has values beyond {LARGEST:g}. Scale the layer.")

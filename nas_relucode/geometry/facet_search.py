@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from nas_relucode.geometry.facets import find_facets
 from nas_relucode.geometry.half_spaces import is_bounded
 from nas_relucode.geometry.polygons import Sides, find_sides
 from nas_relucode.geometry.program import Program
+from nas_relucode.npz_files import read_arrays
 
 Decide = Callable[[int, Bend, Tensor, "Tensor | None"], Tensor]
 
@@ -325,8 +325,7 @@ class FacetSearch:
     def load(self, path: Path) -> None:
         """Continues the search in a file. Raises InputError if it is of another network, or damaged."""
         try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in stored.files}
+            arrays = read_arrays(path, "Name the state of a search, or a new file.")
             if str(arrays["fingerprint"]) != self.fingerprint():
                 raise InputError(f"{path} belongs to another network, box or tolerance. Name a new file.")
             self.keys = [row.tobytes() for row in arrays["keys"]]
@@ -337,7 +336,7 @@ class FacetSearch:
             self.corner_count = len(arrays["corners"])
             self.expanded, self.walls = arrays["counts"].tolist()
             self.unit = float(arrays["unit"])
-        except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except (KeyError, ValueError, TypeError) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"{path} is damaged, or not the state of a search. Name a new file.") from error

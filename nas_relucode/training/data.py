@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import html
 import io
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,8 +17,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from nas_relucode.errors import InputError, unknown
+from nas_relucode.npz_files import read_arrays
 from nas_relucode.texts import html_table
+from nas_relucode.training.images import image_files, read_image
 from nas_relucode.training.names import SOURCES
+
+LARGEST_SIZE = 16_384  # pixels
+VALIDATION = ("val", "valid", "validation")  # names of a folder that takes the place of test/ where there is none
 
 
 @dataclass(frozen=True)
@@ -151,7 +157,8 @@ def load_data(
       ``data_root`` if there is one, else drawn from CIFAR-10;
     - an ``.npz`` file with x_train, y_train, x_test, y_test (uint8, NHWC or NHW; ``classes``, their names, is
       optional);
-    - a folder of images: ``train/CLASS/*`` and ``test/CLASS/*``, or ``CLASS/*``.
+    - a folder of images: ``train/CLASS/*`` and ``test/CLASS/*`` (or, as ImageNet has it, ``val/CLASS/*``), or
+      ``CLASS/*``; hidden files and folders are skipped, grey images of 16 bits are read at their depth.
 
     ``classes`` keeps these classes (numbers or names) and numbers them 0, 1, ... in the order given. ``image_size``
     makes images square, in pixels: MNIST is padded with zeros, others are resized. ``train_samples`` and
@@ -170,12 +177,15 @@ def load_data(
         raise InputError(f"validation {validation!r} is not a fraction. Give a number of at least 0 and below 1.")
     if not 0 <= seed < 2**32:
         raise InputError(f"seed {seed!r} is out of range. Give a whole number from 0 to 2**32 - 1.")
+    if image_size is not None and not 1 <= image_size <= LARGEST_SIZE:
+        raise InputError(f"image_size {image_size} is out of range. Give 1 to {LARGEST_SIZE} pixels.")
     train, test = _load(source, Path(data_root), download, image_size)
     if classes is not None:
         train, test = _subset(train, classes), _subset(test, classes)
     train = _random_subset(train, train_samples, seed, "train_samples")
     test = _random_subset(test, test_samples, seed, "test_samples")
     if image_size is not None:
+        _check_memory(sum(len(part.images) for part in (train, test)) * train.images.shape[1], image_size)
         resize = _pad if source == "mnist" else _interpolate
         train, test = (replace(part, images=resize(part.images, image_size)) for part in (train, test))
     train, held_out = _hold_out(train, validation, seed) if validation else (train, train.take(np.arange(0)))
@@ -274,23 +284,17 @@ def _torchvision(dataset: type, root: Path, train: bool, download: bool):  # typ
 
 def _npz(path: Path) -> tuple[_Images, _Images]:
     keys = ["x_train", "y_train", "x_test", "y_test"]
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            missing = [key for key in keys if key not in file]
-            if missing:
-                raise InputError(f"{path} has no {', '.join(missing)}. It needs the arrays {', '.join(keys)}.")
-            arrays = {key: file[key] for key in keys}
-            names = tuple(file["classes"].astype(str).tolist()) if "classes" in file else None
-    except InputError:
-        raise
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist. Give an .npz file with {', '.join(keys)}.") from error
-    except Exception as error:  # numpy and zipfile raise many types of error for truncated and foreign files
-        raise InputError(
-            f"{path} cannot be read ({error}). Write plain arrays (no objects) with numpy.savez_compressed."
-        ) from error
+    arrays = read_arrays(
+        path,
+        f"Give an .npz file with {', '.join(keys)}; write plain arrays with numpy.savez_compressed.",
+        [*keys, "classes"],
+    )
+    missing = [key for key in keys if key not in arrays]
+    if missing:
+        raise InputError(f"{path} has no {', '.join(missing)}. It needs the arrays {', '.join(keys)}.")
+    names = _class_names(path, arrays["classes"]) if "classes" in arrays else None
     for key in ("y_train", "y_test"):
-        if arrays[key].ndim != 1 or not np.issubdtype(arrays[key].dtype, np.integer):
+        if arrays[key].ndim != 1 or arrays[key].dtype.kind not in "iu":
             raise InputError(
                 f"{key} in {path} is {arrays[key].dtype} of shape {arrays[key].shape}. "
                 "Labels are integers, one for each sample."
@@ -321,6 +325,16 @@ def _npz(path: Path) -> tuple[_Images, _Images]:
     return train, test
 
 
+def _class_names(path: Path, array: np.ndarray) -> tuple[str, ...]:
+    names = tuple(array.astype(str).tolist()) if array.ndim == 1 and array.dtype.kind in "USiu" else ()
+    if not names or len(set(names)) < len(names):
+        raise InputError(
+            f"classes in {path} is {array.dtype} of shape {array.shape}. It holds the names of the classes: a list of "
+            "different strings, or leave it out."
+        )
+    return names
+
+
 def _nchw(array: np.ndarray, name: str) -> Tensor:
     channels_fit = array.ndim == 3 or (array.ndim == 4 and array.shape[3] in (1, 3))
     if array.dtype != np.uint8 or not channels_fit or 0 in array.shape[1:]:
@@ -332,34 +346,36 @@ def _nchw(array: np.ndarray, name: str) -> Tensor:
 
 
 def _folder(path: Path, image_size: int | None) -> tuple[_Images, _Images]:
-    if (path / "train").is_dir():
-        if not (path / "test").is_dir():
-            raise InputError(f"{path} holds train/ but no test/. Lay it out as train/CLASS/* and test/CLASS/*.")
-        train, test = _image_folder(path / "train", image_size), _image_folder(path / "test", image_size)
-        if train.classes != test.classes:
-            raise InputError(f"{path}/train and {path}/test hold different classes: {train.classes}, {test.classes}.")
-        if train.images.shape[1:] != test.images.shape[1:]:
-            raise InputError(f"{path} holds images of different sizes. Set image_size to resize them.")
-        return train, test
-    return _hold_out(_image_folder(path, image_size), 0.2, seed=0)
+    if not (path / "train").is_dir():
+        return _hold_out(_image_folder(path, image_size), 0.2, seed=0)
+    held = [name for name in ("test", *VALIDATION) if (path / name).is_dir()]
+    if len(held) != 1:
+        raise InputError(
+            f"{path} holds train/ and {' and '.join(held) or 'no test/ or val/'}. Lay it out as train/CLASS/* and "
+            "test/CLASS/* (or val/CLASS/* in its place); what to validate on is held out of train/."
+        )
+    train, test = (_image_folder(path / name, image_size) for name in ("train", held[0]))
+    if train.classes != test.classes:
+        raise InputError(f"{path}/train and {path}/{held[0]} hold different classes: {train.classes}, {test.classes}.")
+    if train.images.shape[1:] != test.images.shape[1:]:
+        raise InputError(f"{path} holds images of different sizes. Set image_size to resize them.")
+    return train, test
 
 
 def _image_folder(path: Path, image_size: int | None) -> _Images:
-    from torchvision.datasets import ImageFolder
-    from torchvision.transforms.functional import pil_to_tensor
-
-    try:
-        folder = ImageFolder(str(path))
-        images, labels = [], []
-        for image, label in folder:
-            tensor = pil_to_tensor(image)
-            images.append(tensor if image_size is None else _interpolate(tensor.unsqueeze(0), image_size)[0])
-            labels.append(label)
-    except OSError as error:
-        raise InputError(f"{path} is not a folder of images ({error}). Lay it out as CLASS/image.png.") from error
+    """The images of ``CLASS/*``, at any depth; hidden files and folders, whose names start with a dot, are skipped."""
+    files = image_files(path)
+    images = []
+    for names in files.values():
+        for file in names:
+            image = torch.from_numpy(read_image(file)).permute(2, 0, 1)
+            images.append(image if image_size is None else _interpolate(image.unsqueeze(0), image_size)[0])
     if len({image.shape for image in images}) > 1:
         raise InputError(f"{path} holds images of different sizes. Set image_size to resize them.")
-    return _Images(torch.stack(images), torch.tensor(labels), tuple(folder.classes))
+    if len({image.dtype for image in images}) > 1:
+        images = [_scaled(image) for image in images]
+    labels = np.repeat(np.arange(len(files)), [len(names) for names in files.values()])
+    return _Images(torch.stack(images), torch.from_numpy(labels), tuple(files))
 
 
 def _subset(part: _Images, classes: Sequence[int | str]) -> _Images:
@@ -413,10 +429,24 @@ def _pad(images: Tensor, size: int) -> Tensor:
     return functional.pad(images, (left, size - width - left, top, size - height - top))
 
 
+def _check_memory(maps: int, size: int) -> None:
+    """Raises InputError if so many maps of size x size float32 numbers are more than the machine's memory."""
+    needed = 4 * maps * size**2
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else needed
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource  # not on Windows
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        memory = memory if limit == resource.RLIM_INFINITY else min(memory, limit)
+    if needed > memory:
+        raise InputError(
+            f"image_size {size} needs {needed / 2**30:.0f} GiB for all images, of {memory / 2**30:.0f} GiB of memory. "
+            "Give a smaller image_size, or fewer samples."
+        )
+
+
 def _interpolate(images: Tensor, size: int) -> Tensor:
     """Bilinear, with antialiasing where images shrink; float32 in [0, 1]."""
-    if size < 1:
-        raise InputError(f"image_size {size} is too small. Give at least 1.")
     return functional.interpolate(_scaled(images), (size, size), mode="bilinear", antialias=True)
 
 

@@ -293,3 +293,11 @@ def test_settings_out_of_range_and_missing_data_are_errors(umap_calls, monkeypat
     with pytest.raises(InputError, match=r"of 6 rows here and of 5 at most\. Give most=5"):
         embed(space, preset="released_code")
     assert len(embed(space, preset="released_code", most=5, epochs=2)) == 5
+
+
+@pytest.mark.parametrize("count", [3, 5, 7, 64, 200])
+def test_codes_that_are_all_equally_far_apart_have_two_axes(count):
+    """Their products have count - 1 equal eigenvalues, half their distance: 1."""
+    layout = module._principal_axes(pack(np.eye(count, dtype=int)), np.random.default_rng(0))
+    assert np.allclose((layout**2).sum(axis=0), 1)
+    assert abs(layout[:, 0] @ layout[:, 1]) < 1e-9

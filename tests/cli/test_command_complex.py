@@ -81,7 +81,7 @@ def test_files_that_hold_no_network_are_refused(arrays, message, tmp_path, capsy
 
 def test_objects_in_a_file_are_not_run(tmp_path, capsys):
     np.savez(tmp_path / "network.npz", W0=np.array([object()]), allow_pickle=True)
-    assert "not an .npz file of arrays" in refused(capsys, "complex", str(tmp_path / "network.npz"))
+    assert "network.npz cannot be read" in refused(capsys, "complex", str(tmp_path / "network.npz"))
 
 
 def test_bad_options_are_refused(tmp_path, capsys):
