@@ -83,9 +83,9 @@ def reseed(
     - ``"all"``: every network that can be chosen, with every seed;
     - a list of networks, by their names in `Selection.networks`: these, with every seed.
 
-    At most ``n_trials`` are trained by this call, and none is begun after ``timeout`` seconds. An error of the objective
-    fails its trial and is raised, unless ``catch`` names it; the next call trains that seed again. A network of which a
-    seed is pruned drops out.
+    At most ``n_trials`` are trained by this call, and none is begun after ``timeout`` seconds. An error of the
+    objective fails its trial and is raised, unless ``catch`` names it; the next call trains that seed again. A network
+    of which a seed is pruned drops out.
 
     Several processes may reseed a study at once: what one of them trains, or has trained, no other repeats. A trial
     that a dead process of this machine left behind is failed and trained again. What another machine runs is not waited
