@@ -56,7 +56,7 @@ def epoch(trial, epoch, point):
 
 work("own", storage=os.environ["OPTUNA_STORAGE"], device="cpu", on_epoch=epoch, say=print)
 """
-LONGEST = 900  # seconds; an idle machine needs a quarter of it
+LONGEST = 3600  # seconds; it only ends a test that hangs: an idle machine needs less than a tenth of it
 RUN_SPECIFIC = ("qualities", "device")  # parts of a record that differ between runs
 
 
