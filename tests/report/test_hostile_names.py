@@ -172,6 +172,6 @@ def test_a_note_for_the_dashboard_shows_them_too_and_can_be_replaced():
     study.add_trial(ending)
     note = show_in_dashboard(study)
     (rows,) = tables(note)
-    assert {row["network"] for row in rows} == {*LABELS, f"head={END} learning_rate=9.0"}
+    assert {row["network"] for row in rows} == {*LABELS, f"head={END} learning_rate=9"}
     assert note.count(END) == 1
     assert show_in_dashboard(study) == note
