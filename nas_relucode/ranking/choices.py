@@ -4,4 +4,3 @@ RULES = ("1se", "margin")  # who is a finalist, see `ranking.equality.judge`
 HOW = ("pareto", "lexicographic", "weighted")
 SCALES = ("ranks", "standardised")
 LEVEL = 0.05  # of every test; the confidence of intervals is 1 - LEVEL
-MARGIN = 0.005  # a difference of accuracies that does not matter

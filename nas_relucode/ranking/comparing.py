@@ -14,10 +14,11 @@ from nas_relucode.codes.reading import ReadingOptions
 from nas_relucode.errors import InputError
 from nas_relucode.indices.registry import Indices
 from nas_relucode.qualities.quality import Quality
-from nas_relucode.ranking.choices import LEVEL, MARGIN
+from nas_relucode.ranking.choices import LEVEL
 from nas_relucode.ranking.order import Criterion
 from nas_relucode.ranking.selection import Selection, select
 from nas_relucode.study.candidates import NAME
+from nas_relucode.study.defaults import MARGIN
 from nas_relucode.study.objectives import Objectives
 from nas_relucode.study.recorder import Recorder
 from nas_relucode.training.data import ImageData

@@ -11,8 +11,9 @@ import numpy as np
 
 from nas_relucode.errors import InputError
 from nas_relucode.ranking.accuracies import Accuracies
-from nas_relucode.ranking.choices import LEVEL, MARGIN, RULES
+from nas_relucode.ranking.choices import LEVEL, RULES
 from nas_relucode.ranking.intervals import simultaneous_intervals
+from nas_relucode.study.defaults import MARGIN
 
 ROUNDING = 1e-12  # of differences between accuracies: 0.9 - 0.005 is less than 0.895
 

@@ -19,10 +19,11 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nas_relucode.errors import InputError, unknown
-from nas_relucode.ranking.choices import LEVEL, MARGIN
+from nas_relucode.ranking.choices import LEVEL
 from nas_relucode.ranking.selection import Selection, select
 from nas_relucode.ranking.trials import read_trials
 from nas_relucode.study.candidates import SEED, Candidate
+from nas_relucode.study.defaults import MARGIN
 from nas_relucode.study.record import ATTRIBUTE, candidate_of, record_of, write_failed
 from nas_relucode.texts import listed
 

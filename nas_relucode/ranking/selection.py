@@ -17,7 +17,7 @@ import pandas as pd
 
 from nas_relucode.errors import InputError
 from nas_relucode.indices.registry import INDICES
-from nas_relucode.ranking.choices import LEVEL, MARGIN
+from nas_relucode.ranking.choices import LEVEL
 from nas_relucode.ranking.equality import Judgement, check_rule, judge
 from nas_relucode.ranking.order import (
     Criterion,
@@ -41,6 +41,8 @@ from nas_relucode.ranking.trials import (
 )
 from nas_relucode.ranking.trials import saturated as saturated_networks
 from nas_relucode.ranking.verdict import Verdict, verdict_of
+from nas_relucode.study.defaults import MARGIN
+from nas_relucode.study.objectives import FLOOR_MARGINS
 from nas_relucode.texts import listed, with_spread
 
 MOST_PRINTED = 5  # networks of a selection
@@ -327,8 +329,9 @@ def select(
     """Which networks of any Optuna study are equal to the best, worse, or cannot be told from it, and which to choose.
 
     The trials carry our record (of `Recorder` or `Objective`). A network is the parameters of a trial less the seed;
-    its seeds are averaged first. It is feasible if it reaches the study's accuracy floor and none of its seeds was
-    pruned (because it diverged, or an objective is undefined for it). The best network is the feasible one of the
+    its seeds are averaged first. It is feasible if it reaches the study's accuracy floor (where none is named, 10 times
+    ``margin`` below the best mean) and none of its seeds was pruned (because it diverged, or an objective is undefined
+    for it). The best network is the feasible one of the
     highest mean accuracy (then of fewer parameters, then the first by its name).
 
     Each feasible network is compared with the best one, over seeds and validation samples: ``"equal"`` if the
@@ -355,6 +358,9 @@ def select(
     check_order(how, weights, criteria, scale)
     check_layers(trials, criteria if by is not None else ())
     trainings, networks, spread = averaged(frame_of(trials, criteria), trials)
+    if trials.has_relative_floor:
+        best = networks.loc[networks["feasible"], "accuracy"].max()
+        networks["feasible"] &= ~(networks["accuracy"] < best - FLOOR_MARGINS * margin)
     networks["front"] = _on_front(networks, trials.objectives)
     comparison, one_error_below = _compared(networks, trials, margin=margin, rule=rule, level=level)
     saturated = _saturated(networks, trials)

@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.ranking.accuracies import Accuracies
 from nas_relucode.study.candidates import Candidate, network_names
+from nas_relucode.study.objectives import RELATIVE_FLOOR
 from nas_relucode.study.predictions import correct_samples
 from nas_relucode.study.record import (
     ACCURACIES,
@@ -54,6 +55,11 @@ class StudyTrials:
         """The numbers of complete trials that carry no record, and so are left out."""
         complete = (trial for trial in self.trials if trial.state == TrialState.COMPLETE)
         return [trial.number for trial in complete if ATTRIBUTE not in trial.user_attrs]
+
+    @property
+    def has_relative_floor(self) -> bool:
+        """Whether networks far below the best one are infeasible, although the study names no accuracy floor."""
+        return any(RELATIVE_FLOOR in trial.constraints for trial in self.ranked)
 
     @property
     def repeated_seeds(self) -> dict[tuple[str, int], list[int]]:
@@ -218,7 +224,8 @@ def _row(trial: FrozenTrial, record: dict[str, Any] | None, trials: StudyTrials,
     if record:
         row |= column_values(record, also)
         row["validation_samples"] = record["validation"]["samples"]
-        row["infeasibility"] = max(trial.constraints.values(), default=0.0)
+        floors = [value for name, value in trial.constraints.items() if name != RELATIVE_FLOOR]
+        row["infeasibility"] = max(floors, default=0.0)
     row["ranked"], row["pruned"] = record is not None, "pruned" in loose
     row["retry_of"] = trial.user_attrs.get("retry_of")
     row["reason"] = loose.get("pruned") or loose.get("failed")

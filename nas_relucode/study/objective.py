@@ -30,8 +30,9 @@ from nas_relucode.scoring.code_curves import CodeCurve
 from nas_relucode.study.building import BuiltIn, Factory, FactoryNetworks, Networks, OwnNetworks, seeded
 from nas_relucode.study.candidates import SEED, Candidate
 from nas_relucode.study.checkpoint_files import CheckpointFiles, digest
+from nas_relucode.study.defaults import MARGIN
 from nas_relucode.study.measuring import ONLY_MAPS, Splits, default_layers, measure_network
-from nas_relucode.study.objectives import MARGIN, accuracy_constraint, best_accuracy
+from nas_relucode.study.objectives import accuracy_constraint, best_accuracy
 from nas_relucode.study.record import VERSION, Outcome, objective_value, saturated_objectives, write_outcome
 from nas_relucode.study.search_space import LEARNING_RATE, SearchSpace
 from nas_relucode.study.settings import (

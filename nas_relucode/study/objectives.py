@@ -15,7 +15,7 @@ from nas_relucode.study.record import complete_trials, record_of
 
 DIRECTIONS = ("maximize", "minimize")
 MEASURED = {"accuracy": "maximize", "validation_loss": "minimize"}  # neither indices nor qualities
-MARGIN = 0.005  # a difference of accuracies that does not matter
+RELATIVE_FLOOR = "relative_accuracy_floor"  # the constraint of a trial where no floor is named
 FLOOR_MARGINS = 10  # a network is infeasible that lies more than so many margins below the best so far
 
 Objectives = Iterable[str | tuple[str, str]]
@@ -71,16 +71,18 @@ def accuracy_constraint(
     """The constraint of a trial, feasible up to 0: its accuracy reaches the ``floor``.
 
     Without a ``floor`` it lies 10 times ``margin`` below the best accuracy so far, that of the trial included, so that
-    no sampler spends its trials on networks that collapsed.
+    no sampler spends its trials on networks that collapsed. This one, ``relative_accuracy_floor``, is for samplers:
+    `select` compares each network's mean accuracy with the best mean instead.
 
-    >>> round(accuracy_constraint(0.80, 0.90, margin=0.005)["accuracy_floor"], 6)
+    >>> round(accuracy_constraint(0.80, 0.90, margin=0.005)["relative_accuracy_floor"], 6)
     0.05
     """
     if accuracy is None:
         return {}
-    if floor is None:
-        floor = max(accuracy, accuracy if best is None else best) - FLOOR_MARGINS * margin
-    return {"accuracy_floor": floor - accuracy}
+    if floor is not None:
+        return {"accuracy_floor": floor - accuracy}
+    relative = max(accuracy, accuracy if best is None else best) - FLOOR_MARGINS * margin
+    return {RELATIVE_FLOOR: relative - accuracy}
 
 
 def best_accuracy(study: optuna.Study) -> float | None:

@@ -19,8 +19,9 @@ from nas_relucode.indices.registry import INDICES, Indices, named
 from nas_relucode.qualities.quality import Quality
 from nas_relucode.qualities.registry import QUALITIES
 from nas_relucode.study.candidates import SEED, Candidate
+from nas_relucode.study.defaults import MARGIN
 from nas_relucode.study.measuring import ONLY_MAPS, Splits, default_layers, measure_network
-from nas_relucode.study.objectives import MARGIN, Objectives, accuracy_constraint, best_accuracy, read_objectives
+from nas_relucode.study.objectives import Objectives, accuracy_constraint, best_accuracy, read_objectives
 from nas_relucode.study.record import (
     VERSION,
     Outcome,

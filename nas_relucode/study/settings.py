@@ -12,7 +12,8 @@ from typing import Any
 from nas_relucode.cells.embedding import POINTS, PRESETS, check_layout
 from nas_relucode.codes.reading import Reading
 from nas_relucode.errors import InputError, unknown
-from nas_relucode.study.objectives import MARGIN, read_objectives
+from nas_relucode.study.defaults import MARGIN
+from nas_relucode.study.objectives import read_objectives
 from nas_relucode.study.search_space import LEARNING_RATE, SearchSettings, SearchSpace
 from nas_relucode.toml_files import parse, read_toml
 from nas_relucode.training.names import SOURCES, parse_head

@@ -9,6 +9,7 @@ from optuna.trial import FixedTrial, TrialState
 from torch import nn
 
 from nas_relucode import Candidate, ImageData, InputError, Objective, Recipe, SearchSpace, load_data, select
+from nas_relucode.study.objectives import RELATIVE_FLOOR
 from nas_relucode.study.predictions import correct_samples
 from nas_relucode.study.record import ATTRIBUTE
 from nas_relucode.study.settings import CodeSettings
@@ -141,7 +142,7 @@ def test_a_network_far_below_the_best_so_far_is_infeasible(data: ImageData):
     study.optimize(Objective(data, space, factory=perceptron, recipe=recipe, margin=0.01, device="cpu"), n_trials=2)
     good, bad = (trial.values[0] for trial in study.trials)
     assert good - bad > 0.1  # else this test says nothing
-    assert [trial.constraints["accuracy_floor"] for trial in study.trials] == pytest.approx([-0.1, good - 0.1 - bad])
+    assert [trial.constraints[RELATIVE_FLOOR] for trial in study.trials] == pytest.approx([-0.1, good - 0.1 - bad])
     assert [trial.number for trial in study.best_trials] == [0]
 
 

@@ -12,6 +12,7 @@ from torch import nn
 
 import nas_relucode as rc
 from nas_relucode.errors import InputError
+from nas_relucode.study.objectives import RELATIVE_FLOOR
 from nas_relucode.study.record import checked_record, complete_records
 
 FEATURES, CLASSES = 4, 3
@@ -216,8 +217,8 @@ def test_a_network_is_feasible_if_it_lies_at_most_ten_margins_below_the_best_so_
     study = optuna.create_study(directions=record.directions)
     values = [0.5, 0.45, 0.9, 0.81, 0.79]
     study.optimize(lambda trial: record(trial, build(3), accuracy=values[trial.number]), n_trials=5)
-    assert [trial.constraints["accuracy_floor"] <= 0 for trial in study.trials] == [True, True, True, True, False]
-    assert study.trials[4].constraints["accuracy_floor"] == pytest.approx(0.9 - 0.1 - 0.79)
+    assert [trial.constraints[RELATIVE_FLOOR] <= 0 for trial in study.trials] == [True, True, True, True, False]
+    assert study.trials[4].constraints[RELATIVE_FLOOR] == pytest.approx(0.9 - 0.1 - 0.79)
 
 
 def test_a_named_floor_takes_the_place_of_the_relative_one():

@@ -18,6 +18,7 @@ from small_studies import Failing, settings_in
 from sqlalchemy.pool import NullPool
 
 from nas_relucode.errors import InputError
+from nas_relucode.study.objectives import RELATIVE_FLOOR
 from nas_relucode.study.predictions import correct_samples
 from nas_relucode.study.record import ATTRIBUTE
 from nas_relucode.study.settings import DataSettings, StudySettings
@@ -72,7 +73,7 @@ def test_workers_keep_which_samples_are_classified_correctly_and_the_floor_of_th
         assert correct is not None
         assert correct.mean() == accuracy
         best = max(best, accuracy)
-        assert trial.constraints == {"accuracy_floor": pytest.approx(best - 0.05 - accuracy)}
+        assert trial.constraints == {RELATIVE_FLOOR: pytest.approx(best - 0.05 - accuracy)}
 
 
 def test_a_worker_ends_after_max_trials(tmp_path: Path, queue_url: str):
