@@ -42,7 +42,6 @@ from nas_relucode.ranking.trials import (
 from nas_relucode.ranking.trials import saturated as saturated_networks
 from nas_relucode.ranking.verdict import Verdict, verdict_of
 from nas_relucode.study.defaults import MARGIN
-from nas_relucode.study.objectives import FLOOR_MARGINS
 from nas_relucode.texts import listed, with_spread
 
 MOST_PRINTED = 5  # networks of a selection
@@ -330,7 +329,7 @@ def select(
 
     The trials carry our record (of `Recorder` or `Objective`). A network is the parameters of a trial less the seed;
     its seeds are averaged first. It is feasible if it reaches the study's accuracy floor (where none is named, 10 times
-    ``margin`` below the best mean) and none of its seeds was pruned (because it diverged, or an objective is undefined
+    the study's margin below the best mean) and none of its seeds was pruned (because it diverged, or an objective is undefined
     for it). The best network is the feasible one of the
     highest mean accuracy (then of fewer parameters, then the first by its name).
 
@@ -358,9 +357,9 @@ def select(
     check_order(how, weights, criteria, scale)
     check_layers(trials, criteria if by is not None else ())
     trainings, networks, spread = averaged(frame_of(trials, criteria), trials)
-    if trials.has_relative_floor:
+    if trials.floor_below_best is not None:
         best = networks.loc[networks["feasible"], "accuracy"].max()
-        networks["feasible"] &= ~(networks["accuracy"] < best - FLOOR_MARGINS * margin)
+        networks["feasible"] &= ~(networks["accuracy"] < best - trials.floor_below_best)
     networks["front"] = _on_front(networks, trials.objectives)
     comparison, one_error_below = _compared(networks, trials, margin=margin, rule=rule, level=level)
     saturated = _saturated(networks, trials)

@@ -16,11 +16,12 @@ from optuna.trial import FrozenTrial, TrialState
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.ranking.accuracies import Accuracies
 from nas_relucode.study.candidates import Candidate, network_names
-from nas_relucode.study.objectives import RELATIVE_FLOOR
 from nas_relucode.study.predictions import correct_samples
 from nas_relucode.study.record import (
     ACCURACIES,
     ATTRIBUTE,
+    FLOOR_BELOW_BEST,
+    RELATIVE_FLOOR,
     candidate_of,
     checked_record,
     record_of,
@@ -57,9 +58,9 @@ class StudyTrials:
         return [trial.number for trial in complete if ATTRIBUTE not in trial.user_attrs]
 
     @property
-    def has_relative_floor(self) -> bool:
-        """Whether networks far below the best one are infeasible, although the study names no accuracy floor."""
-        return any(RELATIVE_FLOOR in trial.constraints for trial in self.ranked)
+    def floor_below_best(self) -> float | None:
+        """How far below the best mean accuracy a network is infeasible; None if the study names an accuracy floor."""
+        return max((record[FLOOR_BELOW_BEST] for record in self.records if FLOOR_BELOW_BEST in record), default=None)
 
     @property
     def repeated_seeds(self) -> dict[tuple[str, int], list[int]]:

@@ -32,7 +32,7 @@ from nas_relucode.study.candidates import SEED, Candidate
 from nas_relucode.study.checkpoint_files import CheckpointFiles, digest
 from nas_relucode.study.defaults import MARGIN
 from nas_relucode.study.measuring import ONLY_MAPS, Splits, default_layers, measure_network
-from nas_relucode.study.objectives import accuracy_constraint, best_accuracy
+from nas_relucode.study.objectives import accuracy_constraint, best_accuracy, floor_record
 from nas_relucode.study.record import VERSION, Outcome, objective_value, saturated_objectives, write_outcome
 from nas_relucode.study.search_space import LEARNING_RATE, SearchSpace
 from nas_relucode.study.settings import (
@@ -290,6 +290,7 @@ class Objective:
             SEED: candidate.seed,
             "objectives": self.objectives,
             "device": str(self.device),
+            **floor_record(self.margin, self.accuracy_floor),
             "curve": curve.points,
             "qualities": {
                 "parameters": sum(parameter.numel() for part in parts for parameter in part.parameters()),

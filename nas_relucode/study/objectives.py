@@ -11,11 +11,10 @@ from nas_relucode.indices.index import Index
 from nas_relucode.indices.registry import INDICES
 from nas_relucode.qualities.quality import Quality
 from nas_relucode.qualities.registry import QUALITIES
-from nas_relucode.study.record import complete_trials, record_of
+from nas_relucode.study.record import FLOOR_BELOW_BEST, RELATIVE_FLOOR, complete_trials, record_of
 
 DIRECTIONS = ("maximize", "minimize")
 MEASURED = {"accuracy": "maximize", "validation_loss": "minimize"}  # neither indices nor qualities
-RELATIVE_FLOOR = "relative_accuracy_floor"  # the constraint of a trial where no floor is named
 FLOOR_MARGINS = 10  # a network is infeasible that lies more than so many margins below the best so far
 
 Objectives = Iterable[str | tuple[str, str]]
@@ -83,6 +82,11 @@ def accuracy_constraint(
         return {"accuracy_floor": floor - accuracy}
     relative = max(accuracy, accuracy if best is None else best) - FLOOR_MARGINS * margin
     return {RELATIVE_FLOOR: relative - accuracy}
+
+
+def floor_record(margin: float, floor: float | None) -> dict[str, float]:
+    """What a record keeps of the relative floor, by which `select` judges mean accuracies; empty with a named one."""
+    return {FLOOR_BELOW_BEST: FLOOR_MARGINS * margin} if floor is None else {}
 
 
 def best_accuracy(study: optuna.Study) -> float | None:

@@ -15,6 +15,7 @@ The record of a complete trial, version 2, is a dict of plain values for JSON:
     split, samples                of which samples the codes are
     curve                         one point per epoch, from `CodeCurve`; epoch 0 is before the training
     device
+    floor_below_best              how far below the best mean accuracy a network is infeasible, if no floor is named
     codes                         epoch -> file of the code space kept after it
     slices                        files of the pictures of cells, if any were drawn
 
@@ -38,6 +39,8 @@ from nas_relucode.study.candidates import Candidate
 
 ATTRIBUTE = "relucode"  # the user attribute that holds the record
 VERSION = 2
+FLOOR_BELOW_BEST = "floor_below_best"
+RELATIVE_FLOOR = "relative_accuracy_floor"  # the constraint of a trial where no floor is named
 MEASURED = ("accuracy", "validation_loss")  # objectives that are neither indices nor other qualities
 ACCURACIES = ("accuracy", "train_accuracy", "test_accuracy")
 
@@ -223,4 +226,5 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "saturated": lambda value: isinstance(value, dict) and all(isinstance(names, list) for names in value.values()),
     "curve": lambda value: isinstance(value, list) and all(isinstance(point, dict) for point in value),
     "codes": lambda value: isinstance(value, dict),
+    FLOOR_BELOW_BEST: _is_number,
 }

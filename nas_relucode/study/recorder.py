@@ -21,7 +21,7 @@ from nas_relucode.qualities.registry import QUALITIES
 from nas_relucode.study.candidates import SEED, Candidate
 from nas_relucode.study.defaults import MARGIN
 from nas_relucode.study.measuring import ONLY_MAPS, Splits, default_layers, measure_network
-from nas_relucode.study.objectives import Objectives, accuracy_constraint, best_accuracy, read_objectives
+from nas_relucode.study.objectives import Objectives, accuracy_constraint, best_accuracy, floor_record, read_objectives
 from nas_relucode.study.record import (
     VERSION,
     Outcome,
@@ -129,6 +129,7 @@ class Recorder:
             "params": dict(candidate.params),
             "seed": candidate.seed,
             "objectives": list(self.objectives),
+            **floor_record(self.margin, self.accuracy_floor),
         }
         forward = forward or self.forward
         try:

@@ -16,8 +16,7 @@ from nas_relucode.errors import InputError
 from nas_relucode.ranking.choices import HOW
 from nas_relucode.ranking.selection import select
 from nas_relucode.ranking.trials import trials_frame
-from nas_relucode.study.objectives import RELATIVE_FLOOR
-from nas_relucode.study.record import ATTRIBUTE, NEEDED
+from nas_relucode.study.record import ATTRIBUTE, FLOOR_BELOW_BEST, NEEDED
 
 
 def named(networks: Any) -> list[str]:
@@ -519,10 +518,8 @@ def test_a_failed_trial_may_carry_anything():
 
 def test_without_a_named_floor_a_network_far_below_the_best_mean_is_not_feasible():
     accuracies = {"8": (0.90, 0.91), "4": (0.87, 0.87), "2": (0.85, 0.85)}
-    trials = [
-        hand_made(head, seed=s, accuracy=a) for head, of_seeds in accuracies.items() for s, a in enumerate(of_seeds)
-    ]
-    for trial in trials:  # as one trial after the other was judged: by the best single trial so far
-        trial.constraints[RELATIVE_FLOOR] = 0.91 - 0.05 - trial.user_attrs[ATTRIBUTE]["accuracy"]
+    trials = [hand_made(head, seed=s, accuracy=a) for head, values in accuracies.items() for s, a in enumerate(values)]
+    for trial in trials:
+        trial.user_attrs[ATTRIBUTE][FLOOR_BELOW_BEST] = 0.05
     networks = select(study_of(trials)).networks
     assert networks.set_index("params_head")["feasible"].to_dict() == {"8": True, "4": True, "2": False}

@@ -255,6 +255,7 @@ def test_an_objective_of_ours_is_reseeded_whether_or_not_it_suggests_seeds():
             network=rc.NetworkSettings(backbone="none"),
             recipe=rc.Recipe(epochs=5, batch_size=8),
             seeds=seeds,
+            accuracy_floor=0.0,
         )
         study = optuna.create_study(directions=["maximize", "minimize"])
         for candidate in space.candidates(seeds=seeds):

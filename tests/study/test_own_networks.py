@@ -9,9 +9,8 @@ from optuna.trial import FixedTrial, TrialState
 from torch import nn
 
 from nas_relucode import Candidate, ImageData, InputError, Objective, Recipe, SearchSpace, load_data, select
-from nas_relucode.study.objectives import RELATIVE_FLOOR
 from nas_relucode.study.predictions import correct_samples
-from nas_relucode.study.record import ATTRIBUTE
+from nas_relucode.study.record import ATTRIBUTE, RELATIVE_FLOOR
 from nas_relucode.study.settings import CodeSettings
 from nas_relucode.training.loop import accuracy
 

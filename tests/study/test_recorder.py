@@ -12,8 +12,7 @@ from torch import nn
 
 import nas_relucode as rc
 from nas_relucode.errors import InputError
-from nas_relucode.study.objectives import RELATIVE_FLOOR
-from nas_relucode.study.record import checked_record, complete_records
+from nas_relucode.study.record import RELATIVE_FLOOR, checked_record, complete_records
 
 FEATURES, CLASSES = 4, 3
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)

@@ -18,9 +18,8 @@ from small_studies import Failing, settings_in
 from sqlalchemy.pool import NullPool
 
 from nas_relucode.errors import InputError
-from nas_relucode.study.objectives import RELATIVE_FLOOR
 from nas_relucode.study.predictions import correct_samples
-from nas_relucode.study.record import ATTRIBUTE
+from nas_relucode.study.record import ATTRIBUTE, RELATIVE_FLOOR
 from nas_relucode.study.settings import DataSettings, StudySettings
 from nas_relucode.training.recipe import Recipe
 from nas_relucode.workers.planning import plan_study
