@@ -329,9 +329,9 @@ def select(
 
     The trials carry our record (of `Recorder` or `Objective`). A network is the parameters of a trial less the seed;
     its seeds are averaged first. It is feasible if it reaches the study's accuracy floor (where none is named, 10 times
-    the study's margin below the best mean) and none of its seeds was pruned (because it diverged, or an objective is undefined
-    for it). The best network is the feasible one of the
-    highest mean accuracy (then of fewer parameters, then the first by its name).
+    the study's margin below the best mean) and none of its seeds was pruned (because it diverged, or an objective is
+    undefined for it). The best network is the feasible one of the highest mean accuracy (then of fewer parameters, then
+    the first by its name).
 
     Each feasible network is compared with the best one, over seeds and validation samples: ``"equal"`` if the
     difference of their accuracies is shown to be less than ``margin``, ``"worse"`` if it is shown to be lower,

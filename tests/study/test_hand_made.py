@@ -15,7 +15,9 @@ def test_hand_made_trials_look_like_those_of_an_objective():
     data = load_data("digits", classes=[0, 1], train_samples=60, test_samples=20, validation=0.3)
     space = SearchSpace(heads=("4",), learning_rates=(0.1,))
     study = optuna.create_study(directions=list(OBJECTIVES.values()))
-    objective = Objective(data, space, network=NetworkSettings(backbone="none"), recipe=Recipe(epochs=1), device="cpu")
+    objective = Objective(
+        data, space, network=NetworkSettings(backbone="none"), recipe=Recipe(epochs=1), accuracy_floor=0.0, device="cpu"
+    )
     study.optimize(objective, n_trials=1)
     real, ours = study.trials[0].user_attrs[ATTRIBUTE], hand_made().user_attrs[ATTRIBUTE]
     assert set(real) == set(ours)
