@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
@@ -34,6 +35,9 @@ class Parser(argparse.ArgumentParser):
 def read(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of one command, whose name is ``command``; exits with 2 if they cannot be read."""
     parser, commands = build_parser()
+    for word in sys.argv[1:] if arguments is None else arguments:
+        if re.fullmatch(r"--[\w-]+=--", word):  # argparse would take it for an option without a value
+            parser.error(f"argument {word.removesuffix('=--')}: '--' is no value. --help shows the options.")
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
         command = commands[options.command]

@@ -13,10 +13,17 @@ from pathlib import Path
 from nas_relucode.cli.arguments import read
 from nas_relucode.errors import InputError
 
+LONGEST_URL = 65_536  # bytes
+INTERRUPTED = "interrupted. The same command resumes where this one stopped."
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
-    options = read(arguments)
+    try:
+        options = read(arguments)
+    except KeyboardInterrupt:
+        print(f"nas-relucode: error: {INTERRUPTED}", file=sys.stderr)
+        return 1
     logging.captureWarnings(True)
     collecting = gc.isenabled()
     try:
@@ -41,12 +48,21 @@ def main(arguments: list[str] | None = None) -> int:
         advice = "Check that the folder exists, is writable and is not full; the same command then resumes."
         return _fail(options, error, f"{file}. {advice}", 2)
     except KeyboardInterrupt as error:
-        return _fail(options, error, "interrupted. The same command resumes where this one stopped.", 1)
+        return _fail(options, error, INTERRUPTED, 1)
     except Exception as error:
+        if _is_interrupted(error):  # some libraries turn an interruption, of an import say, into an error of their own
+            return _fail(options, error, INTERRUPTED, 1)
         return _fail(options, error, f"{type(error).__name__}: {error} (--debug shows where)", 1)
     finally:
         if collecting:
             gc.enable()
+
+
+def _is_interrupted(error: BaseException | None) -> bool:
+    """Whether the error came about because of Ctrl-C."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _read_storage(options: argparse.Namespace) -> None:
@@ -64,6 +80,8 @@ def _read_storage(options: argparse.Namespace) -> None:
     file = getattr(options, "storage_file", None)
     if file is not None:
         try:
+            if Path(file).exists() and (not Path(file).is_file() or Path(file).stat().st_size > LONGEST_URL):
+                raise InputError(f"{file} is not a file of one line. Name a file that holds the storage's URL.")
             options.storage = Path(file).read_text("utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{file} cannot be read ({error}). Name a file that holds the storage's URL.") from error

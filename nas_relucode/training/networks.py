@@ -8,7 +8,6 @@ import importlib
 import inspect
 import math
 import os
-import pickle
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.training.names import BACKBONES, WEIGHTS, parse_head
+from nas_relucode.training.weights import load_weights
 
 ImageShape = tuple[int, int, int]  # channels, height, width
 Module = TypeVar("Module", bound=nn.Module)
@@ -170,10 +170,9 @@ def network_by_name(model: str, weights: str | None = None, *, classes: int | No
     """The network that ``model`` names, as its factory returns it, with ``weights`` loaded if they are given.
 
     ``model`` is ``package.module:factory``, called without arguments, or the name of one of torchvision's classifiers,
-    which then has ``classes`` outputs (None: 1000). ``weights`` is a file written by
-    ``torch.save(network.state_dict(), file)``, or ``"imagenet"`` for torchvision's default weights of its networks,
-    which it downloads if they are missing and which have 1000 outputs. Random weights are drawn from torch's random
-    state.
+    which then has ``classes`` outputs (None: 1000). ``weights`` is a file of them (see `load_weights`), or
+    ``"imagenet"`` for torchvision's default weights of its networks, which it downloads if they are missing and which
+    have 1000 outputs. Random weights are drawn from torch's random state.
 
     The module is also looked for in the current folder; what it prints goes to standard error. Raises InputError with
     the reason if there is no such network, or the weights do not fit.
@@ -193,13 +192,7 @@ def network_by_name(model: str, weights: str | None = None, *, classes: int | No
             f"torchvision's classifiers, e.g. {', '.join(similar) or 'resnet18, vgg16'}."
         )
     if weights and not pretrained:
-        try:
-            network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-        except Exception as error:  # torch raises many types of error for foreign files
-            raise InputError(
-                f"{weights} does not hold the weights of {model} ({_loading_problem(error)}). "
-                "Save them with torch.save(network.state_dict(), file)."
-            ) from error
+        load_weights(network, weights, model)
     return network
 
 
@@ -356,15 +349,6 @@ def _torchvision_network(model: str, pretrained: bool, classes: int | None) -> n
             f"the ImageNet weights of {model} cannot be downloaded ({error}). Put {weights.url} into "
             f"{torch.hub.get_dir()}/checkpoints by hand, try again with a network connection, or give a file."
         ) from error
-
-
-def _loading_problem(error: Exception) -> str:
-    """Why weights could not be loaded, in a line; torch's message can be a page, or a number."""
-    if isinstance(error, pickle.UnpicklingError | EOFError | KeyError):
-        return "it was not written by torch.save, or holds more than tensors, for example a whole network"
-    first, *more = str(error).splitlines() or [""]
-    detail = f" {more[0].strip()}" if more and first.endswith(":") else ""
-    return f"{type(error).__name__}: {first}{detail}"
 
 
 def _first_line(error: BaseException) -> str:

@@ -377,3 +377,29 @@ def test_the_report_of_a_file_is_that_of_its_own_study(finished: Path, capsys: p
         assert "training.epochs was 2 and is 3" in refused(capsys, "report", "there/own.toml")
         assert main(["report", "runs/own/own.toml", "--output", "there"]) == 0  # the report's own file of the settings
         assert Path("there/own.toml").read_text() == other  # and a file of the user's is not overwritten
+
+
+@pytest.mark.parametrize("option", ["--max-cells=--", "--shape=--", "--box=--"])
+def test_two_dashes_are_no_value(option, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(["complex", "x.npz", option])
+    assert exit.value.code == 2
+    assert option.removesuffix("=--") in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("file", ["/dev/zero", "/"])
+def test_a_storage_file_is_a_file(file, capsys):
+    assert main(["status", "x", "--storage-file", file]) == 2
+    assert file in capsys.readouterr().err
+
+
+def test_an_interruption_that_a_library_turned_into_an_error_is_one_line(monkeypatch, capsys):
+    def interrupted(name):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise ImportError("initialisation failed") from error
+
+    monkeypatch.setattr("nas_relucode.cli.main.importlib.import_module", interrupted)
+    assert main(["list"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1

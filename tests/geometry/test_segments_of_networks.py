@@ -97,8 +97,8 @@ def test_a_program_has_the_crossings_of_the_networks_own_forward_pass():
         carried, repeated = (
             crossings(network, starts, targets, forward=forward) for forward in (None, lambda net, x: net(x))
         )
+        assert sum(one.transitions for one in carried) > 10
         for one, other in zip(carried, repeated, strict=True):
-            assert one.transitions > 5
             assert one.times == pytest.approx(other.times, abs=1e-12)
             assert np.array_equal(one.cells.words, other.cells.words)
 
