@@ -202,6 +202,9 @@ class Worker:
                 self._fail(trial, partial(write_interrupted, trial, message))
                 raise StorageUnavailableError(message) from error
             except Exception as error:
+                if self.stop.reason:  # libraries turn an interruption into errors of their own, for instance numba
+                    self._fail(trial, partial(write_interrupted, trial, self.stop.reason))
+                    return False
                 self._fail(trial, partial(write_failed, trial, error))
                 if not isinstance(error, RETRIED):  # a failure of the candidate, too, so that it can't end all workers
                     raise

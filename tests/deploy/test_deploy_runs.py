@@ -170,8 +170,8 @@ def running(server: Server, database: str) -> int:
     return 0
 
 
-def interrupted(trials: list[FrozenTrial]) -> list[Any]:
-    return [t.user_attrs["relucode"]["interrupted"] for t in trials if t.state == TrialState.FAIL]
+def failures(trials: list[FrozenTrial]) -> list[Any]:
+    return [t.user_attrs["relucode"] for t in trials if t.state == TrialState.FAIL]
 
 
 def database_of(url: str) -> str:
@@ -207,7 +207,7 @@ def test_the_signal_of_slurm_makes_its_workers_give_their_candidates_back(
     code, said = ended(first)
     assert code == 1, said
     trials = trials_in(postgres, database_of(queue_url), "own")
-    assert interrupted(trials) == ["SIGTERM", "SIGTERM"]
+    assert failures(trials) == [{"interrupted": "SIGTERM"}] * 2
     assert not [trial for trial in trials if trial.state == TrialState.RUNNING]
     code, said = ended(job())
     assert code == 0, said
@@ -261,5 +261,5 @@ def test_the_first_process_of_a_container_passes_sigterm_on_from_its_first_momen
         ended(process)
         assert time.monotonic() - start < 20
     trials = trials_in(postgres, "relucode", "own")
-    assert interrupted(trials) == ["SIGTERM"]
+    assert failures(trials) == [{"interrupted": "SIGTERM"}]
     assert not [trial for trial in trials if trial.state == TrialState.RUNNING]

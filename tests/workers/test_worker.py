@@ -25,7 +25,7 @@ from nas_relucode.training.recipe import Recipe
 from nas_relucode.workers.planning import plan_study
 from nas_relucode.workers.queue import TAKE
 from nas_relucode.workers.retrying import StorageUnavailableError
-from nas_relucode.workers.stopping import Stop
+from nas_relucode.workers.stopping import Stop, StoppedError
 from nas_relucode.workers.worker import DeviceLostError, idle_seconds, work
 
 
@@ -183,6 +183,23 @@ def test_a_signal_during_del_stops_the_trial_at_the_end_of_the_epoch(tmp_path: P
 
     assert run(tmp_path, queue_url, stop=stop, on_epoch=epoch) == 0
     assert epochs == [0, 1, 2]
+    (given_back,) = study_in(queue_url).trials
+    assert given_back.user_attrs[ATTRIBUTE] == {"interrupted": "SIGTERM"}
+
+
+def test_a_signal_that_a_library_turns_into_an_error_of_its_own_returns_the_trial_to_the_queue(
+    tmp_path: Path, queue_url: str
+):
+    planned(tmp_path, queue_url, heads=("8",))
+    stop = Stop()
+
+    def epoch(number: int, epoch: Any, point: dict[str, Any]) -> None:
+        try:
+            stop.request("SIGTERM")
+        except StoppedError as stopped:
+            raise RuntimeError("this could not be compiled") from stopped
+
+    assert run(tmp_path, queue_url, stop=stop, on_epoch=epoch) == 0
     (given_back,) = study_in(queue_url).trials
     assert given_back.user_attrs[ATTRIBUTE] == {"interrupted": "SIGTERM"}
 
