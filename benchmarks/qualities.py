@@ -23,7 +23,7 @@ PASS = "a pass over the images"
 CLAIMS = {
     name: Claim(f"`{name}`, {{cells}} images", PASS, None, IMAGES, 100)
     for name, quality in QUALITIES.items()
-    if quality.needs_test_split and name != "corruption_accuracy"
+    if quality.held_out and name != "corruption_accuracy"
 } | {
     "first": Claim("`corruption_accuracy` of the first network, {cells} images", PASS, None, FEW, 5),
     "next": Claim("`corruption_accuracy` of every other network, {cells} images", PASS, None, FEW, 5),

@@ -67,7 +67,7 @@ def test_learning_rates_may_be_an_interval_and_objectives_others(package, small)
     names = ["accuracy", "head.1:edge_count"]
     problem = package.Problem(**(small | space), objectives=names, directions=["maximize", "minimize"])
     assert problem.metric_names == names
-    assert set(problem.search_space["head"].choices) == set(space["space"].head_list)
+    assert set(problem.search_space["head"].choices) == set(space["space"].parameters["head"].choices)
 
 
 @pytest.mark.slow

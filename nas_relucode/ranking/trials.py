@@ -81,11 +81,11 @@ class StudyTrials:
         return [t.number for t, digest in zip(self.ranked, digests, strict=True) if digest not in (None, usual)]
 
 
-def read_trials(study: optuna.Study) -> StudyTrials:
+def read_trials(study: optuna.Study, *, some_ranked: bool = True) -> StudyTrials:
     """The trials of a study with their records.
 
-    Raises InputError for a study without our records or without a complete one, for a record that cannot be read, and
-    for trials that have other objectives or another number of classes than the rest.
+    Raises InputError for a study without our records, or if ``some_ranked`` without a complete one, for a record that
+    cannot be read, and for trials that have other objectives or another number of classes than the rest.
     """
     trials = study.get_trials(deepcopy=False)
     if not any(ATTRIBUTE in trial.user_attrs for trial in trials):
@@ -94,7 +94,7 @@ def read_trials(study: optuna.Study) -> StudyTrials:
             "nas_relucode.Recorder at the end of your objective, or use nas_relucode.Objective, and train it."
         )
     ranked = [t for t in trials if t.state == TrialState.COMPLETE and ATTRIBUTE in t.user_attrs]
-    if not ranked:
+    if not ranked and some_ranked:
         raise InputError(_nothing_complete(study.study_name, trials))
     records = [checked_record(trial, study.study_name) for trial in ranked]
     _check_same(study.study_name, ranked, records, "classes", "classes", "Rank networks of one task.")
@@ -104,7 +104,7 @@ def read_trials(study: optuna.Study) -> StudyTrials:
     names = dict(zip(params, network_names(list(params.values())), strict=True))
     return StudyTrials(
         study.study_name,
-        _directions(study, records[0]["objectives"]),
+        _directions(study, records[0]["objectives"]) if records else {},
         trials,
         ranked,
         records,
@@ -119,9 +119,9 @@ def trials_frame(study: optuna.Study, *, also: Iterable[str] = ()) -> pd.DataFra
 
     Columns of parameters are called ``params_NAME``, as in Optuna's own `trials_dataframe`; an index whose name is that
     of another column is called ``joint:NAME``. ``also`` names more columns: indices of a layer, as ``layer:index``.
-    Raises InputError if there is nothing to rank, see `read_trials`.
+    Raises InputError for a study without our records, see `read_trials`.
     """
-    return frame_of(read_trials(study), also)
+    return frame_of(read_trials(study, some_ranked=False), also)
 
 
 def frame_of(trials: StudyTrials, also: Iterable[str] = ()) -> pd.DataFrame:

@@ -219,7 +219,7 @@ def rank_correlation(first: np.ndarray, second: np.ndarray, level: float = 0.05)
     The interval is Fisher's, with the standard error for ranks of Bonett and Wright (Psychometrika 65, 2000).
 
     >>> [round(value, 2) for value in rank_correlation(np.arange(10.0), np.arange(10.0) % 7)]
-    [-0.06, -0.66, 0.59]
+    [0.16, -0.53, 0.72]
     """
     if len(first) < 4 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return math.nan, math.nan, math.nan

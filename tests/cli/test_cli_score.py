@@ -32,7 +32,7 @@ def test_the_command_prints_the_numbers_of_the_library(
     model = module(NETWORK.format(pixels=20, classes=3))
     assert main(["score", "--model", f"{model}:make", "--data", images, "-f", "json", "--device", "cpu"]) == 0
     printed = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
-    assert set(printed) == {"accuracy", "split", "samples", "joint", "layers", "saturated"}
+    assert set(printed) == {"train_accuracy", "split", "samples", "joint", "layers", "saturated"}
     expected = score(sys.modules[model].make(), load_data(images), held_out="test")
     assert printed == expected.as_dict()
     assert (printed["split"], printed["samples"]) == ("train", 30)
@@ -171,7 +171,7 @@ def test_what_a_module_prints_does_not_spoil_the_json(
         (["--split", "valid"], ["unknown split 'valid'", "train"]),
         (["--split", "validation"], ["--split", "train, test or all"]),
         (["--data", "digit"], ["unknown data 'digit'", "digits, mnist, cifar10"]),
-        (["--data", "nosuch.npz"], ["nosuch.npz does not exist"]),
+        (["--data", "nosuch.npz"], ["there is no nosuch.npz"]),
         (["--classes", "0", "cat"], ["unknown class 'cat'", "0, 1, 2"]),
         (["--classes", "0"], ["classes", "two or more"]),
         (["--image-size", "0"], ["image_size 0"]),
@@ -184,7 +184,7 @@ def test_what_a_module_prints_does_not_spoil_the_json(
         (["--model", "nosuchmodule:make"], ["nosuchmodule:make", "No module named"]),
         (["--model", "torchvision.models:nosuch"], ["torchvision.models:nosuch", "nosuch"]),
         (["--model", "os:getcwd"], ["os:getcwd", "torch.nn.Module"]),
-        (["--model", "sys:platform"], ["sys:platform", "not callable"]),
+        (["--model", "sys:platform"], ["sys:platform", "function that returns a network"]),
         (["--model", "torch.nn:Identity"], ["no ReLU", "Identity"]),
         (["--weights", "nosuch.pt"], ["nosuch.pt"]),
         (["--weights", "images.npz"], ["images.npz", "torch.save"]),
@@ -264,7 +264,7 @@ def test_weights_that_would_run_code_are_refused_and_run_nothing(
 @pytest.mark.parametrize(
     ("change", "messages"),
     [
-        ({"x_train": np.array([{}, 1] * 3, dtype=object)}, ["cannot be read", "no objects"]),
+        ({"x_train": np.array([{}, 1] * 3, dtype=object)}, ["cannot be read", "Python objects"]),
         ({"y_test": None}, ["has no y_test", "x_train, y_train, x_test, y_test"]),
         ({"y_train": np.zeros(6)}, ["y_train", "float64", "integers"]),
         ({"y_train": np.array([0, 1, 2, 0, 1])}, ["6 images but 5 labels"]),

@@ -61,7 +61,7 @@ def test_every_figure_of_the_paper_has_its_studies_in_both_sizes(figure: str, sm
         assert set(settings.figure.epochs) <= set(settings.codes.kept_epochs)
         if small:
             full = load_settings(name.removesuffix("_small"))
-            assert full.search_space.head_list == settings.search_space.head_list
+            assert full.search_space.parameters["head"] == settings.search_space.parameters["head"]
             assert full.figure is not None
             assert full.figure.epochs == settings.figure.epochs
             assert (full.network.decoder, full.data.classes) == (settings.network.decoder, settings.data.classes)

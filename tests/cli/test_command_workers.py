@@ -83,7 +83,7 @@ def output_of_reports(capfd: pytest.CaptureFixture[str]) -> str:
     assert main(["status", "own.toml"]) == 0
     assert main(["report", "own.toml"]) == 0
     assert main(["run", "own.toml"]) == 0  # nothing is left to run
-    assert main(["select", "own.toml", "--tolerance", "mcnemar"]) == 0
+    assert main(["select", "own.toml", "--rule", "margin"]) == 0
     output = capfd.readouterr()
     assert "6 of 6 trials done" in output.out
     return output.out + output.err

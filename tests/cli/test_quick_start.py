@@ -81,7 +81,7 @@ def test_the_names_that_help_and_list_show_are_those_that_are_implemented():
         (["statsu", "digits"], "'statsu'", "'status'"),
         (["run", "digits", "--stroage", "x"], "--stroage", "'--storage'"),
         (["run", "digts"], "'digts'", "'digits'"),
-        (["select", "digits", "--tolerence=1se"], "--tolerence", "'--tolerance'"),
+        (["select", "digits", "--marign=0.1"], "--marign", "'--margin'"),
     ],
 )
 def test_a_typing_error_is_answered_with_what_was_meant(
@@ -103,7 +103,7 @@ def test_a_name_without_a_similar_one_is_answered_with_the_known_ones_only(capsy
 
 @pytest.mark.parametrize(
     ("typed", "completed"),
-    [(["stat"], {"status"}), (["select", "--tol"], {"--tolerance"}), (["list", "ind"], {"indices"})],
+    [(["stat"], {"status"}), (["select", "--mar"], {"--margin"}), (["list", "ind"], {"indices"})],
 )
 def test_bash_completes_commands_options_and_choices(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], typed: list[str], completed: set[str]

@@ -90,7 +90,7 @@ def test_the_frame_has_a_row_for_each_epoch_and_layer(data):
     record()
     record()
     frame = record.frame()
-    assert list(frame.columns) == ["epoch", "layer", "loss", "accuracy", *NAMES]
+    assert list(frame.columns) == ["epoch", "layer", "loss", "train_accuracy", *NAMES]
     assert frame["layer"].tolist() == ["joint", "head.1", "head.3"] * 2
     row = frame[(frame["epoch"] == 1) & (frame["layer"] == "head.3")].iloc[0]
     assert row["cell_count"] == record.points[1]["layers"]["head.3"]["cell_count"]
@@ -157,7 +157,7 @@ class TestLightning:
         expected = score(module, data.validation, indices=NAMES)
         assert record.points[-1]["joint"] == expected.joint
         assert set(record.points[-1]["layers"]) == {"network.head.1", "network.head.3"}
-        for name, value in {"accuracy": expected.accuracy, **expected.joint}.items():
+        for name, value in {expected.accuracy_name: expected.accuracy, **expected.joint}.items():
             assert float(trainer.callback_metrics[f"relucode/{name}"]) == pytest.approx(value)
 
     def test_a_part_of_the_module_may_be_scored(self, fit, data):

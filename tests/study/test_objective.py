@@ -324,6 +324,7 @@ def test_an_interval_of_learning_rates_is_sampled(data: ImageData):
     assert all(0.01 <= rate <= 0.1 for rate in rates)
 
 
+@pytest.mark.filterwarnings("ignore:the objective")  # saturated on few samples
 def test_layers_of_the_backbone_may_be_chosen(data: ImageData):
     trial = fixed("4-4")
     make(
@@ -376,6 +377,7 @@ def test_a_study_needs_at_least_one_objective(data: ImageData):
         make(data, objectives=[])
 
 
+@pytest.mark.filterwarnings("ignore:the objective")  # saturated on few samples
 def test_values_are_finite_floats_for_every_objective_there_is(data: ImageData):
     values = make(data, objectives=["accuracy", *DEFINED], codes=CodeSettings(wanted_size=(1.0, 10.0)))(fixed("4-4"))
     assert len(values) == 1 + len(DEFINED)

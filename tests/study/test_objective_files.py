@@ -117,7 +117,7 @@ def test_a_checkpoint_that_is_not_the_trials_own_is_refused_and_kept(data: Image
 
 
 def test_a_checkpoint_in_the_way_of_another_format_is_not_overwritten(data: ImageData, tmp_path: Path):
-    name = "8-4_0.1_seed_0.pt"
+    name = "head=8-4_learning_rate=0.1_seed=0.pt"
     (tmp_path / "checkpoints").mkdir()
     save_checkpoint(tmp_path / "checkpoints" / name, {"epoch": 1}, settings={"another": "study"}, results=None)
     with pytest.raises(InputError, match="another"):

@@ -23,7 +23,7 @@ def test_a_locked_file_refuses_a_run_until_the_lock_is_released(tmp_path: Path, 
 
 def test_a_run_that_raises_releases_the_lock_at_once(tmp_path: Path, url: str):
     run(settings_in(tmp_path, ("8",)), url)
-    with pytest.raises(InputError, match="heads") as kept:  # kept, with its frames, as a notebook keeps the last error
+    with pytest.raises(InputError, match="head") as kept:  # kept, with its frames, as a notebook keeps the last error
         run(settings_in(tmp_path, ("4",)), url)
     run(settings_in(tmp_path, ("8",)), url)
     assert kept.value is not None

@@ -44,7 +44,7 @@ def vgg16_features() -> list[nn.Module]:
 
 
 def test_the_heads_are_those_of_table_1():
-    assert set(load_search_space("table1").head_list) == set(TABLE_1_OF_THE_PAPER)
+    assert set(load_search_space("table1").parameters["head"].choices) == set(TABLE_1_OF_THE_PAPER)
     for head, widths in TABLE_1_OF_THE_PAPER.items():
         assert parse_head(head) == widths
         network = build_network(head, (1, 32, 32), 10, width=1 / 8)
