@@ -72,13 +72,22 @@ def _choice(selection: Selection) -> str:
 def _others(selection: Selection) -> str:
     """How many networks have each answer."""
     counts = selection.comparison["answer"].value_counts().drop(["best", ""], errors="ignore")
+    others = int(counts.sum())
+    if others < 2:
+        return ""
+    if len(counts) == 1:
+        return {
+            "equal": f"All {others} other networks are equal to the most accurate one.",
+            "worse": f"All {others} other networks are worse.",
+            "cannot be told": f"None of the {others} other networks can be told from the most accurate one.",
+        }[counts.index[0]]
     texts = {"equal": "equal to the most accurate one", "worse": "worse", "cannot be told": "cannot be told from it"}
     parts = []
     for answer, text in texts.items():
         if count := int(counts.get(answer, 0)):
             verb = "" if answer == "cannot be told" else "is " if count == 1 else "are "
             parts.append(f"{count} {verb}{text}")
-    return f"Of the {int(counts.sum())} other networks {', '.join(parts)}." if counts.sum() > 1 else ""
+    return f"Of the {others} other networks {', '.join(parts)}."
 
 
 def _preference(selection: Selection) -> str:
