@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
+import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -56,7 +56,7 @@ def find_facets(weight: Any, bias: Any, inside: Any, *, tolerance: float = 1e-9,
     polyhedron in less than a facet are redundant. Two rows count as equal if they differ by less than ``tolerance`` of
     their length, and a row counts as redundant if it is closer than that to the cone of the others. These are lengths
     of rows (w_i, b_i) in coordinates around ``inside`` in which every row is 1 there and their Gram matrix is the
-    identity; they do not depend on the coordinates of the input. ``threads`` (None: numba's number) do not change the
+    identity; they do not depend on the coordinates of the input. ``threads`` (None: torch's number) do not change the
     result.
 
     >>> facets = find_facets([[1, 0], [0, 1], [-1, -1], [-2, -2], [-1, 0]], [0, 0, 1, 2, 1], [0.25, 0.25])
@@ -132,7 +132,7 @@ def _decide(rows: np.ndarray, tolerance: float, threads: int | None) -> tuple[np
         gap = value - products.max(axis=1)
         is_facet[start : start + AT_ONCE] = gap > np.maximum(CLEAR * (value - last), (least * lengths)[start + own])
     open_rows = np.flatnonzero(~is_facet)
-    threads = min(threads or numba.get_num_threads(), len(open_rows) * rows.size // WORTH_A_THREAD + 1)
+    threads = min(threads or torch.get_num_threads(), len(open_rows) * rows.size // WORTH_A_THREAD + 1)
     parts = [open_rows[part::threads].copy() for part in range(threads)]  # contiguous: one compiled version for all
 
     def search(part: np.ndarray) -> np.ndarray:

@@ -1,5 +1,9 @@
 """Facets against exact rational arithmetic, scipy's half-space intersection, and bodies whose facets are known."""
 
+import os
+import subprocess
+import sys
+
 import hypothesis.extra.numpy as arrays
 import numpy as np
 import pytest
@@ -229,3 +233,18 @@ def test_bad_half_spaces_are_errors():
         find_facets([[1], [-1]], [1, 1], [0, 0])
     with pytest.raises(InputError, match="not finite"):
         find_facets([[np.nan], [-1]], [1, 1], [0])
+
+
+@pytest.mark.slow
+def test_the_search_leaves_torch_its_number_of_threads():
+    """Asking numba for its number of threads would set OpenMP's, which torch shares, to the number of cores."""
+    code = """
+import numpy as np, torch
+from nas_relucode.geometry.facets import find_facets
+rows = np.random.default_rng(0).normal(size=(400, 6))
+find_facets(rows, np.ones(400), np.zeros(6))
+print(torch.get_num_threads())
+"""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["1"]
