@@ -60,7 +60,7 @@ def accuracy_range(networks: pd.DataFrame) -> tuple[float, float]:
     ends = rows[["low", "accuracy", "high"]]
     low, high = float(ends.min(axis=None)), float(ends.max(axis=None))
     room = max(0.3 * (high - low), 0.005)
-    return low - room, high + room
+    return low - room, min(high + room, 1 + 0.02 * (high - low + room))  # a point at 1 is not cut
 
 
 def _pareto(networks: pd.DataFrame, x: str, title: str, margin: float) -> Figure:

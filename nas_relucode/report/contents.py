@@ -111,7 +111,7 @@ def accuracy_intervals(selection: Selection) -> pd.DataFrame:
     best = selection.networks.loc[comparison["answer"] == "best", "accuracy"].max()
     known = np.isfinite(comparison["low"]) & np.isfinite(comparison["high"])
     ends = {"low": best - comparison["high"], "high": best - comparison["low"]}
-    return pd.DataFrame(ends).where(known)
+    return pd.DataFrame(ends).where(known).clip(0, 1)
 
 
 def page_data(report: Report) -> dict[str, Any]:

@@ -158,7 +158,7 @@ function drawFront(width) {
     Plot.text(first, { x, y: accuracy, text: ["first choice"], dx: 10 * side, dy: -14, textAnchor: side < 0 ? "end" : "start", fontWeight: 600, fontSize: 13, stroke: "var(--page)", strokeWidth: 4, fill: "currentColor" }),
   ];
   const svg = Plot.plot({ width, height: width < 600 ? 380 : 480, marginLeft: 56, marginBottom: 44, marginRight: 20, ariaLabel: null,
-    x: { label: `${data.words[name]} →`, labelAnchor: "right", nice: true, grid: true, tickFormat: "~s", ticks: Math.max(3, Math.floor(width / 110)) },
+    x: { label: `${data.words[name]} →`, labelAnchor: "right", nice: true, grid: true, ticks: Math.max(3, Math.floor(width / 110)) },
     y: { label: "↑ validation accuracy", domain: [low, high], grid: true }, color: { type: "identity" }, marks });
   reachable(svg, parts.filter((part) => part.length));
   return svg;
