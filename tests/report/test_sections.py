@@ -66,7 +66,7 @@ def edge_studies() -> dict[str, optuna.Study]:
 def test_unknown_values_are_explained_in_words(kind: str, tmp_path: Path):
     texts = texts_of(edge_studies()[kind], tmp_path)
     for text in texts.values():
-        assert not re.search(r"\b(nan|None|NaT|inf)\b", text)
+        assert not re.search(r"\b(nan|None(?! of)|NaT|inf)\b", text)
     for block in re.findall(r"(?:^\|.*\n)+", texts["md"], re.MULTILINE):
         assert len(parse_markdown(block)[0]) > 1
     assert "</section>" in (tmp_path / "report.html").read_text("utf-8")
