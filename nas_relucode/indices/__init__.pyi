@@ -37,3 +37,11 @@ from .inputs import IndexInputs as IndexInputs
 from .inputs import NetworkSample as NetworkSample
 from .registry import INDICES as INDICES
 from .registry import compute_indices as compute_indices
+from .sensitivity import AffineDeviation as AffineDeviation
+from .sensitivity import AffineNorm as AffineNorm
+from .sensitivity import CertifiedRadius as CertifiedRadius
+from .sensitivity import CodeStability as CodeStability
+from .sensitivity import DecisionMargin as DecisionMargin
+from .sensitivity import LocalComplexity as LocalComplexity
+from .sensitivity import PrincipalMargin as PrincipalMargin
+from .sensitivity import SpaceFolding as SpaceFolding

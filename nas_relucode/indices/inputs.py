@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from nas_relucode.cells.code_spaces import CodeSpace
@@ -15,10 +17,13 @@ from nas_relucode.cells.graph import AdjacencyGraph, Connectivity, adjacency_gra
 from nas_relucode.cells.hamming import class_distance_sums, ones_by_class, whole_theta
 from nas_relucode.cells.occupied import Cells
 from nas_relucode.codes.bits import Codes
-from nas_relucode.codes.reading import Forward
+from nas_relucode.codes.capturing import capture
+from nas_relucode.codes.reading import Forward, Reading
 from nas_relucode.errors import InputError
+from nas_relucode.geometry.affine_maps import AffineMaps, affine_deviations, affine_maps, spread
+from nas_relucode.geometry.borders import margins
 from nas_relucode.geometry.sample_geometry import Geometry, read_geometry
-from nas_relucode.geometry.segments import segment_transitions
+from nas_relucode.geometry.segments import same_class_pairs, segment_transitions
 
 Value = TypeVar("Value")
 
@@ -42,7 +47,7 @@ class NetworkSample(_Once):
     network: nn.Module
     inputs: Tensor  # (samples, ...)
     labels: Tensor | None  # whole numbers, (samples,)
-    layers: tuple[str, ...] = ("all",)  # whose cell borders are counted
+    reading: Reading = field(default_factory=Reading)  # how codes are read
     forward: Forward | None = None
     _kept: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
@@ -57,8 +62,67 @@ class NetworkSample(_Once):
         if self.labels is None:
             raise InputError("segment_transitions joins samples of one class. Give inputs with their labels.")
         return segment_transitions(
-            self.network, self.inputs, self.labels, segments=segments, layers=self.layers, forward=self.forward
+            self.network, self.inputs, self.labels, segments=segments, layers=self.reading.layers, forward=self.forward
         )
+
+    def first_labels(self, samples: int) -> np.ndarray:
+        """int64, (samples,): the labels of the first samples."""
+        if self.labels is None:
+            raise InputError("this index compares predictions with labels. Give inputs with their labels.")
+        return np.asarray(self.labels[:samples].cpu()).astype(np.int64)
+
+    def affine_maps(self, samples: int) -> AffineMaps:
+        """The affine maps of the cells of the first samples."""
+        return self._once(
+            ("affine_maps", samples), lambda: affine_maps(self.network, self.inputs[:samples], forward=self.forward)
+        )
+
+    def cell_margins(self, samples: int) -> np.ndarray:
+        """float64, (samples,): the distance of the first samples to the border of their cell."""
+        if self.forward is not None:
+            raise InputError("cells as polyhedra are read off network(inputs). Leave out forward, or this index.")
+        return self._once(("cell_margins", samples), lambda: margins(self.network, self.inputs[:samples]).distance)
+
+    def codes_of(self, inputs: Tensor) -> Codes:
+        """The codes of inputs, (samples, ...), one row each."""
+        return capture(self.network, inputs, forward=self.forward, **self.reading.options)
+
+    def flips(self, samples: int, radius: float, directions: int) -> float:
+        """The mean number of bits that differ at a distance of ``radius`` spreads from the first samples."""
+
+        def compute() -> float:
+            inputs, generator = self.inputs[:samples], torch.Generator().manual_seed(0)
+            own, length = self.codes_of(inputs), radius * spread(inputs)
+            total = 0
+            for _ in range(directions):
+                noise = torch.randn(inputs.shape, generator=generator, dtype=torch.float64)
+                noise *= length / noise.flatten(1).norm(dim=1).view(-1, *[1] * (inputs.ndim - 1))
+                near = self.codes_of(inputs + noise.to(inputs))
+                total += int(np.bitwise_count(own.words ^ near.words).sum())
+            return total / directions / len(inputs)
+
+        return self._once(("flips", samples, radius, directions), compute)
+
+    def pairs(self, samples: int, pairs: int) -> tuple[Tensor, Tensor]:
+        """The two ends of segments between samples of one class."""
+        first, second = same_class_pairs(self.first_labels(samples), pairs)
+        return self.inputs[first], self.inputs[second]
+
+    def affine_deviation(self, samples: int, pairs: int, points: int) -> float:
+        """See `AffineDeviation`."""
+        starts, ends = self.pairs(samples, pairs)
+        size = spread(self.affine_maps(samples).scores)
+        deviations = affine_deviations(self.network, starts, ends, points=points, forward=self.forward)
+        return float(deviations.mean()) / size if size > 0 else math.nan
+
+    def folding(self, samples: int, pairs: int, points: int) -> float:
+        """See `SpaceFolding`."""
+        starts, ends = self.pairs(samples, pairs)
+        steps = [self.codes_of(torch.lerp(starts, ends, step / points)).words for step in range(points + 1)]
+        length = sum(np.bitwise_count(a ^ b).sum(axis=1, dtype=np.int64) for a, b in pairwise(steps))
+        away = np.max([np.bitwise_count(steps[0] ^ step).sum(axis=1, dtype=np.int64) for step in steps], axis=0)
+        moves = length > 0
+        return float((1 - away[moves] / length[moves]).mean()) if moves.any() else math.nan
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from nas_relucode.errors import InputError, unknown
-from nas_relucode.indices import classes, counts, geometric, graph, initialisation
+from nas_relucode.indices import classes, counts, geometric, graph, initialisation, sensitivity
 from nas_relucode.indices.index import Index
 
 if TYPE_CHECKING:
@@ -63,6 +63,14 @@ INDICES: dict[str, Index] = {
         geometric.ConfidenceGrowth(),
         geometric.FacetCount(),
         geometric.OtherClassDistance(),
+        sensitivity.LocalComplexity(),
+        sensitivity.CodeStability(),
+        sensitivity.DecisionMargin(),
+        sensitivity.PrincipalMargin(),
+        sensitivity.CertifiedRadius(),
+        sensitivity.AffineNorm(),
+        sensitivity.AffineDeviation(),
+        sensitivity.SpaceFolding(),
         counts.ParameterCount(),
     )
 }

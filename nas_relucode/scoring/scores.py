@@ -166,7 +166,7 @@ def _network_sample(network: nn.Module, sample: Any, options: ReadingOptions) ->
     if not isinstance(sample, Split):
         return None
     reading, forward = read_options(options)
-    return NetworkSample(network, sample.inputs, sample.labels, reading.layers, forward)
+    return NetworkSample(network, sample.inputs, sample.labels, reading, forward)
 
 
 def _samples(data: Any, split: str, held_out: Any) -> tuple[Any, Any, str]:
