@@ -110,7 +110,9 @@ def test_indices_are_their_formulas(case):
 def test_every_index_is_a_float_in_its_range(case):
     read = inputs(*case[:3])
     chosen = choose(every_index(case[3]), read)
-    assert list(chosen) == [name for name, index in INDICES.items() if not isinstance(index, GeometricIndex | SensitivityIndex)]
+    assert list(chosen) == [
+        name for name, index in INDICES.items() if not isinstance(index, GeometricIndex | SensitivityIndex)
+    ]
     for name, value in compute_indices(read, chosen.values()).items():
         low, high = chosen[name].range(read)
         assert type(value) is float
