@@ -24,8 +24,8 @@ from nas_relucode.indices import (
     WithinClassDistance,
 )
 from nas_relucode.indices.geometric import GeometricIndex
-from nas_relucode.indices.sensitivity import SensitivityIndex
 from nas_relucode.indices.registry import choose, configured, saturated_indices
+from nas_relucode.indices.sensitivity import SensitivityIndex
 
 BITS = arrays.arrays(bool, st.tuples(st.integers(1, 20), st.sampled_from([1, 3, 8, 65])))
 
