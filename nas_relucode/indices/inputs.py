@@ -18,7 +18,7 @@ from nas_relucode.cells.hamming import class_distance_sums, ones_by_class, whole
 from nas_relucode.cells.occupied import Cells
 from nas_relucode.codes.bits import Codes
 from nas_relucode.codes.capturing import capture
-from nas_relucode.codes.reading import Forward, Reading
+from nas_relucode.codes.reading import Forward, Reading, ReadingOptions
 from nas_relucode.errors import InputError
 from nas_relucode.geometry.affine_maps import AffineMaps, affine_deviations, affine_maps, spread
 from nas_relucode.geometry.borders import margins
@@ -85,7 +85,8 @@ class NetworkSample(_Once):
 
     def codes_of(self, inputs: Tensor) -> Codes:
         """The codes of inputs, (samples, ...), one row each."""
-        return capture(self.network, inputs, forward=self.forward, **self.reading.options)
+        options: ReadingOptions = {**self.reading.options, "forward": self.forward}
+        return capture(self.network, inputs, **options)
 
     def flips(self, samples: int, radius: float, directions: int) -> float:
         """The mean number of bits that differ at a distance of ``radius`` spreads from the first samples."""
