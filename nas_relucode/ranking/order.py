@@ -1,4 +1,4 @@
-"""The order of equally accurate networks by indices of their code spaces, and how stable it is over seeds."""
+"""The order of the finalists of a study by indices of their code spaces, and how stable it is over seeds."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,25 +49,6 @@ def curves_frame(study: optuna.Study) -> pd.DataFrame:
     frame = pd.DataFrame(rows)
     numbers = ["accuracy", "train_accuracy", "loss", "validation_loss", "cell_count", "correct_cell_count"]
     return frame.astype(dict.fromkeys(numbers, float))
-
-
-def network_curves(study: optuna.Study, names: Mapping[str, str]) -> pd.DataFrame:
-    """The cells over the epochs of some networks, in the order of ``names``, one row per epoch and layer.
-
-    ``names`` maps the key of a network (`Candidate.network`) to its name in the column network. Other columns: seed,
-    epoch, layer ("joint" or a layer's own name), cell_count, correct_cell_count, accuracy. Repeated trainings are all
-    included.
-    """
-    places = {key: place for place, key in enumerate(names)}
-    records = [(candidate_of(record), record) for _, record in complete_records(study)]
-    chosen = [(candidate, record) for candidate, record in records if candidate.network in places]
-    rows = []
-    for candidate, record in sorted(chosen, key=lambda item: places[item[0].network]):
-        for point in record.get("curve", []):
-            for layer, counts in {"joint": point["joint"], **point["layers"]}.items():
-                row = {"network": names[candidate.network], "seed": candidate.seed, "epoch": point["epoch"]}
-                rows.append(row | {"layer": layer, "accuracy": point["accuracy"]} | counts)
-    return pd.DataFrame(rows)
 
 
 def kept_spaces(study: optuna.Study, folder: Path) -> list[KeptSpace]:
