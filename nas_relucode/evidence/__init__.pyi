@@ -1,0 +1,2 @@
+from .families import FAMILIES as FAMILIES
+from .families import Family as Family
