@@ -1,8 +1,9 @@
-"""Text as a terminal, a table or a figure can show it: foreign names, numbers with their spread, small tables."""
+"""Text as a terminal, a table or a figure can show it: foreign names, numbers with their spread, tables, times."""
 
 import html
 import math
 from collections.abc import Sequence
+from datetime import timedelta
 
 
 def plain(text: str) -> str:
@@ -60,3 +61,12 @@ def listed(items: Sequence[object], most: int = 10) -> str:
     """
     shown = ", ".join(map(str, items[:most]))
     return shown if len(items) <= most else f"{shown} and {len(items) - most} more"
+
+
+def duration(seconds: float) -> str:
+    """A time in seconds, as people write it.
+
+    >>> duration(93784.2), duration(3.21)
+    ('1 day, 2:03:04', '3.2 s')
+    """
+    return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=int(seconds)))

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import inspect
+import io
+import textwrap
+import tokenize
 import tomllib
 import types
 import typing
@@ -76,6 +81,24 @@ def parse(dataclass: type[T], table: Any, where: str) -> T:
         raise InputError(f"{where}: {error}") from error
 
 
+def field_comments(dataclass: type) -> dict[str, str]:
+    """What each field of a dataclass means: the comment behind it in the source, also of the classes that it extends.
+
+    >>> from nas_relucode.study.candidates import Candidate
+    >>> field_comments(Candidate)["network"]
+    'identifies the parameters, see `network_key`'
+    """
+    comments: dict[str, str] = {}
+    for cls in reversed([cls for cls in dataclass.__mro__ if dataclasses.is_dataclass(cls)]):
+        source = textwrap.dedent(inspect.getsource(cls))
+        tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+        behind = {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
+        for node in ast.parse(source).body[0].body:  # type: ignore[attr-defined]
+            if isinstance(node, ast.AnnAssign) and node.end_lineno in behind:
+                comments[node.target.id] = behind[node.end_lineno]  # type: ignore[union-attr]
+    return comments
+
+
 def _value(hint: Any, value: Any, where: str) -> Any:
     """``value`` converted to the type of a field; for a union, to the first of its types that fits."""
     if dataclasses.is_dataclass(hint):
@@ -89,7 +112,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         if origin is tuple:
             return tuple(_value(arguments[0], item, f"{where}: item {i}") for i, item in enumerate(value, 1))
         return float(value) if hint is float else value
-    raise InputError(f"{where} is {value!r}, but must be {_in_words(hint)}.")
+    raise InputError(f"{where} is {value!r}, but must be {type_in_words(hint)}.")
 
 
 def _fits(hint: Any, value: Any) -> bool:
@@ -109,13 +132,18 @@ def _fits(hint: Any, value: Any) -> bool:
     return isinstance(value, (int, float) if hint is float else hint)
 
 
-def _in_words(hint: Any) -> str:
+def type_in_words(hint: Any) -> str:
+    """A field's type as somebody who writes TOML knows it.
+
+    >>> type_in_words(tuple[int, ...] | None)
+    'a list, each item a whole number'
+    """
     words = {float: "a number", int: "a whole number", str: "a string", bool: "true or false"}
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is tuple:
-        return f"a list, each item {_in_words(arguments[0])}"
+        return f"a list, each item {type_in_words(arguments[0])}"
     if origin is dict:
         return "a table of strings" if arguments[1] is str else "a table"
     if origin in (types.UnionType, typing.Union):
-        return " or ".join(_in_words(option) for option in arguments if option is not type(None))
+        return " or ".join(type_in_words(option) for option in arguments if option is not type(None))
     return words.get(hint, "a table")

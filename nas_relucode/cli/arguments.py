@@ -334,6 +334,12 @@ def _list(parser: argparse.ArgumentParser) -> None:
     _add_format(parser)
 
 
+def _check(parser: argparse.ArgumentParser) -> None:
+    _add_settings(parser)
+    _add_format(parser)
+    _add_data(parser)
+
+
 def _copy(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="a study or search space; search_spaces/NAME for a space of a study's name")
     parser.add_argument("file", help="a new file ending in .toml")
@@ -350,6 +356,7 @@ tcsh: nas-relucode completion tcsh > FILE, and source FILE in ~/.tcshrc"""
 
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "run": ("run or resume a study, then write its report", _run),
+    "check": ("say what a study would run, and about how long it would take", _check),
     "figure": ("run the studies behind a figure of the paper, then draw it", _figure),
     "train": ("train one candidate of a study as in its trial, and keep its weights", _train),
     "plan": ("enqueue a study's candidates for workers", _plan),
@@ -362,6 +369,6 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "codes": ("compute a network's code space over a data set, shard by shard", _codes),
     "complex": ("count the cells of a small network and the pairs that share a facet", _complex),
     "list": ("list studies, search spaces, data sets, backbones, indices and qualities", _list),
-    "copy": ("copy a built-in study or search space, to change it", _copy),
+    "copy": ("write a built-in study or search space to a file that explains every key", _copy),
     "completion": ("print a script that completes commands and options in a shell", _completion),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import tomllib
 from pathlib import Path
 
 from nas_relucode.errors import InputError, unknown
@@ -22,7 +23,20 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(f"{target} does not end in .toml. Give the copy a name that does, e.g. mine.toml.")
     if target.exists():
         raise InputError(f"{target} exists already. Name a new file.")
-    write_atomically(target, lambda path: path.write_text(files[options.name], "utf-8"))
-    use = f"Try `nas-relucode run {target}`." if options.name in studies else f'Name it in a study: space = "{target}".'
+    text = _explained(files[options.name], spaces) if options.name in studies else files[options.name]
+    write_atomically(target, lambda path: path.write_text(text, "utf-8"))
+    if options.name in studies:
+        use = f"Try `nas-relucode check {target}`, then `nas-relucode run {target}`."
+    else:
+        use = f'Name it in a study: space = "{target}".'
     print(f"{target}: a copy of {options.name}. {use}")
     return 0
+
+
+def _explained(text: str, spaces: dict[str, str]) -> str:
+    """A study's file with a comment at every key, and with the search space that it names inside."""
+    from nas_relucode.study.explained import explained
+
+    study = tomllib.loads(text)
+    space = study["search"].pop("space")
+    return explained(study, tomllib.loads(spaces[space]) if isinstance(space, str) else space)

@@ -65,12 +65,12 @@ class Reading:
     Raises InputError for values other than these. An unknown option is a TypeError, as in any call.
     """
 
-    layers: tuple[str, ...] = ("all",)
-    mode: str = "eval"
-    preset: str = "paper"
-    maps: str = "pixel"
-    also: tuple[str, ...] = ()
-    batch_size: int = 512
+    layers: tuple[str, ...] = ("all",)  # names, prefixes or globs of layers, or "all", "fc", "head"
+    mode: str = "eval"  # or "train": batch statistics, for scores at initialisation
+    preset: str = "paper"  # a bit is 1 where the activation is positive; or "released_code": at least 1
+    maps: str = "pixel"  # what one bit of a convolution stands for: "pixel", "channel" or "pooled" (2 x 2 pixels)
+    also: tuple[str, ...] = ()  # smooth activations to read at 0 as well, e.g. ["gelu"]
+    batch_size: int = 512  # samples in one forward pass
 
     def __post_init__(self) -> None:
         for name in ("layers", "also"):

@@ -31,8 +31,8 @@ SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
 class Interval:
     """All learning rates from low to high, drawn uniformly on a logarithmic scale."""
 
-    low: float
-    high: float
+    low: float  # above 0
+    high: float  # above low
 
     def __post_init__(self) -> None:
         if not 0 < self.low < self.high < math.inf:
@@ -43,8 +43,8 @@ class Interval:
 class HeadGrid:
     """All heads of the given depths with every layer as wide as one of ``widths``."""
 
-    depths: tuple[int, ...]
-    widths: tuple[int, ...]
+    depths: tuple[int, ...]  # numbers of layers
+    widths: tuple[int, ...]  # neurons that a layer may have
 
     def __post_init__(self) -> None:
         if not self.depths or not self.widths or min(*self.depths, *self.widths) < 1:
@@ -70,10 +70,10 @@ class HeadGrid:
 class Range:
     """All numbers from low to high: whole ones if low, high and step are, and uniform on a logarithmic scale if log."""
 
-    low: int | float
-    high: int | float
-    step: int | float | None = None
-    log: bool = False
+    low: int | float  # the smallest value
+    high: int | float  # the largest value
+    step: int | float | None = None  # distance of the values; left out: 1 for whole numbers, else none
+    log: bool = False  # uniform on a logarithmic scale
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,9 @@ class SearchSpace:
     {'depth': IntDistribution(high=4, log=False, low=1, step=1)}
     """
 
-    heads: tuple[str, ...] | HeadGrid | None = None
-    learning_rates: tuple[float, ...] | Interval | None = None
-    parameters: dict[str, Any] = field(default_factory=dict)
+    heads: tuple[str, ...] | HeadGrid | None = None  # widths joined by "-", or {depths = [1, 2], widths = [8, 16]}
+    learning_rates: tuple[float, ...] | Interval | None = None  # a list, or {low = 0.001, high = 0.1}
+    parameters: dict[str, Any] = field(default_factory=dict)  # name = [values] or {low, high, step, log}
 
     def __post_init__(self) -> None:
         given = _parameters_of(self.heads, self.learning_rates)
@@ -317,9 +317,9 @@ class SearchSettings:
 
     space: str | SearchSpace | None = None  # a built-in name, a path ending in .toml, or a table
     parameters: dict[str, Any] = field(default_factory=dict)  # the parameters of a space, in the place of ``space``
-    seeds: tuple[int, ...] = (0,)
-    trials: int | None = None
-    sampler: str = "tpe"
+    seeds: tuple[int, ...] = (0,)  # each network is trained with every one
+    trials: int | None = None  # how many a sampler draws; left out: every network with every seed
+    sampler: str = "tpe"  # or "nsga2", "random"; only with trials
     together: int = 1  # how many candidates that differ in learning rate and seed are trained as one batched network
     finalist_seeds: int | None = None  # seeds of the networks that are still in question when all others are done
 

@@ -28,14 +28,14 @@ EXPECTATIONS = ("falls", "rises")  # of separability with depth
 class DataSettings:
     """The arguments of `load_data`, except data_root and download, which belong to the machine."""
 
-    source: str
-    classes: tuple[int | str, ...] | None = None
-    image_size: int | None = None
-    train_samples: int | None = None
-    test_samples: int | None = None
-    validation: float = 0.2
-    normalise: bool = False
-    seed: int = 0
+    source: str  # a data set by name, an .npz file, or a folder of images
+    classes: tuple[int | str, ...] | None = None  # the classes to keep, by number or name; left out: all
+    image_size: int | None = None  # pixels; images are resized to squares of this size
+    train_samples: int | None = None  # training images to draw, before the validation split; left out: all
+    test_samples: int | None = None  # test images to draw; left out: all
+    validation: float = 0.2  # share of the training images that validates
+    normalise: bool = False  # subtract the mean and divide by the standard deviation of the training images
+    seed: int = 0  # of the validation split and of the images that are drawn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +46,9 @@ class NetworkSettings:
     and with ``image_shape``, ``classes`` and ``seed`` if it names them.
     """
 
-    factory: str | None = None
-    backbone: str = "vgg16"
-    width: float = 1.0
+    factory: str | None = None  # "package.module:function" of your own networks, in the place of the other keys
+    backbone: str = "vgg16"  # before the head: see `nas-relucode list backbones`
+    width: float = 1.0  # the backbone's channels as a multiple of the usual ones
     weights: str = "random"  # of the backbone; "imagenet" for torchvision's
     frozen: bool = False  # the backbone is not trained: it runs once, and its features are kept
     decoder: str | None = None  # layer widths between the head and the reconstruction, e.g. "128-256"
@@ -77,12 +77,12 @@ class NetworkSettings:
 class CodeSettings(Reading):
     """How a study reads codes (`Reading`), of which samples and when, and what it computes from them."""
 
-    layers: tuple[str, ...] = DEFAULT_LAYERS
-    split: str = "train"  # or "validation"
+    layers: tuple[str, ...] = DEFAULT_LAYERS  # names, prefixes, globs, "all", "fc", "head"; default: head or fc
+    split: str = "train"  # whose codes are read: "train" or "validation"
     while_training: bool = False  # the curve's codes are read while the weights move, as the released code does
     kept_epochs: tuple[int, ...] = ()  # the code spaces after these epochs are kept on disk; 0 is before the training
     graph_theta: int = 1  # cells up to this distance apart are joined in the graph
-    distance_theta: int | None = None  # distances are truncated at this value; None: not truncated
+    distance_theta: int | None = None  # distances are truncated at this value; left out: not truncated
     wanted_size: tuple[float, ...] | None = None  # mu and sigma of regularised_patterns, in thousands of parameters
     geometry: bool = False  # the indices of the cells as polyhedra too, also where they are not objectives
     slices: bool = False  # pictures of the cells around and between samples, of each candidate's first seed
@@ -112,10 +112,10 @@ class FigureSettings:
     expect: str | None = None  # of separability with depth: "falls" (an autoencoder's), "rises" (a classifier's)
     points: str = "cells"  # or "samples"
     preset: str = "paper"  # or "released_code": UMAP as the released code fits it
-    neighbours: int = 15
-    min_dist: float = 0.1
+    neighbours: int = 15  # UMAP's number of nearest neighbours
+    min_dist: float = 0.1  # UMAP's least distance of points in the picture
     most_points: int | None = None  # in a picture; more are sampled at random
-    seed: int = 0
+    seed: int = 0  # of UMAP and of the sampled points
 
     def __post_init__(self) -> None:
         for name, known in {
@@ -154,16 +154,16 @@ def _default_objectives() -> dict[str, str]:
 class StudySettings:
     """Everything that decides the numbers of a study; stored with it, and compared when it is resumed."""
 
-    data: DataSettings
-    search: SearchSettings
-    description: str = ""
-    network: NetworkSettings = field(default_factory=NetworkSettings)
-    training: Recipe = field(default_factory=Recipe)
-    codes: CodeSettings = field(default_factory=CodeSettings)
-    figure: FigureSettings | None = None
-    objectives: dict[str, str] = field(default_factory=_default_objectives)  # name -> "maximize" or "minimize"
-    accuracy_floor: float | None = None  # networks below it are infeasible; None: 10 margins below the best so far
-    margin: float = MARGIN
+    data: DataSettings  # the images
+    search: SearchSettings  # which networks are trained, and with which seeds
+    description: str = ""  # one line for `nas-relucode list studies` and the report
+    network: NetworkSettings = field(default_factory=NetworkSettings)  # what is trained
+    training: Recipe = field(default_factory=Recipe)  # how each network is trained
+    codes: CodeSettings = field(default_factory=CodeSettings)  # how codes are read, and which indices are computed
+    figure: FigureSettings | None = None  # for `nas-relucode figure`; left out: no figure
+    objectives: dict[str, str] = field(default_factory=_default_objectives)  # name = "maximize" or "minimize"
+    accuracy_floor: float | None = None  # networks below it are infeasible; left out: 10 margins below the best so far
+    margin: float = MARGIN  # a difference of accuracies that does not matter
     folder: str | None = field(default=None, init=False, compare=False)  # of the file, where a factory's module may be
 
     def __post_init__(self) -> None:

@@ -37,15 +37,15 @@ class Recipe:
     to `train` and to images (samples, channels, height, width).
     """
 
-    epochs: int = 20
-    batch_size: int = 256
-    momentum: float = 0.0
-    weight_decay: float = 0.0
+    epochs: int = 20  # passes over the training images
+    batch_size: int = 256  # images in one step
+    momentum: float = 0.0  # of SGD
+    weight_decay: float = 0.0  # of SGD
     schedule: str = "constant"  # or "cosine": from the learning rate down to 0 over all steps
-    mixed_precision: bool = False
-    compile: bool | str = False  # or True, or "reduce-overhead"
-    loss: str = "cross_entropy"  # or "sigmoid", "mse"
-    channels_last: bool = True
+    mixed_precision: bool = False  # steps in bfloat16 where autocast allows; codes are always taken in float32
+    compile: bool | str = False  # through torch.compile: true, or "reduce-overhead" (CUDA graphs)
+    loss: str = "cross_entropy"  # or "sigmoid", "mse", for autoencoders
+    channels_last: bool = True  # the memory layout that is fastest for large convolutions
 
     def __post_init__(self) -> None:
         for name, low in {"epochs": 0, "batch_size": 1}.items():

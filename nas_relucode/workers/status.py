@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas_relucode.study.plan import Plan
 from nas_relucode.study.search_space import stored_search
 from nas_relucode.study.storage import open_storage
+from nas_relucode.texts import duration
 from nas_relucode.workers.database import ENGINE, GRACE, briefly_opened, has_tables, is_queue
 from nas_relucode.workers.defaults import BEAT
 
@@ -52,9 +53,9 @@ class Status:
             lines.append(f"{self.given_up} candidates are given up: their trials failed too often")
         lines.append(f"workers alive: {self.running}")
         if self.seconds_a_trial is not None:
-            lines.append(f"a trial takes {_duration(self.seconds_a_trial)} on average")
+            lines.append(f"a trial takes {duration(self.seconds_a_trial)} on average")
         if self.seconds_to_go is not None:
-            lines.append(f"time to go: {_duration(self.seconds_to_go)}")
+            lines.append(f"time to go: {duration(self.seconds_to_go)}")
         return lines
 
 
@@ -113,11 +114,3 @@ def status_of(study: optuna.Study, silent: int = 0) -> Status:
 
 def _seconds(trial: FrozenTrial) -> float:
     return (trial.duration or timedelta()).total_seconds()
-
-
-def _duration(seconds: float) -> str:
-    """
-    >>> _duration(93784.2), _duration(3.21)
-    ('1 day, 2:03:04', '3.2 s')
-    """
-    return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=int(seconds)))

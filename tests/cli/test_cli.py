@@ -20,8 +20,10 @@ from nas_relucode.cli.arguments import TOPICS
 from nas_relucode.cli.main import main
 from nas_relucode.indices.registry import INDICES
 from nas_relucode.ranking.selection import select
+from nas_relucode.study.explained import REPLACED, TABLES, keys_of
 from nas_relucode.study.search_space import load_search_space
 from nas_relucode.study.settings import load_settings
+from nas_relucode.toml_files import builtin_files
 from nas_relucode.training.names import BACKBONES, SOURCES
 
 
@@ -240,11 +242,45 @@ def test_list_shows_every_name_of_all_topics_or_of_one(capsys: pytest.CaptureFix
         assert json.loads(capsys.readouterr().out) == {group: found[group]}
 
 
-@pytest.mark.parametrize("name", ["digits", "cifar10_vgg16"])
-def test_a_copied_study_is_the_built_in_one(here: Path, capsys: pytest.CaptureFixture[str], name: str):
+@pytest.mark.parametrize("name", builtin_files("studies"))
+def test_a_copied_study_is_the_built_in_one_with_its_search_space(
+    here: Path, capsys: pytest.CaptureFixture[str], name: str
+):
     assert main(["copy", name, "mine.toml"]) == 0
     assert "nas-relucode run mine.toml" in capsys.readouterr().out
-    assert load_settings("mine.toml") == load_settings(name)
+    assert load_settings("mine.toml").as_dict() == load_settings(name).as_dict()
+
+
+@pytest.mark.parametrize("name", ["digits", "figure2a"])
+def test_a_copied_study_has_every_key_with_a_comment_and_each_default_may_be_uncommented(here: Path, name: str):
+    assert main(["copy", name, "mine.toml"]) == 0
+    lines = Path("mine.toml").read_text().splitlines()
+    for table, dataclass in TABLES.items():
+        for key in [] if dataclass is dict else keys_of(dataclass):
+            if (table, key.name) not in REPLACED:
+                places = [n for n, line in enumerate(lines) if re.match(rf"#?{key.name} =", line)]
+                assert any(re.match(r"# .{10,}", lines[place - 1]) for place in places), key.name
+    last = lines.index("#[figure]") if "#[figure]" in lines else None  # a table that cannot be written in one line
+    uncommented = [re.sub(r"^#(\w+ = )", r"\1", line) for line in lines[:last]]
+    Path("all.toml").write_text("\n".join(uncommented))
+    assert load_settings("all.toml").as_dict() == load_settings(name).as_dict()
+
+
+def test_check_says_what_a_study_would_run_and_trains_nothing(here: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["check", "own.toml", "-f", "json", "--device", "cpu"]) == 0
+    checked = json.loads(capsys.readouterr().out)
+    inputs, classes = 64, 2
+    assert checked["parameters"] == {
+        "head=4-4": (inputs + 1) * 4 + (4 + 1) * 4 + (4 + 1) * classes,
+        "head=8": (inputs + 1) * 8 + (8 + 1) * classes,
+    }
+    assert (checked["networks"], checked["trials"]) == (2, 2)
+    seconds = [timing["epoch"] * 2 + timing["rest"] for timing in checked["timings"]]  # of 2 epochs
+    assert checked["seconds"] == pytest.approx(checked["start"] + 2 * sum(seconds) / len(seconds))
+    assert not Path("runs").exists()
+    assert main(["check", "own.toml", "--device", "cpu"]) == 0
+    text = capsys.readouterr().out
+    assert all(part in text for part in ("2 networks", "2 trials", "head=4-4", "290", "accuracy (maximize)"))
 
 
 def test_a_copied_search_space_is_the_built_in_one_and_is_not_called_a_study(

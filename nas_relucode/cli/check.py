@@ -1,0 +1,49 @@
+"""The command `check`: what a study would run, and about how long it would take."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+
+from nas_relucode.study.forecast import Forecast, forecast
+from nas_relucode.study.settings import StudySettings, load_settings
+from nas_relucode.texts import aligned, duration
+
+SHOWN = 20  # networks in the table
+
+
+def run(options: argparse.Namespace) -> int:
+    """Reads the study's file, builds its networks and times an epoch of three; the exit code."""
+    settings = load_settings(options.study)
+    expected = forecast(settings, data_root=options.data_root, download=options.download, device=options.device)
+    if options.format == "json":
+        timings = [{**dataclasses.asdict(timing), "candidate": timing.candidate.label} for timing in expected.timings]
+        print(json.dumps(dataclasses.asdict(expected) | {"timings": timings}, indent=2))
+    else:
+        print(_text(settings, expected))
+    return 0
+
+
+def _text(settings: StudySettings, expected: Forecast) -> str:
+    seeds = len(settings.search.seeds)
+    networks = expected.trials // seeds
+    space = "without end" if expected.networks is None else f"of {expected.networks:,} networks"
+    drawn = "" if settings.search.trials is None else f", drawn from a space {space} by {settings.search.sampler}"
+    lines = [
+        f"{networks:,} networks{drawn}, {seeds} seeds each: {expected.trials:,} trials of "
+        f"{settings.training.epochs:,} epochs.",
+        f"Objectives: {', '.join(f'{name} ({way})' for name, way in settings.objectives.items())}.",
+    ]
+    if settings.search.finalist_seeds is not None:
+        lines.append(f"Networks still in question then get up to {settings.search.finalist_seeds} seeds (not counted).")
+    names = list(expected.parameters)
+    rows = [["structure", "parameters"], *([name, f"{expected.parameters[name]:,}"] for name in names[:SHOWN])]
+    lines += ["", aligned(rows), *([f"and {len(names) - SHOWN:,} more"] if len(names) > SHOWN else []), ""]
+    timed = [
+        f"{timing.candidate.label} {timing.epoch:.3g} s an epoch and {timing.rest:.3g} s besides"
+        for timing in expected.timings
+    ]
+    lines.append(f"Timed: {'; '.join(timed)}. The first trial takes {expected.start:.3g} s longer.")
+    lines.append(f"All trials, one after the other on this machine: about {duration(expected.seconds)}.")
+    return "\n".join(lines)
