@@ -29,8 +29,8 @@ from .indices.registry import INDICES as INDICES
 from .indices.registry import compute_indices as compute_indices
 from .ranking.comparing import compare as compare
 from .ranking.reseeding import reseed as reseed
+from .ranking.selecting import select as select
 from .ranking.selection import Selection as Selection
-from .ranking.selection import select as select
 from .report.write import write_report as write_report
 from .scoring.scores import Score as Score
 from .scoring.scores import score as score

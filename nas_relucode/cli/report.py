@@ -10,7 +10,8 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from nas_relucode.cli.stored_studies import stored_study, study_folder
-from nas_relucode.ranking.selection import Selection, select
+from nas_relucode.ranking.selecting import select
+from nas_relucode.ranking.selection import Selection
 from nas_relucode.ranking.trials import trials_frame
 from nas_relucode.report.dashboard import dashboard_installed, show_in_dashboard
 from nas_relucode.report.tables import constant_on_front, networks_table, retries, text_table

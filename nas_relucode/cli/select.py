@@ -14,8 +14,9 @@ import pandas as pd
 from nas_relucode.cli.arguments import MOST_AHEAD
 from nas_relucode.cli.stored_studies import stored_study
 from nas_relucode.errors import InputError
-from nas_relucode.ranking.order import Criterion
-from nas_relucode.ranking.selection import Selection, select
+from nas_relucode.ranking.criteria import Criterion
+from nas_relucode.ranking.selecting import select
+from nas_relucode.ranking.selection import Selection
 from nas_relucode.report.tables import text_table
 from nas_relucode.texts import with_spread
 

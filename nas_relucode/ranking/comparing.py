@@ -14,17 +14,20 @@ from nas_relucode.codes.reading import ReadingOptions
 from nas_relucode.errors import InputError
 from nas_relucode.indices.registry import Indices
 from nas_relucode.qualities.quality import Quality
-from nas_relucode.ranking.choices import LEVEL
-from nas_relucode.ranking.order import Criterion
-from nas_relucode.ranking.selection import Selection, select
+from nas_relucode.ranking.options import RankingOptions
+from nas_relucode.ranking.selecting import select
+from nas_relucode.ranking.selection import Selection
 from nas_relucode.study.candidates import NAME
-from nas_relucode.study.defaults import MARGIN
 from nas_relucode.study.objectives import Objectives
 from nas_relucode.study.recorder import Recorder
 from nas_relucode.training.data import ImageData
 
 Trained: TypeAlias = nn.Module | Callable[[], nn.Module]  # a network, or what loads it when its turn comes
 STUDY = "comparison"  # its name
+
+
+class ComparingOptions(RankingOptions, ReadingOptions, total=False):
+    """The keyword arguments of `compare` that are those of `Ranking` or `Reading`."""
 
 
 def compare(
@@ -36,14 +39,7 @@ def compare(
     objectives: Objectives = ("accuracy", "cell_count"),
     indices: Indices = None,
     qualities: Iterable[str | Quality] = ("parameters",),
-    margin: float = MARGIN,
-    rule: str = "1se",
-    by: Iterable[Criterion] | None = None,
-    how: str = "pareto",
-    weights: Mapping[str, float] | None = None,
-    scale: str = "ranks",
-    level: float = LEVEL,
-    **options: Unpack[ReadingOptions],
+    **options: Unpack[ComparingOptions],
 ) -> Selection:
     """Which of some trained networks are equally accurate, and which to choose: what `select` says of a study.
 
@@ -56,8 +52,9 @@ def compare(
     Of ImageData, accuracies are compared on the validation split, or on the test split if that is empty, and codes are
     those of the training split.
 
-    ``objectives``, ``indices``, ``qualities`` and the options of `Reading` are those of `Recorder`, the others those of
-    `select`. No accuracy is too low to be compared. `write_report` writes the page of what is returned.
+    ``objectives``, ``indices``, ``qualities`` and the options of `Reading` are those of `Recorder`, and the options of
+    `Ranking` those of `select`. No accuracy is too low to be compared. `write_report` writes the page of what is
+    returned.
 
     Raises InputError for what is no network, and for whatever `Recorder` and `select` refuse.
 
@@ -74,6 +71,8 @@ def compare(
         train, test = data.train, data.test if held_out and len(data.test) else None
         data = data.validation if held_out else data.test
     trainings = list(_trainings(networks))
+    ranking: Any = {name: value for name, value in options.items() if name in RankingOptions.__annotations__}
+    reading: Any = {name: value for name, value in options.items() if name not in ranking}
     record = Recorder(
         train=train,
         validation=data,
@@ -82,14 +81,14 @@ def compare(
         indices=indices,
         qualities=qualities,
         accuracy_floor=0.0,
-        **options,
+        **reading,
     )
     study = optuna.create_study(study_name=STUDY, directions=record.directions)
     for number, (name, seed, network) in enumerate(trainings):
         trial = FixedTrial({NAME: name}, number)
         trial.suggest_categorical(NAME, list(networks))
         study.add_trial(_recorded(trial, record, _loaded(network, name), seed))
-    return select(study, margin=margin, rule=rule, by=by, how=how, weights=weights, scale=scale, level=level)
+    return select(study, **ranking)
 
 
 def _trainings(networks: Any) -> Iterator[tuple[str, int, Trained]]:

@@ -34,7 +34,7 @@ class Judgement:
     seeds_needed: np.ndarray  # float64: seeds of every network that make it the margin; NaN if none would
     samples_needed: np.ndarray  # float64: validation samples with which some number of seeds does
     finalist: np.ndarray  # bool, by the rule
-    threshold: float  # the smallest accuracy of a finalist by "1se"; NaN by "margin"
+    one_error_below: float  # the best mean accuracy less one standard error, over other seeds and samples
 
 
 def check_rule(rule: str, margin: float = MARGIN, level: float = LEVEL) -> None:
@@ -99,8 +99,7 @@ def judge(
     answer[low > ROUNDING] = "worse"
     answer[high < margin - ROUNDING] = "equal"
     answer[best] = "best"
-    threshold = reference.mean - reference.standard_error if rule == "1se" else math.nan
-    close = means >= threshold - ROUNDING if rule == "1se" else answer == "equal"
+    one_error_below = reference.mean - reference.standard_error
     return Judgement(
         answer=answer,
         difference=difference,
@@ -110,6 +109,16 @@ def judge(
         smallest_difference=smallest,
         seeds_needed=seeds,
         samples_needed=samples,
-        finalist=close | (answer == "best"),
-        threshold=threshold,
+        finalist=finalists_by(rule, answer, means, one_error_below),
+        one_error_below=one_error_below,
     )
+
+
+def finalists_by(rule: str, answer: np.ndarray, accuracy: np.ndarray, one_error_below: float) -> np.ndarray:
+    """The networks that are finalists by a rule, bool (networks,); those without an accuracy are not.
+
+    >>> answers, accuracies = np.array(["best", "worse", "equal"]), np.array([0.95, 0.948, 0.945])
+    >>> finalists_by("1se", answers, accuracies, 0.947), finalists_by("margin", answers, accuracies, 0.947)
+    (array([ True,  True, False]), array([ True, False,  True]))
+    """
+    return np.isin(answer, ["best", "equal"]) if rule == "margin" else accuracy >= one_error_below - ROUNDING

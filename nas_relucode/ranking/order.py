@@ -4,86 +4,48 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import moocore
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from nas_relucode.errors import InputError, unknown
 from nas_relucode.indices.registry import INDICES
-from nas_relucode.qualities.registry import QUALITIES
-from nas_relucode.ranking.choices import HOW, SCALES
+from nas_relucode.ranking.options import Ranking
 
-QUANTITIES = {  # what may order networks besides the indices
-    "accuracy": "maximize",
-    "validation_loss": "minimize",
-    "seconds": "minimize",
-    **{name: quality.direction for name, quality in QUALITIES.items()},
-}
 MOST_INDICES = 6  # of a hypervolume: its time grows exponentially with them
 REFERENCE = 1.1  # of the hypervolume, where the worst value of each index is 1 and the best 0
-Criterion = str | tuple[str, str]  # a name, or a name with its direction
 
 
-def read_criteria(
-    by: Iterable[Criterion], objectives: Mapping[str, str], measured: Iterable[str] = ()
-) -> dict[str, str]:
-    """The criteria that order networks, the first one first: name -> "minimize" or "maximize".
+@dataclass(frozen=True)
+class Order:
+    """Some networks in their order, the first choice first; arrays are (networks,)."""
 
-    A name is an index, ``layer:index``, one of QUANTITIES, an objective, or one of ``measured`` (indices of the user's
-    own that the trials hold). Its direction is the sign before it (``"-edge_count"``
-    minimises, ``"+edge_count"`` maximises) or the second item of a pair (``("edge_count", "minimize")``); without
-    either, it is that of the study's objective of this name, else the index's own. Raises InputError for an unknown
-    name, a name without a direction, or one that occurs twice.
-
-    >>> read_criteria(["cell_count", "-edge_count"], {"cell_count": "maximize"})
-    {'cell_count': 'maximize', 'edge_count': 'minimize'}
-    """
-    if isinstance(by, str):
-        raise InputError(f"by is {by!r}. Give a list of names, even if there is one.")
-    criteria: dict[str, str] = {}
-    others = {*QUANTITIES, *objectives, *measured}
-    for item in by:
-        name, direction = (item, None) if isinstance(item, str) else item
-        if direction is None and name[:1] in ("-", "+"):
-            name, direction = name[1:], "minimize" if name[0] == "-" else "maximize"
-        layer, colon, index = name.rpartition(":")
-        of_a_layer = bool(layer) and index in INDICES and not INDICES[index].joint
-        if name not in others and (index not in INDICES or (colon and not of_a_layer)):
-            raise unknown("index", name, [*INDICES, *QUANTITIES, "LAYER:INDEX"])
-        if direction is None:
-            own = QUANTITIES.get(name) or (INDICES[index].direction if index in INDICES else None)
-            direction = objectives.get(name, own)
-        if direction is None:
-            raise InputError(
-                f"{name} has no direction of its own. Write '-{name}' if less is better, else "
-                f"'+{name}'; on the command line {name}:minimize or {name}:maximize."
-            )
-        if direction not in ("minimize", "maximize"):
-            raise unknown("direction", direction, ["minimize", "maximize"])
-        if name in criteria:
-            raise InputError(f"by names {name} twice. Name it once.")
-        criteria[name] = direction
-    return criteria
+    rows: np.ndarray  # int64: their rows in `Selection.networks`
+    ranks: np.ndarray  # int64, from 1: their places, but shared by networks that only their trials' numbers order
+    keys: np.ndarray  # float64: what ``how`` sorts by
+    silent: dict[str, str]  # columns that cannot order them -> why
 
 
-def check_order(how: str, weights: Mapping[str, float] | None, by: Iterable[str], scale: str) -> None:
-    """Raises InputError unless networks can be ordered in this way."""
-    if how not in HOW:
-        raise unknown("how", how, HOW)
-    if scale not in SCALES:
-        raise unknown("scale", scale, SCALES)
-    if weights is not None and how != "weighted":
-        raise InputError(f"weights have no meaning for how={how!r}. Leave them out, or give how='weighted'.")
-    by = list(by)
-    for name, weight in (weights or {}).items():
-        if name not in by:
-            raise unknown("weight", name, by)
-        if not 0 <= weight < math.inf:
-            raise InputError(f"the weight {weight!r} of {name} is out of range. Give a finite number, at least 0.")
-    if weights and not any(weights.get(name, 1.0) for name in by):
-        raise InputError("all weights are 0, so nothing orders the networks. Give at least one above 0.")
+def order_networks(
+    networks: pd.DataFrame,
+    saturated: pd.DataFrame,
+    by: Mapping[str, str],
+    ranking: Ranking,
+    columns: Iterable[str] | None = None,
+) -> Order:
+    """The order of these networks; ``columns`` are looked through for what is silent, see `Selection.order_of`."""
+    if columns is None:
+        columns = [name for name in networks.columns if name.rpartition(":")[2] in INDICES or name in by]
+    silent = silent_reasons(networks[list(columns)], saturated.columns[saturated.all(axis=0)])
+    deciding = {name: direction for name, direction in by.items() if name not in silent}
+    shares = [(ranking.weights or {}).get(name, 1.0) for name in deciding]
+    key = sort_keys(costs(networks, deciding), how=ranking.how, weights=shares, scale=ranking.scale)
+    place, rank = places(key, *(networks[name].to_numpy() for name in ("accuracy", "parameters", "trial")))
+    first_first = np.argsort(place)
+    rows = networks.index.to_numpy()
+    return Order(rows[first_first], rank[first_first], key[first_first], silent)
 
 
 def silent_reasons(values: pd.DataFrame, saturated: Iterable[str] = ()) -> dict[str, str]:

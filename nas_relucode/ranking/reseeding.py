@@ -20,7 +20,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.ranking.choices import LEVEL
-from nas_relucode.ranking.selection import Selection, select
+from nas_relucode.ranking.selecting import select
+from nas_relucode.ranking.selection import Selection
 from nas_relucode.ranking.trials import read_trials
 from nas_relucode.study.candidates import SEED, Candidate
 from nas_relucode.study.defaults import MARGIN

@@ -17,9 +17,11 @@ from nas_relucode.cells.graph import connectivity
 from nas_relucode.indices.registry import INDICES
 from nas_relucode.plots.pareto import ANSWERS, accuracy_range
 from nas_relucode.ranking.choices import RULES
+from nas_relucode.ranking.criteria import QUANTITIES
 from nas_relucode.ranking.equality import ROUNDING
-from nas_relucode.ranking.order import QUANTITIES, silent_reasons
-from nas_relucode.ranking.selection import Order, Selection, select
+from nas_relucode.ranking.order import Order, silent_reasons
+from nas_relucode.ranking.selecting import select
+from nas_relucode.ranking.selection import Selection
 from nas_relucode.report.tables import (
     ACCURACIES,
     answers_in_words,
@@ -136,7 +138,7 @@ def page_data(report: Report) -> dict[str, Any]:
         "words": {name: in_words(name) for name in columns},
         "answers": {answer: [style.symbol, answer.replace(" ", "-") or "none"] for answer, style in ANSWERS.items()},
         "best": None if best.empty else float(best.max()),
-        "margin": selection.arguments["margin"],
+        "margin": selection.ranking.margin,
         "compared": int(selection.compared.sum()),
         "range": accuracy_range(networks.join(intervals)),
         "directions": {name: _direction(name, selection) for name in columns},
@@ -175,8 +177,8 @@ def _rankings(selection: Selection) -> dict[str, Any]:
 
     rankings = [shown(difference <= gap, max(0.0, float(gap) - ROUNDING)) for gap in gaps[kept]]
     rules: list[dict[str, Any]] = []
-    for rule in sorted(RULES, key=lambda rule: rule != selection.arguments["rule"]):
-        finalists = _finalists_by(selection, rule)
+    for rule in sorted(RULES, key=lambda rule: rule != selection.ranking.rule):
+        finalists = selection.finalists_by(rule)
         if finalists.any():
             gap = float(difference[finalists].max())
             rules.append({"key": rule, "name": RULE_NAMES[rule], "ranking": len(rankings), "gap": gap})
@@ -191,19 +193,9 @@ def order_in_words(selection: Selection, order: Order) -> str:
     deciding = [f"{in_words(name)} ({way})" for name, way in selection.by.items() if name not in order.silent]
     silent = [f"{in_words(name)} ({order.silent[name]})" for name in selection.by if name in order.silent]
     how = {"pareto": "their Pareto rank over", "lexicographic": "in turn", "weighted": "the weighted mean of"}
-    way = f"{how[selection.arguments['how']]} {', '.join(deciding)}, then accuracy" if deciding else "accuracy"
+    way = f"{how[selection.ranking.how]} {', '.join(deciding)}, then accuracy" if deciding else "accuracy"
     text = f"They are ordered by {way}, then fewer parameters, then the number of the trial."
     return text + (f" These take no part: {'; '.join(silent)}." if silent else "")
-
-
-def _finalists_by(selection: Selection, rule: str) -> np.ndarray:
-    """The networks that are finalists by a rule, bool (networks,)."""
-    if rule == selection.arguments["rule"]:
-        return selection.networks["finalist"].to_numpy(bool)
-    if rule == "margin":
-        return selection.comparison["answer"].isin(["best", "equal"]).to_numpy()
-    close = selection.networks["accuracy"] >= selection.one_error_below - ROUNDING
-    return (selection.compared & close).to_numpy()
 
 
 def _thinned(sizes: np.ndarray) -> list[int]:

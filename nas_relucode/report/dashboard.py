@@ -13,7 +13,8 @@ import optuna
 
 from nas_relucode.errors import InputError
 from nas_relucode.plots.pareto import ANSWERS
-from nas_relucode.ranking.selection import Selection, select
+from nas_relucode.ranking.selecting import select
+from nas_relucode.ranking.selection import Selection
 from nas_relucode.report.contents import accuracy_intervals
 from nas_relucode.report.tables import column_in_words, markdown, markdown_table, networks_table
 from nas_relucode.report.words import in_words

@@ -11,7 +11,7 @@ from typing import Any
 import optuna
 
 from nas_relucode.indices.registry import INDICES
-from nas_relucode.ranking.order import QUANTITIES
+from nas_relucode.ranking.criteria import QUANTITIES
 from nas_relucode.ranking.trials import trials_frame
 from nas_relucode.report.contents import Report, network_curves, shown_columns
 from nas_relucode.report.tables import (
@@ -68,7 +68,7 @@ def _finalists(report: Report) -> list[Section]:
     table = longer_side_down(networks_table(selection, selection.finalists))
     text = (
         "Against the best: equal (the difference is shown to be less than the margin, "
-        f"{selection.arguments['margin']:g}), worse (it is shown to be above 0), or cannot be told; with the interval "
+        f"{selection.ranking.margin:g}), worse (it is shown to be above 0), or cannot be told; with the interval "
         "of the difference."
     )
     return [Section("Finalists", text, table, "The finalists in their order")]

@@ -62,7 +62,7 @@ def _save_pareto(report: Report, path: Path) -> None:
     selection = report.selection
     networks = selection.networks.join(accuracy_intervals(selection)).assign(answer=selection.comparison["answer"])
     x = selection.shown_objective
-    save_pareto(path, networks, x=x, title=in_words(x), margin=selection.arguments["margin"])
+    save_pareto(path, networks, x=x, title=in_words(x), margin=selection.ranking.margin)
 
 
 def _markdown(report: Report, sections: Sequence[Section]) -> str:
@@ -110,8 +110,8 @@ def _json(report: Report) -> dict[str, Any]:
         "study": report.study.study_name,
         "storage": report.storage,
         "objectives": selection.objectives,
-        "margin": selection.arguments["margin"],
-        "rule": selection.arguments["rule"],
+        "margin": selection.ranking.margin,
+        "rule": selection.ranking.rule,
         "verdict": verdict.text,
         "warnings": {warning.name: warning.text for warning in verdict.warnings},
         "silent": selection.silent,

@@ -19,7 +19,7 @@ from reports_read_back import FILES, tables
 from nas_relucode.cli.arguments import TOPICS
 from nas_relucode.cli.main import main
 from nas_relucode.indices.registry import INDICES
-from nas_relucode.ranking.selection import select
+from nas_relucode.ranking.selecting import select
 from nas_relucode.study.explained import REPLACED, TABLES, keys_of
 from nas_relucode.study.search_space import load_search_space
 from nas_relucode.study.settings import load_settings

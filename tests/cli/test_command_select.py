@@ -13,7 +13,7 @@ from hand_made import hand_made, study_of
 from nas_relucode.cli.main import main
 from nas_relucode.cli.select import MOST_AHEAD, json_text
 from nas_relucode.ranking.choices import RULES
-from nas_relucode.ranking.selection import select
+from nas_relucode.ranking.selecting import select
 
 
 @pytest.fixture

@@ -11,17 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas_relucode.errors import InputError
-from nas_relucode.ranking.order import (
-    HOW,
-    check_order,
-    costs,
-    hypervolume,
-    places,
-    read_criteria,
-    silent_reasons,
-    sort_keys,
-    stays_ahead,
-)
+from nas_relucode.ranking.criteria import HOW, check_way, check_weights, read_criteria
+from nas_relucode.ranking.order import costs, hypervolume, places, silent_reasons, sort_keys, stays_ahead
 
 WAYS = [*((how, "ranks") for how in HOW), ("weighted", "standardised")]
 few = st.integers(0, 3).map(float)
@@ -79,8 +70,12 @@ def test_names_are_a_list_without_repeats():
     ],
 )
 def test_an_invalid_order_is_refused(how, weights, scale, message):
+    def check():
+        check_way(how, weights, scale)
+        check_weights(weights, ["a", "b"])
+
     with pytest.raises(InputError, match=message):
-        check_order(how, weights, ["a", "b"], scale)
+        check()
 
 
 def test_silent_columns_are_named_with_the_reason():

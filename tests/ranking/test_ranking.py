@@ -14,7 +14,7 @@ from optuna.trial import TrialState, create_trial
 
 from nas_relucode.errors import InputError
 from nas_relucode.ranking.choices import HOW
-from nas_relucode.ranking.selection import select
+from nas_relucode.ranking.selecting import select
 from nas_relucode.ranking.trials import trials_frame
 from nas_relucode.study.record import ATTRIBUTE, FLOOR_BELOW_BEST, NEEDED
 

@@ -12,7 +12,7 @@ from optuna.trial import TrialState, create_trial
 
 from nas_relucode.errors import InputError
 from nas_relucode.ranking.choices import RULES
-from nas_relucode.ranking.selection import select
+from nas_relucode.ranking.selecting import select
 from nas_relucode.study.predictions import kept_predictions
 from nas_relucode.study.record import ATTRIBUTE
 

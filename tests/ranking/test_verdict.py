@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from nas_relucode.ranking.selection import select
-from nas_relucode.ranking.verdict import rank_correlation
+from nas_relucode.ranking.limits import rank_correlation
+from nas_relucode.ranking.selecting import select
 from nas_relucode.study.predictions import kept_predictions
 from nas_relucode.study.record import ATTRIBUTE
 

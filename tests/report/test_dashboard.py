@@ -20,7 +20,7 @@ from small_studies import run, settings_in
 from nas_relucode.cli.main import main
 from nas_relucode.errors import InputError
 from nas_relucode.plots.pareto import ANSWERS
-from nas_relucode.ranking.selection import select
+from nas_relucode.ranking.selecting import select
 from nas_relucode.report import dashboard
 from nas_relucode.report.dashboard import END, FIGURE, START, show_in_dashboard
 from nas_relucode.report.tables import markdown

@@ -18,7 +18,7 @@ from reports_read_back import Page, tables, texts_of
 from nas_relucode.geometry.slices import slice_through
 from nas_relucode.plots.pareto import save_pareto
 from nas_relucode.plots.slices import slice_figure
-from nas_relucode.ranking.selection import select
+from nas_relucode.ranking.selecting import select
 from nas_relucode.report.contents import accuracy_intervals
 from nas_relucode.report.dashboard import END, pareto_figure, show_in_dashboard
 from nas_relucode.report.write import _code, write_report

@@ -18,7 +18,7 @@ import nas_relucode.report
 from nas_relucode.cli.main import main
 from nas_relucode.errors import InputError
 from nas_relucode.files import write_atomically
-from nas_relucode.ranking.selection import select
+from nas_relucode.ranking.selecting import select
 from nas_relucode.ranking.trials import trials_frame
 from nas_relucode.report.page import LIBRARIES
 from nas_relucode.report.tables import networks_table, retries

@@ -13,7 +13,7 @@ from small_studies import run, settings_in
 from nas_relucode.cells.code_spaces import load_code_space
 from nas_relucode.paper.numbers import clustering_frame
 from nas_relucode.ranking.choices import RULES
-from nas_relucode.ranking.selection import select
+from nas_relucode.ranking.selecting import select
 from nas_relucode.report import contents
 from nas_relucode.report.contents import accuracy_intervals, gather, page_data
 from nas_relucode.report.page import embedding_pictures

@@ -14,7 +14,8 @@ from in_browser import browser, complaints, open_page, table
 from test_sections import edge_studies
 
 from nas_relucode.indices.registry import INDICES
-from nas_relucode.ranking.selection import Order, select
+from nas_relucode.ranking.order import Order
+from nas_relucode.ranking.selecting import select
 from nas_relucode.report.write import write_report
 
 pytestmark = pytest.mark.slow  # a browser takes seconds to start

@@ -10,7 +10,7 @@ from hand_made import hand_made, predicting, study_of, without_result
 from optuna.trial import TrialState
 from reports_read_back import Page, parse_markdown, tables, texts_of
 
-from nas_relucode.ranking.selection import select
+from nas_relucode.ranking.selecting import select
 from nas_relucode.report.write import write_report
 from nas_relucode.study.record import ATTRIBUTE
 
@@ -136,7 +136,7 @@ def test_a_selection_of_ones_own_is_what_the_report_shows(tmp_path: Path):
         write_report(study, tmp_path, selection=selection)
         pareto = json.loads((tmp_path / "pareto.json").read_text("utf-8"))
         assert pareto["verdict"] == selection.verdict.text
-        assert (pareto["rule"], pareto["margin"]) == (selection.arguments["rule"], selection.arguments["margin"])
+        assert (pareto["rule"], pareto["margin"]) == (selection.ranking.rule, selection.ranking.margin)
         assert [row["network"] for row in pareto["finalists"]] == selection.finalists["network"].tolist()
 
 

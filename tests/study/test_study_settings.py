@@ -13,7 +13,7 @@ from command_line import SPACE, STUDY, refused, write_study
 from small_studies import reread, run, settings_in
 
 from nas_relucode.errors import InputError
-from nas_relucode.ranking.selection import select
+from nas_relucode.ranking.selecting import select
 from nas_relucode.study.candidates import Candidate
 from nas_relucode.study.record import candidate_of, record_of
 from nas_relucode.study.search_space import load_search_space

@@ -1,0 +1,175 @@
+"""What limits a verdict: warnings about the study and its order, and notes on what was left out."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import stats
+
+from nas_relucode.ranking import intervals
+from nas_relucode.ranking.order import costs
+from nas_relucode.ranking.trials import accuracies
+from nas_relucode.texts import listed
+
+if TYPE_CHECKING:
+    from nas_relucode.ranking.selection import Selection
+
+FEWEST_RANKED = 5  # networks whose order is compared with their test accuracies
+
+
+@dataclass(frozen=True)
+class Remark:
+    """Something that limits a verdict."""
+
+    name: str  # one of WARNINGS
+    text: str
+
+
+def warnings_of(selection: Selection) -> tuple[Remark, ...]:
+    """Each warning that applies to a selection."""
+    return tuple(Remark(name, text) for name, check in WARNINGS.items() if (text := check(selection)))
+
+
+def notes_on(selection: Selection) -> tuple[str, ...]:
+    """What was left out of a selection, or limits its comparison, in sentences."""
+    notes = []
+    if skipped := selection.source.without_record:
+        notes.append(f"Trials without our record, which are left out: {listed(skipped)}.")
+    for (network, seed), numbers in itertools.islice(selection.source.repeated_seeds.items(), 3):
+        notes.append(
+            f"{network} was trained {len(numbers)} times with seed {seed} (trials {listed(numbers)}): "
+            "they count as one training."
+        )
+    if other := selection.source.other_samples:
+        notes.append(
+            f"The validation samples of trials {listed(other)} are not those of the other trials: their networks "
+            "are not compared sample by sample."
+        )
+    unpaired, compared = (
+        int((~selection.comparison["paired"] & selection.compared).sum()),
+        int(selection.compared.sum()),
+    )
+    if unpaired and compared > 1:
+        notes.append(
+            f"{unpaired} of {compared} networks have no predictions of the best one's samples: "
+            "they are compared by their accuracies, which has less power."
+        )
+    if not selection.deciding and len(selection.finalists) > 1:
+        notes.append("No index orders the finalists: accuracy and size do.")
+    return tuple(notes)
+
+
+def _few_seeds(selection: Selection) -> str:
+    """Too few seeds or samples to tell some networks from the best."""
+    untold = selection.comparison[selection.comparison["answer"] == "cannot be told"]
+    if untold.empty:
+        return ""
+    seeds = selection.networks.loc[selection.compared, "seeds"]
+    if (seeds == 1).all():
+        return (
+            "Each network was trained once, so nothing is known of the effect of other seeds: equal accuracy cannot be "
+            "shown, nor can a difference. Train the networks in question again (reseed)."
+        )
+    count = f"{int(seeds.min())}" if seeds.min() == seeds.max() else f"{int(seeds.min())} to {int(seeds.max())}"
+    smallest, needed = untold["smallest_difference"].median(), untold["seeds_needed"]
+    text = (
+        f"{len(untold)} of {int(selection.compared.sum()) - 1} networks cannot be told from the best: {count} seeds "
+        f"and {selection.networks['validation_samples'].max():,.0f} validation samples show differences of about "
+        f"{smallest:.4f} or more."
+    )
+    margin = selection.ranking.margin
+    if needed.notna().all():
+        return f"{text} About {int(needed.max())} seeds of each would show differences of {margin:g}."
+    samples = untold["samples_needed"].max()
+    return (
+        f"{text} No number of seeds would show differences of {margin:g} with these validation samples: about "
+        f"{samples:,.0f} of them are needed."
+    )
+
+
+def _rules_disagree(selection: Selection) -> str:
+    """The other rule chooses another network."""
+    if selection.compared.sum() < 2:
+        return ""
+    other = {"1se": "margin", "margin": "1se"}[selection.ranking.rule]
+    first = selection.networks["network"].iloc[selection.order_of(selection.finalists_by(other)).rows[0]]
+    if first == selection.networks["network"].iloc[0]:
+        return ""
+    return f"The rules disagree: by rule={other!r} the first choice is {first}."
+
+
+def _test_lower(selection: Selection) -> str:
+    """The first choice is less accurate on the test split than another network, by more than chance."""
+    names = list(selection.networks.loc[selection.compared, "network"])  # the first choice is the first
+    if len(names) < 2:
+        return ""
+    networks = accuracies(selection.source, names, split="test")
+    if any(np.isnan(network.values).any() or math.isnan(network.samples) for network in networks):
+        return ""
+    uncertain = intervals.errors(networks)
+    one_seed_each = all(len(network.values) == 1 for network in networks)  # these trained networks are compared then
+    _, multiple = intervals.multiples(uncertain, 0, selection.ranking.level, 0, known=one_seed_each)
+    reach = multiple * uncertain.standard[0]
+    most = np.array([networks[0].mean - network.mean for network in networks]) + reach
+    better = int(np.argmin(most[1:])) + 1
+    if most[better] >= 0:
+        return ""
+    return (
+        f"On the test split the first choice is less accurate than {names[better]}, by more than chance: "
+        f"{networks[0].mean:.4f} against {networks[better].mean:.4f}, at least {-most[better]:.4f} less."
+    )
+
+
+def _silent_order(selection: Selection) -> str:
+    """Indices that were to order the finalists, but cannot."""
+    silent = [f"{name} ({selection.silent[name]})" for name in selection.by if name in selection.silent]
+    return (
+        "" if not silent or len(selection.finalists) < 2 else f"These do not order the finalists: {', '.join(silent)}."
+    )
+
+
+def _against_test(selection: Selection) -> str:
+    """The order goes against test accuracy in this study."""
+    compared = selection.networks[selection.compared & selection.networks["test_accuracy"].notna()]
+    against = []
+    for name, direction in selection.deciding.items():
+        both = compared[compared[name].notna()]
+        if name in ("accuracy", "validation_loss") or len(both) < FEWEST_RANKED:
+            continue
+        preferred = -costs(both, {name: direction})[:, 0]
+        rank, low, high = rank_correlation(preferred, both["test_accuracy"].to_numpy(float))
+        if high < 0:
+            against.append(f"{name} ({direction}; rank correlation {rank:.2f}, interval {low:.2f} to {high:.2f})")
+    if not against:
+        return ""
+    return f"In this study the order goes against test accuracy: {', '.join(against)}, over {len(compared)} networks."
+
+
+def rank_correlation(first: np.ndarray, second: np.ndarray, level: float = 0.05) -> tuple[float, float, float]:
+    """Spearman's rank correlation of two arrays (networks,), with the ends of its interval; NaN where one is constant.
+
+    The interval is Fisher's, with the standard error for ranks of Bonett and Wright (Psychometrika 65, 2000).
+
+    >>> [round(value, 2) for value in rank_correlation(np.arange(10.0), np.arange(10.0) % 7)]
+    [0.16, -0.53, 0.72]
+    """
+    if len(first) < 4 or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return math.nan, math.nan, math.nan
+    rank = float(stats.spearmanr(first, second).statistic)
+    reach = stats.norm.isf(level / 2) * math.sqrt((1 + rank**2 / 2) / (len(first) - 3))
+    middle = math.atanh(max(-1 + 1e-12, min(1 - 1e-12, rank)))
+    return rank, math.tanh(middle - reach), math.tanh(middle + reach)
+
+
+WARNINGS: dict[str, Callable[[Selection], str]] = {
+    "few_seeds": _few_seeds,
+    "rules_disagree": _rules_disagree,
+    "test_lower": _test_lower,
+    "silent_index": _silent_order,
+    "against_test": _against_test,
+}
