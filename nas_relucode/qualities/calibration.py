@@ -126,6 +126,12 @@ def _confidence_and_correct(network: nn.Module, data: Any, forward: Forward | No
     return confidence, correct
 
 
+STATISTICS = {  # of the columns of those qualities that are no means over samples
+    "calibration_error": partial(_calibration_error, bins=15),
+    "confident_accuracy": partial(_confident_accuracy, share=0.8),
+    "ood_auroc": _auroc,
+}
+
 QUALITIES = (
     Quality(
         "calibration_error",
