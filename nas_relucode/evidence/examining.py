@@ -1,0 +1,230 @@
+"""Sets indices beside qualities among equally accurate networks: what goes with what, and what choosing by it gains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from nas_relucode.errors import InputError
+from nas_relucode.evidence.statistics import (
+    adjusted_p,
+    captured_gain,
+    correlation_interval,
+    gain_interval,
+    partial_spearman,
+)
+
+ACCURACY = "validation_accuracy"
+FEWEST = 10  # networks of a stratum, below which an interval says next to nothing
+CONTROLS = (ACCURACY, "parameters", "train_loss")
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Networks and everything that is known of them, a row each, averaged over seeds."""
+
+    table: pd.DataFrame
+    indices: tuple[str, ...]  # columns: of the code space
+    baselines: tuple[str, ...]  # columns: what anybody would look at without codes
+    qualities: Mapping[str, str]  # column -> "maximize" or "minimize"
+    strata: Mapping[str, np.ndarray]  # name -> rows of networks of nearly equal accuracy
+    seconds: Mapping[str, float] | None = None  # of computing a column for one network
+
+    def __post_init__(self) -> None:
+        if not self.qualities:
+            raise InputError("there is no quality to set the indices beside. Measure at least one.")
+        if not any(len(rows) >= 4 for rows in self.strata.values()):
+            raise InputError(f"{len(self.table)} networks have no four of equal accuracy. Train more networks.")
+
+    @property
+    def columns(self) -> list[str]:
+        """The indices and baselines that are defined for all networks and vary within every stratum."""
+        return [name for name in (*self.indices, *self.baselines) if not self.unusable(name)]
+
+    def unusable(self, name: str) -> str:
+        """Why a column cannot order the networks; empty if it can."""
+        values = self.table[name].to_numpy(float)
+        if not np.isfinite(values).all():
+            return f"not defined for {int((~np.isfinite(values)).sum())} networks"
+        constant = [stratum for stratum, rows in self.strata.items() if np.ptp(values[rows]) == 0]
+        return f"the same for all networks of {', '.join(constant)}" if constant else ""
+
+    def quality(self, name: str) -> np.ndarray:
+        """The values of a quality, larger is better: float64, (networks,)."""
+        sign = 1 if self.qualities[name] == "maximize" else -1
+        return sign * self.table[name].to_numpy(float)
+
+    def restricted(self, rows: Iterable[int]) -> Networks:
+        """The same with strata that hold these rows alone."""
+        kept = np.array(sorted(rows))
+        strata = {name: np.intersect1d(own, kept) for name, own in self.strata.items()}
+        return Networks(self.table, self.indices, self.baselines, self.qualities, strata, self.seconds)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An index, or a baseline, beside a quality, stratum by stratum."""
+
+    name: str
+    quality: str
+    bands: tuple[tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...]], ...]  # index, quality, controls
+    sign: int  # 1: large values of the index are preferred, -1: small ones
+
+    @classmethod
+    def of(cls, networks: Networks, name: str, quality: str, sign: int = 0) -> Pair:
+        """``sign`` 0 prefers what goes with the quality among these very networks."""
+        values, wanted = networks.table[name].to_numpy(float), networks.quality(quality)
+        controls = [networks.table[control].to_numpy(float) for control in CONTROLS if control in networks.table]
+        bands = tuple(
+            (values[rows], wanted[rows], tuple(control[rows] for control in controls))
+            for rows in networks.strata.values()
+        )
+        own = cls(name, quality, bands, 1)
+        return own.turned(sign or (1 if np.nanmean(own.partial) >= 0 else -1))
+
+    def turned(self, sign: int) -> Pair:
+        """The same where large values are preferred (1) or small ones (-1)."""
+        bands = tuple((index * (sign * self.sign), quality, controls) for index, quality, controls in self.bands)
+        return Pair(self.name, self.quality, bands, sign)
+
+    @property
+    def direction(self) -> str:
+        return "maximize" if self.sign > 0 else "minimize"
+
+    @property
+    def gains(self) -> list[float]:
+        """The captured gain of each stratum."""
+        return [captured_gain(index, quality) for index, quality, _ in self.bands]
+
+    @cached_property
+    def partial(self) -> list[float]:
+        """The partial Spearman correlation given accuracy of each stratum; 0 where nothing is left of one."""
+        return [
+            float(np.nan_to_num(partial_spearman(index, quality, controls[:1])))
+            for index, quality, controls in self.bands
+        ]
+
+    @property
+    def steady(self) -> bool:
+        """Whether the partial correlation has the sign of the direction in every stratum."""
+        return min(self.partial) > 0
+
+    def row(self, *, intervals: bool = True, draws: int = 2000) -> dict[str, object]:
+        """What is reported of the pair."""
+        gains = self.gains
+        taus = [float(stats.kendalltau(index, quality).statistic) for index, quality, _ in self.bands]
+        every = [float(partial_spearman(index, quality, controls)) for index, quality, controls in self.bands]
+        row = {
+            "column": self.name,
+            "direction": self.direction,
+            "quality": self.quality,
+            "gain": float(np.nanmean(gains)),
+            "worst_gain": float(np.nanmin(gains)),
+            "tau_b": float(np.nanmean(taus)),
+            "partial": float(np.mean(self.partial)),
+            "worst_partial": min(self.partial),
+            "partial_all_controls": float(np.nanmean(every)),
+        }
+        if intervals:
+            bands = [(index, quality) for index, quality, _ in self.bands]
+            row["gain_low"], row["gain_high"] = gain_interval(bands, draws=draws)
+        return row
+
+    def partial_interval(self, draws: int = 2000) -> tuple[float, float]:
+        """The interval of the mean partial correlation given accuracy."""
+        return correlation_interval([(i, q, controls[:1]) for i, q, controls in self.bands], draws=draws)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What goes with what among networks of nearly equal accuracy."""
+
+    networks: Networks
+    pairs: pd.DataFrame  # a row per column and quality, see Pair.row, with p adjusted for all pairs
+    permuted_p: float  # the smallest adjusted p of all pairs after the indices were permuted within the strata
+    left_out: Mapping[str, str]  # column -> why it cannot order these networks
+
+
+def examine(
+    networks: Networks,
+    *,
+    draws: int = 2000,
+    permutations: int = 1000,
+    seed: int = 0,
+    signs: Mapping[tuple[str, str], int] | None = None,
+) -> Findings:
+    """Every index and baseline beside every quality, within the strata and then averaged over them.
+
+    ``signs`` are the directions, 1 or -1, of columns for qualities; one that is not named goes with the quality among
+    these very networks, so that its gain is optimistic.
+    """
+    columns = networks.columns
+    if not columns:
+        raise InputError("no index and no baseline varies among networks of equal accuracy, so none can be examined.")
+    pairs = [
+        Pair.of(networks, name, quality, (signs or {}).get((name, quality), 0))
+        for name in columns
+        for quality in networks.qualities
+    ]
+    rows = pd.DataFrame([pair.row(draws=draws) for pair in pairs])
+    rows["baseline"] = rows["column"].isin(networks.baselines)
+    p = _adjusted(networks, columns, permutations, seed)
+    rows["p"] = [p[columns.index(pair.name), list(networks.qualities).index(pair.quality)] for pair in pairs]
+    if networks.seconds is not None:
+        rows["cost"] = [
+            networks.seconds.get(pair.name, 0.0) / networks.seconds[pair.quality]
+            if pair.quality in networks.seconds
+            else np.nan
+            for pair in pairs
+        ]
+    return Findings(
+        networks,
+        rows,
+        permuted_p=float(_adjusted(networks, columns, permutations, seed, permuted=True).min()),
+        left_out={name: why for name in (*networks.indices, *networks.baselines) if (why := networks.unusable(name))},
+    )
+
+
+def _adjusted(
+    networks: Networks, columns: Sequence[str], permutations: int, seed: int, *, permuted: bool = False
+) -> np.ndarray:
+    """The p of each column and quality, adjusted for all pairs."""
+    generator = np.random.default_rng(seed + 1)
+    values = networks.table[list(columns)].to_numpy(float)
+    qualities = np.stack([networks.quality(name) for name in networks.qualities], axis=1)
+    accuracy = networks.table[ACCURACY].to_numpy(float)
+    bands = []
+    for rows in networks.strata.values():
+        own = generator.permuted(values[rows], axis=0) if permuted else values[rows]
+        bands.append((own, qualities[rows], [accuracy[rows]]))
+    return adjusted_p(bands, permutations=permutations, seed=seed)[1]
+
+
+def direct_gain(
+    networks: Networks,
+    quality: str,
+    samples: int,
+    measured: Callable[[int, np.ndarray], float],
+    available: int,
+    *,
+    draws: int = 200,
+    seed: int = 0,
+) -> float:
+    """The mean captured gain of choosing by the quality itself, measured on few of the samples, drawn at random.
+
+    ``measured(row, samples)`` is the quality of a network on some samples, larger is better.
+    """
+    generator = np.random.default_rng(seed)
+    wanted = networks.quality(quality)
+    gains = []
+    for rows in networks.strata.values():
+        for _ in range(draws):
+            drawn = generator.choice(available, size=samples, replace=False)
+            few = np.array([measured(row, drawn) for row in rows])
+            gains.append(captured_gain(few, wanted[rows]))
+    return float(np.nanmean(gains))

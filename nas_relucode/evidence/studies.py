@@ -1,0 +1,59 @@
+"""The networks of a user's own study, or of a comparison, as something whose indices and qualities can be examined."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nas_relucode.errors import InputError
+from nas_relucode.evidence.examining import ACCURACY, FEWEST, Networks
+from nas_relucode.evidence.statistics import bands_of
+from nas_relucode.indices.registry import INDICES
+from nas_relucode.qualities.registry import QUALITIES
+from nas_relucode.ranking.selection import Selection
+
+MANY = 30  # networks, from which on three bands of accuracy hold ten each
+EXAMPLE = 'Recorder(..., qualities=["noise_accuracy", "pgd_accuracy", "calibration_error"])'
+
+
+def networks_of(selection: Selection) -> Networks:
+    """The feasible networks of a selection (see `select` and `compare`), in strata of nearly equal accuracy.
+
+    With 30 networks or more these are three bands of accuracy without the 15 % of least accuracy; with fewer, the
+    finalists. Qualities are those that the study recorded, and accuracy on the test split.
+
+    Raises InputError for a study without qualities, and for fewer than 4 networks of equal accuracy.
+    """
+    selection.require_feasible()
+    table = selection.networks[selection.compared].reset_index(drop=True).rename(columns={"accuracy": ACCURACY})
+    measured = [name for name in table if name in QUALITIES and QUALITIES[name].held_out]
+    qualities = {name: QUALITIES[name].direction for name in measured}
+    if table["test_accuracy"].notna().all():
+        qualities["test_accuracy"] = "maximize"
+    qualities = {name: direction for name, direction in qualities.items() if np.isfinite(table[name]).all()}
+    if not measured:
+        raise InputError(
+            f"study {selection.study!r} recorded no quality beside accuracy. Record what you want of the networks, e.g. "
+            f"{EXAMPLE}, or give the networks' weights (--model)."
+        )
+    if len(table) >= MANY:
+        bands = bands_of(table[ACCURACY].to_numpy(float))
+        strata = {f"{table[ACCURACY][rows].min():.4f}-{table[ACCURACY][rows].max():.4f}": rows for rows in bands}
+    else:
+        strata = {"finalists": np.flatnonzero(table["finalist"])}
+    indices = [name for name in table if name.rpartition(":")[2] in INDICES and name not in _SIZES]
+    baselines = [name for name in (*_SIZES, "flops", "latency", "validation_loss", ACCURACY) if name in table]
+    return Networks(table, tuple(indices), tuple(dict.fromkeys(baselines)), qualities, strata)
+
+
+_SIZES = ("parameters", "parameter_count")
+
+
+def few(networks: Networks) -> str:
+    """What limits the findings, where a stratum has few networks; empty otherwise."""
+    fewest = min(len(rows) for rows in networks.strata.values())
+    if fewest >= FEWEST:
+        return ""
+    return (
+        f"Only {fewest} networks are equally accurate: the intervals are too wide to conclude anything from fewer than "
+        f"{FEWEST}."
+    )
