@@ -18,6 +18,7 @@ from nas_relucode.workers.defaults import HEARTBEAT, PATIENCE
 
 SHELLS = ("bash", "zsh", "tcsh")
 TOPICS = ("studies", "spaces", "data", "backbones", "indices", "qualities")  # of list
+BODIES = ("digits", "mnist", "cifar10")  # of evidence
 MOST_AHEAD = 100  # places of `ahead` in select's JSON: the number of pairs grows quadratically
 
 
@@ -227,10 +228,17 @@ def _add_ranking(parser: argparse.ArgumentParser, weights: str) -> None:
 
 
 def _compare(parser: argparse.ArgumentParser) -> None:
+    _add_checkpoints(parser)
+    parser.add_argument("--output", metavar="DIR", help="a folder for the page (none is written)")
+    _add_ranking(parser, "--order-weights")
+
+
+def _add_checkpoints(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """Networks whose weights are files, and the images that they are measured on."""
     parser.add_argument(
         "--model",
         nargs="+",
-        required=True,
+        required=required,
         action="extend",
         metavar="MODEL",
         help="package.module:factory, or torchvision's name; NAME=MODEL for a network that is built in another way",
@@ -238,18 +246,28 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
         nargs="+",
-        required=True,
+        required=required,
         action="extend",
         metavar="FILE",
         help="state dicts saved by torch.save: NAME/SEED.pt, NAME_seedSEED.pt, NAME.pt (seed 0), or any file as "
         "NAME=FILE or NAME/SEED=FILE",
     )
-    parser.add_argument("--data", required=True, help=f"{', '.join(SOURCES)}, an .npz file or a folder of images")
-    parser.add_argument("--output", metavar="DIR", help="a folder for the page (none is written)")
+    sources = f"{', '.join(SOURCES)}, an .npz file or a folder of images"
+    parser.add_argument("--data", required=required, help=sources)
     _add_images(parser)
     _add_codes(parser, layers=None)
-    _add_ranking(parser, "--order-weights")
     _add_data(parser)
+
+
+def _evidence(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study", nargs="?", help="the study's name or .toml file; without it, --weights or --body")
+    _add_checkpoints(parser, required=False)
+    parser.add_argument(
+        "--body",
+        choices=BODIES,
+        help="train and measure a body of docs/evidence.md, or go on with one (hours, but for digits)",
+    )
+    _add_storage(parser)
 
 
 def _score(parser: argparse.ArgumentParser) -> None:
@@ -365,6 +383,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "report": ("write the report of a study as it is now", _report),
     "select": ("say which network of a study to choose, and how sure one can be", _select),
     "compare": ("say which of some trained networks to choose, and how sure one can be", _compare),
+    "evidence": ("say what the indices tell of other qualities of equally accurate networks", _evidence),
     "score": ("compute accuracy and code-space indices of any network", _score),
     "codes": ("compute a network's code space over a data set, shard by shard", _codes),
     "complex": ("count the cells of a small network and the pairs that share a facet", _complex),

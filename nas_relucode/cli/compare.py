@@ -20,6 +20,7 @@ from nas_relucode.qualities.registry import QUALITIES
 from nas_relucode.ranking.comparing import compare
 from nas_relucode.ranking.selection import Selection
 from nas_relucode.report.write import write_report
+from nas_relucode.training.data import ImageData
 from nas_relucode.training.loop import pick_device
 from nas_relucode.training.networks import network_by_name
 
@@ -28,9 +29,17 @@ SEED_AT_THE_END = re.compile(r"(.+?)[-_.]?seed[-_=]?(\d+)")  # of a file's name 
 
 def run(options: argparse.Namespace) -> int:
     """Prints the verdict on the networks and writes their page if a folder is named; the exit code."""
+    ranking = ranking_options(options)
+    by = [item if isinstance(item, str) else item[0] for item in ranking["by"] or ()]
+    qualities = dict.fromkeys(["parameters", *(name for name in by if name in QUALITIES)])
+    _show(compared(options, load_images(options), **ranking, qualities=qualities), options)
+    return 0
+
+
+def compared(options: argparse.Namespace, data: ImageData, **settings: Any) -> Selection:
+    """The comparison of the networks of ``--model`` and ``--weights``; ``settings`` are further ones of `compare`."""
     files = read_weights(options.weights)
     models = read_models(options.model, files)
-    data = load_images(options)
     device = pick_device(options.device)
 
     def load(name: str, file: str) -> nn.Module:
@@ -39,11 +48,8 @@ def run(options: argparse.Namespace) -> int:
     networks: dict[str, dict[int, Callable[[], nn.Module]]] = {
         name: {seed: partial(load, name, file) for seed, file in seeds.items()} for name, seeds in files.items()
     }
-    ranking = ranking_options(options)
-    by = [item if isinstance(item, str) else item[0] for item in ranking["by"] or ()]
-    qualities = dict.fromkeys(["parameters", *(name for name in by if name in QUALITIES)])
     try:
-        selection = compare(networks, data, **ranking, qualities=qualities, **_reading(options))
+        return compare(networks, data, **settings, **_reading(options))
     except InputError:
         raise
     except Exception as error:  # a user's own forward pass may raise anything
@@ -52,8 +58,6 @@ def run(options: argparse.Namespace) -> int:
             f"a network failed on images of {shape} ({error_line(error)}). "
             "Check the channels and the size that it takes; --image-size makes images square."
         ) from error
-    _show(selection, options)
-    return 0
 
 
 def _show(selection: Selection, options: argparse.Namespace) -> None:

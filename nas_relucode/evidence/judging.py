@@ -149,7 +149,11 @@ def judged(choices: Mapping[str, Choice], development: Networks, body: Body, hel
         row["development_gain"] = choice.gain
         gains = {}
         for name in held_out.baselines:
-            if not held_out.unusable(name) and not development.unusable(name) and _no_dearer(held_out, name, choice.column):
+            if (
+                not held_out.unusable(name)
+                and not development.unusable(name)
+                and _no_dearer(held_out, name, choice.column)
+            ):
                 sign = Pair.of(development, name, choice.quality).sign
                 gains[name] = float(np.nanmean(Pair.of(held_out, name, choice.quality, sign).gains))
         if held_out.seconds and choice.quality in held_out.seconds and choice.column in held_out.seconds:

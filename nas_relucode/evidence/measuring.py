@@ -21,7 +21,13 @@ from nas_relucode.files import write_atomically
 from nas_relucode.indices.index import Index
 from nas_relucode.indices.initialisation import RegularisedPatterns
 from nas_relucode.indices.registry import INDICES
-from nas_relucode.indices.sensitivity import CertifiedRadius, CodeStability, LocalComplexity, SensitivityIndex, SpaceFolding
+from nas_relucode.indices.sensitivity import (
+    CertifiedRadius,
+    CodeStability,
+    LocalComplexity,
+    SensitivityIndex,
+    SpaceFolding,
+)
 from nas_relucode.npz_files import read_arrays
 from nas_relucode.qualities.calibration import STATISTICS
 from nas_relucode.qualities.quality import PerSample, Quality
@@ -113,7 +119,11 @@ def measure_body(
         trained = load_trained(family, data, folder, number, seed)
         if trained is None:
             continue
-        values = {"train_loss": trained.train_loss, **_indices(trained.network, data), **_baselines(trained.network, data)}
+        values = {
+            "train_loss": trained.train_loss,
+            **_indices(trained.network, data),
+            **_baselines(trained.network, data),
+        }
         samples = {}
         for name, (quality, images) in qualities.items():
             result = outcomes(trained.network, images, quality)
@@ -211,7 +221,9 @@ def costs(
 
 def _costs(network: nn.Module, data: ImageData, qualities: Mapping[str, tuple[Quality, Split]]) -> dict[str, float]:
     sample, (of_layers, whole) = _first(data.train, SAMPLES), measured_indices()
-    index_names = [index for index in INDICES.values() if not index.on_request and not isinstance(index, RegularisedPatterns)]
+    index_names = [
+        index for index in INDICES.values() if not index.on_request and not isinstance(index, RegularisedPatterns)
+    ]
     seconds = {}
     for prefix, layers in (("", "fc"), (ALL, "all")):
         for index in [*index_names, *of_layers[1:], *([] if prefix else whole)]:

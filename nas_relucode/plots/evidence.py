@@ -53,7 +53,9 @@ def save_best_pairs(
     for axes, (_, pair) in zip(grid, best.iterrows(), strict=False):
         for number, (stratum, members) in enumerate(strata.items()):
             x, y = table[pair["column"]].iloc[members], table[pair["quality"]].iloc[members]
-            axes.scatter(x, y, s=14, marker=MARKERS[number % len(MARKERS)], color=_shade(number, len(strata)), label=stratum)
+            axes.scatter(
+                x, y, s=14, marker=MARKERS[number % len(MARKERS)], color=_shade(number, len(strata)), label=stratum
+            )
         axes.set_xlabel(f"{pair['column']} ({pair['direction']})", fontsize=7)
         axes.set_ylabel(pair["quality"].replace("_", " "), fontsize=7)
         axes.set_title(f"gain {pair['gain']:+.2f} [{pair['gain_low']:+.2f}, {pair['gain_high']:+.2f}]", fontsize=8)

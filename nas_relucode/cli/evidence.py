@@ -1,0 +1,86 @@
+"""The command `evidence`: what indices say of other qualities among equally accurate networks."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from nas_relucode.cli.compare import compared
+from nas_relucode.cli.score import load_images
+from nas_relucode.cli.stored_studies import stored_study
+from nas_relucode.errors import InputError
+from nas_relucode.evidence.bodies import train_body
+from nas_relucode.evidence.examining import Findings, examine
+from nas_relucode.evidence.families import FAMILIES
+from nas_relucode.evidence.judging import Body, read_body
+from nas_relucode.evidence.measuring import costs, measure_body, measured_indices, others_of
+from nas_relucode.evidence.report import sentences, write_findings
+from nas_relucode.evidence.studies import networks_of
+from nas_relucode.qualities.corruptions import LEAST_SIZE
+from nas_relucode.qualities.registry import QUALITIES
+from nas_relucode.ranking.selecting import select
+from nas_relucode.ranking.selection import Selection
+from nas_relucode.training.data import ImageData, load_data
+
+FOLDER = "evidence"  # for tables and pictures
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prints what follows for each quality and writes tables and pictures; the exit code."""
+    sources = {"STUDY": options.study, "--weights": options.weights, "--body": options.body}
+    given = [name for name, value in sources.items() if value]
+    if len(given) != 1:
+        raise InputError(f"evidence of {' and '.join(given) or 'nothing'}. Give one of STUDY, --weights and --body.")
+    if options.body:
+        body = _body(options)
+        title = f"Evidence: {len(body.networks.table)} networks on {options.body}, each trained {len(body.family.seeds)} times"
+        return _write(examine(body.networks), options, title)
+    if options.study:
+        with stored_study(options) as (study, _):
+            selection = select(study)
+    else:
+        selection = _checkpoints(options)
+    return _write(examine(networks_of(selection)), options, f"Evidence: {selection.study}")
+
+
+def _write(findings: Findings, options: argparse.Namespace, title: str) -> int:
+    files = write_findings(findings, options.output or FOLDER, title)
+    print("\n".join(sentences(findings)))
+    print(f"\nWritten: {', '.join(map(str, files))}")
+    return 0
+
+
+def _checkpoints(options: argparse.Namespace) -> Selection:
+    """The networks of --weights with every index and quality that their images allow."""
+    missing = [name for name in ("model", "data") if not getattr(options, name)]
+    if missing:
+        raise InputError(f"--weights need {' and '.join(f'--{name}' for name in missing)}, too. Add what builds them.")
+    data = load_images(options)
+    of_layers, whole = measured_indices()
+    return compared(options, data, indices=[*of_layers, *whole], qualities=["parameters", "flops", *_measurable(data)])
+
+
+def _measurable(data: ImageData) -> list[str]:
+    """The qualities of held-out samples that images of this size have."""
+    small = min(data.image_shape[1:]) < LEAST_SIZE
+    return [name for name, q in QUALITIES.items() if q.held_out and not (small and name == "corruption_accuracy")]
+
+
+def _body(options: argparse.Namespace) -> Body:
+    """A body of docs/evidence.md: what is not trained and measured yet is done first."""
+    family, folder = FAMILIES[options.body], Path(options.output or FOLDER) / "weights"
+    data = load_data(**family.data, data_root=options.data_root, download=options.download)
+    others = others_of(family, data, options.data_root)
+    for words, suffix, work in (
+        ("trained", "pt", partial(train_body, family, data, folder)),
+        ("measured", "npz", partial(measure_body, family, data, folder, others=others)),
+    ):
+        done, trainings = len(list(folder.glob(f"*.{suffix}"))), family.candidates * len(family.seeds)
+        hidden = options.quiet or not sys.stderr.isatty()
+        with tqdm(total=trainings, initial=done, desc=words, unit="network", disable=hidden) as bar:
+            work(on_network=lambda number, seed, bar=bar: bar.update())  # type: ignore[misc]
+    return read_body(options.body, folder, costs(family, data, folder, others=others))
