@@ -37,8 +37,10 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(f"evidence of {' and '.join(given) or 'nothing'}. Give one of STUDY, --weights and --body.")
     if options.body:
         body = _body(options)
-        title = f"Evidence: {len(body.networks.table)} networks on {options.body}, each trained {len(body.family.seeds)} times"
-        return _write(examine(body.networks), options, title)
+        count, seeds = len(body.networks.table), len(body.family.seeds)
+        return _write(
+            examine(body.networks), options, f"Evidence: {count} networks on {options.body}, {seeds} seeds each"
+        )
     if options.study:
         with stored_study(options) as (study, _):
             selection = select(study)

@@ -1,4 +1,4 @@
-"""Whether an index says what accuracy does not: families of trained networks, and what choosing by an index is worth."""
+"""Whether an index says what accuracy does not, and what choosing by it is worth."""
 
 import lazy_loader
 

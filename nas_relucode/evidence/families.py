@@ -1,4 +1,4 @@
-"""Families of small networks whose architecture and recipe vary, drawn at random, and their training (docs/evidence.md)."""
+"""Families of small networks whose architecture and recipe are drawn at random, and their training."""
 
 from __future__ import annotations
 

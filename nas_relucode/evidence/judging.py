@@ -1,4 +1,4 @@
-"""The protocol of docs/evidence.md: indices are chosen on one half of a body's networks and judged on everything else."""
+"""The protocol of docs/evidence.md: indices are chosen on one half of the networks and judged on all others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pandas as pd
 from nas_relucode.evidence.bodies import weights_file
 from nas_relucode.evidence.examining import ACCURACY, Networks, Pair, direct_gain
 from nas_relucode.evidence.families import FAMILIES, Family
-from nas_relucode.evidence.measuring import BASELINES, COST, Measured, measured_file, of_samples, read_measured
+from nas_relucode.evidence.measuring import BASELINES, Measured, measured_file, of_samples, read_measured
 from nas_relucode.evidence.statistics import bands_of
 from nas_relucode.qualities.registry import QUALITIES
 
@@ -76,7 +76,7 @@ def read_body(name: str, folder: Path, seconds: Mapping[str, float] | None = Non
     designs = family.designs()
     for parameter in designs[0]:
         table[f"params_{parameter}"] = [designs[number][parameter] for number in table.index]
-    names = [column for column in next(iter(measured.values()))[0].values if not column.startswith(COST)]
+    names = list(next(iter(rows.values())))
     qualities = {column: QUALITIES[column].direction for column in names if _is_quality(column)}
     bands = bands_of(table[ACCURACY].to_numpy())
     strata = {f"{table[ACCURACY].iloc[b].min():.3f}-{table[ACCURACY].iloc[b].max():.3f}": b for b in bands}
@@ -97,7 +97,7 @@ def _is_quality(column: str) -> bool:
 
 
 def _mean(seeds: Sequence[Measured]) -> dict[str, float]:
-    values = {name: float(np.mean([seed.values[name] for seed in seeds])) for name in seeds[0].values}
+    values = pd.DataFrame([seed.values for seed in seeds]).mean(skipna=False).to_dict()
     return values | {"shift_accuracy": float(np.mean([values[name] for name in SHIFT if name in values]))}
 
 

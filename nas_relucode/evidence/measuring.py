@@ -19,7 +19,6 @@ from nas_relucode.evidence.bodies import load_trained, weights_file
 from nas_relucode.evidence.families import Family
 from nas_relucode.files import write_atomically
 from nas_relucode.indices.index import Index
-from nas_relucode.indices.initialisation import RegularisedPatterns
 from nas_relucode.indices.registry import INDICES
 from nas_relucode.indices.sensitivity import (
     CertifiedRadius,
@@ -54,7 +53,6 @@ BASELINES = (
     "all:logdet_kernel",
     "all:distinct_patterns",
 )
-COST = "seconds:"  # before the names of columns of costs
 
 
 @dataclass(frozen=True)
@@ -221,9 +219,7 @@ def costs(
 
 def _costs(network: nn.Module, data: ImageData, qualities: Mapping[str, tuple[Quality, Split]]) -> dict[str, float]:
     sample, (of_layers, whole) = _first(data.train, SAMPLES), measured_indices()
-    index_names = [
-        index for index in INDICES.values() if not index.on_request and not isinstance(index, RegularisedPatterns)
-    ]
+    index_names = [index for index in INDICES.values() if not index.on_request]
     seconds = {}
     for prefix, layers in (("", "fc"), (ALL, "all")):
         for index in [*index_names, *of_layers[1:], *([] if prefix else whole)]:

@@ -43,7 +43,8 @@ def sentences(findings: Findings, *, chosen_here: bool = True) -> list[str]:
     if chosen_here:
         result.append("Indices and directions were chosen on these networks, so these gains are optimistic.")
     result.append(
-        f"With the indices permuted among networks of equal accuracy the smallest adjusted p is {findings.permuted_p:.2g}."
+        "With the indices permuted among networks of equal accuracy the smallest adjusted p is "
+        f"{findings.permuted_p:.2g}."
     )
     if limit := few(networks):
         result.append(limit)

@@ -32,8 +32,8 @@ def networks_of(selection: Selection) -> Networks:
     qualities = {name: direction for name, direction in qualities.items() if np.isfinite(table[name]).all()}
     if not measured:
         raise InputError(
-            f"study {selection.study!r} recorded no quality beside accuracy. Record what you want of the networks, e.g. "
-            f"{EXAMPLE}, or give the networks' weights (--model)."
+            f"study {selection.study!r} recorded no quality beside accuracy. Record what you want of the networks, "
+            f"e.g. {EXAMPLE}, or give the networks' weights (--model)."
         )
     if len(table) >= MANY:
         bands = bands_of(table[ACCURACY].to_numpy(float))

@@ -19,12 +19,12 @@ MOST_ROWS = 40
 
 
 def save_heat_map(path: Path, pairs: pd.DataFrame, title: str) -> None:
-    """Saves the mean partial correlation of every column and quality; those that chance does not explain have a star."""
+    """Saves the mean partial correlation of columns and qualities; those that chance does not explain have a star."""
     signed = pairs.assign(signed=pairs["partial"].where(pairs["direction"] == "maximize", -pairs["partial"]))
-    values = signed.pivot(index="column", columns="quality", values="signed")
+    values = signed.pivot_table(index="column", columns="quality", values="signed")
     strongest = values.abs().max(axis=1).sort_values(ascending=False).index[:MOST_ROWS]
     values = values.loc[strongest, list(dict.fromkeys(pairs["quality"]))]
-    p = pairs.pivot(index="column", columns="quality", values="p").loc[values.index, values.columns]
+    p = pairs.pivot_table(index="column", columns="quality", values="p").loc[values.index, values.columns]
     baselines = set(pairs.loc[pairs["baseline"], "column"])
     figure = Figure(figsize=(2.8 + 0.62 * values.shape[1], 1.9 + 0.21 * len(values)), layout="constrained")
     axes = figure.subplots()
