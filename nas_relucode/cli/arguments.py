@@ -12,6 +12,7 @@ from typing import NoReturn
 import nas_relucode
 from nas_relucode.errors import suggestion
 from nas_relucode.ranking.choices import HOW, LEVEL, SCALES
+from nas_relucode.ranking.purposes import PURPOSES
 from nas_relucode.study.defaults import MARGIN
 from nas_relucode.training.names import SOURCES
 from nas_relucode.workers.defaults import HEARTBEAT, PATIENCE
@@ -213,6 +214,11 @@ def _add_ranking(parser: argparse.ArgumentParser, weights: str) -> None:
         nargs="+",
         metavar="INDEX",
         help="order by INDEX or LAYER:INDEX, optionally with :minimize or :maximize (the study's objectives)",
+    )
+    parser.add_argument(
+        "--for",
+        dest="purpose",
+        help=f"order as the evidence supports for a purpose, instead of --by: {', '.join(PURPOSES)}",
     )
     parser.add_argument("--how", default="pareto", help=f"{', '.join(HOW)} (pareto)")
     parser.add_argument(

@@ -41,6 +41,7 @@ def ranking_options(options: argparse.Namespace) -> dict[str, Any]:
         "margin": options.margin,
         "rule": options.rule,
         "by": None if options.by is None else [read_name(name) for name in options.by],
+        "purpose": options.purpose,
         "how": options.how,
         "weights": read_weights(options.order_weights),
         "scale": options.scale,

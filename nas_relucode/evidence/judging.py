@@ -97,7 +97,7 @@ def _is_quality(column: str) -> bool:
 
 
 def _mean(seeds: Sequence[Measured]) -> dict[str, float]:
-    values = pd.DataFrame([seed.values for seed in seeds]).mean(skipna=False).to_dict()
+    values = pd.DataFrame([seed.numbers for seed in seeds]).mean(skipna=False).to_dict()
     return values | {"shift_accuracy": float(np.mean([values[name] for name in SHIFT if name in values]))}
 
 

@@ -57,9 +57,9 @@ BASELINES = (
 
 @dataclass(frozen=True)
 class Measured:
-    """A trained network: its values by name, and for each quality what was measured at each sample."""
+    """A trained network: its numbers by name, and for each quality what was measured at each sample."""
 
-    values: Mapping[str, float]
+    numbers: Mapping[str, float]
     samples: Mapping[str, np.ndarray]  # quality -> columns of PerSample, (columns, samples)
 
 
@@ -144,7 +144,7 @@ def read_measured(folder: Path, number: int, seed: int) -> Measured:
 
 
 def _write(file: Path, measured: Measured) -> None:
-    names, values = np.array(list(measured.values)), np.array(list(measured.values.values()))
+    names, values = np.array(list(measured.numbers)), np.array(list(measured.numbers.values()))
 
     def write(path: Path) -> None:
         with path.open("wb") as stream:

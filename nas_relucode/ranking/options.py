@@ -10,6 +10,7 @@ from nas_relucode.errors import InputError
 from nas_relucode.ranking.choices import LEVEL
 from nas_relucode.ranking.criteria import Criterion, check_way
 from nas_relucode.ranking.equality import check_rule
+from nas_relucode.ranking.purposes import purpose_of
 from nas_relucode.study.defaults import MARGIN
 
 
@@ -19,6 +20,7 @@ class RankingOptions(TypedDict, total=False):
     margin: float
     rule: str
     by: Iterable[Criterion] | None
+    purpose: str | None
     how: str
     weights: Mapping[str, float] | None
     scale: str
@@ -40,10 +42,11 @@ class Ranking:
     shown to be equal to it.
 
     Finalists are ordered by the indices ``by`` (see `ranking.criteria.read_criteria`; by default the study's other
-    objectives) in the way ``how``: by their Pareto rank, lexicographically, or ``"weighted"``, with ``weights`` (1
+    objectives, or, without any, by parameters, then FLOPs) in the way ``how``: by their Pareto rank, lexicographically, or ``"weighted"``, with ``weights`` (1
     unless given) of ranks or standardised values (``scale``). Then higher accuracy decides, then fewer parameters, then
     the number of the first trial. Indices that are constant, undefined, saturated or not measured among the finalists
-    are silent: they take no part. ``resamples`` and ``seed`` are those of `Selection.ahead`.
+    are silent: they take no part. ``purpose``, of `ranking.purposes.PURPOSES`, takes the place of ``by``: the order that
+    the evidence supports for it. ``resamples`` and ``seed`` are those of `Selection.ahead`.
 
     Raises InputError for values out of range. An unknown option is a TypeError, as in any call.
     """
@@ -51,6 +54,7 @@ class Ranking:
     margin: float = MARGIN
     rule: str = "1se"
     by: Iterable[Criterion] | None = None
+    purpose: str | None = None
     how: str = "pareto"
     weights: Mapping[str, float] | None = None
     scale: str = "ranks"
@@ -62,5 +66,9 @@ class Ranking:
         if self.resamples < 1:
             raise InputError(f"resamples {self.resamples!r} is out of range. Give a whole number of at least 1.")
         check_rule(self.rule, self.margin, self.level)
+        if self.purpose is not None:
+            if self.by is not None:
+                raise InputError("by and purpose both say what orders the networks. Give one of them.")
+            purpose_of(self.purpose)
         check_way(self.how, self.weights, self.scale)
         object.__setattr__(self, "weights", dict(self.weights or {}) or None)

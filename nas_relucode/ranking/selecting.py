@@ -16,10 +16,12 @@ from nas_relucode.ranking.criteria import check_weights, read_criteria
 from nas_relucode.ranking.equality import Judgement, judge
 from nas_relucode.ranking.options import Ranking, RankingOptions
 from nas_relucode.ranking.order import Order, costs, hypervolume, order_networks
+from nas_relucode.ranking.purposes import order_for, purpose_of
 from nas_relucode.ranking.selection import Selection
 from nas_relucode.ranking.trials import StudyTrials, accuracies, check_layers, frame_of, read_trials
 from nas_relucode.ranking.trials import saturated as saturated_networks
 
+COST = ("parameters", "flops")  # what orders the networks of a study without objectives beside accuracy
 COMPARISON = ("difference", "low", "high", "smallest_difference", "seeds_needed", "samples_needed")
 
 
@@ -36,7 +38,7 @@ def select(
     the first by its name).
 
     The options say how networks are compared with the best one, and what orders the finalists: ``margin``, ``rule``,
-    ``by``, ``how``, ``weights``, ``scale``, ``level``, ``resamples``, ``seed``; see `Ranking`.
+    ``by``, ``purpose``, ``how``, ``weights``, ``scale``, ``level``, ``resamples``, ``seed``; see `Ranking`.
 
     Raises InputError for a study without such trials, and for options out of range. If no network is feasible,
     `Selection.finalists` is empty and `Selection.best` raises InputError.
@@ -77,10 +79,11 @@ def select(
 
 def _criteria(trials: StudyTrials, ranking: Ranking) -> dict[str, str]:
     """What orders the finalists, with its direction; by default the study's other objectives."""
-    others = [name for name in trials.objectives if name != "accuracy"]
-    criteria = read_criteria(
-        others if ranking.by is None else ranking.by, trials.objectives, trials.records[0]["joint"]
-    )
+    measured = {name for record in trials.records for part in ("joint", "qualities") for name in record[part]}
+    if ranking.purpose is not None:
+        return order_for(purpose_of(ranking.purpose), measured)
+    others = [name for name in trials.objectives if name != "accuracy"] or [name for name in COST if name in measured]
+    criteria = read_criteria(others if ranking.by is None else ranking.by, trials.objectives, measured)
     check_weights(ranking.weights, criteria)
     check_layers(trials, criteria if ranking.by is not None else ())
     return criteria

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from nas_relucode.ranking.limits import Remark, warnings_of
+from nas_relucode.ranking.purposes import known_of, purpose_of
 
 if TYPE_CHECKING:
     from nas_relucode.ranking.selection import Selection
@@ -29,7 +30,7 @@ def verdict_of(selection: Selection) -> Verdict:
     """The verdict on a selection; its reason if no network can be chosen."""
     if selection.finalists.empty:
         return Verdict(selection.infeasibility, ())
-    sentences = [_choice(selection), _preference(selection), _stability(selection), _test(selection)]
+    sentences = [_choice(selection), _preference(selection), _worth(selection), _stability(selection), _test(selection)]
     return Verdict(" ".join(filter(None, sentences)), warnings_of(selection))
 
 
@@ -89,6 +90,15 @@ def _preference(selection: Selection) -> str:
     order = ", ".join(f"{name} ({direction})" for name, direction in selection.deciding.items())
     how = {"pareto": "their Pareto rank over", "lexicographic": "in turn", "weighted": "the weighted mean of"}
     return f"It is preferred among the {count} networks {who}, by {how[selection.ranking.how]} {order}."
+
+
+def _worth(selection: Selection) -> str:
+    """What is known of choosing by this order."""
+    if len(selection.finalists) < 2:
+        return ""
+    if selection.ranking.purpose is not None:
+        return purpose_of(selection.ranking.purpose).text
+    return known_of(selection.deciding)
 
 
 def _stability(selection: Selection) -> str:

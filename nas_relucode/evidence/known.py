@@ -1,0 +1,50 @@
+"""The results that come with the package: written from measured bodies, read by `ranking.purposes`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from nas_relucode.evidence.examining import Networks, Pair
+from nas_relucode.evidence.judging import Body, choices, judged
+from nas_relucode.ranking.purposes import ALL, HELD_OUT
+
+
+def known_results(bodies: Mapping[str, Body], development: str) -> pd.DataFrame:
+    """A row for every column, direction and quality of each body, and for each choice of ``development`` held out.
+
+    The columns are those of `ranking.purposes.Result`.
+    """
+    rows = []
+    half = bodies[development].halves[0]
+    for name, body in bodies.items():
+        chosen = judged(choices(half), half, body, body.halves[1])
+        for _, row in chosen.iterrows():
+            rows.append(_row(name, HELD_OUT, body.halves[1], row.to_dict(), bool(row["evidence"])))
+        for column in body.networks.columns:
+            for quality in body.networks.qualities:
+                for sign in (1, -1):
+                    pair = Pair.of(body.networks, column, quality, sign)
+                    rows.append(_row(name, ALL, body.networks, pair.row(), False))
+    return pd.DataFrame(rows)
+
+
+def _row(body: str, part: str, networks: Networks, pair: Mapping[str, object], supported: bool) -> dict[str, object]:
+    return {
+        "body": body,
+        "part": part,
+        "networks": sum(len(rows) for rows in networks.strata.values()),
+        **{name: pair[name] for name in ("column", "direction", "quality")},
+        "gain": pair["gain"],
+        "low": pair["gain_low"],
+        "high": pair["gain_high"],
+        "worst": pair["worst_gain"],
+        "supported": "yes" if supported else "no",
+    }
+
+
+def write_known(results: pd.DataFrame, path: Path) -> None:
+    """Writes the results as CSV, with three digits."""
+    results.to_csv(path, index=False, float_format="%.3g")
