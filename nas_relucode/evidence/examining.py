@@ -125,10 +125,10 @@ class Pair:
             "quality": self.quality,
             "gain": float(np.nanmean(gains)),
             "worst_gain": float(np.nanmin(gains)),
-            "tau_b": float(np.nanmean(taus)),
+            "tau_b": float(np.mean(taus)),
             "partial": float(np.mean(self.partial)),
             "worst_partial": min(self.partial),
-            "partial_all_controls": float(np.nanmean(every)),
+            "partial_all_controls": float(np.mean(np.nan_to_num(every))),
         }
         if intervals:
             bands = [(index, quality) for index, quality, _ in self.bands]

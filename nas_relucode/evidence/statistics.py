@@ -47,11 +47,21 @@ def residual_ranks(columns: np.ndarray, controls: Sequence[np.ndarray] = ()) -> 
 
     The product of two columns is their partial Spearman correlation. A column without anything left is NaN.
     """
-    ranks = stats.rankdata(columns, axis=0)
-    design = np.column_stack([np.ones(len(columns)), *map(stats.rankdata, controls)])
-    left = ranks - design @ np.linalg.lstsq(design, ranks, rcond=None)[0]
+    return _residuals(stats.rankdata(columns, axis=0), _basis(len(columns), controls))
+
+
+def _basis(networks: int, controls: Sequence[np.ndarray]) -> np.ndarray:
+    """Orthonormal columns that span a constant and the ranks of the controls."""
+    design = np.column_stack([np.ones(networks), *map(stats.rankdata, controls)])
+    vectors, sizes, _ = np.linalg.svd(design, full_matrices=False)
+    return np.asarray(vectors[:, sizes > 1e-9 * sizes.max()])
+
+
+def _residuals(ranks: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    """What is left of the columns outside of a basis, each of norm 1; NaN where nothing is."""
+    left = ranks - basis @ (basis.T @ ranks)
     norms = np.linalg.norm(left, axis=0)
-    return np.where(norms > 1e-6 * len(columns), left, np.nan) / np.where(norms > 0, norms, 1)
+    return np.where(norms > 1e-6 * len(ranks), left, np.nan) / np.where(norms > 0, norms, 1)
 
 
 def gain_interval(
@@ -94,21 +104,19 @@ def adjusted_p(
     absolute value of any pair is at least that of the pair (max-T, Westfall and Young 1993).
     """
     generator = np.random.default_rng(seed)
+    bases = [_basis(len(indices), controls) for indices, _, controls in bands]
     left = [residual_ranks(indices, controls) for indices, _, controls in bands]
+    ranks = [stats.rankdata(qualities, axis=0) for _, qualities, _ in bands]
 
     def means(qualities: Sequence[np.ndarray]) -> np.ndarray:
         products = [
-            own.T @ residual_ranks(values, controls)
-            for own, values, (_, _, controls) in zip(left, qualities, bands, strict=True)
+            own.T @ _residuals(values, basis) for own, values, basis in zip(left, qualities, bases, strict=True)
         ]
         return np.asarray(np.nan_to_num(np.mean(products, axis=0)))
 
-    observed = means([qualities for _, qualities, _ in bands])
+    observed = means(ranks)
     largest = np.array(
-        [
-            np.abs(means([generator.permutation(qualities) for _, qualities, _ in bands])).max()
-            for _ in range(permutations)
-        ]
+        [np.abs(means([generator.permutation(own) for own in ranks])).max() for _ in range(permutations)]
     )
     p = (1 + (largest[:, None, None] >= np.abs(observed)).sum(axis=0)) / (1 + permutations)
     return observed, p

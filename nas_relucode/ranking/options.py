@@ -42,11 +42,12 @@ class Ranking:
     shown to be equal to it.
 
     Finalists are ordered by the indices ``by`` (see `ranking.criteria.read_criteria`; by default the study's other
-    objectives, or, without any, by parameters, then FLOPs) in the way ``how``: by their Pareto rank, lexicographically, or ``"weighted"``, with ``weights`` (1
-    unless given) of ranks or standardised values (``scale``). Then higher accuracy decides, then fewer parameters, then
-    the number of the first trial. Indices that are constant, undefined, saturated or not measured among the finalists
-    are silent: they take no part. ``purpose``, of `ranking.purposes.PURPOSES`, takes the place of ``by``: the order that
-    the evidence supports for it. ``resamples`` and ``seed`` are those of `Selection.ahead`.
+    objectives or, without any, parameters and FLOPs) in the way ``how``: by their Pareto rank, lexicographically, or
+    ``"weighted"``, with ``weights`` (1 unless given) of ranks or standardised values (``scale``). ``purpose``, one of
+    `ranking.purposes.PURPOSES`, stands for the order that the evidence supports for it. Then higher accuracy decides,
+    then fewer parameters, then the number of the first trial. Indices that are constant, undefined, saturated or not
+    measured among the finalists are silent: they take no part. ``resamples`` and ``seed`` are those of
+    `Selection.ahead`.
 
     Raises InputError for values out of range. An unknown option is a TypeError, as in any call.
     """

@@ -89,11 +89,8 @@ def purpose_of(name: str, known: Collection[Result] | None = None) -> Purpose:
     if name not in PURPOSES:
         raise unknown("purpose", name, PURPOSES)
     quality = PURPOSES[name]
-    held_out = [
-        result
-        for result in (results() if known is None else known)
-        if result.part == HELD_OUT and result.quality == quality
-    ]
+    known = results() if known is None else known
+    held_out = [result for result in known if result.part == HELD_OUT and result.quality == quality]
     advice = f"Record the quality itself and rank by it: Recorder(qualities=[{quality!r}]), by=[{quality!r}]."
     if not held_out:
         raise InputError(f"nobody has measured which index orders equally accurate networks for {name}. {advice}")
@@ -143,7 +140,5 @@ def _sentence(column: str, direction: str, measured: list[Result]) -> str:
         "worse than a random choice for": harms,
         "neither for": [result.quality for result in own if result.low <= 0 <= result.high],
     }
-    listed = "; ".join(f"{text} {', '.join(names)}" for text, names in words.items() if names)
-    return (
-        f"Known of {column} ({direction}), on {own[0].networks} equally accurate networks of {own[0].body}: {listed}."
-    )
+    listed = "; ".join(f"{text} {', '.join(names).replace('_', ' ')}" for text, names in words.items() if names)
+    return f"Known of {column} ({direction}), from {own[0].networks} networks on {own[0].body}: {listed}."
