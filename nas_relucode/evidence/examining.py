@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -114,26 +115,25 @@ class Pair:
         """Whether the partial correlation has the sign of the direction in every stratum."""
         return min(self.partial) > 0
 
-    def row(self, *, intervals: bool = True, draws: int = 2000) -> dict[str, object]:
+    def row(self, *, draws: int = 2000) -> dict[str, Any]:
         """What is reported of the pair."""
         gains = self.gains
         taus = [float(stats.kendalltau(index, quality).statistic) for index, quality, _ in self.bands]
         every = [float(partial_spearman(index, quality, controls)) for index, quality, controls in self.bands]
-        row = {
+        low, high = gain_interval([(index, quality) for index, quality, _ in self.bands], draws=draws)
+        return {
             "column": self.name,
             "direction": self.direction,
             "quality": self.quality,
             "gain": float(np.nanmean(gains)),
+            "gain_low": low,
+            "gain_high": high,
             "worst_gain": float(np.nanmin(gains)),
             "tau_b": float(np.mean(taus)),
             "partial": float(np.mean(self.partial)),
             "worst_partial": min(self.partial),
             "partial_all_controls": float(np.mean(np.nan_to_num(every))),
         }
-        if intervals:
-            bands = [(index, quality) for index, quality, _ in self.bands]
-            row["gain_low"], row["gain_high"] = gain_interval(bands, draws=draws)
-        return row
 
     def partial_interval(self, draws: int = 2000) -> tuple[float, float]:
         """The interval of the mean partial correlation given accuracy."""

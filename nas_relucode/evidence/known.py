@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -31,7 +32,7 @@ def known_results(bodies: Mapping[str, Body], development: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _row(body: str, part: str, networks: Networks, pair: Mapping[str, object], supported: bool) -> dict[str, object]:
+def _row(body: str, part: str, networks: Networks, pair: Mapping[str, Any], supported: bool) -> dict[str, Any]:
     return {
         "body": body,
         "part": part,

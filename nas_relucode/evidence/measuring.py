@@ -60,7 +60,7 @@ class Measured:
     """A trained network: its numbers by name, and for each quality what was measured at each sample."""
 
     numbers: Mapping[str, float]
-    samples: Mapping[str, np.ndarray]  # quality -> columns of PerSample, (columns, samples)
+    samples: dict[str, np.ndarray]  # quality -> columns of PerSample, (columns, samples)
 
 
 def qualities_of(family: Family, data: ImageData, others: Tensor | None) -> dict[str, tuple[Quality, Split]]:
@@ -148,7 +148,7 @@ def _write(file: Path, measured: Measured) -> None:
 
     def write(path: Path) -> None:
         with path.open("wb") as stream:
-            np.savez_compressed(stream, names=names, values=values, **measured.samples)
+            np.savez_compressed(stream, **{"names": names, "values": values, **measured.samples})  # type: ignore[arg-type]
 
     write_atomically(file, write)
 
@@ -241,4 +241,5 @@ def _seconds(call: Callable[[], Any]) -> float:
 
 def of_samples(quality: str, columns: np.ndarray, rows: np.ndarray) -> float:
     """A quality of some samples alone, from what was measured at each of them, (columns, samples)."""
-    return float(PerSample(STATISTICS.get(quality, np.mean), *columns).of_rows(rows))
+    statistic = STATISTICS.get(quality, np.mean)
+    return PerSample(statistic, *columns).of_rows(rows)

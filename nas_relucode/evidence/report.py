@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from nas_relucode.evidence.examining import Findings
@@ -85,7 +84,7 @@ def _markdown(table: pd.DataFrame) -> str:
     """A table in Markdown, numbers with two digits."""
 
     def cell(value: object) -> str:
-        if isinstance(value, float | np.floating):
+        if isinstance(value, float):
             return f"{value:.2g}" if abs(value) < 0.01 else f"{value:.2f}"
         return str(value)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +127,7 @@ def _confidence_and_correct(network: nn.Module, data: Any, forward: Forward | No
     return confidence, correct
 
 
-STATISTICS = {  # of the columns of those qualities that are no means over samples
+STATISTICS: dict[str, Callable[..., float]] = {  # of the columns of those qualities that are no means over samples
     "calibration_error": partial(_calibration_error, bins=15),
     "confident_accuracy": partial(_confident_accuracy, share=0.8),
     "ood_auroc": _auroc,

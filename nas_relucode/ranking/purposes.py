@@ -52,14 +52,20 @@ class Result:
 @functools.cache
 def results() -> tuple[Result, ...]:
     """All results that come with the package."""
-    numbers = ("gain", "low", "high", "worst")
     text = resources.files(__package__).joinpath(RESULTS).read_text("utf-8")
     return tuple(
         Result(
-            **{name: row[name] for name in ("body", "part", "column", "direction", "quality")},
-            **{name: float(row[name]) for name in numbers},
-            networks=int(row["networks"]),
-            supported=row["supported"] == "yes",
+            row["body"],
+            row["part"],
+            int(row["networks"]),
+            row["column"],
+            row["direction"],
+            row["quality"],
+            float(row["gain"]),
+            float(row["low"]),
+            float(row["high"]),
+            float(row["worst"]),
+            row["supported"] == "yes",
         )
         for row in csv.DictReader(text.splitlines())
     )
