@@ -2,7 +2,6 @@
 
 import itertools
 
-import nas_bench_201
 import numpy as np
 import pytest
 import torch
@@ -13,6 +12,7 @@ from torch import nn
 
 from nas_relucode import InputError, build_network, capture
 from nas_relucode.errors import NonFiniteError
+from nas_relucode.evidence import nas_bench_201
 from nas_relucode.geometry.program import read_program
 
 

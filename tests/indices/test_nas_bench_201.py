@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from nas_bench_201 import build, pink_noise
+from pink_noise import pink_noise
 from scipy.stats import spearmanr
 
 from nas_relucode import capture
+from nas_relucode.evidence.nas_bench_201 import build
 from nas_relucode.indices.batch_scores import distinct_codes, distinct_patterns, logdet_kernel
 
 BATCH = 32
