@@ -21,6 +21,7 @@ from nas_relucode.evidence.statistics import (
 )
 
 ACCURACY = "validation_accuracy"
+MOST_UNDEFINED = 0.05  # of the networks of a stratum may lack an index
 FEWEST = 10  # networks of a stratum, below which an interval says next to nothing
 CONTROLS = (ACCURACY, "parameters", "train_loss")
 
@@ -50,10 +51,15 @@ class Networks:
     def unusable(self, name: str) -> str:
         """Why a column cannot order the networks; empty if it can."""
         values = self.table[name].to_numpy(float)
-        if not np.isfinite(values).all():
-            return f"not defined for {int((~np.isfinite(values)).sum())} networks"
-        constant = [stratum for stratum, rows in self.strata.items() if np.ptp(values[rows]) == 0]
-        return f"the same for all networks of {', '.join(constant)}" if constant else ""
+        if any(np.mean(~np.isfinite(values[rows])) > MOST_UNDEFINED for rows in self.strata.values()):
+            return "undefined for too many networks"
+        constant = [rows for rows in self.strata.values() if np.nanmin(values[rows]) == np.nanmax(values[rows])]
+        return "the same for all networks of a stratum" if constant else ""
+
+    def values(self, name: str, rows: np.ndarray, sign: int) -> np.ndarray:
+        """A column for some networks, times ``sign``: float64; those for which it is undefined are last."""
+        values = sign * self.table[name].to_numpy(float)[rows]
+        return np.where(np.isfinite(values), values, np.nanmin(values) - 1)
 
     def quality(self, name: str) -> np.ndarray:
         """The values of a quality, larger is better: float64, (networks,)."""
@@ -79,19 +85,15 @@ class Pair:
     @classmethod
     def of(cls, networks: Networks, name: str, quality: str, sign: int = 0) -> Pair:
         """``sign`` 0 prefers what goes with the quality among these very networks."""
-        values, wanted = networks.table[name].to_numpy(float), networks.quality(quality)
+        if sign == 0:
+            sign = 1 if np.mean(cls.of(networks, name, quality, 1).partial) >= 0 else -1
+        wanted = networks.quality(quality)
         controls = [networks.table[control].to_numpy(float) for control in CONTROLS if control in networks.table]
         bands = tuple(
-            (values[rows], wanted[rows], tuple(control[rows] for control in controls))
+            (networks.values(name, rows, sign), wanted[rows], tuple(control[rows] for control in controls))
             for rows in networks.strata.values()
         )
-        own = cls(name, quality, bands, 1)
-        return own.turned(sign or (1 if np.nanmean(own.partial) >= 0 else -1))
-
-    def turned(self, sign: int) -> Pair:
-        """The same where large values are preferred (1) or small ones (-1)."""
-        bands = tuple((index * (sign * self.sign), quality, controls) for index, quality, controls in self.bands)
-        return Pair(self.name, self.quality, bands, sign)
+        return cls(name, quality, bands, sign)
 
     @property
     def direction(self) -> str:
@@ -195,7 +197,8 @@ def _adjusted(
 ) -> np.ndarray:
     """The p of each column and quality, adjusted for all pairs."""
     generator = np.random.default_rng(seed + 1)
-    values = networks.table[list(columns)].to_numpy(float)
+    table = networks.table[list(columns)]
+    values = table.where(np.isfinite(table), table.median(), axis="columns").to_numpy(float)
     qualities = np.stack([networks.quality(name) for name in networks.qualities], axis=1)
     accuracy = networks.table[ACCURACY].to_numpy(float)
     bands = []

@@ -16,6 +16,7 @@ from nas_relucode.evidence.families import FAMILIES, Family
 from nas_relucode.evidence.measuring import BASELINES, Measured, measured_file, of_samples, read_measured
 from nas_relucode.evidence.statistics import bands_of
 from nas_relucode.qualities.registry import QUALITIES
+from nas_relucode.ranking.trials import PARAMS
 
 HALVES = 1  # seed of the generator that divides candidates into halves
 ENOUGH = 0.4  # captured gain that counts as evidence
@@ -75,12 +76,13 @@ def read_body(name: str, folder: Path, seconds: Mapping[str, float] | None = Non
     table = pd.DataFrame.from_dict(rows, orient="index")
     designs = family.designs()
     for parameter in designs[0]:
-        table[f"params_{parameter}"] = [designs[number][parameter] for number in table.index]
+        table[PARAMS + parameter] = [designs[number][parameter] for number in table.index]
     names = list(next(iter(rows.values())))
     qualities = {column: QUALITIES[column].direction for column in names if _is_quality(column)}
     bands = bands_of(table[ACCURACY].to_numpy())
     strata = {f"{table[ACCURACY].iloc[b].min():.3f}-{table[ACCURACY].iloc[b].max():.3f}": b for b in bands}
-    indices = [name for name in names if name not in BASELINES and name not in QUALITIES and name != "test_accuracy"]
+    others = {*BASELINES, *QUALITIES, "test_accuracy", "shift_accuracy"}
+    indices = [name for name in names if name not in others and not name.startswith(PARAMS)]
     networks = Networks(
         table,
         tuple(indices),

@@ -29,7 +29,10 @@ def sentences(findings: Findings, *, chosen_here: bool = True) -> list[str]:
         indices, baselines = firm[~firm["baseline"]], pairs[pairs["baseline"]]
         if indices.empty:
             least = pairs.loc[~pairs["baseline"], "p"].min()
-            result.append(f"{quality}: no index goes with it by more than chance (smallest adjusted p {least:.2g}).")
+            result.append(
+                f"{quality}: no index goes with it by more than chance and captures more than a random choice (smallest "
+                f"adjusted p {least:.2g})."
+            )
             continue
         first = indices.iloc[0]
         text = (
@@ -47,8 +50,9 @@ def sentences(findings: Findings, *, chosen_here: bool = True) -> list[str]:
     )
     if limit := few(networks):
         result.append(limit)
-    for name, why in findings.left_out.items():
-        result.append(f"{name} cannot order these networks: it is {why}.")
+    for reason in dict.fromkeys(findings.left_out.values()):
+        names = ", ".join(name for name, why in findings.left_out.items() if why == reason)
+        result.append(f"These cannot order the networks, since they are {reason}: {names}.")
     return result
 
 

@@ -86,7 +86,7 @@ def family(networks: int = 60, *, seed: int = 5) -> Networks:
             "bad": -quality + 0.1 * rng.normal(size=networks),
             "none": rng.normal(size=networks),
             "constant": np.ones(networks),
-            "undefined": np.where(np.arange(networks) < 2, np.nan, 1.0),
+            "undefined": np.where(np.arange(networks) % 5 == 0, np.nan, quality),
             "parameters": rng.normal(size=networks),
         }
     )
