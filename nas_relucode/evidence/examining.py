@@ -22,6 +22,7 @@ from nas_relucode.evidence.statistics import (
 
 ACCURACY = "validation_accuracy"
 MOST_UNDEFINED = 0.05  # of the networks of a stratum may lack an index
+LEAST = 4  # networks of a stratum
 FEWEST = 10  # networks of a stratum, below which an interval says next to nothing
 CONTROLS = (ACCURACY, "parameters", "train_loss")
 
@@ -40,8 +41,19 @@ class Networks:
     def __post_init__(self) -> None:
         if not self.qualities:
             raise InputError("there is no quality to set the indices beside. Measure at least one.")
-        if not any(len(rows) >= 4 for rows in self.strata.values()):
-            raise InputError(f"{len(self.table)} networks have no four of equal accuracy. Train more networks.")
+        fewest = min(map(len, self.strata.values()))
+        if fewest < LEAST:
+            raise InputError(
+                f"only {fewest} networks are equally accurate, too few for any correlation. Train at least {LEAST}, "
+                f"better {FEWEST}, within the margin."
+            )
+        varying = {name: direction for name, direction in self.qualities.items() if not self.unusable(name)}
+        if not varying:
+            raise InputError(
+                f"{', '.join(self.qualities)} {'is' if len(self.qualities) == 1 else 'are'} the same for all networks "
+                "of equal accuracy, so no index can say more of it. Measure another quality, or a stronger change."
+            )
+        object.__setattr__(self, "qualities", varying)
 
     @property
     def columns(self) -> list[str]:

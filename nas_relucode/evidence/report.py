@@ -30,8 +30,8 @@ def sentences(findings: Findings, *, chosen_here: bool = True) -> list[str]:
         if indices.empty:
             least = pairs.loc[~pairs["baseline"], "p"].min()
             result.append(
-                f"{quality}: no index goes with it by more than chance and captures more than a random choice (smallest "
-                f"adjusted p {least:.2g})."
+                f"{quality}: no index goes with it by more than chance and captures more than a random choice "
+                f"(smallest adjusted p {least:.2g})."
             )
             continue
         first = indices.iloc[0]

@@ -73,7 +73,9 @@ def gain_interval(
     for index, quality in bands:
         rows = generator.integers(len(index), size=(draws, len(index)))
         means.append(_gains(index[rows], quality[rows]))
-    low, high = np.nanquantile(np.nanmean(means, axis=0), [level / 2, 1 - level / 2])
+    drawn = np.array(means)
+    drawn = drawn[:, np.isfinite(drawn).any(axis=0)]  # a draw may hold networks of one quality alone
+    low, high = np.quantile(np.nanmean(drawn, axis=0), [level / 2, 1 - level / 2])
     return float(low), float(high)
 
 

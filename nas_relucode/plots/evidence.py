@@ -36,12 +36,8 @@ def save_heat_map(path: Path, pairs: pd.DataFrame, title: str) -> None:
     words = [name.replace("_", " ") for name in values.columns]
     axes.set_xticks(range(values.shape[1]), words, rotation=50, ha="right", fontsize=7)
     axes.set_title(title, fontsize=9)
-    figure.colorbar(
-        image,
-        ax=axes,
-        shrink=0.6,
-        label="rank correlation of the index with how good the network is, at equal accuracy",
-    )
+    label = "rank correlation with how good the network is, at equal accuracy"
+    figure.colorbar(image, ax=axes, shrink=0.6, label=label)
     figure.savefig(path, dpi=130)
 
 
