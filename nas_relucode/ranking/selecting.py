@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Unpack
 
 import moocore
@@ -46,6 +47,8 @@ def select(
     ranking = Ranking(**options)
     trials = read_trials(study)
     criteria = _criteria(trials, ranking)
+    if list(trials.objectives) == ["accuracy"] and ranking.by is None and ranking.how == "pareto":
+        ranking = replace(ranking, how="lexicographic")  # costs: parameters, then FLOPs
     trainings, networks, spread = averaged(frame_of(trials, criteria), trials)
     if trials.floor_below_best is not None:
         best = networks.loc[networks["feasible"], "accuracy"].max()
