@@ -1,7 +1,7 @@
 VENV ?= .venv
 RUN = $(VENV)/bin
 
-.PHONY: demo lint loops test check bench
+.PHONY: demo lint loops test check bench docs
 
 demo: $(VENV)/.installed  ## train the candidates of studies/digits.toml, print the Pareto front, write runs/digits/report.html
 	$(RUN)/nas-relucode run digits
@@ -23,12 +23,20 @@ check: lint loops  ## lint, types, and all tests, each property with many exampl
 	$(RUN)/pytest -m slow --hypothesis-profile check
 
 bench: $(VENV)/.installed  ## every claim of speed against its peers, and the curve of docs/performance.md
-	$(RUN)/pip install --quiet -e '.[bench]'
+	$(RUN)/pip install --quiet -c constraints.txt -e '.[bench]'
 	failed=; for script in start pairs cells matrix tree components capture polyhedra embedding training workers capacity equality curve; do \
 		$(RUN)/python benchmarks/$$script.py --check || failed=1; \
 	done; test -z "$$failed"
 
-$(VENV)/.installed: pyproject.toml
+docs: $(VENV)/.installed-docs  ## the documentation, pictures included, as build/site/index.html
+	OMP_NUM_THREADS=1 $(RUN)/python docs/_generate/pictures.py
+	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict --quiet
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(RUN)/pip install --quiet -c constraints.txt -e '.[docs]'
+	touch $@
+
+$(VENV)/.installed: pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
-	$(RUN)/pip install --quiet -e '.[test]'
+	$(RUN)/pip install --quiet -c constraints.txt -e '.[test]'
 	touch $@

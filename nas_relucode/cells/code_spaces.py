@@ -99,7 +99,10 @@ class CodeSpace:
         return self.cells.codes.neurons
 
     def layer(self, name: str) -> CodeSpace:
-        """The code space of one layer: cells whose codes agree on this layer become one cell."""
+        """The code space of one layer: cells whose codes agree on this layer become one cell.
+
+        ``name`` is that of the layer.
+        """
         return self._joined(find_cells(self.codes.layer(name)))
 
     def sample_codes(self, samples: int | slice | np.ndarray) -> Codes:

@@ -28,9 +28,9 @@ class AdjacencyGraph:
     general position. From two hidden layers on the converse of Lemma 1 is false: adjacent cells may lie apart.
     """
 
-    cells: int
+    cells: int  # their number
     theta: int
-    edges: Pairs
+    edges: Pairs  # pairs of cells at most theta apart
 
     def __repr__(self) -> str:
         return f"AdjacencyGraph: {self.cells} cells, {len(self.edges)} edges at theta = {self.theta}"
@@ -68,8 +68,8 @@ def adjacency_graph(cells: Cells, *, theta: int = 1) -> AdjacencyGraph:
 class Connectivity:
     """The components of the cells at every theta. At theta 0 each cell is a component of its own."""
 
-    cells: int
-    tree: SpanningTree
+    cells: int  # their number
+    tree: SpanningTree  # the minimum spanning tree of their codes
 
     def __repr__(self) -> str:
         half, all_ = self.theta_connecting(0.5), self.theta_connecting(1)

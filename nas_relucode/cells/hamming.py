@@ -17,6 +17,8 @@ SHARING = 16  # rows that are compared with a block of columns while it is in th
 def distance_matrix(codes: Codes, other: Codes | None = None, *, theta: float | None = None) -> np.ndarray:
     """Truncated Hamming distances min(d_H, theta) between all rows: int32, (samples, other samples).
 
+    ``other`` holds the codes of the columns; None: the same codes.
+
     ``theta`` None stands for infinity. The matrix is dense: use `distance_blocks` where it does not fit into memory.
 
     >>> from nas_relucode.codes import pack
@@ -31,6 +33,8 @@ def distance_blocks(
     codes: Codes, other: Codes | None = None, *, theta: float | None = None, rows: int = 1024
 ) -> Iterator[tuple[int, np.ndarray]]:
     """`distance_matrix` in blocks of at most ``rows`` rows: pairs of the number of the first row and the block.
+
+    ``other`` holds the codes of the columns, as in `distance_matrix`.
 
     >>> from nas_relucode.codes import pack
     >>> [(start, block.tolist()) for start, block in distance_blocks(pack([[0, 0], [0, 1], [1, 1]]), rows=2)]

@@ -63,7 +63,10 @@ class Codes:
         return replace(self, words=self.words[rows])
 
     def layer(self, name: str) -> Codes:
-        """The codes of one layer."""
+        """The codes of one layer.
+
+        ``name`` is one of the names in ``layers``.
+        """
         for layer in self.layers:
             if layer.name == name:
                 words = np.ascontiguousarray(self.words[:, layer.start : layer.stop])
@@ -81,7 +84,7 @@ class Codes:
 
 
 def pack(bits: Any, name: str = "layer") -> Codes:
-    """Codes of one layer from a 0/1 matrix of shape (samples, neurons)."""
+    """Codes of a layer called ``name`` from ``bits``, a 0/1 matrix of shape (samples, neurons)."""
     array = np.asarray(bits, dtype=bool)
     if array.ndim != 2:
         raise InputError(f"bits have the shape {array.shape}. Give a matrix, (samples, neurons).")

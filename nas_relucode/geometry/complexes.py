@@ -54,7 +54,7 @@ class Complex:
     corners: np.ndarray  # float64, (corners, 2): of the cells in two dimensions, each once; otherwise (0, 2)
     outlines: tuple[np.ndarray, ...]  # in two dimensions: the corners of each cell, float64, counterclockwise
     walls: int  # facets on the box
-    search: FacetSearch = field(repr=False, compare=False)
+    search: FacetSearch = field(repr=False, compare=False)  # what crossed the facets; it can go on
     complete: bool  # False if there are more than max_cells: the facets of the last cells are then unknown
 
     def __len__(self) -> int:

@@ -87,7 +87,7 @@ class Polyhedron:
         return np.asarray(np.where(self.closed, values >= -tolerance, values > -tolerance).all(axis=1))
 
     def times(self, vectors: Any) -> np.ndarray:
-        """``weight @ v`` of vectors (vectors, ...): float64, (vectors, rows). Does not compute ``weight``."""
+        """``weight @ v`` of ``vectors`` (vectors, ...): float64, (vectors, rows). Does not compute ``weight``."""
         run = self._run(self.program.points(self.point), self.program.points(vectors)[None])
         products = [self.program.bend(at).row_tangents(dx, s) for at, _, s, dx in run]
         return np.asarray(torch.cat(products, dim=2)[0].cpu().numpy())
@@ -175,7 +175,10 @@ class Polyhedron:
         return self.centre
 
     def facets(self, *, tolerance: float = 1e-9, threads: int | None = None) -> Facets:
-        """The facets, with the numbers of their rows, each with a point of its relative interior: see `find_facets`."""
+        """The facets, with the numbers of their rows, each with a point of its relative interior: see `find_facets`.
+
+        Two half-spaces count as equal if they differ by less than ``tolerance``, relative to the numbers.
+        """
         rows = np.flatnonzero(self._nonzero)
         facets = find_facets(*self._unit, self.inside, tolerance=tolerance, threads=threads)
         facet_of = np.full(self.rows, -1)
@@ -183,7 +186,7 @@ class Polyhedron:
         return Facets(rows[facets.rows], facet_of, facets.points)
 
     def neighbours(self, facets: Facets | None = None) -> np.ndarray:
-        """The codes of the cells behind the facets, in the order of the facets: bool, (facets, neurons).
+        """The codes of the cells behind ``facets`` (all, if None), in their order: bool, (facets, neurons).
 
         For parameters in general position each differs from ``code`` in one bit; in several, where rows coincide or a
         neuron that is 0 all over this cell becomes positive.
@@ -208,7 +211,7 @@ class Polyhedron:
         return half_spaces.volume(*self._unit, self.inside)
 
     def random_points(self, count: int, *, seed: int = 0) -> np.ndarray:
-        """Almost uniform random points of the interior: float64, (count, features). See `random_inside`."""
+        """``count`` almost uniform random points of the interior: float64, (count, features). See `random_inside`."""
         return half_spaces.random_inside(*self._unit, self.inside, count, seed)
 
     @cached_property

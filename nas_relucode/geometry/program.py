@@ -55,7 +55,7 @@ class Between:
 
 
 class Program:
-    """The steps of a network, from inputs of shape ``shape`` to its outputs; made by `read_program`.
+    """The ``steps`` of a network, from inputs of shape ``shape`` to step number ``output``; made by `read_program`.
 
     Its layers are the bends, in the order of the forward pass. A layer has bits in the code if it is a ReLU or one of
     its kin; maxima, absolute values and clamps elsewhere than at 0 have rows and states only.
@@ -117,7 +117,7 @@ class Program:
         return bend
 
     def code(self, states: Sequence[Tensor]) -> Tensor:
-        """The codes of cells, given the states (cells, ...) of all layers: bool, (cells, neurons)."""
+        """The codes of cells, given the ``states`` (cells, ...) of all layers: bool, (cells, neurons)."""
         parts = [flat(state) > 0 for state, has_bits in zip(states, self.has_bits, strict=True) if has_bits]
         return torch.cat([torch.empty((len(states[0]), 0), dtype=torch.bool, device=self.device), *parts], dim=1)
 
@@ -148,7 +148,7 @@ class Program:
         return torch.linalg.qr(gradients[0].flatten(1))[0].T.reshape(-1, *self.shape)
 
     def points(self, values: Any) -> Tensor:
-        """Points as float64, (points, *shape), on the device; one point may be given alone."""
+        """``values`` as points, float64, (points, *shape), on the device; one point may be given alone."""
         points = torch.as_tensor(values, dtype=torch.float64, device=self.device).detach()
         if points.shape in (self.shape, (self.features,)):
             points = points[None]
@@ -159,7 +159,7 @@ class Program:
         return points.reshape(-1, *self.shape)
 
     def before_bends(self, tangents: Tensor) -> dict[int, Tensor]:
-        """The tangents behind each step before the first bend, where they are the same for all points."""
+        """The ``tangents`` behind each step before the first bend, where they are the same for all points."""
         tangents_of = {0: tangents}
         for number in self._before[: self._before.index(self.bends[0])]:
             tangents_of[number] = _on_tangents(self.steps[number], tangents_of)

@@ -25,7 +25,7 @@ class Slice:
     """The cells of a network in a square of a plane."""
 
     complex: Complex
-    plane: Plane
+    plane: Plane  # where the square lies
     reach: float  # the square is -reach < x, y < reach, in the units of the input
     samples: np.ndarray  # float64, (samples, 2): the coordinates of the given samples in the plane
     outputs: np.ndarray | None  # float64, (cells, 3, classes): at each cell's inner point, and their slopes along x, y
@@ -81,7 +81,7 @@ def neighbourhood(
     reach: float | None = None,
     max_cells: int | None = 100_000,
 ) -> Slice:
-    """The cells around one sample, in the plane spanned by the normals of the two nearest borders of its cell.
+    """The cells around one ``sample``, in the plane spanned by the normals of the two nearest borders of its cell.
 
     ``reach`` is half the side of the square; None: twice the distance of the second border, doubled until there are 30
     cells, at most 10 times. Raises InputError as `read_program`, and if the borders have fewer than two directions.

@@ -72,7 +72,7 @@ class IsolatedCellFraction(GraphIndex):
 
 @dataclass(frozen=True)
 class ConnectingTheta(Index):
-    """The smallest theta at which one component holds a share of the occupied cells (single linkage).
+    """The smallest theta at which one component holds a ``share`` of the occupied cells (single linkage).
 
     Unlike the graph at distance 1 it distinguishes networks whose cells all lie further apart. At a share of 1
     it is the longest edge of the cells' minimum spanning tree.

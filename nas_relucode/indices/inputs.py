@@ -58,7 +58,7 @@ class NetworkSample(_Once):
         )
 
     def transitions(self, segments: int) -> np.ndarray:
-        """Cell borders between two samples of one class: int64, (segments,)."""
+        """Cell borders between samples of one class on ``segments`` segments: int64, (segments,)."""
         if self.labels is None:
             raise InputError("segment_transitions joins samples of one class. Give inputs with their labels.")
         return segment_transitions(
@@ -89,7 +89,7 @@ class NetworkSample(_Once):
         return capture(self.network, inputs, **options)
 
     def flips(self, samples: int, radius: float, directions: int) -> float:
-        """The mean number of bits that differ at a distance of ``radius`` spreads from the first samples."""
+        """The mean number of bits that differ ``radius`` spreads away, in ``directions`` random directions."""
 
         def compute() -> float:
             inputs, generator = self.inputs[:samples], torch.Generator().manual_seed(0)
@@ -105,19 +105,19 @@ class NetworkSample(_Once):
         return self._once(("flips", samples, radius, directions), compute)
 
     def pairs(self, samples: int, pairs: int) -> tuple[Tensor, Tensor]:
-        """The two ends of segments between samples of one class."""
+        """The two ends of ``pairs`` segments between samples of one class."""
         first, second = same_class_pairs(self.first_labels(samples), pairs)
         return self.inputs[first], self.inputs[second]
 
     def affine_deviation(self, samples: int, pairs: int, points: int) -> float:
-        """See `AffineDeviation`."""
+        """See `AffineDeviation`: ``pairs`` segments, each at ``points`` places."""
         starts, ends = self.pairs(samples, pairs)
         size = spread(self.affine_maps(samples).scores)
         deviations = affine_deviations(self.network, starts, ends, points=points, forward=self.forward)
         return float(deviations.mean()) / size if size > 0 else math.nan
 
     def folding(self, samples: int, pairs: int, points: int) -> float:
-        """See `SpaceFolding`."""
+        """See `SpaceFolding`: ``pairs`` segments, each at ``points`` places."""
         starts, ends = self.pairs(samples, pairs)
         steps = [self.codes_of(torch.lerp(starts, ends, step / points)).words for step in range(points + 1)]
         length = sum(np.bitwise_count(a ^ b).sum(axis=1, dtype=np.int64) for a, b in pairwise(steps))
@@ -133,7 +133,7 @@ class IndexInputs(_Once):
     space: CodeSpace
     parameters: int | None = None  # of the whole network
     held_out: CodeSpace | None = None  # of other samples under the same network
-    network_sample: NetworkSample | None = None
+    network_sample: NetworkSample | None = None  # the network with inputs that can be read twice
     _kept: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:

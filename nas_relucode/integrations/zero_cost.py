@@ -31,7 +31,7 @@ def measure(
     index: str = "logdet_kernel",
     **options: Unpack[ReadingOptions],
 ) -> float:
-    """An index of the joint codes of one batch under ``net``, which is left as it was.
+    """The ``index`` of the joint codes of one batch under ``net``, which is left as it was.
 
     The first five arguments are those with which zero-cost-nas and NASLib call every score. The batch goes through the
     network in ``split_data`` parts, cut as in these packages: samples ``i * n // split_data`` to

@@ -33,7 +33,7 @@ class Claim:
 
 
 def separability_claim(frame: pd.DataFrame, *, expect: str = "falls") -> Claim:
-    """Whether separability "falls" (the paper on autoencoders) or "rises" (on classifiers) with depth.
+    """Whether separability is as ``expect``: it "falls" (the paper on autoencoders) or "rises" with depth.
 
     ``frame`` has a row for each label, layer, depth (1 is the first layer) and epoch, with the measures and the number
     of samples, and a seed where there are several; the layer "joint" has no depth and is left out. The effect of depth

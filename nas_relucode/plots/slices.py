@@ -27,7 +27,7 @@ MOST_CELLS = 100_000  # of a slice: more could not be distinguished
 def slice_figure(
     part: Slice, *, by: str = "class", classes: list[str] | None = None, labels: list[int] | list[str] | None = None
 ) -> Figure:
-    """A slice, coloured ``by`` "class" (of the largest output, exact also within cells) or by "area" of its cells.
+    """A slice, ``part``, coloured ``by`` "class" (of the largest output, exact within cells) or "area" of its cells.
 
     ``classes`` are the names of the classes; ``labels`` are the labels of the samples, which are marked.
     """

@@ -23,7 +23,7 @@ def fgsm_accuracy(
     pixel_range: PixelRange = (0.0, 1.0),
     forward: Forward | None = None,
 ) -> PerSample:
-    """Accuracy under the fast gradient sign method, the mean over its strengths, fractions of the pixel range.
+    """Accuracy under the fast gradient sign method, the mean over ``epsilons``, fractions of the pixel range.
 
     Every pixel moves by epsilon along the sign of the cross entropy's gradient, within the pixel range (Goodfellow et
     al. 2015, arXiv:1412.6572). A sample counts if it is classified correctly before and after: the value is never
@@ -54,6 +54,8 @@ def pgd_accuracy(
     forward: Forward | None = None,
 ) -> PerSample:
     """Accuracy under projected gradient descent in the maximum norm (Madry et al. 2018, arXiv:1706.06083).
+
+    The mean over ``epsilons``, fractions of the pixel range. With ``random_start`` the first point is drawn.
 
     From a random point at most epsilon away, or from the image itself, ``steps`` steps along the sign of the cross
     entropy's gradient, each projected to within epsilon and to the pixel range. ``step_size`` is a fraction of epsilon,

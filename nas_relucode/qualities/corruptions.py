@@ -35,7 +35,7 @@ def corruption_accuracy(
     seed: int = 0,
     forward: Forward | None = None,
 ) -> PerSample:
-    """Accuracy under the common corruptions, the mean over their ``names`` (all 15 by default) and severities, 1 to 5.
+    """Accuracy under the common corruptions, the mean over their ``names`` (by default all) and ``severities``, 1 to 5.
 
     ``data`` are images (samples, 1 or 3 channels, height, width) of at least 32 x 32 pixels, with labels; they are
     rounded to 8 bits, as the library corrupts them (``pip install 'nas-relucode[qualities]'``). Each image has the same

@@ -23,7 +23,7 @@ def noise_accuracy(
     seed: int = 0,
     forward: Forward | None = None,
 ) -> PerSample:
-    """Accuracy under Gaussian noise, the mean over its standard deviations, fractions of the pixel range.
+    """Accuracy under Gaussian noise, the mean over ``deviations``, fractions of the pixel range.
 
     Noisy pixels are clipped to the range. ``data`` are images with labels; ``seed`` draws the noise, the same for every
     network.

@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 class Measurement:
     """A value that differs from one measurement to the next, and how much it does."""
 
-    value: float
-    spread: float
+    value: float  # the median of the measurements
+    spread: float  # their interquartile range
 
 
 @dataclass(frozen=True)
 class Latency(Measurement):
     """Milliseconds of a forward pass: the median of the runs, their interquartile range, and where it was measured."""
 
-    runs: int
+    runs: int  # how often it was measured
     batch_size: int
     device: str  # see device_name
     threads: int  # of torch on the CPU
@@ -59,7 +59,7 @@ class PerSample:
         return f"PerSample: {float(self):.4g} on {len(self):,} samples"
 
     def of_rows(self, rows: Any) -> float:
-        """The quality on these samples alone: their numbers, or a mask."""
+        """The quality on the samples in ``rows`` alone: their numbers, or a mask."""
         return float(self.statistic(*(column[rows] for column in self.columns)))
 
 

@@ -24,7 +24,7 @@ def rotation_accuracy(
     pixel_range: PixelRange = (0.0, 1.0),
     forward: Forward | None = None,
 ) -> PerSample:
-    """Accuracy on rotated images, the mean over angles and both ways; bilinear, black outside of the image.
+    """Accuracy on rotated images, the mean over ``degrees`` and both ways; bilinear, black outside of the image.
 
     ``data`` are images (samples, channels, height, width) with labels.
     """
@@ -50,7 +50,7 @@ def translation_accuracy(
     pixel_range: PixelRange = (0.0, 1.0),
     forward: Forward | None = None,
 ) -> PerSample:
-    """Accuracy on images moved by whole pixels, the mean over lengths and left, right, up and down; black comes in.
+    """Accuracy on images moved by whole pixels, the mean over ``pixels`` and four directions; black comes in.
 
     ``data`` are images (samples, channels, height, width) with labels.
     """
@@ -76,7 +76,7 @@ def blur_accuracy(
     pixel_range: PixelRange = (0.0, 1.0),
     forward: Forward | None = None,
 ) -> PerSample:
-    """Accuracy on images under Gaussian blur, the mean over its standard deviations in pixels; cut off at three.
+    """Accuracy on images under Gaussian blur, the mean over ``sigmas``, its standard deviations in pixels.
 
     ``data`` are images (samples, channels, height, width) with labels.
     """

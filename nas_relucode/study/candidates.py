@@ -25,7 +25,7 @@ class Candidate:
     Candidates are equal if their parameters and seeds are; the order of the parameters does not matter.
     """
 
-    params: Mapping[str, Any] = field(compare=False)
+    params: Mapping[str, Any] = field(compare=False)  # of the network, by their names
     seed: int = 0
     network: str = field(init=False, repr=False)  # identifies the parameters, see `network_key`
 
@@ -37,7 +37,7 @@ class Candidate:
 
     @classmethod
     def of_trial(cls, params: Mapping[str, Any], seed: int = 0) -> Candidate:
-        """From the parameters of a trial: a parameter called seed is the seed, otherwise it is ``seed``.
+        """From ``params``, those of a trial: one called seed is the seed, otherwise it is ``seed``.
 
         >>> Candidate.of_trial({"depth": 2, "seed": 3})
         Candidate(params={'depth': 2}, seed=3)

@@ -303,7 +303,7 @@ def _table(distribution: BaseDistribution) -> Any:
 
 
 def load_search_space(name: str) -> SearchSpace:
-    """A built-in search space by name, or the user's own by a path that ends in .toml.
+    """A built-in search space by ``name``, or the user's own by a path that ends in .toml.
 
     >>> load_search_space("table1").parameters["head"].choices
     ('512', '256-256', '256-128-128')

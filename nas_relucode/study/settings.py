@@ -244,7 +244,7 @@ def _check_autoencoder(objectives: list[str], recipe: Recipe, accuracy_floor: fl
 
 
 def load_settings(name: str) -> StudySettings:
-    """A built-in study by name, or the user's own by a path that ends in .toml.
+    """A built-in study by ``name``, or the user's own by a path that ends in .toml.
 
     >>> load_settings("digits").data.source
     'digits'

@@ -65,11 +65,11 @@ class ImageData:
     test             72  (1, 8, 8)
     """
 
-    name: str
+    name: str  # what the data are called
     classes: tuple[str, ...]
     train: Split  # images float32, NCHW, in [0, 1] unless normalised; labels 0 .. classes - 1
     validation: Split  # may be empty
-    test: Split
+    test: Split  # takes no part in any choice
 
     def __repr__(self) -> str:
         rows = [f"{name:<10}  {samples:>7}  {images}" for name, samples, images in self._table()]
@@ -95,7 +95,7 @@ class ImageData:
         return channels, height, width
 
     def split(self, name: str) -> Split:
-        """The split named ``train``, ``validation`` or ``test``, or ``all`` of them concatenated in this order."""
+        """The split ``name``: ``train``, ``validation``, ``test``, or ``all`` of them concatenated in this order."""
         splits = {"train": self.train, "validation": self.validation, "test": self.test}
         if name == "all":
             labels = [split.labels for split in splits.values() if split.labels is not None]

@@ -107,6 +107,8 @@ def build_backbone(
 ) -> nn.Sequential:
     """The backbone, with outputs (samples, channels, height, width) and Xavier weights drawn from ``seed``.
 
+    ``width`` is the number of its channels as a multiple of the usual ones.
+
     ``weights="imagenet"`` takes torchvision's weights of VGG16 (width 1, three channels) instead; they expect images
     normalised channel by channel. torchvision keeps them in the folder of torch.hub, and downloads them (528 MB) if
     they are missing.

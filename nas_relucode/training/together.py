@@ -35,7 +35,7 @@ def train_together(
     recipe: Recipe,
     on_epoch: Callable[[int, np.ndarray], None] | None = None,
 ) -> Together:
-    """Trains networks of one structure in place and at once, each as `train` does with its learning rate and seed.
+    """Trains networks of one structure at once, in place, each as `train` with its one of ``learning_rates``.
 
     The results are those of `train` within rounding. Small networks gain most: their time goes into starting
     operations rather than into arithmetic, and one operation serves all networks here (torch.func's ``vmap`` over

@@ -35,7 +35,7 @@ def plan_study(
     patience: float = PATIENCE,
     say: Callable[[str], None] = lambda line: None,
 ) -> tuple[optuna.Study, int]:
-    """Creates the study in a PostgreSQL ``storage`` and enqueues its missing trials; the study and their number.
+    """Creates the study ``name`` in PostgreSQL and enqueues its missing trials; the study and their number.
 
     Safe to repeat, also in several processes at once: a candidate that waits, runs or is complete is not enqueued
     again. Where the search space is finite and nothing has failed since the last plan, no trial is read.

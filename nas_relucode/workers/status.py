@@ -60,7 +60,7 @@ class Status:
 
 
 def study_status(name: str, storage: str) -> Status:
-    """The status of a study in any storage.
+    """The status of the study ``name`` in any storage.
 
     Raises KeyError if the storage has no such study, InputError if nas-relucode did not create it.
     """

@@ -21,7 +21,7 @@ class Stop:
         self._interruptible = False
 
     def request(self, reason: str) -> None:
-        """Requests a stop; within `interruptible`, in the main thread, raises StoppedError. The first reason stays."""
+        """Requests a stop for a ``reason``, the first of which stays; within `interruptible` raises StoppedError."""
         self.reason = self.reason or reason
         if self._interruptible:
             self._interruptible = False

@@ -64,7 +64,7 @@ def work(
     on_epoch: Callable[..., None] | None = None,
     on_trial: Callable[[optuna.Study, FrozenTrial], None] | None = None,
 ) -> int:
-    """Works on the study that `plan_study` planned, in this process, until none of its candidates is left.
+    """Works on the study ``name``, which `plan_study` planned, in this process, until none of its candidates is left.
 
     Returns the number of trials that it completed or pruned. Any number of workers may run at once. A candidate whose
     worker dies is handed out again and continues from its last checkpoint; one that raises (out of memory, say) is

@@ -1,0 +1,33 @@
+"""What mkdocs calls: adds the pages that are made from code, and a page for each station of the package."""
+
+import sys
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import notebooks
+import reference
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Puts the stations' pages into the navigation."""
+    sections = {title: pages for section in config.nav or [] for title, pages in section.items()}
+    python = next(entry for entry in sections["Reference"] if "Python" in entry)
+    python["Python"] = [{name or "nas_relucode": reference.page_of(name)} for name in reference.STATIONS]
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Adds the pages that are made from code."""
+    for path, text in reference.pages().items():
+        files.append(File.generated(config, path, content=text))
+    for source in Path(config.docs_dir).rglob("*.ipynb"):
+        path = source.relative_to(config.docs_dir)
+        text, pictures = notebooks.as_markdown(source)
+        files.append(File.generated(config, path.with_suffix(".md").as_posix(), content=text))
+        for name, picture in pictures.items():
+            files.append(File.generated(config, (path.parent / name).as_posix(), content=picture))
+    return files

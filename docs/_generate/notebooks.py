@@ -1,0 +1,36 @@
+"""A notebook as a page: it is run, and what it shows becomes text and pictures."""
+
+import hashlib
+import re
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbconvert import MarkdownExporter
+
+BUILD = Path(__file__).parents[2] / "build" / "notebooks"
+
+
+def run(path: Path) -> nbformat.NotebookNode:
+    """The notebook with the results of its cells; an error in a cell is an error here."""
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(
+        notebook, timeout=1200, kernel_name="python3", resources={"metadata": {"path": path.parent}}
+    ).execute()
+    return notebook
+
+
+def run_once(path: Path) -> nbformat.NotebookNode:
+    """The same; what an earlier build has run is read from build/notebooks, as long as the notebook has not changed."""
+    kept = BUILD / f"{path.stem}-{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}.ipynb"
+    if not kept.exists():
+        BUILD.mkdir(parents=True, exist_ok=True)
+        nbformat.write(run(path), kept)
+    return nbformat.read(kept, as_version=4)
+
+
+def as_markdown(path: Path) -> tuple[str, dict[str, bytes]]:
+    """The page and its pictures by name."""
+    text, resources = MarkdownExporter().from_notebook_node(run_once(path))
+    text = re.sub(r"<style scoped>.*?</style>", "", text, flags=re.DOTALL)
+    return text, resources["outputs"]

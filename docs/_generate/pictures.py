@@ -1,0 +1,205 @@
+"""The pictures that take a minute:  python docs/_generate/pictures.py  writes them to docs/img."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+import nas_relucode as rc
+from nas_relucode.cells.graph import adjacency_graph
+
+ROOT = Path(__file__).parents[2]
+TARGET = ROOT / "docs" / "img"
+COLOURS = {"best": "#333333", "equal": "#1b7f4b", "worse": "#c0392b", "cannot be told": "#8a8f98"}
+
+
+def small_network() -> torch.nn.Sequential:
+    """Two inputs, hidden layers of three and two neurons; the weights are chosen so that all cells can be seen."""
+    network = torch.nn.Sequential(
+        torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2), torch.nn.ReLU(), torch.nn.Linear(2, 2)
+    )
+    weights = [
+        [[1.0, 0.25], [-0.35, 1.0], [0.9, -0.8]],
+        [[1.0, -1.3, 0.8], [-0.7, 1.1, 1.2]],
+        [[1.0, -1.0], [-1.0, 1.0]],
+    ]
+    biases = [[0.25, -0.1, 0.45], [-0.35, -0.75], [0.0, 0.0]]
+    for layer, weight, bias in zip(network[::2], weights, biases, strict=True):
+        layer.weight.data, layer.bias.data = torch.tensor(weight), torch.tensor(bias)
+    return network
+
+
+def samples() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(4)
+    middles = torch.tensor([[0.7, 0.5], [-0.6, 0.55], [-0.3, -0.7]])
+    return torch.cat([middle + 0.28 * torch.randn(14, 2, generator=generator) for middle in middles]).clamp(-1.19, 1.19)
+
+
+def codes() -> Figure:
+    """Every cell of the small network in a square, with its code."""
+    network, points = small_network(), samples()
+    corners = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [0.0, 2.0]])
+    cells = rc.slice_through(network, corners, reach=2.6)
+    figure, axes = plt.subplots(figsize=(6.4, 6.4), layout="constrained")
+    bits = cells.complex.codes.bits().astype(int)
+    plane = cells.plane
+    for outline, code in zip(cells.complex.outlines, bits, strict=True):
+        corner = plane.origin + outline @ plane.directions
+        ones = int(code.sum())
+        axes.fill(*corner.T, facecolor=plt.cm.Blues(0.08 + 0.11 * ones), edgecolor="#345", linewidth=1.2)
+        inside = clipped(corner)
+        if inside is not None and area(inside) > 0.02:
+            text = "".join(map(str, code[:3])) + " " + "".join(map(str, code[3:]))
+            axes.text(*centre(inside), text, ha="center", va="center", fontsize=8, family="monospace")
+    axes.scatter(*points.T, s=9, color="#d95f02", zorder=3)
+    axes.set(xlim=(-1.2, 1.2), ylim=(-1.2, 1.2), xlabel="first input", ylabel="second input", aspect="equal")
+    return figure
+
+
+def clipped(corners: np.ndarray, reach: float = 1.2) -> np.ndarray | None:
+    """The part of a convex polygon inside the square that is shown."""
+    for axis in (0, 1):
+        for sign in (1, -1):
+            kept = []
+            for first, second in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+                a, b = reach - sign * first[axis], reach - sign * second[axis]
+                if a >= 0:
+                    kept.append(first)
+                if a * b < 0:
+                    kept.append(first + (second - first) * a / (a - b))
+            if len(kept) < 3:
+                return None
+            corners = np.array(kept)
+    return corners
+
+
+def area(corners: np.ndarray) -> float:
+    x, y = corners.T
+    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
+
+
+def centre(corners: np.ndarray) -> np.ndarray:
+    """The centre of mass of a polygon."""
+    x, y = corners.T
+    cross = x * np.roll(y, -1) - y * np.roll(x, -1)
+    return ((corners + np.roll(corners, -1, axis=0)) * cross[:, None]).sum(axis=0) / (3 * cross.sum())
+
+
+def graph() -> Figure:
+    """The occupied cells of the small network, each at the mean of its samples, joined where they are adjacent."""
+    points = samples()
+    space = rc.code_space(small_network(), points)
+    cells = space.cells
+    places = np.stack([points.numpy()[cells.cell_of == cell].mean(axis=0) for cell in range(len(cells))])
+    figure, axes = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
+    edges = adjacency_graph(cells, theta=1).edges
+    for first, second in zip(edges.first, edges.second, strict=True):
+        axes.plot(*places[[first, second]].T, color="#345", linewidth=1.2, zorder=1)
+    axes.scatter(*places.T, s=120 + 40 * cells.sizes, color="#9ecae1", edgecolor="#345", zorder=2)
+    for place, code, size in zip(places, cells.codes.bits().astype(int), cells.sizes, strict=True):
+        text = "".join(map(str, code[:3])) + " " + "".join(map(str, code[3:]))
+        axes.annotate(str(size), place, ha="center", va="center", fontsize=8, zorder=3)
+        axes.annotate(text, place, (0, 14), textcoords="offset points", ha="center", fontsize=8, family="monospace")
+    axes.margins(0.16)
+    axes.set(xlabel="first input", ylabel="second input")
+    return figure
+
+
+def family() -> tuple[dict[str, dict[int, torch.nn.Module]], tuple, tuple]:
+    """The networks of the tutorial on the verdict, and its samples, by the tutorial's own code."""
+    page = (ROOT / "docs" / "tutorials" / "verdict.md").read_text("utf-8")
+    names: dict = {}
+    exec(re.search(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)[1], names)
+    return names["networks"], names["validation"], names["compared"]
+
+
+def intervals(axes: Axes, comparison: pd.DataFrame, names: list[str], margin: float) -> None:
+    """For each network its accuracy below that of the best, with the interval, in the colour of its answer."""
+    axes.axvspan(0, 100 * margin, color="#1b7f4b", alpha=0.10, linewidth=0)
+    axes.axvline(0, color="#333333", linewidth=1)
+    axes.axvline(100 * margin, color="#1b7f4b", linewidth=1, linestyle="--")
+    for place, row in enumerate(comparison.itertuples()):
+        answer = row.answer
+        colour = COLOURS[answer]
+        if answer != "best":
+            axes.plot([100 * row.low, 100 * row.high], [place, place], color=colour, linewidth=3, solid_capstyle="butt")
+        axes.plot(100 * row.difference, place, "o", color=colour, markersize=7)
+        axes.annotate(answer, (1.01, place), xycoords=("axes fraction", "data"), va="center", color=colour, fontsize=9)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.grid(axis="x", alpha=0.3)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+
+
+def verdict(compared: rc.Selection) -> Figure:
+    figure, axes = plt.subplots(figsize=(7.2, 2.8), layout="constrained")
+    intervals(axes, compared.comparison, list(compared.networks["network"]), 0.005)
+    axes.set_ylim(len(compared.networks) - 0.5, -0.9)
+    axes.text(0.51, -0.45, "margin", fontsize=8, color="#1b7f4b")
+    axes.set_xlabel("accuracy below that of the best network, in percentage points: interval of 95 %")
+    return figure
+
+
+def equality(networks: dict[str, dict[int, torch.nn.Module]], validation: tuple) -> Figure:
+    """The same networks with some of their seeds."""
+    figure, rows = plt.subplots(3, 1, figsize=(7.2, 6.2), layout="constrained", sharex=True)
+    for axes, count in zip(rows, (2, 3, 5), strict=True):
+        some = {name: {seed: seeds[seed] for seed in range(count)} for name, seeds in networks.items()}
+        compared = rc.compare(some, validation, indices=["cell_count"])
+        intervals(axes, compared.comparison, list(compared.networks["network"]), 0.005)
+        axes.set_title(f"{count} seeds", loc="left", fontsize=10)
+    rows[-1].set_xlim(-1.5, 4)
+    rows[-1].set_xlabel("accuracy below that of the best network, in percentage points: interval of 95 %")
+    return figure
+
+
+def stations() -> Figure:
+    """The stations in the order of their imports, as the contract in pyproject.toml has it."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
+    layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
+    names = [name for name in reversed(layers) if (ROOT / "nas_relucode" / name).is_dir()]
+    imports = {name: imported_by(name, names) for name in names}
+    figure, axes = plt.subplots(figsize=(9, 5.2), layout="constrained")
+    for x, name in enumerate(names):
+        axes.text(x, -0.4, name, rotation=90, ha="center", va="top", fontsize=10, fontweight="bold")
+        axes.text(-0.9, x, name, ha="right", va="center", fontsize=9)
+        axes.plot([-0.7, x], [x, x], color="#ddd", linewidth=0.8, zorder=0)
+        axes.plot([x, x], [-0.3, x], color="#ddd", linewidth=0.8, zorder=0)
+        axes.scatter(x, x, marker="s", s=90, color="#345")
+        for other in imports[name]:
+            axes.scatter(names.index(other), x, s=42, color="#2171b5")
+    axes.set(xlim=(-2.8, len(names)), ylim=(-3.4, len(names) - 0.4))
+    axes.set_title("each row imports the columns with a dot; nothing lies above the diagonal", fontsize=10)
+    axes.axis("off")
+    return figure
+
+
+def imported_by(station: str, stations: list[str]) -> set[str]:
+    """The other stations from which the modules of one import."""
+    texts = [path.read_text("utf-8") for path in (ROOT / "nas_relucode" / station).glob("*.py")]
+    found = {name for text in texts for name in re.findall(r"^\s*from nas_relucode\.(\w+)", text, flags=re.MULTILINE)}
+    return (found & set(stations)) - {station}
+
+
+def save(figure: Figure, name: str) -> None:
+    figure.savefig(TARGET / f"{name}.png", dpi=110, metadata={"Software": None})
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    save(stations(), "stations")
+    save(codes(), "codes")
+    save(graph(), "graph")
+    networks, validation, compared = family()
+    save(verdict(compared), "verdict")
+    save(equality(networks, validation), "equality")

@@ -1,0 +1,101 @@
+"""The documentation's site: it is built without a warning, all its links lead somewhere, and its search finds words."""
+
+import os
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urldefrag
+
+import pytest
+from in_browser import browser
+
+pytest.importorskip("mkdocs", reason="pip install nas-relucode[docs]")
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[1]
+WIDTHS = (1280, 400)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built as by `make docs`, but for the pictures, which are in the checkout."""
+    folder = tmp_path_factory.mktemp("site")
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "NO_MKDOCS_2_WARNING": "1"}
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-5000:]
+    assert "WARNING -" not in done.stderr
+    return folder
+
+
+class Links(HTMLParser):
+    """What a page refers to, and the places in it that others may refer to."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.targets: list[str] = []
+        self.places: set[str] = set()
+        self.feed(page.read_text("utf-8"))
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        values = dict(attributes)
+        self.places |= {value for name in ("id", "name") if (value := values.get(name))}
+        self.targets += [value for name in ("href", "src") if (value := values.get(name))]
+
+
+def test_every_link_of_the_site_leads_to_a_file_and_a_place_in_it(site: Path):
+    pages = {page: Links(page) for page in site.rglob("*.html")}
+    assert len(pages) > 50
+    broken = []
+    for page, links in pages.items():
+        for target in links.targets:
+            if target.startswith(("http:", "https:", "mailto:", "data:", "javascript:")):
+                continue
+            path, place = urldefrag(unquote(target))
+            file = (page.parent / path).resolve() if path else page
+            if path.startswith("/"):  # of 404.html, which a server shows at any address
+                file = site / path.lstrip("/")
+            file = file / "index.html" if file.is_dir() else file
+            if not file.exists() or (place and file in pages and place not in pages[file].places):
+                broken.append((page.relative_to(site).as_posix(), target))
+    assert broken == []
+
+
+def test_nothing_is_loaded_from_elsewhere(site: Path):
+    """A link may lead to the world; scripts, styles, fonts and pictures may not come from it."""
+    for page in site.rglob("*.html"):
+        for tag in ("<script src", '<link rel="stylesheet" href', "<img src"):
+            for text in page.read_text("utf-8").split(tag)[1:]:
+                assert not text.lstrip("= \"'").startswith(("http:", "https:", "//")), (page, text[:80])
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_fit_the_window(site: Path, width: int, scheme: str):
+    with browser(width) as driver:
+        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+        for name in ("index", "tutorials/verdict", "reference/indices", "reference/python/cells", "equality"):
+            driver.get((site / f"{name}.html").as_uri())
+            assert driver.execute_script("return document.documentElement.scrollWidth") <= width, name
+            colours = "const style = getComputedStyle(document.body); return [style.color, style.backgroundColor]"
+            text, ground = (brightness(colour) for colour in driver.execute_script(colours))
+            assert (text < ground) == (scheme == "light"), name
+
+
+def brightness(colour: str) -> float:
+    return sum(float(part) for part in colour[colour.index("(") + 1 :].rstrip(")").split(",")[:3])
+
+
+def test_the_search_finds_adjacent_from_a_file(site: Path):
+    with browser(1280) as driver:
+        driver.get((site / "index.html").as_uri())
+        box = driver.find_element("css selector", "input.md-search__input")
+        driver.execute_script("document.querySelector('#__search').click()")
+        box.send_keys("adjacent")
+        end = time.perf_counter() + 60
+        while not (found := driver.find_elements("css selector", ".md-search-result__link")):
+            assert time.perf_counter() < end, "nothing is found"
+            time.sleep(0.2)
+        assert any("codes-and-cells" in link.get_attribute("href") for link in found)
