@@ -41,7 +41,9 @@ def test_two_builds_of_the_wheel_are_the_same_file_of_less_than_a_megabyte(tmp_p
     assert first == second
     assert len(first) < 1_000_000
     files = set(zipfile.ZipFile(wheels[0]).namelist())
-    package = [path for path in (ROOT / "nas_relucode").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    package = [
+        path for path in (ROOT / "nas_relucode").rglob("*") if path.is_file() and "__pycache__" not in path.parts
+    ]
     data = {f"nas_relucode/builtin/{path.relative_to(ROOT)}" for path in ROOT.glob("s*/*.toml")}
     assert {file for file in files if ".dist-info/" not in file} == data | {
         path.relative_to(ROOT).as_posix() for path in package
