@@ -26,14 +26,14 @@ MOMENTUM = 0.9
 class Family:
     """What varies among the networks of a body of evidence, and its data."""
 
-    name: str
+    name: str  # of the body of networks
     data: Mapping[str, Any]  # arguments of `load_data`
-    candidates: int
+    candidates: int  # how many are drawn
     seeds: tuple[int, ...]
     choices: Mapping[str, tuple[Any, ...]]  # parameter -> its values
     learning_rate: tuple[float, float]  # drawn on a logarithmic scale
     shift: int  # pixels, of the augmentation
-    flip: bool = False
+    flip: bool = False  # images are mirrored at random
 
     def designs(self) -> list[dict[str, Any]]:
         """The parameters of all candidates, in the order in which they are drawn; always the same."""
