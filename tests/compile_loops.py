@@ -1,9 +1,10 @@
-"""Compiles the loops of `codes`, `cells`, `indices` and `geometry` into numba's cache, by calling them.
+"""Compiles the loops of `codes`, `cells`, `indices`, `geometry` and `ranking` into numba's cache, by calling them.
 
 `make test` runs this on one core while the other checks types; otherwise each process of pytest would compile them.
 A loop that is missing here is compiled in the tests.
 """
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -12,6 +13,8 @@ from nas_relucode.cells import distance_histogram, distance_matrix, pairs_within
 from nas_relucode.cells.neighbours import nearest
 from nas_relucode.indices.batch_scores import distinct_codes, distinct_patterns, logdet_kernel
 from nas_relucode.paper.numbers import clustering_frame
+from nas_relucode.ranking.accuracies import Accuracies
+from nas_relucode.ranking.equality import judge
 
 
 def main() -> None:
@@ -25,6 +28,7 @@ def main() -> None:
     space = rc.code_space(network, (points, labels))
     compare_codes(space)
     read_pieces(network, points)
+    judge([Accuracies(np.array([0.9, 0.91]), 100), Accuracies(np.array([0.8, 0.81]), 100)])
 
 
 def read_codes(network: nn.Module, points: torch.Tensor) -> None:

@@ -12,7 +12,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from nas_relucode.cli.stored_studies import stored_study, study_folder
 from nas_relucode.ranking.selecting import select
 from nas_relucode.ranking.selection import Selection
-from nas_relucode.ranking.trials import trials_frame
 from nas_relucode.report.dashboard import dashboard_installed, show_in_dashboard
 from nas_relucode.report.tables import constant_on_front, networks_table, retries, text_table
 from nas_relucode.report.write import write_report
@@ -39,7 +38,7 @@ def report_study(study: optuna.Study, options: argparse.Namespace, storage: str)
     if not selection.finalists.empty:
         print("\nThe finalists, in their order:\n")
         print(text_table(networks_table(selection, selection.finalists)))
-    sentences = [*selection.notes, *retries(trials_frame(study))]
+    sentences = [*selection.notes, *retries(selection.trials)]
     print("\n" + "\n".join([*sentences, f"Report: {files['report.html']}"]))
     return 0
 

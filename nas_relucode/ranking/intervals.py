@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from nas_relucode.codes.words import compiled
 from nas_relucode.ranking.accuracies import Accuracies, SeedVariance, pooled_seed_variance
 
 DRAWS = 4000  # of the errors
@@ -153,13 +154,22 @@ def multiples(errors: Errors, best: int, level: float, seed: int, *, known: bool
     drawn, standard = errors.drawn(np.random.default_rng(seed), known=known), errors.standard.copy()
     np.fill_diagonal(standard, 1.0)
     unlucky = ((drawn - drawn[best]) / standard[best, :, None]).max(axis=0)
-    largest = np.zeros(DRAWS)
-    for one in range(len(drawn) - 1):
-        away = drawn[one + 1 :] - drawn[one]
-        np.abs(away, out=away)
-        away /= standard[one, one + 1 :, None]
-        np.maximum(largest, away.max(axis=0), out=largest)
+    largest = _largest_of_pairs(drawn, standard)
     return float(np.quantile(largest, 1 - level)), float(np.quantile(unlucky, 1 - level))
+
+
+@compiled
+def _largest_of_pairs(drawn, standard):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """The largest difference of two networks in standard errors, in each draw, float64 (draws,)."""
+    largest = np.zeros(drawn.shape[1])
+    for one in range(len(drawn)):
+        for other in range(one + 1, len(drawn)):
+            error = standard[one, other]
+            for draw in range(drawn.shape[1]):
+                away = abs(drawn[other, draw] - drawn[one, draw]) / error
+                if away > largest[draw]:
+                    largest[draw] = away
+    return largest
 
 
 def _seeds_needed(

@@ -18,7 +18,7 @@ from nas_relucode.ranking.equality import finalists_by
 from nas_relucode.ranking.limits import notes_on
 from nas_relucode.ranking.options import Ranking
 from nas_relucode.ranking.order import Order, costs, order_networks, stays_ahead
-from nas_relucode.ranking.trials import StudyTrials
+from nas_relucode.ranking.trials import StudyTrials, frame_of
 from nas_relucode.ranking.verdict import Verdict, verdict_of
 from nas_relucode.texts import with_spread
 
@@ -99,9 +99,18 @@ class Selection:
         self.require_feasible()
         return self.networks[self.comparison["answer"] == "best"].iloc[0]
 
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """A row per trial of the study as it was read, see `trials_frame`."""
+        return frame_of(self.source)
+
     def seeds_of(self, network: str) -> list[int]:
         """The seeds with which a network was trained, in order."""
-        return sorted(int(seed) for seed in self.trainings.loc[self.trainings["network"] == network, "seed"])
+        return self._seeds[network]
+
+    @cached_property
+    def _seeds(self) -> dict[str, list[int]]:
+        return {str(name): sorted(map(int, seeds)) for name, seeds in self.trainings.groupby("network")["seed"]}
 
     def trials_of(self, network: str) -> list[int]:
         """The numbers of a network's complete trials."""
@@ -195,7 +204,9 @@ class Selection:
         ``networks`` is a boolean per row of ``self.networks``. ``columns`` are looked through for what is silent; by
         default the indices and what orders the networks.
         """
-        return order_networks(self.networks[networks], self.saturated[networks], self.by, self.ranking, columns)
+        names = self.networks.columns if columns is None else [*columns, *self.by, "accuracy", "parameters", "trial"]
+        table = self.networks.loc[networks, list(dict.fromkeys(names))]
+        return order_networks(table, self.saturated[networks], self.by, self.ranking, columns)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; NaN becomes None. Raises InputError if no network is feasible."""

@@ -12,7 +12,6 @@ import optuna
 
 from nas_relucode.indices.registry import INDICES
 from nas_relucode.ranking.criteria import QUANTITIES
-from nas_relucode.ranking.trials import trials_frame
 from nas_relucode.report.contents import Report, network_curves, shown_columns
 from nas_relucode.report.tables import (
     Table,
@@ -163,7 +162,7 @@ def _end(value: float) -> str:
 
 
 def _trials(report: Report) -> Section:
-    trials = trials_frame(report.study)
+    trials = report.selection.trials
     words = {"FAIL": "failed"}
     counts = trials["state"].value_counts().items()
     states = ", ".join(f"{count} {words.get(str(state), str(state).lower())}" for state, count in counts)

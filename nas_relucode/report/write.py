@@ -15,7 +15,6 @@ import pandas as pd
 from nas_relucode.files import write_atomically
 from nas_relucode.plots.pareto import save_pareto
 from nas_relucode.ranking.selection import Selection
-from nas_relucode.ranking.trials import trials_frame
 from nas_relucode.report.contents import Report, accuracy_intervals, gather
 from nas_relucode.report.page import page
 from nas_relucode.report.sections import Section, sections
@@ -42,7 +41,7 @@ def write_report(
     report = gather(study, folder, redact(storage) if storage else "", selection)
     folder.mkdir(parents=True, exist_ok=True)
     parts = sections(report)
-    trials = trials_frame(study).drop(columns=["ranked", "pruned"])
+    trials = report.selection.trials.drop(columns=["ranked", "pruned"])
     writers: dict[str, Callable[[Path], object]] = {
         "report.html": lambda path: path.write_text(page(report, parts), "utf-8"),
         "report.md": lambda path: path.write_text(_markdown(report, parts), "utf-8"),
