@@ -27,6 +27,20 @@ def with_spread(mean: float, spread: float = math.nan) -> str:
     return f"{mean:.{digits}f}" + ("" if math.isnan(spread) else f" ± {spread:.{digits}f}")
 
 
+def with_interval(value: float, low: float, high: float) -> str:
+    """A value with the ends of its interval, if it is known.
+
+    >>> with_interval(0.0102, -0.00001, 0.0525), with_interval(0.0102, math.nan, math.nan)
+    ('0.0102 (0.0000 to 0.0525)', '0.0102')
+    """
+    return digits(value) + (f" ({digits(low)} to {digits(high)})" if math.isfinite(low) and math.isfinite(high) else "")
+
+
+def digits(value: float) -> str:
+    """A number with four digits, without the sign of a zero."""
+    return f"{round(value, 4) + 0.0:.4f}"
+
+
 def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Rows of cells as lines with straight columns, the first aligned to the left and the others to the right.
 

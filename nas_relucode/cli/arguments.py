@@ -201,7 +201,7 @@ def _select(parser: argparse.ArgumentParser) -> None:
 def _add_ranking(parser: argparse.ArgumentParser, weights: str) -> None:
     """How networks are compared and ordered; ``weights`` is the option of those that order."""
     parser.add_argument(
-        "--margin", type=float, default=MARGIN, help=f"a difference of accuracies that does not matter ({MARGIN})"
+        "--margin", type=float, help=f"a difference of accuracies that does not matter (the study's own, else {MARGIN})"
     )
     parser.add_argument(
         "--rule",

@@ -10,11 +10,13 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from nas_relucode.cli.stored_studies import stored_study, study_folder
+from nas_relucode.ranking.reseeding import rounds_ended
 from nas_relucode.ranking.selecting import select
 from nas_relucode.ranking.selection import Selection
 from nas_relucode.report.dashboard import dashboard_installed, show_in_dashboard
 from nas_relucode.report.tables import constant_on_front, networks_table, retries, text_table
 from nas_relucode.report.write import write_report
+from nas_relucode.study.search_space import stored_search
 
 
 def run(options: argparse.Namespace) -> int:
@@ -38,9 +40,18 @@ def report_study(study: optuna.Study, options: argparse.Namespace, storage: str)
     if not selection.finalists.empty:
         print("\nThe finalists, in their order:\n")
         print(text_table(networks_table(selection, selection.finalists)))
-    sentences = [*selection.notes, *retries(selection.trials)]
+    sentences = [*selection.notes, *_rounds(study, selection), *retries(selection.trials)]
     print("\n" + "\n".join([*sentences, f"Report: {files['report.html']}"]))
     return 0
+
+
+def _rounds(study: optuna.Study, selection: Selection) -> list[str]:
+    """Why a study with ``finalist_seeds`` trains no network again."""
+    if "search" not in (selection.settings or {}):
+        return []
+    search = stored_search(study)
+    why = "" if search.finalist_seeds is None else rounds_ended(selection, search.all_seeds)
+    return [why] if why else []
 
 
 def _write_note(study: optuna.Study, selection: Selection, wanted: bool | None) -> None:

@@ -9,8 +9,6 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
-
 from nas_relucode.cli.arguments import MOST_AHEAD
 from nas_relucode.cli.stored_studies import stored_study
 from nas_relucode.errors import InputError
@@ -18,7 +16,7 @@ from nas_relucode.ranking.criteria import Criterion
 from nas_relucode.ranking.selecting import select
 from nas_relucode.ranking.selection import Selection
 from nas_relucode.report.tables import text_table
-from nas_relucode.texts import with_spread
+from nas_relucode.texts import with_interval, with_spread
 
 WIDTH = 100  # of the verdict's lines
 
@@ -37,8 +35,8 @@ def run(options: argparse.Namespace) -> int:
 
 def ranking_options(options: argparse.Namespace) -> dict[str, Any]:
     """How networks are compared and ordered, as keyword arguments."""
-    return {
-        "margin": options.margin,
+    margin = {} if options.margin is None else {"margin": options.margin}
+    return margin | {
         "rule": options.rule,
         "by": None if options.by is None else [read_name(name) for name in options.by],
         "purpose": options.purpose,
@@ -105,7 +103,7 @@ def lines(selection: Selection) -> list[str]:
                 with_spread(row["accuracy"], spread["accuracy"]),
                 with_spread(row["test_accuracy"], spread["test_accuracy"]),
                 comparison["answer"],
-                _interval(comparison),
+                with_interval(comparison["difference"], comparison["low"], comparison["high"]),
                 *(with_spread(row[name], spread[name]) for name in shown),
                 f"{row['parameters']:,.0f}",
                 "-" if math.isnan(follows) else f"{follows:.0%}",
@@ -114,10 +112,3 @@ def lines(selection: Selection) -> list[str]:
     headings = ["network", "place", "seeds", "accuracy", "test accuracy", "against the best", "difference", *shown]
     text += ["", text_table(([*headings, "parameters", "ahead of next"], rows))]
     return [*text, *(["", *selection.notes] if selection.notes else [])]
-
-
-def _interval(comparison: pd.Series) -> str:
-    """How much less accurate than the best, with the interval if there is one."""
-    low, high = comparison["low"], comparison["high"]
-    known = math.isfinite(low) and math.isfinite(high)
-    return f"{comparison['difference']:.4f}" + (f" ({low:.4f} to {high:.4f})" if known else "")

@@ -45,12 +45,12 @@ ANSWERS: dict[str, AnswerStyle] = {
 }
 
 
-def save_pareto(path: Path, networks: pd.DataFrame, *, x: str, title: str, margin: float) -> None:
-    """Saves the figure as PNG or SVG by the suffix of ``path``; ``title`` names the horizontal axis ``x``."""
+def save_pareto(path: Path, networks: pd.DataFrame, *, x: str, titles: tuple[str, str], margin: float) -> None:
+    """Saves the figure as PNG or SVG by the suffix of ``path``; ``titles`` name the axes, the horizontal one first."""
     svg = path.suffix == ".svg"
     reproducible = {"savefig.dpi": 150, "svg.hashsalt": "nas-relucode"}  # the same study gives the same file
     with matplotlib.rc_context(reproducible):
-        _pareto(networks, x, title, margin).savefig(path, metadata={"Date": None} if svg else None)
+        _pareto(networks, x, titles, margin).savefig(path, metadata={"Date": None} if svg else None)
 
 
 def accuracy_range(networks: pd.DataFrame) -> tuple[float, float]:
@@ -63,7 +63,7 @@ def accuracy_range(networks: pd.DataFrame) -> tuple[float, float]:
     return low - room, min(high + room, 1 + 0.02 * (high - low + room))  # a point at 1 is not cut
 
 
-def _pareto(networks: pd.DataFrame, x: str, title: str, margin: float) -> Figure:
+def _pareto(networks: pd.DataFrame, x: str, titles: tuple[str, str], margin: float) -> Figure:
     low, high = accuracy_range(networks)
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.subplots()
@@ -83,8 +83,8 @@ def _pareto(networks: pd.DataFrame, x: str, title: str, margin: float) -> Figure
         for _, row in part[part["mark"] != ""].iterrows():
             at = (row[x], row["accuracy"])
             axes.annotate(row["mark"], at, (6, 5), textcoords="offset points", fontweight="bold")
-    axes.set_xlabel(plain(title), parse_math=False)
-    axes.set_ylabel("validation accuracy")
+    axes.set_xlabel(plain(titles[0]), parse_math=False)
+    axes.set_ylabel(titles[1])
     axes.set_ylim(low, high)
     below = int((networks["accuracy"] < low).sum())
     if below:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, TypeAlias, Unpack
 
 import optuna
@@ -64,12 +65,13 @@ def compare(
     >>> compare({"wide": wide, "narrow": narrow}, (inputs, labels), objectives=["accuracy"]).networks["seeds"].tolist()
     [1, 1]
     """
+    split = "validation"
     if isinstance(data, ImageData):
         if train is not None or test is not None:
             raise InputError("ImageData have splits of their own. Leave out train= and test=, or give samples as data.")
-        held_out = len(data.validation) > 0
-        train, test = data.train, data.test if held_out and len(data.test) else None
-        data = data.validation if held_out else data.test
+        split = "validation" if len(data.validation) else "test"
+        train, test = data.train, data.test if split == "validation" and len(data.test) else None
+        data = getattr(data, split)
     trainings = list(_trainings(networks))
     ranking: Any = {name: value for name, value in options.items() if name in RankingOptions.__annotations__}
     reading: Any = {name: value for name, value in options.items() if name not in ranking}
@@ -83,6 +85,7 @@ def compare(
         accuracy_floor=0.0,
         **reading,
     )
+    record.splits = replace(record.splits, validation=replace(record.splits.validation, split=split))
     study = optuna.create_study(study_name=STUDY, directions=record.directions)
     for number, (name, seed, network) in enumerate(trainings):
         trial = FixedTrial({NAME: name}, number)

@@ -47,8 +47,8 @@ def notes_on(selection: Selection) -> tuple[str, ...]:
         )
     if other := selection.source.other_samples:
         notes.append(
-            f"The validation samples of trials {listed(other)} are not those of the other trials: their networks "
-            "are not compared sample by sample."
+            f"The {selection.source.split} samples of trials {listed(other)} are not those of the other trials: their "
+            "networks are not compared sample by sample."
         )
     unpaired, compared = (
         int((~selection.comparison["paired"] & selection.compared).sum()),
@@ -79,16 +79,16 @@ def _few_seeds(selection: Selection) -> str:
     smallest, needed = untold["smallest_difference"].median(), untold["seeds_needed"]
     text = (
         f"{len(untold)} of {int(selection.compared.sum()) - 1} networks cannot be told from the best: {count} seeds "
-        f"and {selection.networks['validation_samples'].max():,.0f} validation samples show differences of about "
-        f"{smallest:.4f} or more."
+        f"and {selection.networks['validation_samples'].max():,.0f} {selection.source.split} samples show differences "
+        f"of about {smallest:.4f} or more."
     )
     margin = selection.ranking.margin
     if needed.notna().all():
         return f"{text} About {int(needed.max())} seeds of each would show differences of {margin:g}."
     samples = untold["samples_needed"].max()
     return (
-        f"{text} No number of seeds would show differences of {margin:g} with these validation samples: about "
-        f"{samples:,.0f} of them are needed."
+        f"{text} No number of seeds would show differences of {margin:g} with these {selection.source.split} samples: "
+        f"about {samples:,.0f} of them are needed."
     )
 
 
@@ -127,7 +127,9 @@ def _test_lower(selection: Selection) -> str:
 
 def _silent_order(selection: Selection) -> str:
     """Indices that were to order the finalists, but cannot."""
-    silent = [f"{name} ({selection.silent[name]})" for name in selection.by if name in selection.silent]
+    silent = [
+        f"{selection.in_words(name)} ({selection.silent[name]})" for name in selection.by if name in selection.silent
+    ]
     return (
         "" if not silent or len(selection.finalists) < 2 else f"These do not order the finalists: {', '.join(silent)}."
     )
@@ -144,7 +146,8 @@ def _against_test(selection: Selection) -> str:
         preferred = -costs(both, {name: direction})[:, 0]
         rank, low, high = rank_correlation(preferred, both["test_accuracy"].to_numpy(float))
         if high < 0:
-            against.append(f"{name} ({direction}; rank correlation {rank:.2f}, interval {low:.2f} to {high:.2f})")
+            words = f"{selection.in_words(name)} ({direction}; rank correlation {rank:.2f}"
+            against.append(f"{words}, interval {low:.2f} to {high:.2f})")
     if not against:
         return ""
     return f"In this study the order goes against test accuracy: {', '.join(against)}, over {len(compared)} networks."

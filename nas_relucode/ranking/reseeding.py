@@ -36,6 +36,12 @@ TOKEN = uuid.uuid4().hex  # tells this process from an earlier one of the same n
 PAUSE = 1.0  # seconds between two looks at what other processes run
 
 FIRM, SPENT, ENOUGH, ELSEWHERE = "firm", "seeds spent", "budget spent", "running elsewhere"
+REASONS = {
+    FIRM: "the verdict is firm: every network is equal to the best one or worse",
+    SPENT: "each network in question has every seed",
+    ENOUGH: "the budget is spent",
+    ELSEWHERE: "what is left runs elsewhere",
+}
 
 
 @dataclass(frozen=True)
@@ -49,16 +55,9 @@ class Reseeding:
     elsewhere: list[int]  # of those that other machines run, or have left behind
 
     def __str__(self) -> str:
-        open_questions = list(self.selection.networks["network"][self.selection.comparison["answer"] == UNTOLD])
-        reasons = {
-            FIRM: "the verdict is firm: every network is equal to the best one or worse",
-            SPENT: "each network in question has every seed",
-            ENOUGH: "the budget is spent",
-            ELSEWHERE: f"what is left runs elsewhere, in trial {listed(self.elsewhere)}",
-        }
-        untold = f"; it cannot be told of {listed(open_questions)}" if open_questions else ""
+        reason = f"{REASONS[self.reason]}{f', in trial {listed(self.elsewhere)}' if self.elsewhere else ''}"
         failed = f" {len(self.failed)} failed." if self.failed else ""
-        return f"{len(self.trained)} trained again, then {reasons[self.reason]}{untold}.{failed}"
+        return f"{len(self.trained)} trained again, then {reason}{_untold(self.selection)}.{failed}"
 
 
 def reseed(
@@ -124,6 +123,19 @@ def further_trainings(study: optuna.Study, seeds: Sequence[int], *, margin: floa
         return next_trainings(select(study, margin=margin), seeds)
     except InputError:  # nothing is complete, say; the report says what
         return []
+
+
+def rounds_ended(selection: Selection, seeds: Sequence[int]) -> str:
+    """Why no network of a study with ``finalist_seeds`` is trained again, in a sentence; empty if one would be."""
+    if next_trainings(selection, seeds):
+        return ""
+    return f"No network is trained again: {REASONS[FIRM if is_firm(selection) else SPENT]}{_untold(selection)}."
+
+
+def _untold(selection: Selection) -> str:
+    """The networks that cannot be told from the best one, as the end of a sentence; empty if there are none."""
+    networks = list(selection.networks["network"][selection.comparison["answer"] == UNTOLD])
+    return f"; it cannot be told of {listed(networks)}" if networks else ""
 
 
 def _in_question(selection: Selection, which: str | Sequence[str]) -> list[str]:

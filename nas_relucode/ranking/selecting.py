@@ -44,7 +44,7 @@ def select(
     Raises InputError for a study without such trials, and for options out of range. If no network is feasible,
     `Selection.finalists` is empty and `Selection.best` raises InputError.
     """
-    ranking = Ranking(**options)
+    ranking = Ranking(**_with_own_margin(options, study))
     trials = read_trials(study)
     criteria = _criteria(trials, ranking)
     if list(trials.objectives) == ["accuracy"] and ranking.by is None and ranking.how == "pareto":
@@ -78,6 +78,12 @@ def select(
         settings=study.user_attrs.get("settings"),
         source=trials,
     )
+
+
+def _with_own_margin(options: RankingOptions, study: optuna.Study) -> RankingOptions:
+    """The options with the margin of the study's settings, if it has any, where none is given."""
+    margin = (study.user_attrs.get("settings") or {}).get("margin")
+    return options if margin is None or "margin" in options else {**options, "margin": margin}
 
 
 def _criteria(trials: StudyTrials, ranking: Ranking) -> dict[str, str]:

@@ -20,6 +20,7 @@ from nas_relucode.ranking.options import Ranking
 from nas_relucode.ranking.order import Order, costs, order_networks, stays_ahead
 from nas_relucode.ranking.trials import StudyTrials, frame_of
 from nas_relucode.ranking.verdict import Verdict, verdict_of
+from nas_relucode.ranking.words import in_words
 from nas_relucode.texts import with_spread
 
 MOST_PRINTED = 5  # networks of a selection
@@ -168,6 +169,10 @@ class Selection:
         if undefined:
             sentences.append(f"Without an accuracy: {undefined}.")
         return " ".join(sentences)
+
+    def in_words(self, name: str) -> str:
+        """What a column is called in sentences, in headings and on axes."""
+        return in_words(name, self.source.split)
 
     @cached_property
     def verdict(self) -> Verdict:

@@ -58,6 +58,12 @@ class StudyTrials:
         return [trial.number for trial in complete if ATTRIBUTE not in trial.user_attrs]
 
     @property
+    def split(self) -> str:
+        """The split that accuracy was measured on: "validation", unless all trials say another."""
+        splits = {record["validation"].get("split", "validation") for record in self.records}
+        return splits.pop() if len(splits) == 1 else "validation"
+
+    @property
     def floor_below_best(self) -> float | None:
         """How far below the best mean accuracy a network is infeasible; None if the study names an accuracy floor."""
         return max((record[FLOOR_BELOW_BEST] for record in self.records if FLOOR_BELOW_BEST in record), default=None)

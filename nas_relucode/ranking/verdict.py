@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import pandas as pd
 
 from nas_relucode.ranking.limits import Remark, warnings_of
 from nas_relucode.ranking.purposes import known_of, purpose_of
+from nas_relucode.texts import digits
 
 if TYPE_CHECKING:
     from nas_relucode.ranking.selection import Selection
@@ -37,7 +39,7 @@ def verdict_of(selection: Selection) -> Verdict:
 def _choice(selection: Selection) -> str:
     first, best = selection.networks.iloc[0], selection.most_accurate
     seeds = f"{int(first['seeds'])} seed" + ("s" if first["seeds"] > 1 else "")
-    accuracy = f"Choose {first['network']}. Its validation accuracy is {first['accuracy']:.4f} ({seeds})"
+    accuracy = f"Choose {first['network']}. Its {selection.in_words('accuracy')} is {first['accuracy']:.4f} ({seeds})"
     compared = int(selection.compared.sum())
     if compared == 1:
         return f"{accuracy}; it is the only feasible network, so there is nothing to compare."
@@ -45,7 +47,9 @@ def _choice(selection: Selection) -> str:
         return f"{accuracy}, the highest of {compared} networks. {_others(selection)}"
     comparison, margin = selection.comparison.iloc[0], selection.ranking.margin
     interval = _interval(selection, comparison["low"], comparison["high"])
-    gap = f"{accuracy}, {comparison['difference']:.4f} below that of the most accurate network, {best['network']}"
+    below = digits(comparison["difference"])
+    below = "to four digits" if float(below) == 0 else f"{below} below"
+    gap = f"{accuracy}, {below} that of the most accurate network, {best['network']}"
     answers = {
         "equal": f"the two are equal: the difference is shown to be less than {margin:g}",
         "worse": "it is shown to be less accurate",
@@ -87,9 +91,14 @@ def _preference(selection: Selection) -> str:
         return f"It is the only network {who}, so no index takes part in the choice."
     if not selection.deciding:
         return f"Among {count} networks {who}, no index can order them, so accuracy and size do."
-    order = ", ".join(f"{name} ({direction})" for name, direction in selection.deciding.items())
-    how = {"pareto": "their Pareto rank over", "lexicographic": "in turn", "weighted": "the weighted mean of"}
-    return f"It is preferred among the {count} networks {who}, by {how[selection.ranking.how]} {order}."
+    return f"It is preferred among the {count} networks {who}, by {way_in_words(selection, selection.silent)}."
+
+
+def way_in_words(selection: Selection, silent: Iterable[str]) -> str:
+    """What orders networks, those of ``silent`` left out; empty if nothing does."""
+    names = [f"{selection.in_words(name)} ({way})" for name, way in selection.by.items() if name not in silent]
+    how = {"pareto": "their Pareto rank over ", "lexicographic": "in turn ", "weighted": "the weighted mean of "}
+    return (how[selection.ranking.how] if len(names) > 1 else "") + ", ".join(names)
 
 
 def _worth(selection: Selection) -> str:
@@ -117,6 +126,8 @@ def _stability(selection: Selection) -> str:
 
 def _test(selection: Selection) -> str:
     first, best = selection.networks.iloc[0], selection.most_accurate
+    if selection.source.split == "test":
+        return "This split was used for the choice, so that nothing is left to confirm it."
     if pd.isna(first["test_accuracy"]):
         return "No test accuracy was measured."
     text = f"On the test split, which takes no part in the choice, its accuracy is {first['test_accuracy']:.4f}"
@@ -128,4 +139,4 @@ def _test(selection: Selection) -> str:
 def _interval(selection: Selection, low: float, high: float) -> str:
     if math.isnan(low) or math.isinf(high):
         return "no interval: one seed each"
-    return f"{100 * (1 - selection.ranking.level):g} % interval {low:.4f} to {high:.4f}"
+    return f"{100 * (1 - selection.ranking.level):g} % interval {digits(low)} to {digits(high)}"

@@ -22,6 +22,7 @@ from nas_relucode.ranking.equality import ROUNDING
 from nas_relucode.ranking.order import Order, silent_reasons
 from nas_relucode.ranking.selecting import select
 from nas_relucode.ranking.selection import Selection
+from nas_relucode.ranking.verdict import way_in_words
 from nas_relucode.report.tables import (
     ACCURACIES,
     answers_in_words,
@@ -30,7 +31,6 @@ from nas_relucode.report.tables import (
     measured_columns,
 )
 from nas_relucode.report.training_again import study_argument, train_command
-from nas_relucode.report.words import in_words
 
 MOST_POINTS = 60_000  # of the curves in the page
 MOST_PROFILES = 5  # connectivity is computed for this many of the kept code spaces
@@ -135,7 +135,7 @@ def page_data(report: Report) -> dict[str, Any]:
         "high": _plain(intervals["high"]),
         "mean": {name: _plain(networks[name]) for name in columns},
         "text": {name: column_in_words(selection, name) for name in columns},
-        "words": {name: in_words(name) for name in columns},
+        "words": {name: selection.in_words(name) for name in columns},
         "answers": {answer: [style.symbol, answer.replace(" ", "-") or "none"] for answer, style in ANSWERS.items()},
         "best": None if best.empty else float(best.max()),
         "margin": selection.ranking.margin,
@@ -190,10 +190,8 @@ def order_in_words(selection: Selection, order: Order) -> str:
     """What orders these networks, and what cannot; empty for a single network."""
     if len(order.rows) < 2:
         return ""
-    deciding = [f"{in_words(name)} ({way})" for name, way in selection.by.items() if name not in order.silent]
-    silent = [f"{in_words(name)} ({order.silent[name]})" for name in selection.by if name in order.silent]
-    how = {"pareto": "their Pareto rank over", "lexicographic": "in turn", "weighted": "the weighted mean of"}
-    way = f"{how[selection.ranking.how]} {', '.join(deciding)}, then accuracy" if deciding else "accuracy"
+    silent = [f"{selection.in_words(name)} ({order.silent[name]})" for name in selection.by if name in order.silent]
+    way = ", then ".join(filter(None, [way_in_words(selection, order.silent), "accuracy"]))
     text = f"They are ordered by {way}, then fewer parameters, then the number of the trial."
     return text + (f" These take no part: {'; '.join(silent)}." if silent else "")
 

@@ -17,7 +17,6 @@ from nas_relucode.ranking.selecting import select
 from nas_relucode.ranking.selection import Selection
 from nas_relucode.report.contents import accuracy_intervals
 from nas_relucode.report.tables import column_in_words, markdown, markdown_table, networks_table
-from nas_relucode.report.words import in_words
 
 START, END = (
     "[//]: # (nas-relucode)",
@@ -77,8 +76,8 @@ def pareto_figure(selection: Selection) -> Any:
             name=style.words,
         )
     figure.update_layout(
-        xaxis_title=_shown(in_words(x)),
-        yaxis_title="validation accuracy",
+        xaxis_title=_shown(selection.in_words(x)),
+        yaxis_title=selection.in_words("accuracy"),
         template="plotly_white",
         legend={"orientation": "h", "y": -0.2},
         margin={"t": 60, "r": 20},

@@ -159,7 +159,7 @@ function drawFront(width) {
   ];
   const svg = Plot.plot({ width, height: width < 600 ? 380 : 480, marginLeft: 56, marginBottom: 44, marginRight: 20, ariaLabel: null,
     x: { label: `${data.words[name]} →`, labelAnchor: "right", nice: true, grid: true, ticks: Math.max(3, Math.floor(width / 110)) },
-    y: { label: "↑ validation accuracy", domain: [low, high], grid: true }, color: { type: "identity" }, marks });
+    y: { label: `↑ ${data.words.accuracy}`, domain: [low, high], grid: true }, color: { type: "identity" }, marks });
   reachable(svg, parts.filter((part) => part.length));
   return svg;
 }

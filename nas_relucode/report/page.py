@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from nas_relucode.plots.pareto import ANSWERS
+from nas_relucode.ranking.words import meaning
 from nas_relucode.report.contents import Report, page_data
 from nas_relucode.report.sections import Section, described
 from nas_relucode.report.tables import answers_in_words, column_in_words, differences_in_words
-from nas_relucode.report.words import TERMS, explained, in_words, meaning, term_id
+from nas_relucode.report.words import TERMS, explained, term_id
 
 MOST_BYTES = 4_000_000  # of the page: pictures that would exceed it are only named
 MOST_SLICES = 3  # networks whose slices are shown
@@ -109,7 +110,8 @@ def _picture(report: Report, data: dict[str, Any]) -> str:
     """The place of the picture, the choice of its horizontal axis, and what its colours mean."""
     varying = [name for name in report.correlations.names if name not in report.correlations.silent]
     names = dict.fromkeys([data["x"], *(name for name in varying if name != "accuracy")])
-    options = "".join(f'<option value="{html.escape(name)}">{html.escape(in_words(name))}</option>' for name in names)
+    words = {name: html.escape(report.selection.in_words(name)) for name in names}
+    options = "".join(f'<option value="{html.escape(name)}">{words[name]}</option>' for name in names)
     counts = report.selection.comparison["answer"].value_counts()
     legend = "".join(
         f"<li>{_sign(answer)} {explained(style.words)} ({counts[answer]})</li>"
@@ -153,8 +155,15 @@ def _network_table(report: Report) -> str:
     selection = report.selection
     wanted = dict.fromkeys(["test_accuracy", *selection.objectives, *selection.by, "parameters"])
     names = [name for name in wanted if name != "accuracy" and selection.networks[name].notna().any()]
-    words = ["place", "network", "against the best", "below the best", *map(in_words, ["accuracy", *names]), "seeds"]
-    headings, tips = [*words, "front"], {in_words(name): meaning(name) for name in ("accuracy", *names)}
+    words = [
+        "place",
+        "network",
+        "against the best",
+        "below the best",
+        *map(selection.in_words, ["accuracy", *names]),
+        "seeds",
+    ]
+    headings, tips = [*words, "front"], {selection.in_words(name): meaning(name) for name in ("accuracy", *names)}
     texts = [column_in_words(selection, name) for name in ("accuracy", *names)]
     answers, differences = answers_in_words(selection), differences_in_words(selection)
     lines = []
@@ -191,11 +200,12 @@ def _indices(section: Section, report: Report) -> str:
     meanings = f"<p>{explained(section.text)}</p>{_table(section)}"
     if len(alive) < 2:
         return meanings
-    head = "".join(f'<th scope="col"><span>{html.escape(in_words(names[i]))}</span></th>' for i in alive)
+    words = [html.escape(report.selection.in_words(name)) for name in names]
+    head = "".join(f'<th scope="col"><span>{words[i]}</span></th>' for i in alive)
     lines = []
     for i in alive:
         cells = "".join(_correlation(matrix[i, j]) for j in alive)
-        lines.append(f'<tr><th scope="row">{html.escape(in_words(names[i]))}</th>{cells}</tr>')
+        lines.append(f'<tr><th scope="row">{words[i]}</th>{cells}</tr>')
     caption = "Rank correlation of each pair of columns: the stronger the shade, the farther from 0"
     return (
         f'{meanings}<div class="scroll" tabindex="0" role="region" aria-label="{caption}"><table class="matrix">'

@@ -12,6 +12,7 @@ import optuna
 
 from nas_relucode.indices.registry import INDICES
 from nas_relucode.ranking.criteria import QUANTITIES
+from nas_relucode.ranking.words import meaning
 from nas_relucode.report.contents import Report, network_curves, shown_columns
 from nas_relucode.report.tables import (
     Table,
@@ -21,7 +22,6 @@ from nas_relucode.report.tables import (
     networks_table,
     retries,
 )
-from nas_relucode.report.words import meaning
 from nas_relucode.study.record import record_of
 from nas_relucode.texts import with_spread
 

@@ -11,7 +11,7 @@ import pandas as pd
 from nas_relucode.indices.registry import INDICES
 from nas_relucode.ranking.selection import Selection
 from nas_relucode.ranking.trials import PARAMS
-from nas_relucode.texts import plain, with_spread
+from nas_relucode.texts import plain, with_interval, with_spread
 
 Table = tuple[list[str], list[list[str]]]  # headings, rows
 MOST_SENTENCES = 20  # about trials without a result
@@ -62,12 +62,7 @@ def answers_in_words(selection: Selection) -> list[str]:
 def differences_in_words(selection: Selection) -> list[str]:
     """How far each network lies below the best accuracy, with the interval of the difference if there is one."""
     rows = selection.comparison[["difference", "low", "high"]].itertuples(index=False, name=None)
-    return [
-        "-"
-        if math.isnan(difference)
-        else f"{difference:.4f}" + (f" ({low:.4f} to {high:.4f})" if math.isfinite(low) and math.isfinite(high) else "")
-        for difference, low, high in rows
-    ]
+    return ["-" if math.isnan(difference) else with_interval(difference, low, high) for difference, low, high in rows]
 
 
 def longer_side_down(table: Table) -> Table:

@@ -1,30 +1,10 @@
-"""What things are called in a report: columns in words, what they mean, and the terms that a reader may not know."""
+"""The terms of a report that a reader may not know, and what they mean."""
 
 from __future__ import annotations
 
 import html
 import re
 
-from nas_relucode.indices.registry import INDICES
-from nas_relucode.qualities.registry import QUALITIES
-
-WORDS = {  # columns whose names do not say what they hold
-    "accuracy": "validation accuracy",
-    "seconds": "training time (seconds)",
-    "cell_count": "occupied cells",
-    "correct_cell_count": "cells with a correct sample",
-    "edge_count": "edges of the graph of cells",
-    "component_count": "components of the graph of cells",
-}
-MEANINGS = {
-    **{name: index.meaning for name, index in INDICES.items()},
-    **{name: quality.meaning for name, quality in QUALITIES.items()},
-    "accuracy": "The fraction of the validation samples that is classified correctly.",
-    "test_accuracy": "The same fraction of the test samples; shown in reports only, nothing is chosen by it.",
-    "train_accuracy": "The same fraction of the training samples.",
-    "validation_loss": "The loss on the validation samples.",
-    "seconds": "The time of the training, without evaluation and indices.",
-}
 TERMS = {
     "code": "Which ReLUs of a network are active for an input, a bit for each.",
     "cell": "All inputs that have the same code; an occupied cell holds at least one of the samples.",
@@ -47,23 +27,6 @@ TERMS = {
         "Spearman's: 1 if two columns order the networks alike, -1 if in opposite orders, near 0 if neither."
     ),
 }
-
-
-def in_words(name: str) -> str:
-    """What a column is called in headings and on axes.
-
-    >>> in_words("head.1:cell_count"), in_words("cell_purity")
-    ('occupied cells of head.1', 'cell purity')
-    """
-    layer, _, index = name.rpartition(":")
-    unit = QUALITIES[index].unit if index in QUALITIES else ""
-    words = WORDS.get(index) or index.replace("_", " ") + (f" ({unit})" if unit.lower() not in (index, "") else "")
-    return f"{words} of {layer}" if layer and layer != "joint" else words
-
-
-def meaning(name: str) -> str:
-    """What a column holds, in a sentence; empty for one that is not ours."""
-    return MEANINGS.get(name) or MEANINGS.get(name.rpartition(":")[2], "")
 
 
 def explained(text: str) -> str:

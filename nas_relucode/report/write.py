@@ -20,7 +20,6 @@ from nas_relucode.report.page import page
 from nas_relucode.report.sections import Section, sections
 from nas_relucode.report.tables import constant_on_front, markdown, markdown_table
 from nas_relucode.report.training_again import may_be_written, settings_file, settings_toml
-from nas_relucode.report.words import in_words
 from nas_relucode.study.storage import redact
 
 
@@ -61,7 +60,8 @@ def _save_pareto(report: Report, path: Path) -> None:
     selection = report.selection
     networks = selection.networks.join(accuracy_intervals(selection)).assign(answer=selection.comparison["answer"])
     x = selection.shown_objective
-    save_pareto(path, networks, x=x, title=in_words(x), margin=selection.ranking.margin)
+    titles = (selection.in_words(x), selection.in_words("accuracy"))
+    save_pareto(path, networks, x=x, titles=titles, margin=selection.ranking.margin)
 
 
 def _markdown(report: Report, sections: Sequence[Section]) -> str:

@@ -63,6 +63,11 @@ class Splits:
         test = data.test if len(data.test) else None
         return cls.of(train=data.train, validation=data.validation, test=test, labelled=labelled)
 
+    @property
+    def other_name(self) -> dict[str, str]:
+        """What a record keeps of the name of the validation samples if they are those of another split."""
+        return {} if self.validation.split == "validation" else {"split": self.validation.split}
+
     def sample(self, split: str) -> Any:
         """The samples of ``train`` or ``validation`` as functions that read codes take them."""
         return self.train if split == "train" else self.validation.data
@@ -111,7 +116,7 @@ def measure_network(
         "validation_loss": validation.loss,
         "train_accuracy": train_accuracy if loss == "cross_entropy" else None,
         "test_accuracy": (None if test is None else test.accuracy) if test_accuracy is None else test_accuracy,
-        "validation": validation.kept(splits.validation, accuracy),
+        "validation": validation.kept(splits.validation, accuracy) | splits.other_name,
         "test": None if splits.test is None or test is None else test.kept(splits.test, test_accuracy),
         "classes": validation.classes,
         "qualities": measure(network, splits.validation.data, qualities, forward=forward),

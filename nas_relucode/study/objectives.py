@@ -11,10 +11,9 @@ from nas_relucode.indices.index import Index
 from nas_relucode.indices.registry import INDICES
 from nas_relucode.qualities.quality import Quality
 from nas_relucode.qualities.registry import QUALITIES
-from nas_relucode.study.record import FLOOR_BELOW_BEST, RELATIVE_FLOOR, complete_trials, record_of
+from nas_relucode.study.record import FLOOR_BELOW_BEST, MEASURED, RELATIVE_FLOOR, complete_trials, record_of
 
 DIRECTIONS = ("maximize", "minimize")
-MEASURED = {"accuracy": "maximize", "validation_loss": "minimize"}  # neither indices nor qualities
 FLOOR_MARGINS = 10  # a network is infeasible that lies more than so many margins below the best so far
 
 Objectives = Iterable[str | tuple[str, str]]

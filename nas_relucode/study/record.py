@@ -8,7 +8,8 @@ The record of a complete trial, version 2, is a dict of plain values for JSON:
     accuracy, validation_loss     on the validation split; accuracy is None for an autoencoder
     train_accuracy, test_accuracy the test split is for reports only; None without one
     validation, test              which samples the two accuracies are of, and which of them are classified
-                                  correctly, see `study.predictions`; None where it is not known
+                                  correctly, see `study.predictions`; None where it is not known. The former has a
+                                  ``split`` where accuracy was measured on another one than the validation split
     classes                       the number of classes; None where it is not known
     qualities                     name -> number: parameters, seconds (of the training only), and other costs
     joint, layers, saturated      what `Score.as_dict` gives: the indices of all chosen layers, and of each
@@ -41,7 +42,7 @@ ATTRIBUTE = "relucode"  # the user attribute that holds the record
 VERSION = 2
 FLOOR_BELOW_BEST = "floor_below_best"
 RELATIVE_FLOOR = "relative_accuracy_floor"  # the constraint of a trial where no floor is named
-MEASURED = ("accuracy", "validation_loss")  # objectives that are neither indices nor other qualities
+MEASURED = {"accuracy": "maximize", "validation_loss": "minimize"}  # objectives that are neither indices nor qualities
 ACCURACIES = ("accuracy", "train_accuracy", "test_accuracy")
 
 
@@ -209,7 +210,8 @@ def _are_samples(value: Any) -> bool:
         return True
     if not isinstance(value, dict) or not _is_seed(value.get("samples")) or not 0 < value["samples"] < 2**31:
         return False
-    return all(value.get(name) is None or isinstance(value[name], str) for name in ("digest", "correct"))
+    texts = ("digest", "correct", "split")
+    return all(value.get(name) is None or isinstance(value[name], str) for name in texts)
 
 
 NEEDED = ("params", "seed", "objectives", "accuracy", "validation", "qualities", "joint")

@@ -73,6 +73,7 @@ def test_of_image_data_accuracy_is_compared_on_what_is_held_out(validation):
     split = "validation" if validation else "test"
     assert result.networks["accuracy"].item() == rc.score(small, data, split=split, indices=["cell_count"]).accuracy
     assert result.networks["test_accuracy"].isna().item() is not bool(validation)
+    assert f"Its {split} accuracy is" in result.verdict.text
 
 
 def test_a_network_whose_outputs_are_not_finite_is_left_out_with_the_reason():

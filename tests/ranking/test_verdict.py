@@ -51,7 +51,18 @@ def test_where_all_is_well_there_is_no_warning():
     text = selection.verdict.text
     assert text.startswith(f"Choose {selection.best['network']}.")
     assert "test" in text
-    assert "cell_count (minimize)" in text
+    assert "occupied cells (minimize)" in text
+
+
+def test_a_difference_that_four_digits_do_not_show_is_no_number():
+    study = study_with([0.95] * 3, [0.95] * 3)
+    for trial, cells in zip(study.get_trials(deepcopy=False), [3.0] * 4 + [1.0] * 4 + [2.0] * 4, strict=True):
+        trial.user_attrs[ATTRIBUTE]["joint"]["cell_count"] = cells
+        trial.user_attrs[ATTRIBUTE]["accuracy"] += 1e-6 if cells == 3.0 else 0.0
+    text = select(study).verdict.text
+    assert "Choose head=2" in text
+    assert "0.0000 below" not in text
+    assert "head=1" in text
 
 
 def test_too_few_seeds_and_samples_to_tell_are_a_warning_with_how_many_would_do():

@@ -1,22 +1,20 @@
 """Our studies in optuna-dashboard and under Optuna's own commands, as the real programs show them."""
 
 import json
-import os
 import re
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from wsgiref.util import setup_testing_defaults
 
 import optuna
 import pytest
 from hand_made import hand_made, study_of
+from simulated_study import Objective, searched
 from small_studies import run, settings_in
 
+import nas_relucode as rc
 from nas_relucode.cli.main import main
 from nas_relucode.errors import InputError
 from nas_relucode.plots.pareto import ANSWERS
@@ -25,7 +23,6 @@ from nas_relucode.report import dashboard
 from nas_relucode.report.dashboard import END, FIGURE, START, show_in_dashboard
 from nas_relucode.report.tables import markdown
 
-SCRIPTS = Path(sys.executable).parent
 OPTUNA = "import sys; from optuna.cli import main; sys.exit(main())"  # what the script optuna does
 
 
@@ -112,53 +109,47 @@ def test_where_no_network_is_feasible_the_note_says_so(installed: Any):
     assert "No network is feasible" in note
 
 
-@pytest.fixture
-def served(installed: Any, url: str) -> Iterator[str]:
-    """The address of the real optuna-dashboard on the study, with our note and figure."""
-    show_in_dashboard(optuna.load_study(study_name="own", storage=url))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    line = [str(SCRIPTS / "optuna-dashboard"), url, "--host", "127.0.0.1", "--port", str(port)]
-    artifacts = Path(url.removeprefix("sqlite:///")).parent / "own" / "artifacts"
-    if artifacts.is_dir():
-        line += ["--artifact-dir", str(artifacts)]
-    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ))
-    try:
-        address = f"http://127.0.0.1:{port}"
-        end = time.monotonic() + 60
-        while True:
-            try:
-                urllib.request.urlopen(f"{address}/api/studies", timeout=5).close()
-                break
-            except OSError:
-                assert time.monotonic() < end, "optuna-dashboard does not answer"
-                assert process.poll() is None, "optuna-dashboard came to an end"
-                time.sleep(0.2)
-        yield address
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
+def shown(app: Any, path: str) -> Any:
+    """What the dashboard's server answers to a request."""
+    environment: dict[str, Any] = {"PATH_INFO": path}
+    setup_testing_defaults(environment)
+    states: list[str] = []
+    body = b"".join(app(environment, lambda state, *_: states.append(state)))
+    assert states == ["200 OK"], path
+    return json.loads(body)
 
 
-def answer(address: str) -> Any:
-    with urllib.request.urlopen(address, timeout=30) as response:
-        return json.loads(response.read())
-
-
-@pytest.mark.slow
-def test_the_dashboard_shows_names_note_and_figure(served: str, url: str):
-    (summary,) = answer(f"{served}/api/studies")["study_summaries"]
-    assert summary["study_name"] == "own"
-    shown = answer(f"{served}/api/studies/{summary['study_id']}")
-    study = optuna.load_study(study_name="own", storage=url)
-    assert shown["objective_names"] == ["accuracy", "cell_count"]
-    assert "## Verdict" in shown["note"]["body"]
-    figures = {figure["id"]: figure["graph_object"] for figure in shown["plotly_graph_objects"]}
+def test_the_dashboard_shows_names_values_note_and_figure(installed: Any):
+    study = small_study()
+    show_in_dashboard(study)
+    app = installed.wsgi(study._storage)
+    (summary,) = shown(app, "/api/studies")["study_summaries"]
+    assert summary["study_name"] == study.study_name
+    page = shown(app, f"/api/studies/{summary['study_id']}")
+    assert "## Verdict" in page["note"]["body"]
+    figures = {figure["id"]: figure["graph_object"] for figure in page["plotly_graph_objects"]}
     drawn = json.loads(figures[FIGURE]) if isinstance(figures[FIGURE], str) else figures[FIGURE]
     assert {trace["name"] for trace in drawn["data"]} <= {style.words for style in ANSWERS.values()}
-    assert [trial["number"] for trial in shown["trials"]] == [trial.number for trial in study.trials]
-    assert [trial["values"] for trial in shown["trials"]] == [trial.values for trial in study.trials]
+    assert [trial["number"] for trial in page["trials"]] == [trial.number for trial in study.trials]
+    assert [trial["values"] for trial in page["trials"]] == [trial.values for trial in study.trials]
+
+
+def test_the_dashboard_shows_accuracy_objectives_and_the_seeds_of_a_network(installed: Any):
+    """... of trials as a recorder leaves them."""
+    objective = Objective()
+    study = searched(optuna.create_study(direction="maximize"), objective)
+    rc.reseed(study, objective, seeds=[1], which="all")
+    app = installed.wsgi(study._storage)
+    (summary,) = shown(app, "/api/studies")["study_summaries"]
+    trials = shown(app, f"/api/studies/{summary['study_id']}")["trials"]
+    attributes = [{item["key"]: item["value"] for item in trial["user_attrs"]} for trial in trials]
+    assert len(attributes) == 8
+    for trial, own in zip(study.trials, attributes, strict=True):
+        assert float(own["accuracy"]) == trial.values[0]
+    seeds: dict[str, set[int]] = {}
+    for own in attributes:
+        seeds.setdefault(own["network"], set()).add(int(own["seed"]))
+    assert list(seeds.values()) == [{0, 1}] * 4
 
 
 def test_the_module_imports_nothing_of_the_dashboard_by_itself():

@@ -111,7 +111,7 @@ def test_figures_are_valid_xml_for_any_names(tmp_path: Path):
     selection = select(study_of(trials))
     networks = selection.networks.join(accuracy_intervals(selection)).assign(answer=selection.comparison["answer"])
     networks["network"] = [f"head={unprintable}", unprintable]
-    save_pareto(tmp_path / "pareto.svg", networks, x="cell_count", title=unprintable, margin=0.005)
+    save_pareto(tmp_path / "pareto.svg", networks, x="cell_count", titles=(unprintable, "accuracy"), margin=0.005)
     layer = (np.eye(2), np.zeros(2))
     part = slice_through(perceptron([layer, layer]), [[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]])
     slice_figure(part, classes=[unprintable, "b"], labels=[unprintable] * 3).savefig(tmp_path / "slice.svg")

@@ -1,5 +1,6 @@
 """A worker in this process: the trials that it takes, gives back and finishes, and the input that it refuses."""
 
+import dataclasses
 import json
 import threading
 from collections import Counter
@@ -18,6 +19,7 @@ from small_studies import Failing, settings_in
 from sqlalchemy.pool import NullPool
 
 from nas_relucode.errors import InputError
+from nas_relucode.ranking import further_trainings, rounds_ended, select
 from nas_relucode.study.predictions import correct_samples
 from nas_relucode.study.record import ATTRIBUTE, RELATIVE_FLOOR
 from nas_relucode.study.settings import DataSettings, StudySettings
@@ -461,6 +463,26 @@ def test_two_workers_share_the_candidates(tmp_path: Path, queue_url: str):
         thread.join()
     assert sum(done) == 9
     assert states(queue_url) == {TrialState.COMPLETE: 9}
+
+
+def test_two_workers_train_each_seed_of_the_finalists_once_until_none_is_in_question(tmp_path: Path, queue_url: str):
+    settings = settings_in(tmp_path, heads=("8", "4-4", "16"))
+    settings = dataclasses.replace(settings, search=dataclasses.replace(settings.search, finalist_seeds=3))
+    plan_study("own", settings, storage=queue_url, heartbeat=1)
+    done: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: done.append(run(tmp_path, queue_url, further=further_trainings)))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    study = study_in(queue_url)
+    trainings = Counter((str(record(trial)["params"]), record(trial)["seed"]) for trial in study.trials)
+    assert sum(done) == len(trainings) == len(study.trials) > 3
+    assert {seed for _, seed in trainings} == {0, 1, 2}
+    assert rounds_ended(select(study), settings.search.all_seeds)
 
 
 def test_a_trial_costs_few_statements_and_attributes_in_a_study_of_any_size(tmp_path: Path, queue_url: str):
