@@ -47,7 +47,7 @@ def notes_on(selection: Selection) -> tuple[str, ...]:
         )
     if other := selection.source.other_samples:
         notes.append(
-            f"The {selection.source.split} samples of trial {listed(other)} are not those of the other trials: such "
+            f"The {selection.source.split} samples of trials {listed(other)} are not those of the other trials: their "
             "networks are not compared sample by sample."
         )
     unpaired, compared = (

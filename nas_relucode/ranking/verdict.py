@@ -119,8 +119,8 @@ def _stability(selection: Selection) -> str:
     if math.isnan(share):
         return f"Whether it would stay ahead of the second, {second}, with other seeds is not known."
     return (
-        f"With its seeds resampled it stays ahead of the second, {second}, in {100 * share:.0f} % of the draws; this says how "
-        "firm the order is, not how good the network is."
+        f"With its seeds resampled it stays ahead of the second, {second}, in {100 * share:.0f} % of the draws; this "
+        "says how firm the order is, not how good the network is."
     )
 
 
