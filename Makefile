@@ -1,7 +1,7 @@
 VENV ?= .venv
 RUN = $(VENV)/bin
 
-.PHONY: demo lint loops test check bench docs
+.PHONY: demo lint loops test check bench docs evidence
 
 demo: $(VENV)/.installed  ## train the candidates of studies/digits.toml, print the Pareto front, write runs/digits/report.html
 	$(RUN)/nas-relucode run digits
@@ -21,6 +21,9 @@ loops: $(VENV)/.installed  ## compile the loops that both processes of pytest us
 check: lint loops  ## lint, types, and all tests, each property with many examples
 	$(RUN)/pytest -n 2 --dist worksteal --hypothesis-profile check
 	$(RUN)/pytest -m slow --hypothesis-profile check
+
+evidence: $(VENV)/.installed  ## the quick body of docs/evidence.md: 80 small networks on digits, in runs/evidence/digits
+	$(RUN)/nas-relucode evidence --body digits --output runs/evidence/digits
 
 bench: $(VENV)/.installed  ## every claim of speed against its peers, and the curve of docs/performance.md
 	$(RUN)/pip install --quiet -c constraints.txt -e '.[bench]'

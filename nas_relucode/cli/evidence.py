@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from functools import partial
 from pathlib import Path
 
@@ -11,13 +12,14 @@ from tqdm import tqdm
 
 from nas_relucode.cli.compare import compared
 from nas_relucode.cli.score import load_images
+from nas_relucode.cli.select import WIDTH
 from nas_relucode.cli.stored_studies import stored_study
 from nas_relucode.errors import InputError
 from nas_relucode.evidence.bodies import train_body
 from nas_relucode.evidence.examining import Findings, examine
 from nas_relucode.evidence.families import FAMILIES
 from nas_relucode.evidence.judging import Body, read_body
-from nas_relucode.evidence.measuring import costs, measure_body, measured_indices, others_of
+from nas_relucode.evidence.measuring import measure_body, measure_costs, measured_indices, others_of
 from nas_relucode.evidence.report import sentences, write_findings
 from nas_relucode.evidence.studies import networks_of
 from nas_relucode.qualities.corruptions import LEAST_SIZE
@@ -51,7 +53,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _write(findings: Findings, options: argparse.Namespace, title: str) -> int:
     files = write_findings(findings, options.output or FOLDER, title)
-    print("\n".join(sentences(findings)))
+    for sentence in sentences(findings):
+        print(textwrap.fill(sentence, WIDTH, initial_indent="- ", subsequent_indent="  "))
     print(f"\nWritten: {', '.join(map(str, files))}")
     return 0
 
@@ -85,4 +88,5 @@ def _body(options: argparse.Namespace) -> Body:
         hidden = options.quiet or not sys.stderr.isatty()
         with tqdm(total=trainings, initial=done, desc=words, unit="network", disable=hidden) as bar:
             work(on_network=lambda number, seed, bar=bar: bar.update())  # type: ignore[misc]
-    return read_body(options.body, folder, costs(family, data, folder, others=others))
+    measure_costs(family, data, folder, others=others)
+    return read_body(options.body, folder)

@@ -13,7 +13,7 @@ import pandas as pd
 from nas_relucode.evidence.bodies import weights_file
 from nas_relucode.evidence.examining import ACCURACY, Networks, Pair, direct_gain
 from nas_relucode.evidence.families import FAMILIES, Family
-from nas_relucode.evidence.measuring import BASELINES, Measured, measured_file, of_samples, read_measured
+from nas_relucode.evidence.measuring import BASELINES, Measured, measured_file, of_samples, read_costs, read_measured
 from nas_relucode.evidence.statistics import bands_of
 from nas_relucode.qualities.registry import QUALITIES
 from nas_relucode.ranking.trials import PARAMS
@@ -63,8 +63,8 @@ class Body:
         return self.measured[self.networks.table.index[row]][0].samples
 
 
-def read_body(name: str, folder: Path, seconds: Mapping[str, float] | None = None) -> Body:
-    """The candidates of a family of which every seed was measured; ``seconds`` are `costs`."""
+def read_body(name: str, folder: Path) -> Body:
+    """The candidates of a family of which every seed was measured."""
     family, measured, diverged = FAMILIES[name], {}, 0
     for number in range(family.candidates):
         files = [measured_file(folder, number, seed) for seed in family.seeds]
@@ -89,7 +89,7 @@ def read_body(name: str, folder: Path, seconds: Mapping[str, float] | None = Non
         BASELINES,
         {**qualities, "shift_accuracy": "maximize", "test_accuracy": "maximize"},
         strata,
-        None if seconds is None else _with_shift(seconds),
+        _with_shift(read_costs(folder)),
     )
     return Body(family, networks, measured, diverged)
 
@@ -103,7 +103,9 @@ def _mean(seeds: Sequence[Measured]) -> dict[str, float]:
     return values | {"shift_accuracy": float(np.mean([values[name] for name in SHIFT if name in values]))}
 
 
-def _with_shift(seconds: Mapping[str, float]) -> dict[str, float]:
+def _with_shift(seconds: Mapping[str, float] | None) -> dict[str, float] | None:
+    if seconds is None:
+        return None
     return dict(seconds) | {"shift_accuracy": sum(seconds[name] for name in SHIFT if name in seconds)}
 
 

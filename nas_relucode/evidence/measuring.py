@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -37,6 +37,7 @@ from nas_relucode.training.data import ImageData, Split, load_data
 SAMPLES = 512  # training images whose codes are read
 ATTACKED = 500  # test images of PGD
 CORRUPTED = 1000  # test images of the common corruptions
+COSTS = "costs.csv"  # beside the weights
 ALL = "all:"  # before the names of indices of the codes of all layers
 BASELINES = (
     "parameters",
@@ -202,10 +203,15 @@ def _baselines(network: nn.Module, data: ImageData) -> dict[str, float]:
     }
 
 
-def costs(
+def measure_costs(
     family: Family, data: ImageData, folder: Path, *, others: Tensor | None = None, networks: int = 3
-) -> dict[str, float]:
-    """Seconds on one thread of every index and quality, each computed alone: the median of the first ``networks``."""
+) -> None:
+    """Writes to ``folder`` the seconds of every index and quality, each computed alone on one thread.
+
+    They are the median of the first ``networks``. A folder that has them is left as it is.
+    """
+    if (folder / COSTS).exists():
+        return
     threads, found = torch.get_num_threads(), []
     torch.set_num_threads(1)
     try:
@@ -214,7 +220,14 @@ def costs(
                 found.append(_costs(trained.network, data, qualities_of(family, data, others)))
     finally:
         torch.set_num_threads(threads)
-    return {name: statistics.median(cost[name] for cost in found) for name in found[0]} if found else {}
+    table = pd.DataFrame(found).median()
+    write_atomically(folder / COSTS, lambda path: table.to_csv(path, header=["seconds"], index_label="column"))
+
+
+def read_costs(folder: Path) -> dict[str, float] | None:
+    """The seconds that `measure_costs` wrote; None if it did not."""
+    file = folder / COSTS
+    return pd.read_csv(file, index_col="column")["seconds"].to_dict() if file.exists() else None
 
 
 def _costs(network: nn.Module, data: ImageData, qualities: Mapping[str, tuple[Quality, Split]]) -> dict[str, float]:

@@ -1,0 +1,53 @@
+"""The results of docs/evidence.md from measured bodies: tables, pictures, and the results that come with the package.
+
+    python benchmarks/evidence.py runs/evidence/mnist [runs/evidence/cifar10 ...]
+
+Each folder is the output of ``nas-relucode evidence --body NAME --output FOLDER``, named like its body, the first one
+the body that indices are chosen on. Written: docs/evidence/NAME_*.csv and .png, nas_relucode/ranking/evidence.csv.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from nas_relucode.evidence.examining import examine
+from nas_relucode.evidence.judging import Body, choices, comparable_pairs, judged, read_body
+from nas_relucode.evidence.known import known_results, write_known
+from nas_relucode.evidence.report import write_findings
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs" / "evidence"
+
+
+def main() -> None:
+    folders = [Path(argument) for argument in sys.argv[1:]]
+    bodies = {folder.name: read_body(folder.name, folder / "weights") for folder in folders}
+    development = folders[0].name
+    half = bodies[development].halves[0]
+    for name, body in bodies.items():
+        findings = examine(body.networks)
+        write_findings(findings, DOCS / name, f"{len(body.networks.table)} networks on {name}, two seeds each")
+        print(
+            f"\n{name}: {len(body.networks.table)} candidates, {body.diverged} diverged; smallest adjusted p of permuted "
+            f"indices {findings.permuted_p:.3f}"
+        )
+        for title, baselines in (("indices", False), ("baselines", True)):
+            table = judged(choices(half, baselines=baselines), half, body, body.halves[1])
+            table["wrong_pairs"] = [wrong_pairs(body, row) for _, row in table.iterrows()]
+            table.to_csv(DOCS / name / f"judged_{title}.csv", index=False, float_format="%.4g")
+            print(f"\nchosen {title} on the held-out half\n{table.to_string()}")
+    write_known(known_results(bodies, development), ROOT / "nas_relucode" / "ranking" / "evidence.csv")
+
+
+def wrong_pairs(body: Body, row: pd.Series) -> str:
+    """How many pairs of candidates that differ in one hyper-parameter the index orders wrongly."""
+    sign = 1 if row["direction"] == "maximize" else -1
+    pairs, wrong = comparable_pairs(body, str(row["column"]), str(row["quality"]), sign)
+    return f"{wrong} of {pairs}"
+
+
+if __name__ == "__main__":
+    main()
