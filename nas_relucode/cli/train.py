@@ -8,14 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from nas_relucode.errors import InputError, unknown
-from nas_relucode.files import write_atomically
 from nas_relucode.study.candidates import Candidate
 from nas_relucode.study.runner import build_objective, load_study_data
 from nas_relucode.study.search_space import SearchSpace, own_value, parameter_value
 from nas_relucode.study.settings import StudySettings, load_settings
+from nas_relucode.training.checkpoints import write_tensors
 from nas_relucode.training.loop import accuracy, evaluate
 from nas_relucode.training.names import check_seed
 
@@ -41,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     objective = build_objective(settings, data, device=options.device, folder=file.parent)
     network = objective.trained(candidate)
     weights = {name: value.detach().cpu() for name, value in network.state_dict().items()}
-    write_atomically(file, lambda path: torch.save(weights, path))
+    write_tensors(file, weights)
     validation, loss = data.validation.to(objective.device), settings.training.loss
     values = {"validation loss": evaluate(network, validation, loss=loss).loss}
     if settings.network.decoder is None:

@@ -12,7 +12,7 @@ import torch
 
 from nas_relucode.errors import NonFiniteError
 from nas_relucode.evidence.families import Family, SmallNetwork, build, fit
-from nas_relucode.files import write_atomically
+from nas_relucode.training.checkpoints import write_tensors
 from nas_relucode.training.data import ImageData
 
 
@@ -53,7 +53,7 @@ def train_body(
                 loss = None
             weights = None if loss is None else network.state_dict()
             content = {"weights": weights, "loss": loss, "seconds": time.perf_counter() - start}
-            write_atomically(file, lambda path, content=content: torch.save(content, path))  # type: ignore[misc]
+            write_tensors(file, content)
             if on_network:
                 on_network(number, seed)
 

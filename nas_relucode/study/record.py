@@ -74,9 +74,12 @@ def write_outcome(trial: BaseTrial, outcome: Outcome) -> tuple[float, ...] | opt
 
 
 def write_failed(trial: optuna.Trial, error: BaseException) -> None:
-    """Keeps the reason of a failure, as text that any file can hold: a path in it need not be UTF-8."""
+    """Keeps the reason of a failure, as text that any file can hold: a path in it need not be UTF-8.
+
+    What the system did (OSError: a full disk, a missing permission) is an interruption, no failure of the candidate.
+    """
     reason = f"{type(error).__name__}: {error}"[:1000].encode("utf-8", "backslashreplace").decode()
-    trial.set_user_attr(ATTRIBUTE, {"failed": reason})
+    trial.set_user_attr(ATTRIBUTE, {"interrupted" if isinstance(error, OSError) else "failed": reason})
 
 
 def write_interrupted(trial: optuna.Trial, reason: str) -> None:

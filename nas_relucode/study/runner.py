@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import platform
 import warnings
@@ -157,9 +158,15 @@ def _run_alone(plan: Plan, objective: Objective, trial: optuna.Trial) -> tuple[f
         raise optuna.TrialPruned("another trial has completed this candidate")
     try:
         return objective(trial, trial.user_attrs.get(SEED))
-    except RETRIED as error:
-        write_failed(trial, error)
+    except (*RETRIED, OSError) as error:
+        _write_failed(trial, error)
         raise
+
+
+def _write_failed(trial: optuna.Trial, error: Exception) -> None:
+    """Stores the reason of a failure; after an error of the system, such as a full disk, where it can be."""
+    with contextlib.suppress(Exception) if isinstance(error, OSError) else contextlib.nullcontext():
+        write_failed(trial, error)
 
 
 def _run_together(
@@ -184,10 +191,12 @@ def _run_together(
                     study.tell(trial, state=TrialState.PRUNED)
                 else:
                     study.tell(trial, values)
-        except RETRIED as error:
+        except (*RETRIED, OSError) as error:
             for trial in group:
-                write_failed(trial, error)
+                _write_failed(trial, error)
                 study.tell(trial, state=TrialState.FAIL)
+            if isinstance(error, OSError):
+                raise
     for trial in trials if on_trial else []:
         on_trial(study, study.trials[trial.number])  # type: ignore[misc]
 

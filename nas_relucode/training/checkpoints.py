@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping
 from io import BufferedReader
@@ -38,16 +39,29 @@ def save_checkpoint(path: Path, state: Mapping[str, Any], *, settings: Mapping[s
         with _opened(path) as file:
             _check_settings(path, _read_head(path, file)[0], json.loads(settings_line))
 
+    body = saved_bytes(content)
+    rest = f"{hashlib.sha256(body).hexdigest()} {len(body):020}\n".encode()
+    head = hashlib.sha256(rest + settings_line).hexdigest().encode() + b" " + rest + settings_line
+
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:
-            file.write(MAGIC + bytes(LINE_LENGTH) + settings_line)
-            body = _HashedWriter(file)
-            torch.save(content, body)
-            rest = f"{body.digest.hexdigest()} {body.size:020}\n".encode()
-            file.seek(len(MAGIC))
-            file.write(hashlib.sha256(rest + settings_line).hexdigest().encode() + b" " + rest)
+            file.write(MAGIC + head)
+            file.write(body)
 
     return write_atomically(path, write)
+
+
+def write_tensors(path: Path, content: Any) -> Path:
+    """Writes what `torch.save` would write, whole or not at all; the file's path."""
+    body = saved_bytes(content)
+    return write_atomically(path, lambda temporary: temporary.write_bytes(body))
+
+
+def saved_bytes(content: Any) -> bytes:
+    """What `torch.save` writes, in memory: on a full disk it raises a RuntimeError that says nothing of the disk."""
+    body = io.BytesIO()
+    torch.save(content, body)
+    return body.getvalue()
 
 
 def load_checkpoint(path: Path, *, settings: Mapping[str, Any]) -> tuple[dict[str, Any], Any] | None:
@@ -73,21 +87,6 @@ def load_checkpoint(path: Path, *, settings: Mapping[str, Any]) -> tuple[dict[st
     if not isinstance(content, dict) or set(content) != {"state", "found"}:
         raise InputError(f"{path} is not a checkpoint of a training. {REMEDY}")
     return content["state"], content["found"]
-
-
-class _HashedWriter:
-    """A file opened for writing that counts and hashes the bytes written to it."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file, self.digest, self.size = file, hashlib.sha256(), 0
-
-    def write(self, part: bytes) -> int:
-        self.digest.update(part)
-        self.size += len(part)
-        return self.file.write(part)
-
-    def flush(self) -> None:
-        self.file.flush()
 
 
 def _opened(path: Path) -> BufferedReader:

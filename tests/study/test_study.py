@@ -1,6 +1,7 @@
 """Studies that are run, interrupted and resumed, read back by Optuna from the storage."""
 
 import dataclasses
+import errno
 import sys
 from collections import Counter
 from importlib.metadata import version
@@ -132,6 +133,20 @@ def test_a_candidate_that_fails_is_retried_twice_and_then_given_up(tmp_path: Pat
     assert all(trial.user_attrs[ATTRIBUTE] == {"failed": reason} for trial in failed)
     run(settings, url)
     assert reread(url) == trials
+
+
+def test_a_full_disk_stops_the_run_and_is_no_failure_of_the_candidate(tmp_path: Path, url: str):
+    settings = settings_in(tmp_path, training=Recipe(epochs=5, batch_size=35))
+    failing = Failing("8", 4, OSError(errno.ENOSPC, "No space left on device"))
+    for _ in range(4):  # a candidate's own errors would have given it up after three
+        with pytest.raises(OSError, match="No space"):
+            run(settings, url, on_start=failing.start, on_epoch=failing.epoch)
+    run(settings, url, on_start=failing.start, on_epoch=failing.epoch)
+    trials = reread(url)
+    assert sorted(head for _, head, _ in candidates(trials)) == ["4-4", "8"]
+    interrupted = [trial.user_attrs[ATTRIBUTE] for trial in trials if trial.state == TrialState.FAIL]
+    assert len(interrupted) == 4
+    assert all("No space" in record["interrupted"] for record in interrupted)
 
 
 def test_a_candidate_that_fails_once_is_completed_by_its_retry(tmp_path: Path, url: str):
