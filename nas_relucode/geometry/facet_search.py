@@ -14,9 +14,10 @@ from torch import Tensor
 from nas_relucode.errors import InputError
 from nas_relucode.files import write_atomically
 from nas_relucode.geometry.bends import Bend
+from nas_relucode.geometry.cell_facets import facets_of_cells
+from nas_relucode.geometry.centres import centre
 from nas_relucode.geometry.crossing import nonzero_rows, states_behind, vanished
-from nas_relucode.geometry.facets import find_facets
-from nas_relucode.geometry.half_spaces import is_bounded
+from nas_relucode.geometry.half_spaces import chebyshev
 from nas_relucode.geometry.polygons import Sides, find_sides
 from nas_relucode.geometry.program import Program
 from nas_relucode.npz_files import read_arrays
@@ -226,7 +227,9 @@ class FacetSearch:
             ends = self.ends_of(sides, points)
             self.bounded += sides.bounded.tolist()
         else:
-            owner, row, at = self.facets_one_by_one(points, gradients, slacks, used)
+            owner, row, at, bounded = facets_of_cells(gradients, slacks, used, self.tolerance)
+            at += points[owner]
+            self.bounded += bounded.tolist()
             ends = np.full((len(owner), 2), -1)
         dual = -gradients[owner] / np.where(used, slacks, np.inf)[owner][..., None]
         own = dual[np.arange(len(owner)), row]
@@ -249,21 +252,6 @@ class FacetSearch:
         last = np.append(sides.cell[1:] != sides.cell[:-1], [True] * (len(begins) > 0))
         return np.stack([begins, begins[np.where(last, first, following)]], axis=1)
 
-    def facets_one_by_one(
-        self, points: np.ndarray, gradients: np.ndarray, slacks: np.ndarray, used: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The place of the cell, the row and a point of each facet."""
-        owner, row, at = [np.empty(0, int)], [np.empty(0, int)], [np.empty((0, self.k))]
-        for place, point in enumerate(points):
-            kept = np.flatnonzero(used[place])
-            weight = gradients[place, kept]
-            facets = find_facets(weight, slacks[place, kept] - weight @ point, point, tolerance=self.tolerance)
-            owner.append(np.full(len(facets), place))
-            row.append(kept[facets.rows])
-            at.append(facets.points)
-            self.bounded.append(is_bounded(weight, tolerance=self.tolerance))
-        return np.concatenate(owner), np.concatenate(row), np.concatenate(at)
-
     def behind(self, states: list[Tensor], at: np.ndarray, outward: np.ndarray, ties: np.ndarray) -> list[Tensor]:
         """The states of the cells behind facets, at a point of each."""
         directions = torch.as_tensor(outward, device=self.origin.device) @ self.directions
@@ -273,20 +261,16 @@ class FacetSearch:
         """Adds new cells, with inner points found from the points ``at`` on their borders in directions ``inward``."""
         values, gradients, _ = self.at(at, lambda number, *_: states[number])
         gradients, slacks, used = self.rows(at, values, gradients)
-        slacks = np.where(used, slacks, np.inf)
-        points = at.copy()
-        sideways = np.roll(inward, 1, axis=1) * ([1, -1] if self.k == 2 else 1)
-        for direction in (inward, sideways, inward) if self.k > 1 else (inward,):  # to the middle of a chord each time
-            slope = np.einsum("crk,ck->cr", gradients, direction)
-            slope = np.where(np.abs(slope) > 1e-12 * np.linalg.norm(gradients, axis=2), slope, 0)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                crossing = np.where(slope == 0, np.inf, -slacks / slope)
-            most = 4 * self.unit  # the length of an unbounded chord: far away, borders are hard to distinguish
-            ahead = np.minimum(most, np.where(slope < 0, crossing, np.inf).min(axis=1))
-            back = np.maximum(-most, np.where(slope > 0, crossing, -np.inf).max(axis=1)) if direction is sideways else 0
-            step = (ahead + back) / 2
-            points = points + step[:, None] * direction
-            slacks = slacks + step[:, None] * slope
+        slope = np.einsum("crk,ck->cr", gradients, inward)
+        falls = used & (slope < -1e-12 * np.linalg.norm(gradients, axis=2))
+        crossing = np.divide(-slacks, slope, where=falls, out=np.full(slope.shape, np.inf))
+        step = np.minimum(2 * self.unit, crossing.min(axis=1) / 2)  # to the middle of the chord
+        points = at + step[:, None] * inward
+        slacks = slacks + step[:, None] * slope
+        inside = centre(points, gradients, slacks, used, self.unit)
+        for cell in np.flatnonzero(~inside):  # the point on the border is too close to other borders
+            weight = gradients[cell, used[cell]]
+            points[cell] = chebyshev(weight, slacks[cell, used[cell]] - weight @ points[cell])[0]
         self.add(points, states)
 
     # On disk
