@@ -14,7 +14,9 @@ from nas_relucode.geometry.cones import DONE, FAR, ROUNDING, STUCK, _dot, _proje
 from nas_relucode.geometry.facets import CLEAR, find_facets
 from nas_relucode.geometry.half_spaces import is_bounded
 
-PIVOT = 1e-12  # of its diagonal entry: below it, a pivot of a Gram matrix may be nothing but rounding
+# Of its diagonal entry: a smaller pivot of a Gram matrix is rounding, one in between cannot be told from it.
+ROUNDED, CLEAR_PIVOT = 1e-14, 1e-11
+WHITE = 1e-6  # how far a Gram matrix that should be the identity may be from it
 
 # What becomes of a row
 OPEN, FACET, REDUNDANT, EQUAL = 0, 1, 2, 3
@@ -55,30 +57,37 @@ def facets_of_cells(
 def _decide_all(gradients, slacks, used, tolerance, row, point, counts, bounded):  # type: ignore  # pragma: no cover
     """Writes the facets one cell after another, and how many each cell has: -1 if it could not be decided."""
     cells, rows, k = gradients.shape
-    lifted, back = np.empty((rows + 1, k + 1)), np.empty((k + 1, k + 1))
-    numbers, state = np.empty(rows, np.int64), np.empty(rows, np.int64)
+    lifted, numbers = np.empty((rows + 1, k + 1)), np.empty(rows, np.int64)
     total = 0
     for cell in range(cells):
         n = 0
         for i in range(rows):
             if used[cell, i]:
                 numbers[n] = i
-                lifted[n, :k] = gradients[cell, i] / slacks[cell, i]
+                for a in range(k):
+                    lifted[n, a] = gradients[cell, i, a] / slacks[cell, i]
                 lifted[n, k] = 1.0
                 n += 1
-        lifted[n], lifted[n, k] = 0.0, 1.0
+        lifted[n] = 0.0
+        lifted[n, k] = 1.0
         counts[cell] = -1
-        if not _whiten(lifted[: n + 1], back):
+        white, back = _whitened(lifted[: n + 1])
+        if len(white) == 0:
             continue
-        state[:n] = OPEN
-        found = _facets(lifted[: n + 1], back, tolerance, state[:n], numbers, row[total:], point[total:])
+        found = _facets(white, back, tolerance, numbers, row[total:], point[total:])
         if found < 0:
             continue
         for facet in range(total, total + found):  # onto the border exactly
-            normal = gradients[cell, row[facet]]
-            error = slacks[cell, row[facet]] + _dot(normal, point[facet])
-            point[facet] -= error / _dot(normal, normal) * normal
-        status = _is_bounded(gradients[cell], row[total : total + found], tolerance)
+            error, square = slacks[cell, row[facet]], 0.0
+            for a in range(k):
+                slope = gradients[cell, row[facet], a]
+                error += slope * point[facet, a]
+                square += slope**2
+            for a in range(k):
+                point[facet, a] -= error / square * gradients[cell, row[facet], a]
+        status = FAR
+        if white.shape[1] == k + 1 and found > k:
+            status = _is_bounded(gradients[cell], row[total : total + found], tolerance)
         if status == STUCK:
             continue
         bounded[cell], counts[cell] = status == DONE, found
@@ -86,80 +95,104 @@ def _decide_all(gradients, slacks, used, tolerance, row, point, counts, bounded)
 
 
 @compiled
-def _whiten(rows, back):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Overwrites the rows by the same in coordinates in which ``rows.T @ rows`` is the identity; False if that is lost.
+def _whitened(rows):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """The rows (rows, rank) in coordinates of their span in which ``rows.T @ rows`` is the identity; none if in doubt.
 
-    A direction in these coordinates is, times ``back``, one in the coordinates before.
+    And ``back`` (size, rank): a direction in these coordinates is, times ``back.T``, one in the coordinates before.
+    By a Cholesky factor with pivots; coordinates that depend on others do not move.
     """
     n, size = rows.shape
-    root = np.zeros((size, size))
-    for i in range(n):
-        for a in range(size):
-            for b in range(a + 1):
-                root[a, b] += rows[i, a] * rows[i, b]
+    root, left, full = np.zeros((size, size)), np.empty(size), np.empty(size)  # the factor, and what its pivots leave
+    pivots = np.empty(size, np.int64)
     for a in range(size):
-        pivot = root[a, a]
-        least = PIVOT * pivot
-        for c in range(a):
-            pivot -= root[a, c] ** 2
-        if not pivot > least:
-            return False
-        root[a, a] = np.sqrt(pivot)
-        for b in range(a + 1, size):
-            for c in range(a):
-                root[b, a] -= root[b, c] * root[a, c]
-            root[b, a] /= root[a, a]
+        full[a] = 0.0
+        for i in range(n):
+            full[a] += rows[i, a] ** 2
+        left[a] = full[a]
+    rank = size
+    for step in range(size):
+        own, most = -1, 0.0
+        for a in range(size):
+            if left[a] > most * full[a]:
+                own, most = a, left[a] / full[a]
+        if most < ROUNDED:
+            rank = step
+            break
+        if most < CLEAR_PIVOT:
+            return np.empty((0, 0)), root
+        pivots[step] = own
+        root[own, step] = np.sqrt(left[own])
+        for a in range(size):
+            if left[a] >= 0 and a != own:
+                total = 0.0
+                for i in range(n):
+                    total += rows[i, a] * rows[i, own]
+                for c in range(step):
+                    total -= root[a, c] * root[own, c]
+                root[a, step] = total / root[own, step]
+                left[a] = max(left[a] - root[a, step] ** 2, 0.0)
+        left[own] = -1.0
+    white, back = np.empty((n, rank)), np.zeros((size, rank))
     for i in range(n):
-        _forward(root, rows[i])
-    for i in range(size):  # row i of ``back``: root^-1 @ the unit vector i
-        back[i], back[i, i] = 0.0, 1.0
-        _forward(root, back[i])
-    return True
+        for a in range(rank):
+            white[i, a] = rows[i, pivots[a]]
+        _forward(root, pivots, white[i])
+    for a in range(rank):
+        back[pivots[a], a] = 1.0
+        _forward(root, pivots, back[pivots[a]])
+    for a in range(rank):
+        for b in range(a + 1):
+            total = -1.0 if a == b else 0.0
+            for i in range(n):
+                total += white[i, a] * white[i, b]
+            if abs(total) > WHITE:
+                return np.empty((0, 0)), root
+    return white, back
 
 
 @compiled
-def _forward(root, vector):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Overwrites the vector by root^-1 @ vector."""
+def _forward(root, pivots, vector):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Overwrites the vector by root[pivots]^-1 @ vector."""
     for a in range(len(vector)):
         for c in range(a):
-            vector[a] -= root[a, c] * vector[c]
-        vector[a] /= root[a, a]
+            vector[a] -= root[pivots[a], c] * vector[c]
+        vector[a] /= root[pivots[a], a]
 
 
 @compiled
-def _facets(rows, back, tolerance, state, numbers, row, point):  # type: ignore  # pragma: no cover
+def _facets(rows, back, tolerance, numbers, row, point):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Writes the facets' rows and points, and returns how many there are; -1 if a row could not be decided.
 
     The last of the ``rows`` is (0, 1); ``numbers`` (rows,) says what each is called.
     """
     n, size = len(rows) - 1, rows.shape[1]
-    lengths, products = np.empty(n + 1), np.empty(n + 1)
+    lengths, products, state = np.empty(n + 1), np.empty(n + 1), np.full(n, OPEN)
     for i in range(n + 1):
         lengths[i] = np.sqrt(_dot(rows[i], rows[i]))
-    order = np.argsort(-lengths[:n])  # facets first, most likely
-    # A row to be decided, the known facets, and (0, 1), each a column
-    columns, column_lengths = np.empty((size, n + 2)), np.empty(n + 2)
+    # A row to be decided, the known facets, and (0, 1)
+    others, other_lengths = np.empty((n + 2, size)), np.empty(n + 2)
     slopes, residual = np.empty(n + 2), np.empty(size)
-    columns[:, 1], column_lengths[1] = rows[n], lengths[n]
+    others[1], other_lengths[1] = rows[n], lengths[n]
     found = 0
-    for i in order:
+    while True:
+        i = _longest(lengths, state)  # facets first, most likely
+        if i < 0:
+            return found
         while state[i] == OPEN:
-            columns[:, 0], column_lengths[0] = rows[i], lengths[i]
-            count = found + 2
+            others[0], other_lengths[0] = rows[i], lengths[i]
+            columns = np.ascontiguousarray(others[: found + 2].T)
             least = _least(lengths[i], n, tolerance)
-            status = _project(
-                columns[:, :count], column_lengths, rows[i], 0, CLEAR, least, residual, slopes[:count]
-            )
+            status = _project(columns, other_lengths, rows[i], np.int64(0), CLEAR, least, residual, slopes[: found + 2])
             if status == STUCK:
                 return -1
-            square = _dot(residual, residual)
-            if status == DONE and np.sqrt(square) <= tolerance * lengths[i]:
+            length = np.sqrt(_dot(residual, residual))
+            if status == DONE and length <= tolerance * lengths[i]:
                 state[i] = REDUNDANT
                 break
             hit = _first_hit(rows, residual, state, products)
             if not _drop_equal(rows, lengths, hit, tolerance, state, numbers):
                 return -1
-            if not _is_clear(products, state, hit, _least(lengths[hit], n, tolerance) * np.sqrt(square)):
+            if not _is_clear(products, state, hit, _least(lengths[hit], n, tolerance) * length):
                 status = _against_all(rows, lengths, hit, tolerance, state, residual)
                 if status == STUCK:
                     return -1
@@ -168,14 +201,22 @@ def _facets(rows, back, tolerance, state, numbers, row, point):  # type: ignore 
                     continue
             state[hit] = FACET
             own, last = _dot(residual, rows[hit]), _dot(residual, rows[n])
-            for a in range(size - 1):
+            for a in range(point.shape[1]):
                 point[found, a] = -_dot(residual, back[a]) / (own - last)
             row[found] = numbers[hit]
-            columns[:, count] = columns[:, count - 1]
-            columns[:, count - 1], column_lengths[count - 1] = rows[hit], lengths[hit]
-            column_lengths[count] = lengths[n]
+            others[found + 2], other_lengths[found + 2] = rows[n], lengths[n]
+            others[found + 1], other_lengths[found + 1] = rows[hit], lengths[hit]
             found += 1
-    return found
+
+
+@compiled
+def _longest(lengths, state):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """The longest row that is open, or -1."""
+    longest = -1
+    for i in range(len(state)):
+        if state[i] == OPEN and (longest < 0 or lengths[i] > lengths[longest]):
+            longest = i
+    return longest
 
 
 @compiled
@@ -232,16 +273,17 @@ def _is_clear(products, state, hit, least):  # type: ignore[no-untyped-def]  # p
 def _against_all(rows, lengths, hit, tolerance, state, residual):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Whether row ``hit`` is outside the cone of all others: FAR, with its residual; DONE if it is not; or STUCK."""
     n, size = len(rows) - 1, rows.shape[1]
-    columns, column_lengths, slopes = np.empty((size, n + 2)), np.empty(n + 1), np.empty(n + 1)
+    others, other_lengths, slopes = np.empty((n + 1, size)), np.empty(n + 1), np.empty(n + 1)
     own, count = -1, 0
     for i in range(n + 1):
         if i == n or state[i] != EQUAL:
             if i == hit:
                 own = count
-            columns[:, count], column_lengths[count] = rows[i], lengths[i]
+            others[count], other_lengths[count] = rows[i], lengths[i]
             count += 1
+    columns = np.ascontiguousarray(others[:count].T)
     least = _least(lengths[hit], n, tolerance)
-    status = _project(columns[:, :count], column_lengths, rows[hit], own, CLEAR, least, residual, slopes[:count])
+    status = _project(columns, other_lengths, rows[hit], own, CLEAR, least, residual, slopes[:count])
     if status == DONE and np.sqrt(_dot(residual, residual)) > tolerance * lengths[hit]:
         return FAR
     return status
@@ -251,15 +293,14 @@ def _against_all(rows, lengths, hit, tolerance, state, residual):  # type: ignor
 def _is_bounded(gradients, facets, tolerance):  # type: ignore[no-untyped-def]  # pragma: no cover
     """As `is_bounded` of the facets' normals: DONE if it is so, FAR if not, STUCK if that could not be decided."""
     count, k = len(facets), gradients.shape[1]
-    if count <= k:
-        return FAR
-    opposites, lengths, slopes = np.empty((k, count + 1)), np.ones(count), np.empty(count)
+    opposites, lengths, slopes = np.empty((k, count)), np.ones(count), np.empty(count)
     total, residual = np.zeros(k), np.empty(k)
     for i in range(count):
-        normal = gradients[facets[i]]
-        opposites[:, i] = normal / -np.sqrt(_dot(normal, normal))
-        total -= opposites[:, i]
-    status = _project(opposites[:, :count], lengths, total, -1, 0.0, 0.0, residual, slopes)
+        size = np.sqrt(_dot(gradients[facets[i]], gradients[facets[i]]))
+        for a in range(k):
+            opposites[a, i] = -gradients[facets[i], a] / size
+            total[a] -= opposites[a, i]
+    status = _project(opposites, lengths, total, np.int64(-1), 0.0, 0.0, residual, slopes)
     length = np.sqrt(_dot(residual, residual))
     if status == DONE and length > tolerance:
         return FAR if slopes.max() <= tolerance * length else STUCK

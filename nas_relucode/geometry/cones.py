@@ -76,7 +76,7 @@ def _project(columns, lengths, target, own, clear, least, residual, slopes):  # 
         is_active[own] = True
     target_length = np.sqrt(_dot(target, target))
     k = 0
-    residual[:] = target
+    _copy(residual, target)
     for _ in range(3 * (size + count)):
         _products(columns, residual, slopes)
         if own >= 0:
@@ -112,7 +112,8 @@ def _project(columns, lengths, target, own, clear, least, residual, slopes):  # 
                     if part < share or leaving < 0:
                         share, leaving = part, i
             if leaving < 0:
-                factors[:k] = optimum[:k]
+                for i in range(k):
+                    factors[i] = optimum[i]
                 break
             for i in range(k):
                 factors[i] += share * (optimum[i] - factors[i])
@@ -121,7 +122,7 @@ def _project(columns, lengths, target, own, clear, least, residual, slopes):  # 
             k -= 1
             if k == 0:
                 break
-        residual[:] = target
+        _copy(residual, target)
         for _ in range(2):  # twice, against rounding
             for i in range(k):
                 _add(residual, -_dot(basis[i], residual), basis[i])
@@ -145,6 +146,12 @@ def _add(a, factor, b):  # type: ignore[no-untyped-def]  # pragma: no cover
 
 
 @njit(nogil=True)
+def _copy(a, b):  # type: ignore[no-untyped-def]  # pragma: no cover
+    for i in range(len(a)):
+        a[i] = b[i]
+
+
+@njit(nogil=True)
 def _products(columns, vector, products):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Writes vector @ columns."""
     products[:] = 0
@@ -165,7 +172,8 @@ def _append(basis, triangle, k, column, length):  # type: ignore[no-untyped-def]
     if left <= DEPENDENT * length:
         return False
     triangle[k, k] = left
-    basis[k] = column / left
+    for i in range(len(column)):
+        basis[k, i] = column[i] / left
     return True
 
 
@@ -173,7 +181,8 @@ def _append(basis, triangle, k, column, length):  # type: ignore[no-untyped-def]
 def _remove(basis, triangle, active, factors, along, k, leaving):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Removes a column from the triangle, and makes it triangular again by Givens rotations of the basis."""
     for j in range(leaving, k - 1):
-        triangle[: j + 2, j] = triangle[: j + 2, j + 1]
+        for i in range(j + 2):
+            triangle[i, j] = triangle[i, j + 1]
         active[j], factors[j] = active[j + 1], factors[j + 1]
     for i in range(leaving, k - 1):
         c, s = triangle[i, i], triangle[i + 1, i]
