@@ -349,6 +349,9 @@ def _complex(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shape", nargs="+", type=int, metavar="N", help="of one input (features of the first Linear)")
     parser.add_argument("--box", nargs=2, type=float, metavar=("LOW", "HIGH"), help="only cells in low < x < high")
     parser.add_argument("--max-cells", type=int, default=1_000_000, metavar="N", help="stop after N cells (1,000,000)")
+    parser.add_argument(
+        "--tolerance", type=float, default=1e-9, metavar="T", help="relative: closer rows of a cell are equal (1e-9)"
+    )
     parser.add_argument("--state", metavar="FILE", help="an .npz file to resume from and to save progress in")
     _add_format(parser)
 

@@ -27,9 +27,6 @@ def run(options: argparse.Namespace) -> int:
     if network is not None and options.weights:
         raise InputError(f"{options.model} holds its own weights. Leave out --weights.")
     network = network_by_name(options.model, options.weights) if network is None else network
-    shape = options.shape or [_features(network, options.model)]
-    if any(size < 1 for size in shape):
-        raise InputError(f"--shape {' '.join(map(str, shape))} has a size below 1. Give positive sizes.")
     with tqdm(unit="cell", file=sys.stderr, disable=options.quiet or not sys.stderr.isatty()) as bar:
 
         def progress(done: int, known: int) -> None:
@@ -39,9 +36,10 @@ def run(options: argparse.Namespace) -> int:
 
         counted = complex_of(
             network,
-            tuple(shape),
+            options.shape and tuple(options.shape),
             box=options.box and tuple(options.box),
             max_cells=options.max_cells,
+            tolerance=options.tolerance,
             state=options.state,
             progress=progress,
         )
@@ -51,6 +49,13 @@ def run(options: argparse.Namespace) -> int:
     else:
         width = max(map(len, summary))
         print("\n".join(f"{name.replace('_', ' '):{width}}  {count:,}" for name, count in summary.items()))
+    if counted.unsaved is not None:
+        print(
+            f"nas-relucode: error: {counted.unsaved.strerror}. Only the state was lost, not the counts: "
+            f"{'they are complete' if counted.complete else 'they are of the first cells'}.",
+            file=sys.stderr,
+        )
+        return 2
     return 0 if counted.complete else _too_many(counted, options)
 
 
@@ -65,14 +70,6 @@ def _too_many(counted: Complex, options: argparse.Namespace) -> int:
         file=sys.stderr,
     )
     return 2
-
-
-def _features(network: nn.Module, model: str) -> int:
-    """The number of features that the network's first layer, a Linear, takes."""
-    first = next((module for module in network.modules() if isinstance(module, nn.Linear | nn.Conv2d)), None)
-    if not isinstance(first, nn.Linear):
-        raise InputError(f"the input shape of {model} cannot be inferred. Give --shape, e.g. --shape 1 28 28.")
-    return first.in_features
 
 
 def from_npz(path: Path) -> nn.Module:

@@ -7,7 +7,9 @@ degenerate places, where several bits flip at once, and where codes one bit apar
 
 from __future__ import annotations
 
+import math
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -31,6 +33,7 @@ from nas_relucode.geometry.program import Program, read_program
 
 AT_ONCE = 512  # cells whose facets are crossed at a time
 SAVED_EVERY = 30.0  # seconds
+MOST_DIMENSIONS, MOST_FEATURES = 2**12, 2**26  # of a complex, and of an input in which it lies
 NEAR = 1e-8  # of the largest value so far around a cell: at a point of a face, a smaller value counts as 0
 
 
@@ -56,6 +59,7 @@ class Complex:
     walls: int  # facets on the box
     search: FacetSearch = field(repr=False, compare=False)  # what crossed the facets; it can go on
     complete: bool  # False if there are more than max_cells: the facets of the last cells are then unknown
+    unsaved: OSError | None = None  # why the state file could not be written, if one was asked for
 
     def __len__(self) -> int:
         return len(self.points)
@@ -132,10 +136,13 @@ def complex_of(
 ) -> Complex:
     """All cells of a network whose inputs have ``shape`` (a tuple, or the number of features), and their facets.
 
+    Without ``shape``, inputs are those of the network's first layer, if it is a Linear.
+
     ``box`` restricts the complex to low < x < high in each coordinate, ``plane`` to a flat in the input space; the box
     is then in its coordinates. The search begins at ``start`` (coordinates; None: near 0, or the middle of the box) and
     stops at more than ``max_cells`` cells: the cells so far are returned, with ``complete`` False. ``state`` is a file
-    in which the search is saved every half minute and at its end, and from which it is continued. ``progress`` is
+    in which the search is saved every half minute and at its end, and from which it is continued; if it cannot be
+    written at the end, there is a warning, and ``unsaved`` says why. ``progress`` is
     called with the number of cells whose facets were crossed and the number of known cells.
 
     Fast in two dimensions (thousands of cells a second), feasible in up to about six. ``tolerance`` is relative: rows
@@ -147,7 +154,11 @@ def complex_of(
     >>> complex_of(nn.Sequential(layer, nn.ReLU()), 2).summary()["facet_neighbours"]
     4
     """
-    program = network if isinstance(network, Program) else read_program(network, torch.zeros(1, *_shape(shape)))
+    if not 0 < tolerance < 1:
+        raise InputError(f"the tolerance is {tolerance}. Give a number between 0 and 1, for example 1e-9.")
+    if not isinstance(network, Program):
+        network = read_program(network, torch.zeros(1, *_shape(network, shape, plane)))
+    program = network
     if box is not None and not (np.isfinite(box).all() and box[0] < box[1]):
         raise InputError(f"the box {box[0]} to {box[1]} is empty or not finite. Give two finite numbers, low < high.")
     if max_cells is not None and max_cells < 1:
@@ -162,7 +173,7 @@ def complex_of(
     else:
         search.begin(start)
     _expand_all(search, file, max_cells, progress)
-    cells = _complex_so_far(search)
+    cells = _complex_so_far(search, None if file is None else _save(search, file))
     if cells.complete and cells.facet_counts.sum() != 2 * len(cells.facet_neighbours):
         raise SolverError(
             f"{len(cells):,} cells have {cells.facet_counts.sum():,} facets, but {len(cells.facet_neighbours):,} pairs "
@@ -174,7 +185,7 @@ def complex_of(
 def _expand_all(
     search: FacetSearch, file: Path | None, max_cells: int | None, progress: Callable[[int, int], None] | None
 ) -> None:
-    """Runs the search to its end or to more than ``max_cells`` cells, and saves it, also on an exception."""
+    """Runs the search to its end or to more than ``max_cells`` cells, and saves it now and then and on an exception."""
     saved = time.monotonic()
     try:
         while not search.is_done and (max_cells is None or len(search.points) <= max_cells):
@@ -182,20 +193,47 @@ def _expand_all(
             if progress is not None:
                 progress(search.expanded, len(search.points))
             if file is not None and time.monotonic() - saved > SAVED_EVERY:
-                search.save(file)
+                _save(search, file)
                 saved = time.monotonic()
-    finally:
+    except BaseException:
         if file is not None:
             search.save(file)
+        raise
 
 
-def _shape(shape: tuple[int, ...] | int | None) -> tuple[int, ...]:
+def _save(search: FacetSearch, file: Path) -> OSError | None:
+    """Saves the search, or warns that it could not be saved, and returns why: the cells in memory are not lost."""
+    try:
+        search.save(file)
+    except OSError as error:
+        warnings.warn(f"the search is not saved: {error.strerror}. It goes on.", RuntimeWarning, stacklevel=3)
+        return error
+    return None
+
+
+def _shape(network: nn.Module, shape: tuple[int, ...] | int | None, plane: Plane | None) -> tuple[int, ...]:
+    """The shape of an input, by default that of the first layer's. Raises InputError if it is too large."""
     if shape is None:
-        raise InputError("the shape of an input is missing. Give it, or the number of features.")
-    return (shape,) if isinstance(shape, int) else tuple(shape)
+        first = next((module for module in network.modules() if isinstance(module, nn.Linear | nn.Conv2d)), None)
+        if not isinstance(first, nn.Linear):
+            raise InputError(
+                f"the input shape of {type(network).__name__} cannot be inferred, as its first layer is not a Linear. "
+                "Give its shape (--shape 1 28 28, for example), or the number of features."
+            )
+        shape = first.in_features
+    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+    if any(size < 1 for size in sizes):
+        raise InputError(f"the shape {' '.join(map(str, sizes))} has a size below 1. Give positive sizes.")
+    features, most = math.prod(sizes), MOST_DIMENSIONS if plane is None else MOST_FEATURES
+    if features > most:
+        raise InputError(
+            f"inputs of shape {' '.join(map(str, sizes))} have {features:,} features, and a complex at most {most:,}. "
+            "Give the shape of a smaller input, or a plane in a larger space."
+        )
+    return sizes
 
 
-def _complex_so_far(search: FacetSearch) -> Complex:
+def _complex_so_far(search: FacetSearch, unsaved: OSError | None) -> Complex:
     cells, unexpanded = len(search.points), len(search.points) - search.expanded
     bits = np.unpackbits(np.array(search.codes), axis=1, bitorder="little")[:, : search.neurons].astype(bool)
     corners = np.concatenate([np.empty((0, 2)), *search.corners])
@@ -212,6 +250,7 @@ def _complex_so_far(search: FacetSearch) -> Complex:
         walls=search.walls,
         search=search,
         complete=search.is_done,
+        unsaved=unsaved,
     )
 
 

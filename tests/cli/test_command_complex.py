@@ -101,3 +101,30 @@ def test_a_box_may_be_written_with_exponents(capsys):
     code, out, _ = run(capsys, ORACLES / "A.npz", "--box", "-1e-0", "1e0", "-f", "json")
     assert code == 0
     assert json.loads(out)["cells"] == 225
+
+
+def test_counts_are_printed_also_if_the_state_cannot_be_written(tmp_path, capsys, monkeypatch):
+    def full(path, write):
+        raise OSError(28, f"{path} cannot be written (No space left on device)")
+
+    _, truth = oracle("A")
+    state = tmp_path / "state.npz"
+    monkeypatch.setattr("nas_relucode.geometry.facet_search.write_atomically", full)
+    with pytest.warns(RuntimeWarning, match="not saved"):
+        code, out, err = run(capsys, ORACLES / "A.npz", "--state", state, "-f", "json")
+    assert code == 2
+    assert json.loads(out)["cells"] == truth["whole_space"]["cells"]
+    assert str(state) in err
+
+
+def test_the_tolerance_is_an_option(capsys):
+    _, truth = oracle("A")
+    code, out, _ = run(capsys, ORACLES / "A.npz", "--tolerance", 1e-10, "-f", "json")
+    assert code == 0
+    assert json.loads(out)["cells"] == truth["whole_space"]["cells"]
+    assert "2.0" in refused(capsys, "complex", str(ORACLES / "A.npz"), "--tolerance", "2")
+
+
+@pytest.mark.parametrize("shape", [["9999999999", "2"], ["0"]])
+def test_a_shape_that_no_complex_has_is_refused(shape, capsys):
+    assert " ".join(shape) in refused(capsys, "complex", str(ORACLES / "A.npz"), "--shape", *shape)
