@@ -55,6 +55,7 @@ def read_pieces(network: nn.Module, points: torch.Tensor) -> None:
     rc.audit(network, points[:50])
     rc.slice_through(network, points[:3])
     rc.complex_of(network, 2, max_cells=50)
+    rc.complex_of(nn.Sequential(nn.Linear(3, 4), nn.ReLU()))
     rc.polyhedron(network, points[0]).facets()
 
 
