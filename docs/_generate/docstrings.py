@@ -6,6 +6,7 @@ two backticks, or, if its meaning is the same everywhere, by `parameters.toml`.
 
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,27 +61,28 @@ def parameters_of(item: griffe.Function | griffe.Class) -> list[str]:
 
 
 class Docstrings(griffe.Extension):
-    """Rewrites docstrings before they are read."""
+    """Rewrites the docstrings of a package before they are read."""
 
-    def on_function(self, *, func: griffe.Function, **_: Any) -> None:
-        _later.append(func)
-
-    def on_class(self, *, cls: griffe.Class, **_: Any) -> None:
-        _later.append(cls)
-
-    def on_package(self, **_: Any) -> None:
-        """Once a package is complete, so that the classes which a class extends are known."""
-        rows = [(item, _rows(item)) for item in _later]
-        for item, lines in rows:
-            if item.docstring is not None:
-                item.docstring.value = "\n\n".join([as_markdown(item.docstring.value), *lines])
-        _later.clear()
+    def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
+        described = [(item, _rows(item)) for item in _items(pkg)]  # from the docstrings as they stand in the code
+        for item, lines in described:
+            assert item.docstring is not None
+            item.docstring.value = "\n\n".join([as_markdown(item.docstring.value), *lines])
 
 
-_later: list[griffe.Function | griffe.Class] = []
+def _items(parent: griffe.Object) -> Iterator[griffe.Object]:
+    """Everything in a package that has a docstring."""
+    if parent.docstring is not None:
+        yield parent
+    for member in parent.members.values():
+        if not member.is_alias:
+            yield from _items(member)  # type: ignore[arg-type]
 
 
-def _rows(item: griffe.Function | griffe.Class) -> list[str]:
+def _rows(item: griffe.Object) -> list[str]:
+    """The section of parameters."""
+    if not isinstance(item, griffe.Function | griffe.Class):
+        return []
     described = [(p.name, description(item, p.name.lstrip("*"))) for p in item.parameters if p.name != "self"]
     rows = [f"    {name}: {text.replace('``', '`')}" for name, text in described if text]
     return ["\n".join(["Parameters:", *rows])] if rows else []
