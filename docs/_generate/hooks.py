@@ -5,11 +5,15 @@ from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+from mkdocs.utils import get_relative_url
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import notebooks
 import reference
+
+SHIM = "https://unpkg.com/iframe-worker/shim"  # the same file: docs/vendor
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -31,3 +35,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         for name, picture in pictures.items():
             files.append(File.generated(config, (path.parent / name).as_posix(), content=picture))
     return files
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Takes the script by which the search works in files from the site itself, not from a server."""
+    return output.replace(SHIM, get_relative_url("vendor/iframe-worker.js", page.url))
+
+
+def on_post_template(output: str, template_name: str, config: MkDocsConfig) -> str:
+    """The same for the page of addresses that do not exist."""
+    return output.replace(SHIM, "/vendor/iframe-worker.js")
