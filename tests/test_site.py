@@ -1,5 +1,6 @@
 """The documentation's site: it is built without a warning, all its links lead somewhere, and its search finds words."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -42,6 +43,16 @@ class Links(HTMLParser):
         values = dict(attributes)
         self.places |= {value for name in ("id", "name") if (value := values.get(name))}
         self.targets += [value for name in ("href", "src") if (value := values.get(name))]
+
+
+def test_the_notebook_runs_and_shows_tables_and_pictures(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs" / "_generate"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    notebook = importlib.import_module("notebooks").run(ROOT / "docs" / "tutorials" / "notebook.ipynb")
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    shown = {kind for output in outputs for kind in output.get("data", {})}
+    assert {"text/html", "image/png"} <= shown
+    assert any("Choose" in output.get("text", "") for output in outputs)
 
 
 def test_every_link_of_the_site_leads_to_a_file_and_a_place_in_it(site: Path):

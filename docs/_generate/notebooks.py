@@ -8,7 +8,8 @@ import nbformat
 from nbclient import NotebookClient
 from nbconvert import MarkdownExporter
 
-BUILD = Path(__file__).parents[2] / "build" / "notebooks"
+ROOT = Path(__file__).parents[2]
+BUILD = ROOT / "build" / "notebooks"
 
 
 def run(path: Path) -> nbformat.NotebookNode:
@@ -21,8 +22,10 @@ def run(path: Path) -> nbformat.NotebookNode:
 
 
 def run_once(path: Path) -> nbformat.NotebookNode:
-    """The same; what an earlier build has run is read from build/notebooks, as long as the notebook has not changed."""
-    kept = BUILD / f"{path.stem}-{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}.ipynb"
+    """The same; what an earlier build has run is read from build/notebooks until the notebook or the package changes."""
+    sources = [path, *sorted((ROOT / "nas_relucode").rglob("*.py"))]
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+    kept = BUILD / f"{path.stem}-{digest[:16]}.ipynb"
     if not kept.exists():
         BUILD.mkdir(parents=True, exist_ok=True)
         nbformat.write(run(path), kept)
