@@ -11,8 +11,7 @@ from typing import NoReturn
 
 import nas_relucode
 from nas_relucode.errors import suggestion
-from nas_relucode.ranking.choices import HOW, LEVEL, SCALES
-from nas_relucode.ranking.purposes import PURPOSES
+from nas_relucode.ranking.choices import HOW, LEVEL, PURPOSES, SCALES
 from nas_relucode.study.defaults import MARGIN
 from nas_relucode.training.names import SOURCES
 from nas_relucode.workers.defaults import HEARTBEAT, PATIENCE

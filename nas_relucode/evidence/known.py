@@ -14,7 +14,7 @@ from nas_relucode.ranking.purposes import ALL, HELD_OUT
 
 
 def known_results(bodies: Mapping[str, Body], development: str) -> pd.DataFrame:
-    """A row for every column, direction and quality of each body, and for each choice of ``development`` held out.
+    """A row for every index, direction and quality of each body, and for each choice of ``development`` held out.
 
     The columns are those of `ranking.purposes.Result`.
     """
@@ -24,7 +24,7 @@ def known_results(bodies: Mapping[str, Body], development: str) -> pd.DataFrame:
         chosen = judged(choices(half), half, body, body.halves[1])
         for _, row in chosen.iterrows():
             rows.append(_row(name, HELD_OUT, body.halves[1], row.to_dict(), bool(row["evidence"])))
-        for column in body.networks.columns:
+        for column in filter(body.networks.indices.__contains__, body.networks.columns):
             for quality in body.networks.qualities:
                 for sign in (1, -1):
                     pair = Pair.of(body.networks, column, quality, sign)
@@ -47,5 +47,5 @@ def _row(body: str, part: str, networks: Networks, pair: Mapping[str, Any], supp
 
 
 def write_known(results: pd.DataFrame, path: Path) -> None:
-    """Writes the results as CSV, with three digits."""
-    results.to_csv(path, index=False, float_format="%.3g")
+    """Writes the results as CSV, with two digits."""
+    results.to_csv(path, index=False, float_format="%.2g")

@@ -10,7 +10,6 @@ from nas_relucode.errors import InputError
 from nas_relucode.ranking.choices import LEVEL
 from nas_relucode.ranking.criteria import Criterion, check_way
 from nas_relucode.ranking.equality import check_rule
-from nas_relucode.ranking.purposes import purpose_of
 from nas_relucode.study.defaults import MARGIN
 
 
@@ -45,7 +44,7 @@ class Ranking:
     Finalists are ordered by the indices ``by`` (see `ranking.criteria.read_criteria`; by default the study's other
     objectives or, without any, parameters and FLOPs) in the way ``how``: by their Pareto rank, lexicographically, or
     ``"weighted"``, with ``weights`` (1 unless given) of ranks or standardised values (``scale``). ``purpose``, one of
-    `ranking.purposes.PURPOSES`, stands for the order that the evidence supports for it. Then higher accuracy decides,
+    `ranking.choices.PURPOSES`, stands for the order that the evidence supports for it. Then higher accuracy decides,
     then fewer parameters, then the number of the first trial. Indices that are constant, undefined, saturated or not
     measured among the finalists are silent: they take no part. ``resamples`` and ``seed`` are those of
     `Selection.ahead`.
@@ -68,9 +67,7 @@ class Ranking:
         if self.resamples < 1:
             raise InputError(f"resamples {self.resamples!r} is out of range. Give a whole number of at least 1.")
         check_rule(self.rule, self.margin, self.level)
-        if self.purpose is not None:
-            if self.by is not None:
-                raise InputError("by and purpose both say what orders the networks. Give one of them.")
-            purpose_of(self.purpose)
+        if self.purpose is not None and self.by is not None:
+            raise InputError("by and purpose both say what orders the networks. Give one of them.")
         check_way(self.how, self.weights, self.scale)
         object.__setattr__(self, "weights", dict(self.weights or {}) or None)

@@ -7,23 +7,14 @@ from __future__ import annotations
 
 import csv
 import functools
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
 from nas_relucode.errors import InputError, unknown
+from nas_relucode.qualities.registry import QUALITIES
+from nas_relucode.ranking.choices import PURPOSES
 
-PURPOSES = {  # what networks are chosen for -> the quality that says how good they are for it
-    "noise": "noise_accuracy",
-    "corruptions": "corruption_accuracy",
-    "adversarial": "pgd_accuracy",
-    "calibration": "calibration_error",
-    "out-of-distribution": "ood_auroc",
-    "selective": "confident_accuracy",
-    "shift": "shift_accuracy",
-    "pruning": "pruned_accuracy",
-    "rounding": "rounded_accuracy",
-}
 RESULTS = "evidence.csv"
 HELD_OUT, ALL = "held-out", "all"  # parts of a body: those that took no part in a choice, and every network
 
@@ -72,79 +63,72 @@ def results() -> tuple[Result, ...]:
 
 
 @dataclass(frozen=True)
-class Purpose:
-    """The order that the evidence supports for a purpose, and what choosing by it was worth."""
+class Order:
+    """What orders networks for a purpose, and why."""
 
-    name: str
-    quality: str
-    column: str
-    direction: str
-    held_out: tuple[Result, ...]  # one for each body
-
-    @property
-    def text(self) -> str:
-        worth = " and ".join(result.text for result in self.held_out)
-        return (
-            f"The order is for {self.name} ({self.quality}): on networks that took no part in its choice, choosing by "
-            f"it captured {worth} of what could be gained among equally accurate networks (95 % intervals)."
-        )
+    by: dict[str, str]  # column -> direction
+    text: str
 
 
-def purpose_of(name: str, known: Collection[Result] | None = None) -> Purpose:
-    """The order for a purpose. Raises InputError for an unknown purpose, and for one that no evidence supports."""
-    if name not in PURPOSES:
-        raise unknown("purpose", name, PURPOSES)
-    quality = PURPOSES[name]
+def order_for(purpose: str, recorded: Collection[str], known: Collection[Result] | None = None) -> Order:
+    """The order of networks for a purpose: by its quality itself where the study recorded it, else by a proven index.
+
+    ``recorded`` are the columns of the study. Raises InputError for an unknown purpose, for one that no index is proven
+    for (see docs/evidence.md: on two data sets, on networks that took no part in the choice), and for a study that did
+    not record what orders them.
+    """
+    if purpose not in PURPOSES:
+        raise unknown("purpose", purpose, PURPOSES)
+    quality = PURPOSES[purpose]
+    if quality in recorded:
+        text = f"The order is for {purpose}, by {quality} itself, measured on the samples held out for the choice."
+        return Order({quality: QUALITIES[quality].direction}, text)
     known = results() if known is None else known
     held_out = [result for result in known if result.part == HELD_OUT and result.quality == quality]
-    advice = f"Record the quality itself and rank by it: Recorder(qualities=[{quality!r}]), by=[{quality!r}]."
-    if not held_out:
-        raise InputError(f"nobody has measured which index orders equally accurate networks for {name}. {advice}")
-    supported = [result for result in held_out if result.supported]
-    orders = {(result.column, result.direction) for result in held_out}
-    if len({result.body for result in supported}) < 2:
+    proven = [result for result in held_out if result.supported]
+    advice = f"Record {quality} in the study, and networks are ordered by it: Recorder(qualities=[{quality!r}])."
+    if len({result.body for result in proven}) < 2:
         worth = "; ".join(f"{result.column} ({result.direction}) captured {result.text}" for result in held_out)
-        raise InputError(
-            f"no index is known to order equally accurate networks for {name}. The best candidate did not pass on two "
-            f"data sets: {worth}. {advice}"
-        )
-    (column, direction), *_ = orders
-    return Purpose(name, quality, column, direction, tuple(held_out))
-
-
-def order_for(purpose: Purpose, recorded: Collection[str]) -> dict[str, str]:
-    """The criteria of a purpose; InputError if the study's records lack the index."""
-    column = purpose.column.removeprefix("all:")
+        measured = f"The best one measured did not pass on two data sets: {worth}" if worth else "None was measured"
+        raise InputError(f"no index is proven to order equally accurate networks for {purpose}. {measured}. {advice}")
+    index = proven[0].column
+    column = index.removeprefix("all:")
     if column not in recorded:
-        layers = ', layers="all"' if purpose.column.startswith("all:") else ""
+        layers = ', layers="all"' if index != column else ""
         raise InputError(
-            f"for {purpose.name} networks are ordered by {purpose.column}, which this study did not record. "
-            f"Record it: Recorder(indices=['all', {column!r}]{layers})."
+            f"for {purpose} networks are ordered by {index}, which this study did not record. "
+            f"Record it: Recorder(indices=['all', {column!r}]{layers}). {advice}"
         )
-    return {column: purpose.direction}
+    worth = " and ".join(result.text for result in proven)
+    text = (
+        f"The order is for {purpose} ({quality}): on networks that took no part in its choice, choosing by it captured "
+        f"{worth} of what could be gained among equally accurate networks (95 % intervals)."
+    )
+    return Order({column: proven[0].direction}, text)
 
 
 def known_of(order: Mapping[str, str]) -> str:
-    """What is known of the order by these indices, in a sentence; empty if none of them was measured."""
+    """What is known of the order by these indices, in a sentence each; empty if none of them was measured."""
     sentences = []
     for column, direction in order.items():
-        own = [result for result in results() if result.part == ALL and result.column == column]
+        own = [r for r in results() if (r.part, r.column, r.direction) == (ALL, column, direction)]
         for body in dict.fromkeys(result.body for result in own):
-            sentences.append(_sentence(column, direction, [result for result in own if result.body == body]))
+            sentences.append(_sentence([result for result in own if result.body == body]))
     return " ".join(sentences)
 
 
-def _sentence(column: str, direction: str, measured: list[Result]) -> str:
+def _sentence(measured: Sequence[Result]) -> str:
     """What choosing by a column in one direction was worth on one body, over all qualities."""
-    own = [result for result in measured if result.direction == direction]
-    if not own:
-        return ""
-    helps = [result.quality for result in own if result.low > 0]
-    harms = [result.quality for result in own if result.high < 0]
-    words = {
-        "better than a random choice for": helps,
-        "worse than a random choice for": harms,
-        "neither for": [result.quality for result in own if result.low <= 0 <= result.high],
-    }
-    listed = "; ".join(f"{text} {', '.join(names).replace('_', ' ')}" for text, names in words.items() if names)
-    return f"Known of {column} ({direction}), from {own[0].networks} networks on {own[0].body}: {listed}."
+    first = measured[0]
+
+    def names(kept: Callable[[Result], bool]) -> str:
+        return ", ".join(result.quality.replace("_", " ") for result in measured if kept(result))
+
+    better, worse = names(lambda result: result.low > 0), names(lambda result: result.high < 0)
+    parts = [f"better for {better}"] * bool(better) + [f"worse for {worse}"] * bool(worse)
+    undecided = sum(result.low <= 0 <= result.high for result in measured)
+    parts += [f"no better or worse, as far as could be told, for {undecided} other qualities"] * bool(undecided)
+    return (
+        f"On {first.networks} networks trained on {first.body}, choosing equally accurate ones by {first.column} "
+        f"({first.direction}) was, compared with a random choice, {'; '.join(parts)}."
+    )

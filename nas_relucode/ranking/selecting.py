@@ -17,7 +17,7 @@ from nas_relucode.ranking.criteria import check_weights, read_criteria
 from nas_relucode.ranking.equality import Judgement, judge
 from nas_relucode.ranking.options import Ranking, RankingOptions
 from nas_relucode.ranking.order import Order, costs, hypervolume, order_networks
-from nas_relucode.ranking.purposes import order_for, purpose_of
+from nas_relucode.ranking.purposes import order_for
 from nas_relucode.ranking.selection import Selection
 from nas_relucode.ranking.trials import StudyTrials, accuracies, check_layers, frame_of, read_trials
 from nas_relucode.ranking.trials import saturated as saturated_networks
@@ -90,7 +90,7 @@ def _criteria(trials: StudyTrials, ranking: Ranking) -> dict[str, str]:
     """What orders the finalists, with its direction; by default the study's other objectives."""
     measured = {name for record in trials.records for part in ("joint", "qualities") for name in record[part]}
     if ranking.purpose is not None:
-        return order_for(purpose_of(ranking.purpose), measured)
+        return order_for(ranking.purpose, measured).by
     others = [name for name in trials.objectives if name != "accuracy"] or [name for name in COST if name in measured]
     criteria = read_criteria(others if ranking.by is None else ranking.by, trials.objectives, measured)
     check_weights(ranking.weights, criteria)

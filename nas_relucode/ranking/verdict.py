@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from nas_relucode.ranking.limits import Remark, warnings_of
-from nas_relucode.ranking.purposes import known_of, purpose_of
+from nas_relucode.ranking.purposes import known_of, order_for
 from nas_relucode.texts import digits
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _worth(selection: Selection) -> str:
     if len(selection.finalists) < 2:
         return ""
     if selection.ranking.purpose is not None:
-        return purpose_of(selection.ranking.purpose).text
+        return order_for(selection.ranking.purpose, list(selection.by)).text
     return known_of(selection.deciding)
 
 

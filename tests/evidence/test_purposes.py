@@ -10,7 +10,8 @@ import nas_relucode as rc
 from nas_relucode.cli.main import main
 from nas_relucode.errors import InputError
 from nas_relucode.ranking import purposes
-from nas_relucode.ranking.purposes import PURPOSES, Result, purpose_of, results
+from nas_relucode.ranking.choices import PURPOSES
+from nas_relucode.ranking.purposes import Result, order_for, results
 
 
 def result(body: str, *, supported: bool, quality: str = "noise_accuracy", column: str = "code_stability") -> Result:
@@ -18,10 +19,15 @@ def result(body: str, *, supported: bool, quality: str = "noise_accuracy", colum
 
 
 def test_two_bodies_that_agree_give_an_order_with_what_it_was_worth() -> None:
-    purpose = purpose_of("noise", [result("mnist", supported=True), result("cifar10", supported=True)])
-    assert (purpose.column, purpose.direction) == ("code_stability", "maximize")
-    assert "mnist" in purpose.text
-    assert "cifar10" in purpose.text
+    known = [result("mnist", supported=True), result("cifar10", supported=True)]
+    order = order_for("noise", ["code_stability"], known)
+    assert order.by == {"code_stability": "maximize"}
+    assert "mnist" in order.text
+    assert "cifar10" in order.text
+
+
+def test_a_quality_that_was_recorded_needs_no_index() -> None:
+    assert order_for("calibration", ["calibration_error"], []).by == {"calibration_error": "minimize"}
 
 
 @pytest.mark.parametrize("second", [False, None])
@@ -30,14 +36,14 @@ def test_one_body_is_not_enough(second: bool | None) -> None:
     if second is not None:
         known.append(result("cifar10", supported=second))
     with pytest.raises(InputError, match="noise_accuracy"):
-        purpose_of("noise", known)
+        order_for("noise", ["code_stability"], known)
 
 
 def test_a_purpose_that_nobody_measured_and_an_unknown_one_are_refused() -> None:
     with pytest.raises(InputError, match="calibration_error"):
-        purpose_of("calibration", [result("mnist", supported=True)])
+        order_for("calibration", [], [result("mnist", supported=True)])
     with pytest.raises(InputError, match="noise"):
-        purpose_of("nois", [])
+        order_for("nois", [], [])
 
 
 def test_the_results_that_come_with_the_package_are_whole() -> None:
