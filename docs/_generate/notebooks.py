@@ -22,7 +22,7 @@ def run(path: Path) -> nbformat.NotebookNode:
 
 
 def run_once(path: Path) -> nbformat.NotebookNode:
-    """The same; what an earlier build has run is read from build/notebooks until the notebook or the package changes."""
+    """The same; an earlier build's is read from build/notebooks until the notebook or the package changes."""
     sources = [path, *sorted((ROOT / "nas_relucode").rglob("*.py"))]
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
     kept = BUILD / f"{path.stem}-{digest[:16]}.ipynb"
