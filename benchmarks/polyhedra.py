@@ -5,6 +5,7 @@ from __future__ import annotations
 import measure
 
 # isort: split
+import itertools
 import os
 import resource
 import statistics
@@ -25,10 +26,21 @@ from nas_relucode.geometry.facets import Facets
 from nas_relucode.geometry.polyhedra import Polyhedron
 
 COMPLEX = "whole complex of network A (2-16-16-1), {cells} cells"
+IN_SPACE = {(3, 10, 10, 1): 762, (4, 8, 8, 1): 2321, (5, 6, 6, 1): 831, (4, 6, 6, 6, 1): 1505}  # widths: cells
 MLP = "perceptron 784-256-128-128"
 CLAIMS = {
     "relucent": Claim(f"{COMPLEX}, facets and facet neighbours", "relucent, cells one bit apart", 20, 450),
     "affinitree": Claim(f"{COMPLEX}, facets and facet neighbours", "affinitree, cells only", None, 450),
+    **{
+        f"{peer} {'-'.join(map(str, widths))}": Claim(
+            f"whole complex of a random {'-'.join(map(str, widths))}, {{cells}} cells, facets and facet neighbours",
+            f"{peer}, {what}",
+            at_least,
+            cells,
+        )
+        for widths, cells in IN_SPACE.items()
+        for peer, what, at_least in (("relucent", "cells one bit apart", 20), ("affinitree", "cells only", 1))
+    },
     "facets": Claim(f"facets of the cell of a sample, {MLP}, median of {{cells}}, by the clock", "8 s", 1, 50, 4, 1),
     "margins": Claim(f"margins of {{cells}} samples in all layers, {MLP}", "1 s", 1, 1_000, 1_000, 1),
     "audit": Claim(f"audit of {{cells}} adjacent pairs, {MLP}", "60 s", 1, 10_000, 500, 1),
@@ -52,28 +64,41 @@ def main() -> None:
 
 
 def whole_complexes(bench: Bench) -> None:
+    """In the plane and, of random networks, in three to five dimensions."""
+    cells = rc.complex_of(network_a(), 2)
+    if len(cells.facet_neighbours) != 868 or cells.facet_counts.sum() != 1736:
+        raise SystemExit(f"network A does not have the facets that were found in {cells}. No time was measured.")
+    race_to_the_complex(bench, network_a(), "", INSIDE)
+    for widths in IN_SPACE:
+        start = np.full(widths[0], 0.0123)
+        race_to_the_complex(bench, random_network(widths), f" {'-'.join(map(str, widths))}", start)
+
+
+def race_to_the_complex(bench: Bench, network: nn.Sequential, case: str, start: np.ndarray) -> None:
     """Both peers must have the same cells as ours before a time is taken. What else they find is not the same.
 
     relucent joins all cells one bit apart, so its pairs are our adjacent ones and not the facet neighbours;
     affinitree has no pairs and no facets. relucent always works in a process of its own, whose time is counted.
     """
-    network = network_a()
 
     def ours() -> Any:
-        return rc.complex_of(network, 2)
+        return rc.complex_of(network)
 
     cells = ours()
-    if len(cells) != bench.cells("relucent") or len(cells.facet_neighbours) != 868 or cells.facet_counts.sum() != 1736:
-        raise SystemExit(f"network A does not have the {len(cells)} cells that were found. No time was measured.")
-    check_relucent(bench, by_relucent(network), cells)
+    if len(cells) != bench.cells(f"affinitree{case}"):
+        raise SystemExit(f"{case or 'network A'} has {len(cells)} cells, not those that were found. No time was taken.")
+    peers: dict[str, tuple[int, Callable[[], Any]]] = {
+        "relucent": (3 if not case else 1, lambda: by_relucent(network, start)),
+        "affinitree": (5 if case else 15, lambda: by_affinitree(network)),
+    }
+    check_relucent(bench, by_relucent(network, start), cells)
     check_affinitree(bench, by_affinitree(network), cells)
-    for name, peer, turns in (("relucent", by_relucent, 3), ("affinitree", by_affinitree, 15)):
-        seconds = [(with_children(ours), with_children(lambda: peer(network))) for _ in range(turns)]  # noqa: B023
-        mine, theirs = (statistics.median(column) for column in zip(*seconds, strict=True))
-        cells = bench.cells(name)
-        note = f"{cells / mine:,.0f} and {cells / theirs:,.0f} cells/s; {turns} runs"
-        bench.row(name, mine, theirs, note)
-        if name == "relucent":  # it uses Gurobi, whose bundled licence forbids to publish measurements
+    for peer, (turns, theirs) in peers.items():
+        seconds = [(with_children(ours), with_children(theirs)) for _ in range(turns)]
+        mine, other = (statistics.median(column) for column in zip(*seconds, strict=True))
+        speeds = f"{len(cells) / mine:,.0f} and {len(cells) / other:,.0f} cells/s; {turns} runs"
+        bench.row(peer + case, mine, other, speeds)
+        if peer == "relucent":  # it uses Gurobi, whose bundled licence forbids to publish measurements
             bench.lines.pop()
 
 
@@ -128,13 +153,25 @@ def network_a() -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def by_relucent(network: nn.Sequential) -> Any:
+def random_network(widths: tuple[int, ...]) -> nn.Sequential:
+    """Normal weights and biases."""
+    rng = np.random.default_rng(0)
+    layers: list[nn.Module] = []
+    for before, width in itertools.pairwise(widths):
+        layer = nn.Linear(before, width, dtype=torch.float64)
+        layer.weight.data.copy_(torch.from_numpy(rng.standard_normal((width, before))))
+        layer.bias.data.copy_(torch.from_numpy(rng.standard_normal(width)))
+        layers += [layer, nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def by_relucent(network: nn.Sequential, start: np.ndarray) -> Any:
     """relucent's fastest search in processor time: breadth first, one worker, without a check at the end."""
     import relucent
 
     relucent.update_settings(VERBOSE=0)
     peer = relucent.Complex(network)
-    peer.bfs(start=INSIDE, nworkers=1, verify=False)
+    peer.bfs(start=start, nworkers=1, verify=False)
     return peer
 
 

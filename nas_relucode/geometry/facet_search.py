@@ -49,6 +49,7 @@ class FacetSearch:
         self.neurons = int(program.is_bit.sum())
         zero = program.points(np.zeros(program.features))
         self.shapes = [(tuple(state.shape[1:]), state.dtype == torch.bool) for state in program.states(zero)]
+        self.key_bits, self.code_bits = self._bits_of_rows()
         self.unit = 1.0  # a typical length
         self.number: dict[bytes, int] = {}  # of the cell with a key
         self.keys: list[bytes] = []  # of each cell: its packed states
@@ -63,6 +64,20 @@ class FacetSearch:
         self.corner_of: list[np.ndarray] = []  # the cell of each corner
         self.corner_count = 0
         self.walls = 0  # facets on the box
+
+    def _bits_of_rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """The bit of a cell's key and that of its code in which each row's state is: int64, (rows,), -1 for none.
+
+        Only the states of neurons with one level are a bit.
+        """
+        key_bits, code_bits, byte, bit = [], [], 0, 0
+        for (shape, is_bool), has_bits in zip(self.shapes, self.program.has_bits, strict=True):
+            size = int(np.prod(shape))
+            key_bits.append(8 * byte + np.arange(size) if is_bool else np.full(self.program.widths[len(key_bits)], -1))
+            code_bits.append(bit + np.arange(size) if is_bool and has_bits else np.full(len(key_bits[-1]), -1))
+            byte += -(-size // 8) if is_bool else 4 * size
+            bit += size if has_bits else 0
+        return np.concatenate(key_bits), np.concatenate(code_bits)
 
     @property
     def is_done(self) -> bool:
@@ -86,7 +101,8 @@ class FacetSearch:
             distance = slacks[0, used[0]] / np.linalg.norm(gradients[0, used[0]], axis=1)
             if (distance > 1e-12 * np.median(distance)).all() if len(distance) else True:
                 ties = vanished(values, used, self.program.widths, self.tolerance)
-                self.add(point, self.behind(states, point, np.eye(1, self.k), ties))
+                first = self.behind(states, point, np.eye(1, self.k), ties)
+                self.add(point, as_bytes(self.keys_of(first)), self.bits(first))
                 return
         if start is None:
             raise InputError("no point was found that lies clearly inside a cell. Give one as start, or another box.")
@@ -101,27 +117,31 @@ class FacetSearch:
         distance = float(np.median(np.abs(values[0, used]) / norms[used])) if used.any() else 1.0
         return distance if np.isinf(self.high) else min(distance, self.high - self.low)
 
-    def add(self, points: np.ndarray, states: list[Tensor]) -> None:
-        """Adds the cells with these inner points and states, unless they are known."""
-        for point, key, code in zip(points, self.keys_of(states), self.bits(states), strict=True):
+    def add(self, points: np.ndarray, keys: list[bytes], codes: np.ndarray) -> None:
+        """Adds the cells with these inner points, packed states and packed codes, unless they are known."""
+        for point, key, code in zip(points, keys, codes, strict=True):
             if key not in self.number:
                 self.keys.append(key)
                 self.number[key] = len(self.points)
                 self.points.append(point)
                 self.codes.append(code)
 
-    def keys_of(self, states: list[Tensor]) -> list[bytes]:
-        """The packed states of each cell."""
+    def keys_of(self, states: list[Tensor]) -> np.ndarray:
+        """The packed states of each cell: uint8, (cells, bytes)."""
         parts = []
         for state in states:
             flat = state.flatten(1).cpu().numpy()
             parts.append(np.packbits(flat, axis=1) if flat.dtype == bool else flat.astype("<i4").view(np.uint8))
-        rows = np.ascontiguousarray(np.concatenate(parts, axis=1))
-        return [row.tobytes() for row in rows]
+        return np.concatenate(parts, axis=1)
 
     def states_of(self, cells: np.ndarray) -> list[Tensor]:
-        """The states of known cells, unpacked from their keys."""
-        rows = np.frombuffer(b"".join(self.keys[cell] for cell in cells), np.uint8).reshape(len(cells), -1)
+        """The states of known cells."""
+        return self.unpacked(
+            np.frombuffer(b"".join(self.keys[cell] for cell in cells), np.uint8).reshape(len(cells), -1)
+        )
+
+    def unpacked(self, rows: np.ndarray) -> list[Tensor]:
+        """The states of cells with these keys, uint8 (cells, bytes)."""
         states, start = [], 0
         for shape, is_bool in self.shapes:
             size = int(np.prod(shape))
@@ -207,13 +227,13 @@ class FacetSearch:
         outward = -gradients[owner, ties.argmax(axis=1)]
         outward /= np.linalg.norm(outward, axis=1, keepdims=True)
         ties = ties[:, : values.shape[1]] | vanished(values, used, self.program.widths, self.tolerance)[owner]
-        places = torch.as_tensor(owner, device=self.origin.device)
-        behind = self.behind([state[places] for state in states], at, outward, ties)
-        keys = self.keys_of(behind)
+        key_rows, codes = self.across(cells, states, owner, at, outward, ties)
+        keys = as_bytes(key_rows)
         first_side = {key: side for side, key in reversed(list(enumerate(keys))) if key not in self.number}
         if first_side:  # of each new cell
             chosen = np.sort(np.fromiter(first_side.values(), int))
-            self.settle(at[chosen], outward[chosen], [state[chosen] for state in behind])
+            inner = self.settled(at[chosen], outward[chosen], self.unpacked(key_rows[chosen]))
+            self.add(inner, [keys[side] for side in chosen], codes[chosen])
         there = np.fromiter((self.number[key] for key in keys), int, len(keys))
         self.sides.append(np.column_stack([cells[owner], there, ends]))
 
@@ -252,13 +272,41 @@ class FacetSearch:
         last = np.append(sides.cell[1:] != sides.cell[:-1], [True] * (len(begins) > 0))
         return np.stack([begins, begins[np.where(last, first, following)]], axis=1)
 
+    def across(
+        self,
+        cells: np.ndarray,
+        states: list[Tensor],
+        owner: np.ndarray,
+        at: np.ndarray,
+        outward: np.ndarray,
+        ties: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The packed states and codes of the cells behind facets: uint8, (facets, bytes) each.
+
+        Where one row alone vanishes on the facet, and its state is a bit, it is that bit that changes.
+        """
+        keys = np.frombuffer(b"".join(self.keys[cell] for cell in cells), np.uint8).reshape(len(cells), -1)[owner]
+        codes = np.array([self.codes[cell] for cell in cells])[owner]
+        row = ties.argmax(axis=1)
+        flips = (ties.sum(axis=1) == 1) & (self.key_bits[row] >= 0)
+        sides, bit = np.flatnonzero(flips), self.key_bits[row[flips]]
+        keys[sides, bit // 8] ^= (128 >> bit % 8).astype(np.uint8)
+        bit = self.code_bits[row[flips]]
+        sides, bit = sides[bit >= 0], bit[bit >= 0]
+        codes[sides, bit // 8] ^= (1 << bit % 8).astype(np.uint8)
+        if not flips.all():
+            places = torch.as_tensor(owner[~flips], device=self.origin.device)
+            behind = self.behind([state[places] for state in states], at[~flips], outward[~flips], ties[~flips])
+            keys[~flips], codes[~flips] = self.keys_of(behind), self.bits(behind)
+        return keys, codes
+
     def behind(self, states: list[Tensor], at: np.ndarray, outward: np.ndarray, ties: np.ndarray) -> list[Tensor]:
         """The states of the cells behind facets, at a point of each."""
         directions = torch.as_tensor(outward, device=self.origin.device) @ self.directions
         return states_behind(self.program, states, self.inputs(at), directions.reshape(-1, *self.program.shape), ties)
 
-    def settle(self, at: np.ndarray, inward: np.ndarray, states: list[Tensor]) -> None:
-        """Adds new cells, with inner points found from the points ``at`` on their borders in directions ``inward``."""
+    def settled(self, at: np.ndarray, inward: np.ndarray, states: list[Tensor]) -> np.ndarray:
+        """Inner points of cells, (cells, k), from the points ``at`` on their borders in directions ``inward``."""
         values, gradients, _ = self.at(at, lambda number, *_: states[number])
         gradients, slacks, used = self.rows(at, values, gradients)
         slope = np.einsum("crk,ck->cr", gradients, inward)
@@ -271,7 +319,7 @@ class FacetSearch:
         for cell in np.flatnonzero(~inside):  # the point on the border is too close to other borders
             weight = gradients[cell, used[cell]]
             points[cell] = chebyshev(weight, slacks[cell, used[cell]] - weight @ points[cell])[0]
-        self.add(points, states)
+        return points
 
     # On disk
 
@@ -324,3 +372,8 @@ class FacetSearch:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"{path} is damaged, or not the state of a search. Name a new file.") from error
+
+
+def as_bytes(rows: np.ndarray) -> list[bytes]:
+    """Each row of uint8, (rows, bytes), as bytes."""
+    return [row.tobytes() for row in rows]

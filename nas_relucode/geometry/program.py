@@ -27,7 +27,6 @@ from nas_relucode.geometry.recording import (
     forward_errors,
     leaves,
     record,
-    refs,
 )
 
 BATCH = 256  # samples of a forward pass that leads to a module
@@ -101,7 +100,7 @@ class Program:
         wanted = set(results)
         for number in range(len(self.steps) - 1, 0, -1):
             if number in wanted:
-                wanted.update(ref.step for ref in _sources(self.steps[number]))
+                wanted.update(ref.step for ref in self.steps[number].sources)
         return sorted(wanted - {0})
 
     def constants(self) -> list[Tensor]:
@@ -139,7 +138,7 @@ class Program:
         units = torch.eye(self.features, dtype=torch.float64, device=self.device).reshape(-1, *self.shape)
         reached = {0}
         for number in self._before:
-            if number != self.bends[0] and any(ref.step in reached for ref in _sources(self.steps[number])):
+            if number != self.bends[0] and any(ref.step in reached for ref in self.steps[number].sources):
                 reached.add(number)
         if self.widths[0] >= self.features or reached & set(self.bends[1:]):
             return units
@@ -189,11 +188,11 @@ class Program:
         shared = tangents if isinstance(tangents, Mapping) else {} if tangents is None else {0: tangents}
         moving = dict(shared)
         numbers = self._all if to_the_end else self._before
-        last_uses = {ref.step: number for number in numbers for ref in _sources(self.steps[number])}
+        last_uses = {ref.step: number for number in numbers for ref in self.steps[number].sources}
         for number in numbers:
             step = self.steps[number]
             if step.bend is not None:
-                source = _sources(step)[0].step
+                source = step.sources[0].step
                 x, dx = values[source], moving.get(source)
                 at = self.bends.index(number)
                 state = step.bend.state(x) if decide is None else decide(at, step.bend, x, dx)
@@ -209,7 +208,7 @@ class Program:
                 values[number] = step.run(*_filled(step.arguments, values), **_filled(step.options, values))
                 if moving and number not in shared:
                     moving[number] = _on_tangents(step, moving)
-            for source in {ref.step for ref in _sources(step)} - {self.output}:
+            for source in {ref.step for ref in step.sources} - {self.output}:
                 if last_uses[source] == number:
                     del values[source]
                     moving.pop(source, None)
@@ -222,15 +221,11 @@ def _readable_bends(steps: list[Step]) -> list[int]:
     unread: set[int] = set()
     bends = []
     for number, step in enumerate(steps[1:], start=1):
-        if step.tangent is None or any(ref.step in unread for ref in _sources(step)):
+        if step.tangent is None or any(ref.step in unread for ref in step.sources):
             unread.add(number)
         if step.bend is not None and (step.has_bits or number not in unread):
             bends.append(number)
     return bends
-
-
-def _sources(step: Step) -> list[Ref]:
-    return refs((step.arguments, step.options))
 
 
 def _on_tangents(step: Step, moving: dict[int, Tensor]) -> Tensor:
@@ -238,7 +233,7 @@ def _on_tangents(step: Step, moving: dict[int, Tensor]) -> Tensor:
 
     Before the first bend all points may share them: (1, tangents, ...).
     """
-    parts = {ref.step: moving[ref.step] for ref in _sources(step)}
+    parts = {ref.step: moving[ref.step] for ref in step.sources}
     points, count = (max(part.shape[axis] for part in parts.values()) for axis in (0, 1))
     flat = {number: part.expand(points, *part.shape[1:]).flatten(0, 1) for number, part in parts.items()}
     assert step.tangent is not None

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -39,6 +39,11 @@ class Step:
     bend_call: int = -1  # its number among all bends that the pass called
     has_bits: bool = False  # it is an activation whose signs are bits of the code
     name: str = ""  # of the layer, or of the module that called it, and the operation
+
+    @cached_property
+    def sources(self) -> list[Ref]:
+        """The steps whose results it takes."""
+        return refs((self.arguments, self.options))
 
 
 @dataclass(frozen=True)

@@ -268,7 +268,7 @@ def test_a_search_interrupted_within_a_batch_continues_correctly(calls, tmp_path
     network, file = perceptron(weights), tmp_path / "state.npz"
     expected = complex_of(network, 2).summary()
     monkeypatch.setattr("nas_relucode.geometry.complexes.AT_ONCE", 20)
-    for place in ("facets_of", "behind", "settle", "add", "ends_of"):
+    for place in ("facets_of", "across", "settled", "add", "ends_of"):
         file.unlink(missing_ok=True)
         with monkeypatch.context() as patch:
             patch.setattr(FacetSearch, place, stopping(getattr(FacetSearch, place), calls))
