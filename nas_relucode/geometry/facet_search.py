@@ -70,7 +70,9 @@ class FacetSearch:
 
         Only the states of neurons with one level are a bit.
         """
-        key_bits, code_bits, byte, bit = [], [], 0, 0
+        key_bits: list[np.ndarray] = []
+        code_bits: list[np.ndarray] = []
+        byte, bit = 0, 0
         for (shape, is_bool), has_bits in zip(self.shapes, self.program.has_bits, strict=True):
             size = int(np.prod(shape))
             key_bits.append(8 * byte + np.arange(size) if is_bool else np.full(self.program.widths[len(key_bits)], -1))
