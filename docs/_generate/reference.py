@@ -16,6 +16,7 @@ from nas_relucode.cli.arguments import COMMANDS, build_parser
 from nas_relucode.indices.index import Index
 from nas_relucode.indices.registry import INDICES
 from nas_relucode.qualities.registry import QUALITIES
+from nas_relucode.ranking.purposes import known_of
 from nas_relucode.study.explained import INLINE, TABLES, keys_of, toml_value
 
 STATIONS = [
@@ -205,6 +206,7 @@ def indices() -> str:
         for index in members:
             parts.append(f"### {index.name}\n\n{index.meaning}\n\n{rest_of(index)}")
             parts.append(table(["better", "range", "cost", "computed"], [facts(index)]))
+            parts += [f"{known}\n\n" for way in ("minimize", "maximize") if (known := known_of({index.name: way}))]
     return "".join(parts)
 
 
@@ -242,9 +244,9 @@ def rest_of(index: Index) -> str:
 INDICES_PAGE = """# Indices
 
 A number read off the codes, cells or geometry of a network on a sample, by default its training samples. [How to read
-them](../indices.md) says when they mean something. *Better* is the direction that the literature argues for; that an
-order by any of them predicts what else users want **has not been shown** ([evidence](../evidence.md)). At an end of its
-range an index can no longer distinguish networks.
+them](../indices.md) says when they mean something. *Better* is the direction that the literature argues for; what
+choosing by an index was worth, in either direction, is said where it was measured, without correction for the many pairs
+of index and quality ([evidence](../evidence.md)). At an end of its range an index can no longer distinguish networks.
 
 """
 
