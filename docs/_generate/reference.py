@@ -245,8 +245,9 @@ INDICES_PAGE = """# Indices
 
 A number read off the codes, cells or geometry of a network on a sample, by default its training samples. [How to read
 them](../indices.md) says when they mean something. *Better* is the direction that the literature argues for; what
-choosing by an index was worth, in either direction, is said where it was measured, without correction for the many pairs
-of index and quality ([evidence](../evidence.md)). At an end of its range an index can no longer distinguish networks.
+choosing by an index was worth, in either direction, is said where it was measured, without correction for the many
+pairs of index and quality ([evidence](../evidence.md)). At an end of its range an index can no longer distinguish
+networks.
 
 """
 

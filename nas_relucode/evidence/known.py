@@ -34,7 +34,7 @@ def known_results(bodies: Mapping[str, Body], development: str) -> pd.DataFrame:
 
 def _row(body: str, part: str, networks: Networks, pair: Mapping[str, Any], supported: bool) -> dict[str, Any]:
     return {
-        "body": body,
+        "body": {"mnist": "MNIST", "cifar10": "CIFAR-10"}.get(body, body),
         "part": part,
         "networks": sum(len(rows) for rows in networks.strata.values()),
         **{name: pair[name] for name in ("column", "direction", "quality")},
