@@ -1,6 +1,6 @@
 """Choosing for a purpose in a study that the evidence never saw: perceptrons on MNIST, 60 of them with two seeds each.
 
-    python benchmarks/purposes.py DATA_ROOT
+    python docs/_generate/evidence_perceptrons.py DATA_ROOT
 
 Qualities are recorded on validation images; what the choice was worth is measured on test images, in bands of
 equal accuracy (see docs/evidence.md).

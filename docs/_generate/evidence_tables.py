@@ -1,6 +1,6 @@
 """The results of docs/evidence.md from measured bodies: tables, pictures, and the results that come with the package.
 
-    python benchmarks/evidence.py runs/evidence/mnist [runs/evidence/cifar10 ...]
+    python docs/_generate/evidence_tables.py runs/evidence/mnist [runs/evidence/cifar10 ...]
 
 Each folder is the output of ``nas-relucode evidence --body NAME --output FOLDER``, named like its body, the first one
 the body that indices are chosen on. Written: docs/evidence/NAME_*.csv and .png, nas_relucode/ranking/evidence.csv.
@@ -18,7 +18,7 @@ from nas_relucode.evidence.judging import Body, choices, comparable_pairs, judge
 from nas_relucode.evidence.known import known_results, write_known
 from nas_relucode.evidence.report import write_findings
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs" / "evidence"
 
 
