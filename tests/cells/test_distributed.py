@@ -270,6 +270,7 @@ def wait_for(folder, shards):
     raise AssertionError(f"{shards} shards were not recorded in time")
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_shards_and_report_each_others_errors(shards, whole, start, tmp_path):
     finished(tmp_path, start(TOGETHER, torchrun=["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]))
     first, second = (json.loads((tmp_path / f"found-{rank}.json").read_text()) for rank in (0, 1))

@@ -9,6 +9,7 @@ import numba
 import numpy as np
 import pytest
 import torch
+from cases import first_on_push
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA
@@ -100,7 +101,7 @@ def test_umap_starts_from_the_principal_axes_of_the_bits(umap_calls, monkeypatch
             assert abs(np.corrcoef(ours, theirs)[0, 1]) > least
 
 
-@pytest.mark.parametrize("points", ["cells", "samples"])
+@pytest.mark.parametrize("points", first_on_push("cells", "samples"))
 def test_points_near_each_other_are_near_in_the_code_space(points):
     bits, labels = grouped()
     space = CodeSpace.of(pack(bits), labels)
@@ -178,6 +179,7 @@ def test_groups_without_common_neighbours_lie_apart():
     assert NearestNeighbors(n_neighbors=1).fit(one).kneighbors(two)[0].min() > 1
 
 
+@pytest.mark.slow
 def test_samples_of_one_cell_lie_together_rather_than_on_a_string():
     bits = np.repeat([[0, 0, 0, 0], [0, 1, 1, 1], [1, 1, 1, 1]], [500, 20, 60], axis=0)
     embedding = embed(CodeSpace.of(pack(bits)), points="samples")

@@ -12,6 +12,7 @@ from typing import Any
 
 import optuna
 import pytest
+from cases import first_on_push
 from command_line import NETWORK, STUDY, refused
 from optuna.trial import TrialState
 from reports_read_back import FILES, tables
@@ -25,6 +26,8 @@ from nas_relucode.study.search_space import load_search_space
 from nas_relucode.study.settings import load_settings
 from nas_relucode.toml_files import builtin_files
 from nas_relucode.training.names import BACKBONES, SOURCES
+
+pytestmark = pytest.mark.usefixtures("without_figure")
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +102,7 @@ def test_report_writes_what_run_wrote(finished: Path, tmp_path: Path):
     assert again == before
 
 
-@pytest.mark.parametrize("study", ["digits", "own.toml", "other"])
+@pytest.mark.parametrize("study", first_on_push("digits", "own.toml", "other"))
 def test_study_name_takes_precedence_over_the_argument(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], study: str
 ):
@@ -332,6 +335,7 @@ def test_the_module_is_the_command_line_and_its_json_stands_alone_on_stdout(imag
     assert json.loads(result.stdout)["samples"] == 30
 
 
+@pytest.mark.slow
 def test_the_exit_code_of_the_process_is_2_and_no_traceback_is_shown(here: Path):
     result = start(here, "run", "nosuch")
     assert (result.returncode, result.stdout) == (2, "")
@@ -389,6 +393,7 @@ def test_warnings_do_not_reach_the_terminal_of_a_user(here: Path):
     assert len(tables(result.stdout)) == 2
 
 
+@pytest.mark.slow
 def test_where_a_candidate_is_given_up_run_exits_with_1(here: Path, capsys: pytest.CaptureFixture[str]):
     (here / "space.toml").write_text('heads = ["4", "4-4", "999999-999999"]\nlearning_rates = [0.1]\n')
     assert main(["run", "own.toml", "-q", "--device", "cpu"]) == 1

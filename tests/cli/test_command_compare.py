@@ -13,6 +13,8 @@ from nas_relucode.cli.compare import read_weights
 from nas_relucode.cli.main import main
 from nas_relucode.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("without_figure")
+
 
 @pytest.fixture
 def weights(images, module, tmp_path, monkeypatch):

@@ -76,6 +76,7 @@ def test_the_full_sizes_are_the_papers():
             assert settings.figure.kind == "curves" or settings.figure.epochs == (1, 5, 10)
 
 
+@pytest.mark.slow
 def test_a_figure_of_ones_own_is_run_drawn_and_drawn_again(mine: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["figure", "mine.toml", "--device", "cpu", "--epochs", "1"]) == 0
     output = capsys.readouterr()
@@ -138,6 +139,7 @@ def test_a_figure_that_the_study_cannot_give_is_refused_before_it_is_trained(
     assert not Path("runs").exists()
 
 
+@pytest.mark.slow
 def test_how_a_figure_is_drawn_may_be_changed_after_the_training(mine: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["run", "mine.toml", "--device", "cpu", "-q"]) == 0
     (mine / "mine.toml").write_text(STUDY.replace('expect = "falls"', 'expect = "rises"\nneighbours = 5'))

@@ -5,6 +5,7 @@ from pathlib import Path
 import optuna
 import pytest
 import torch
+from cases import first_on_push
 from command_line import STUDY, refused
 
 from nas_relucode import build_network, load_settings, score
@@ -18,7 +19,7 @@ from nas_relucode.training.loop import accuracy
 TRAIN = ["train", "own.toml", "head=8", "learning_rate=0.1", "--device", "cpu"]
 
 
-@pytest.mark.parametrize("backbone", ["none", "small_conv"])
+@pytest.mark.parametrize("backbone", first_on_push("none", "small_conv"))
 def test_a_trial_is_trained_again_to_the_same_numbers(here: Path, backbone: str, capsys: pytest.CaptureFixture[str]):
     frozen = "frozen = true" if backbone == "small_conv" else ""
     Path("own.toml").write_text(STUDY.replace('backbone = "none"', f'backbone = "{backbone}"\n{frozen}'))

@@ -15,6 +15,8 @@ from nas_relucode import load_settings
 from nas_relucode.cli.main import main
 from nas_relucode.study.record import ATTRIBUTE
 
+pytestmark = pytest.mark.usefixtures("without_figure")
+
 NETWORKS = """
 from torch import nn
 

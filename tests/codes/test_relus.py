@@ -305,6 +305,7 @@ def test_hooks_are_used_only_where_they_see_every_call():
                 network(X)
 
 
+@pytest.mark.slow
 def test_the_compiler_is_not_imported_to_take_codes():
     """Importing it takes seconds; torch's own default would do so."""
     code = (

@@ -4,15 +4,17 @@ import hashlib
 import itertools
 from collections import Counter
 from fractions import Fraction
-from math import comb
+from math import comb, lcm
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from perceptrons import degenerate, oracle
-from rational_complex import code_of, exact_values, rational_complex
+from rational_complex import all_cells, code_of, exact_values, rational_complex
 from scipy.optimize import linprog
+
+coordinates = st.integers(-(2**20), 2**20)  # in units of 2**-18, so that all products are exact in floats
 
 
 def networks(*features, **sizes):
@@ -173,15 +175,27 @@ def test_the_cells_of_a_line_are_those_of_brute_force(weights):
     assert reference.bounded == set(line[1:-1])
 
 
-@given(networks(2, 3, most=3), st.randoms(use_true_random=False))
-def test_consecutive_cells_on_a_line_through_space_are_neighbours(weights, random):
-    """A line in general direction leaves a cell through a facet, not through a smaller face."""
+@given(networks(2, 3, most=3), st.lists(st.tuples(coordinates, coordinates), min_size=3, max_size=3))
+@example([(np.array([[0, 0, 1], [0, 1, 1]]), np.zeros(2)), (np.zeros((1, 2)), np.zeros(1))], [(0, 0), (0, 0), (0, 1)])
+def test_a_line_goes_from_cell_to_neighbour_where_it_crosses_the_border_of_two_cells_only(weights, line):
+    """A point of two closed cells only is inside a facet. In the example the line meets four cells in one point."""
     (weight, bias), *rest = weights
-    start, direction = np.array([[random.randint(-(2**20), 2**20) / 2**18 for _ in weight[0]] for _ in range(2)])
-    line = rational_complex([((weight @ direction)[:, None], weight @ start + bias), *rest])
-    reference = rational_complex(weights)
-    assert line.codes <= reference.codes
-    assert line.neighbours <= reference.neighbours
+    start, direction = np.array(line[: len(weight[0])]).T / 2**18
+    on_line = rational_complex([((weight @ direction)[:, None], weight @ start + bias), *rest])
+    reference, cones = rational_complex(weights), all_cells(weights).values()
+
+    def closed_cells(place):
+        point = [Fraction(at) + place * Fraction(step) for at, step in zip(start, direction, strict=True)]
+        factor = lcm(*(number.denominator for number in point))
+        return sum(cone.holds([(factor, *(int(factor * number) for number in point))]) for cone in cones)
+
+    places = sorted((place, code) for code, (place,) in on_line.points.items())
+    assert {code for place, code in places if closed_cells(place) == 1} <= reference.codes
+    pairs = [tuple(sorted((one, other))) for (_, one), (_, other) in itertools.pairwise(places)]
+    borders = [place for (place,) in sorted(on_line.corners)]
+    assert {
+        pair for pair, place in zip(pairs, borders, strict=True) if closed_cells(place) == 2
+    } <= reference.neighbours
 
 
 def rows_of(weights, code):

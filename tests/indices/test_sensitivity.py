@@ -36,7 +36,8 @@ def quadrant():
 
 def test_the_share_of_flipped_bits_is_the_arc_beyond_the_border():
     points = torch.tensor([[1.0, 0.0], [-1.0, 0.0]], dtype=torch.float64)  # their spread is 1, the border 1 away
-    flipped = value(half_plane(), points, [0, 1], LocalComplexity(radius=2.0, directions=20_000))
+    index = LocalComplexity(radius=2.0, directions=20, samples=1000)
+    flipped = value(half_plane(), points.repeat(500, 1), [0, 1] * 500, index)
     assert flipped == pytest.approx(math.acos(1 / 2) / math.pi, abs=0.01)
     assert value(half_plane(), points, [0, 1], LocalComplexity(radius=0.99)) == 0
 

@@ -15,6 +15,8 @@ from nas_relucode.study.settings import NetworkSettings
 from nas_relucode.training.data import load_data
 from nas_relucode.training.recipe import Recipe
 
+pytestmark = pytest.mark.slow  # Ax takes seconds to import
+
 SPACE = SearchSpace(heads=("8", "4-4"), learning_rates=(0.1, 0.01))
 PARAMS = {"head": "4-4", "learning_rate": 0.1}
 NAMES = ["accuracy", "cell_count", "head.1:largest_component_share"]

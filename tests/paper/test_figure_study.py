@@ -85,6 +85,7 @@ def test_separability_is_that_of_each_layers_codes(drawn: tuple[optuna.Study, Pa
         assert (row["depth"], row["cells"], row["samples"]) == (1, len(space.cells), 120)
 
 
+@pytest.mark.slow
 def test_embeddings_are_reused_and_a_damaged_one_is_computed_again(
     drawn: tuple[optuna.Study, Path], monkeypatch: pytest.MonkeyPatch
 ):
@@ -195,6 +196,7 @@ def test_an_embedding_is_computed_again_for_other_settings(drawn: tuple[optuna.S
     assert not np.array_equal(few.points, many.points)
 
 
+@pytest.mark.slow
 def test_pictures_show_the_first_seed_and_tables_all_seeds(tmp_path: Path):
     settings = autoencoders(tmp_path, search=settings_in(tmp_path, ("16-8",), "[0.1]", seeds=(4, 2)).search)
     study = run(settings, f"sqlite:///{tmp_path}/study.db", folder=tmp_path)
@@ -203,6 +205,7 @@ def test_pictures_show_the_first_seed_and_tables_all_seeds(tmp_path: Path):
     assert set(pd.read_csv(tmp_path / "separability.csv")["seed"]) == {2, 4}
 
 
+@pytest.mark.slow
 def test_a_diverged_candidate_is_named_and_the_others_are_drawn(tmp_path: Path):
     parts = {"seeds": (0, 1), "training": Recipe(epochs=1, batch_size=32)}
     study = run(
@@ -213,6 +216,7 @@ def test_a_diverged_candidate_is_named_and_the_others_are_drawn(tmp_path: Path):
     assert (tmp_path / "claim.txt").read_text().count("is not shown") == 2
 
 
+@pytest.mark.slow
 def test_curves_of_moving_weights_and_of_autoencoders_are_drawn(tmp_path: Path):
     parts = {"seeds": (0, 1), "training": Recipe(epochs=2, batch_size=32)}
     codes = CodeSettings(preset="released_code", while_training=True)

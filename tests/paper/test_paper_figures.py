@@ -244,6 +244,7 @@ def test_points_without_labels_have_one_colour_if_there_are_no_classes():
     assert not figure.legends
 
 
+@pytest.mark.slow
 def test_files_are_1200_pixels_wide_small_and_reproducible(tmp_path):
     grid_panels = panels(points=10_000, layers=("FC-0", "FC-1", "FC-2"))
     written = []

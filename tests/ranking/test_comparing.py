@@ -12,6 +12,8 @@ from torch import nn
 import nas_relucode as rc
 from nas_relucode.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("without_figure")
+
 NUMBERS = torch.arange(SAMPLES)[:, None].float()
 DATA = NUMBERS, torch.as_tensor(LABELS)
 SEEDS = range(3)

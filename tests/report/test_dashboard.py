@@ -23,6 +23,8 @@ from nas_relucode.report import dashboard
 from nas_relucode.report.dashboard import END, FIGURE, START, show_in_dashboard
 from nas_relucode.report.tables import markdown
 
+pytestmark = pytest.mark.usefixtures("without_figure")
+
 OPTUNA = "import sys; from optuna.cli import main; sys.exit(main())"  # what the script optuna does
 
 
@@ -173,6 +175,7 @@ def test_report_writes_the_note_by_default_unless_told_not_to(installed: Any, tm
         assert (START in installed.get_note(study)) == written
 
 
+@pytest.mark.slow
 def test_report_needs_no_dashboard_unless_it_is_asked_for(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

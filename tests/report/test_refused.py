@@ -11,6 +11,8 @@ from optuna.trial import TrialState
 from nas_relucode.cli.main import main
 from nas_relucode.study.record import ATTRIBUTE
 
+pytestmark = pytest.mark.usefixtures("without_figure")
+
 COMMANDS = ["select", "report"]
 
 

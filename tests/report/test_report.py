@@ -10,6 +10,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from cases import first_on_push
 from hand_made import hand_made, study_of, without_result
 from optuna.trial import TrialState, create_trial
 from reports_read_back import WITHOUT_SETTINGS, Page, parse_markdown
@@ -281,12 +282,12 @@ def test_a_study_without_our_records_gets_no_report_and_no_folder(tmp_path: Path
 
 @pytest.mark.parametrize(
     ("objectives", "directions"),
-    [
-        (["accuracy"], ["maximize"]),
+    first_on_push(
         (["cell_count", "accuracy", "edge_count"], ["minimize", "maximize", "maximize"]),
+        (["accuracy"], ["maximize"]),
         (["accuracy", "head.1:cell_count"], ["maximize", "minimize"]),
         (["cell_count"], ["minimize"]),
-    ],
+    ),
 )
 def test_a_report_can_be_written_for_any_objectives(tmp_path: Path, objectives: list[str], directions: list[str]):
     trials = [hand_made(str(i), objectives=objectives, accuracy=0.9 + i / 100, cell_count=float(i)) for i in (1, 2)]

@@ -14,6 +14,8 @@ from nas_relucode.ranking.selecting import select
 from nas_relucode.report.write import write_report
 from nas_relucode.study.record import ATTRIBUTE
 
+pytestmark = pytest.mark.usefixtures("without_figure")
+
 
 def without(trial: optuna.trial.FrozenTrial) -> optuna.trial.FrozenTrial:
     """The trial with nothing of its cost."""

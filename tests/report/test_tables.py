@@ -11,6 +11,8 @@ from reports_read_back import parse_markdown
 from nas_relucode.report.tables import markdown, markdown_table, text_table
 from nas_relucode.texts import with_spread
 
+pytestmark = pytest.mark.usefixtures("without_figure")
+
 words = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S"], exclude_characters="|\\"), max_size=6)
 
 

@@ -28,6 +28,8 @@ from nas_relucode.study.record import ATTRIBUTE
 from nas_relucode.study.settings import DataSettings, load_settings
 from nas_relucode.toml_files import builtin_files
 
+pytestmark = pytest.mark.usefixtures("without_figure")
+
 scalars = st.one_of(st.integers(-(2**40), 2**40), st.floats(allow_nan=False, allow_infinity=False), st.booleans())
 texts = st.text(st.characters(codec="utf-8"), max_size=8)
 leaves = scalars | texts | st.lists(scalars, max_size=3) | st.lists(texts, max_size=3)

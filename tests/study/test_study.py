@@ -10,6 +10,7 @@ from typing import Any
 
 import optuna
 import pytest
+from cases import first_on_push
 from optuna.trial import FixedTrial, TrialState
 from small_studies import Failing, candidates, reread, run, settings_in
 
@@ -118,7 +119,7 @@ def test_the_accuracy_floor_decides_what_optuna_calls_best(tmp_path: Path, url: 
 # Failures, interruptions, resumed studies
 
 
-@pytest.mark.parametrize("error", [RuntimeError("no memory"), MemoryError("none left")])
+@pytest.mark.parametrize("error", first_on_push(RuntimeError("no memory"), MemoryError("none left")))
 def test_a_candidate_that_fails_is_retried_twice_and_then_given_up(tmp_path: Path, url: str, error: Exception):
     settings = settings_in(tmp_path, ("8", "4-4", "4"), training=Recipe(epochs=3, batch_size=35))
     failing = Failing("4-4", 99, error)
@@ -159,7 +160,7 @@ def test_a_candidate_that_fails_once_is_completed_by_its_retry(tmp_path: Path, u
     assert (retry.params["head"], retry.state) == ("8", TrialState.COMPLETE)
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), ZeroDivisionError("of my own callback")])
+@pytest.mark.parametrize("error", first_on_push(KeyboardInterrupt(), ZeroDivisionError("of my own callback")))
 def test_an_interrupted_run_continues_where_it_stopped(tmp_path: Path, url: str, error: BaseException):
     settings, failing = settings_in(tmp_path, ("8", "4-4", "4")), Failing("4-4", 1, error)
     with pytest.raises(type(error)):
@@ -288,7 +289,7 @@ def test_a_study_of_another_program_with_the_same_name_is_refused(tmp_path: Path
 # Sampled search spaces
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
+@pytest.mark.parametrize("sampler", first_on_push("tpe", "nsga2", "random"))
 def test_each_draw_from_a_sampled_space_gets_every_seed(tmp_path: Path, url: str, sampler: str):
     settings = settings_in(tmp_path, rates=INTERVAL, seeds=(0, 1), trials=2, sampler=sampler)
     sizes: list[int] = []

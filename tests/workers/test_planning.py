@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 import pytest
 import sqlalchemy
+from cases import first_on_push
 from optuna.trial import TrialState
 from private_postgres import Server
 from small_studies import settings_in
@@ -171,7 +172,7 @@ def test_another_heartbeat_is_refused_while_a_living_worker_runs_a_trial(
     plan_study("own", settings, storage=queue_url, heartbeat=1)  # its worker is dead
 
 
-@pytest.mark.parametrize("first", ["here", None])
+@pytest.mark.parametrize("first", first_on_push("here", None))
 def test_another_artifact_store_is_refused_once_a_trial_has_started(tmp_path: Path, queue_url: str, first: str | None):
     settings = settings_in(tmp_path)
     here = None if first is None else str(tmp_path / first)

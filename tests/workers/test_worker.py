@@ -13,6 +13,7 @@ import optuna
 import pytest
 import sqlalchemy
 import torch
+from cases import first_on_push
 from optuna.trial import FrozenTrial, TrialState
 from private_postgres import PASSWORD, Server
 from small_studies import Failing, settings_in
@@ -83,7 +84,7 @@ def test_a_worker_ends_after_max_trials(tmp_path: Path, queue_url: str):
     assert states(queue_url) == {TrialState.COMPLETE: 3, TrialState.WAITING: 1}
 
 
-@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory"), MemoryError("none left")])
+@pytest.mark.parametrize("error", first_on_push(RuntimeError("CUDA out of memory"), MemoryError("none left")))
 def test_a_candidate_that_runs_out_of_memory_is_retried_and_completed(tmp_path: Path, queue_url: str, error: Exception):
     planned(tmp_path, queue_url)
     failing = Failing("4-4", 2, error)
@@ -206,6 +207,7 @@ def test_a_signal_that_a_library_turns_into_an_error_of_its_own_returns_the_tria
     assert given_back.user_attrs[ATTRIBUTE] == {"interrupted": "SIGTERM"}
 
 
+@pytest.mark.slow
 def test_trials_returned_to_the_queue_do_not_count_as_failures(tmp_path: Path, queue_url: str):
     planned(tmp_path, queue_url, heads=("8",), training=Recipe(epochs=20, batch_size=35))
     for number in range(15):  # more than the failures and dead workers that a candidate may have
@@ -214,6 +216,7 @@ def test_trials_returned_to_the_queue_do_not_count_as_failures(tmp_path: Path, q
     assert run(tmp_path, queue_url) == 1
 
 
+@pytest.mark.slow
 def test_a_candidate_all_of_whose_workers_die_is_given_up(tmp_path: Path, queue_url: str):
     planned(tmp_path, queue_url, heads=("8",))
     study = study_in(queue_url)
@@ -337,7 +340,7 @@ def test_a_worker_waits_until_the_database_is_available(tmp_path: Path, queue_ur
     assert PASSWORD not in "".join(lines)
 
 
-@pytest.mark.parametrize("meanwhile", ["nothing", "noticed", "waiting again", "completed by another"])
+@pytest.mark.parametrize("meanwhile", first_on_push("nothing", "noticed", "waiting again", "completed by another"))
 def test_the_next_worker_writes_the_result_that_one_without_a_database_saved(
     tmp_path: Path, queue_url: str, postgres: Server, meanwhile: str
 ):
@@ -441,6 +444,7 @@ def test_a_worker_takes_the_settings_from_the_study(tmp_path: Path, queue_url: s
     assert run(tmp_path, queue_url) == 2
 
 
+@pytest.mark.slow
 def test_several_workers_draw_a_sampled_study_and_every_draw_gets_all_seeds(tmp_path: Path, queue_url: str):
     planned(tmp_path, queue_url, rates="{ low = 0.001, high = 0.1 }", trials=4, seeds=(0, 1))
     threads = [threading.Thread(target=run, args=(tmp_path / str(i), queue_url)) for i in range(2)]
@@ -487,6 +491,7 @@ def test_two_workers_train_each_seed_of_the_finalists_once_until_none_is_in_ques
     assert rounds_ended(select(study), settings.search.all_seeds)
 
 
+@pytest.mark.slow
 def test_a_trial_costs_few_statements_and_attributes_in_a_study_of_any_size(tmp_path: Path, queue_url: str):
     planned(tmp_path, queue_url, seeds=tuple(range(10)), heartbeat=60)
     counts = [statements(lambda trials=trials: run(tmp_path, queue_url, max_trials=trials)) for trials in (4, 4, 5, 5)]
