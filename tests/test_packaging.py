@@ -48,7 +48,7 @@ def test_two_builds_of_the_wheel_are_the_same_file_of_less_than_a_megabyte(tmp_p
     assert {file for file in files if ".dist-info/" not in file} == data | {
         path.relative_to(ROOT).as_posix() for path in package
     }
-    assert {path.suffix for path in package} == {".py", ".pyi", ".typed", ".js", ".css", ".LICENSE"}
+    assert {path.suffix for path in package} == {".py", ".pyi", ".typed", ".csv", ".js", ".css", ".LICENSE"}
     licences = {Path(file).name for file in files if "licenses/" in file}
     assert licences == {"LICENSE", "d3.LICENSE", "plot.LICENSE"}
 
