@@ -1,4 +1,4 @@
-"""Writing files atomically: a file is complete or it does not exist."""
+"""Files: one is written whole or not at all, and read only if it is a regular file of a size that can be right."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import contextlib
 import glob
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+
+from nas_relucode.errors import InputError
+
+LARGEST_TEXT = 16 * 2**20  # bytes of a file of settings or of a trial's result
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
@@ -16,20 +20,72 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
     If ``write`` raises, ``path`` is unchanged and the temporary file is removed. Temporary files that killed processes
     of this machine left for the same ``path`` are removed, too. Raises OSError that names ``path``.
     """
-    prefix, suffix = f".{path.stem}-", f"-{platform.node()}{path.suffix}"
-    temporary = path.with_name(f"{prefix}{os.getpid()}{suffix}")
+    write_together({path: write})
+    return path
+
+
+def write_together(writers: Mapping[Path, Callable[[Path], object]]) -> None:
+    """`write_atomically` of several files: none is renamed before all are written, so that an error leaves all."""
+    temporaries: dict[Path, Path] = {}
     try:
-        for leftover in path.parent.glob(f"{glob.escape(prefix)}*{glob.escape(suffix)}"):
-            if _has_ended(leftover.name[len(prefix) : -len(suffix)]):
-                leftover.unlink(missing_ok=True)
-        write(temporary)
-        temporary.replace(path)
+        for path, write in writers.items():
+            with _named(path):
+                temporaries[path] = _temporary(path)
+                write(temporaries[path])
+        for path, temporary in temporaries.items():
+            with _named(path):
+                temporary.replace(path)
+    finally:
+        for temporary in temporaries.values():
+            with contextlib.suppress(OSError):  # a read-only disk has no such file
+                temporary.unlink()
+
+
+def _temporary(path: Path) -> Path:
+    """The name of a temporary file of this process; removes those that processes of this machine left when killed."""
+    prefix, suffix = f".{path.stem}-", f"-{platform.node()}{path.suffix}"
+    for leftover in path.parent.glob(f"{glob.escape(prefix)}*{glob.escape(suffix)}"):
+        if _has_ended(leftover.name[len(prefix) : -len(suffix)]):
+            leftover.unlink(missing_ok=True)
+    return path.with_name(f"{prefix}{os.getpid()}{suffix}")
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Names ``path`` in an OSError, in the place of its temporary file."""
+    try:
+        yield
     except OSError as error:
         raise OSError(error.errno, f"{path} cannot be written ({error.strerror or error})") from error
-    finally:
-        with contextlib.suppress(OSError):  # a read-only disk has no such file
-            temporary.unlink()
+
+
+def check_file(path: str | Path, needed: str, most: int | None = None) -> Path:
+    """The path of a regular file of at most ``most`` bytes. Raises InputError, ending in ``needed``, for anything else.
+
+    A device or a pipe may have no end, and opening a pipe may wait for ever.
+    """
+    path = Path(path)
+    try:
+        if not path.exists():
+            raise InputError(f"there is no {path}. {needed}")
+        if not path.is_file():
+            raise InputError(f"{path} is not a file. {needed}")
+        size = path.stat().st_size
+    except (OSError, ValueError) as error:  # a name too long, or with a null character
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} cannot be read ({error}). {needed}") from error
+    if most is not None and size > most:
+        raise InputError(f"{path} has {size:,} bytes, more than {most:,}. {needed}")
     return path
+
+
+def read_text(path: str | Path, needed: str, most: int = LARGEST_TEXT) -> str:
+    """The text of a file in UTF-8. Raises InputError, ending in ``needed``, if it cannot be read."""
+    try:
+        return check_file(path, needed, most).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read ({error}). {needed}") from error
 
 
 def _has_ended(process: str) -> bool:

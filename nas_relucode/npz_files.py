@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
 from nas_relucode.errors import InputError
+from nas_relucode.files import check_file
 
 
 def read_arrays(path: str | Path, needed: str, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
@@ -19,18 +21,27 @@ def read_arrays(path: str | Path, needed: str, names: Collection[str] | None = N
     ``needed`` says in errors what the file should hold. Every member of the file is opened, so that one with a damaged
     name is noticed although nobody asks for it.
     """
-    path = Path(path)
-    if not path.exists():
-        raise InputError(f"there is no {path}. {needed}")
-    if not path.is_file():  # a folder, or a device or a pipe without end
-        raise InputError(f"{path} is not a file. {needed}")
+    with _members(path, needed) as (archive, members):
+        return {name: _array(archive, info) for name, info in members.items() if names is None or name in names}
+
+
+def array_names(path: str | Path, needed: str) -> list[str]:
+    """The names of the arrays of an .npz file, see `read_arrays`."""
+    with _members(path, needed) as (_, members):
+        return list(members)
+
+
+@contextlib.contextmanager
+def _members(path: str | Path, needed: str) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
+    """An .npz file and its members by the names of the arrays; whatever is raised meanwhile becomes an InputError."""
+    path = check_file(path, needed)
     try:
         with path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
             _check_end(stream, len(archive.infolist()))
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             for info in members.values():
                 archive.open(info).close()
-            return {name: _array(archive, info) for name, info in members.items() if names is None or name in names}
+            yield archive, members
     except InputError as error:
         raise InputError(f"{path} cannot be read: it {error} {needed}") from error
     except Exception as error:  # numpy and zipfile raise almost anything for damaged and foreign files

@@ -1,9 +1,11 @@
 """Text as a terminal, a table or a figure can show it: foreign names, numbers with their spread, tables, times."""
 
 import html
+import json
 import math
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 
 def plain(text: str) -> str:
@@ -84,3 +86,20 @@ def duration(seconds: float) -> str:
     ('1 day, 2:03:04', '3.2 s')
     """
     return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=int(seconds)))
+
+
+def as_json(value: Any, **layout: Any) -> str:
+    """Plain values as JSON, which has no NaN and no infinity: they become null.
+
+    >>> as_json({"a": [float("nan"), 1.5]})
+    '{"a": [null, 1.5]}'
+    """
+    return json.dumps(_finite(value), allow_nan=False, **layout)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

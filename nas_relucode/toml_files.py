@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nas_relucode.errors import InputError, unknown
+from nas_relucode.files import read_text
 
 T = TypeVar("T")
 
@@ -36,19 +37,23 @@ def builtin_files(folder: str) -> dict[str, str]:
 def read_toml(folder: str, name: str) -> dict[str, Any]:
     """The table in a built-in file of ``folder`` (``name`` is bare) or in the user's own file (it ends in .toml)."""
     if name.endswith(".toml"):
-        try:
-            text = Path(name).read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{name} cannot be read ({error}). Give a TOML file in UTF-8.") from error
+        text = read_text(name, "Give a TOML file in UTF-8.")
     else:
         files = builtin_files(folder)
         if name not in files:
             kind = {"studies": "built-in study", "search_spaces": "search space"}[folder]
             raise InputError(f"{unknown(kind, name, files)} A file of your own ends in .toml.")
         text = files[name]
+    return toml_table(text, name)
+
+
+def toml_table(text: str, name: str) -> dict[str, Any]:
+    """The table that a text in TOML holds; ``name`` says in errors where it is from."""
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError as error:
+        raise InputError(f"{name} is not valid TOML: its lists or tables are nested too deeply.") from error
+    except ValueError as error:  # TOMLDecodeError, and what int() says of thousands of digits
         raise InputError(f"{name} is not valid TOML: {error}.") from error
 
 
@@ -129,6 +134,8 @@ def _fits(hint: Any, value: Any) -> bool:
         return any(_fits(option, value) for option in typing.get_args(hint))
     if isinstance(value, bool):
         return hint is bool
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:  # TOML's whole numbers have 64 bits
+        return False
     return isinstance(value, (int, float) if hint is float else hint)
 
 

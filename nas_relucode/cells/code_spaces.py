@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -315,18 +313,6 @@ def _comparable(shard: CodeSpace) -> tuple[Any, ...]:
 
 
 VERSION = 1
-UNREADABLE = (  # raised by numpy and zipfile for damaged files; RuntimeError for flags such as encryption
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    EOFError,
-    MemoryError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 FIELDS = ("words", "sizes", "first", "cell_of")
 
 
@@ -374,10 +360,34 @@ def load_code_space(path: str | Path) -> CodeSpace:
         )
     if digest != _digest(header, arrays):
         raise InputError(f"{path} was altered: its content does not have the SHA-256 it was saved with. Save it again.")
-    layers = tuple(Layer(name, tuple(shape), start, activation) for name, shape, start, activation in header["layers"])
+    try:
+        return _space(header, arrays)
+    except (LookupError, TypeError, ValueError, ArithmeticError) as error:
+        raise InputError(f"{path} is not a code space ({error}). Save it again.") from error
+
+
+def _space(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> CodeSpace:
+    """The code space of a file's parts. Raises ValueError, among others, if they do not belong together."""
+    layers = tuple(Layer(str(n), tuple(map(int, s)), int(start), str(a)) for n, s, start, a in header["layers"])
     words, sizes, first, cell_of = (arrays[name] for name in FIELDS)
-    cells = Cells(Codes(words, layers), sizes, first, cell_of.astype(np.int64))
-    return CodeSpace(cells, arrays.get("class_counts"), arrays.get("correct_counts"), header["made"])
+    class_counts, correct_counts = arrays.get("class_counts"), arrays.get("correct_counts")
+    cells, starts = len(words), [0, *(layer.stop for layer in layers)]
+    fit = (
+        words.dtype == np.uint64
+        and words.shape == (cells, starts.pop())
+        and all(min(layer.shape, default=1) >= 0 for layer in layers)
+        and starts == [layer.start for layer in layers]
+        and all(array.dtype.kind in "iu" for array in (sizes, first, cell_of))
+        and sizes.shape == first.shape == (cells,)
+        and cell_of.ndim == 1
+        and np.array_equal(np.bincount(cell_of, minlength=cells), sizes)
+        and (class_counts is None or (class_counts.ndim == 2 and len(class_counts) == cells))
+        and (correct_counts is None or correct_counts.shape == (cells,))
+    )
+    if not fit:
+        raise ValueError("its arrays do not belong together")
+    all_cells = Cells(Codes(words, layers), sizes, first, cell_of.astype(np.int64))
+    return CodeSpace(all_cells, class_counts, correct_counts, dict(header["made"]))
 
 
 def _digest(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> str:

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, distributed, nn
 
 from nas_relucode.cells.code_spaces import (
-    UNREADABLE,
     CodeSpace,
     code_space,
     load_code_space,
@@ -29,7 +28,7 @@ from nas_relucode.codes.batches import Slices, batches
 from nas_relucode.codes.reading import ReadingOptions, read_options
 from nas_relucode.codes.relus import unwrapped
 from nas_relucode.errors import InputError
-from nas_relucode.npz_files import read_arrays
+from nas_relucode.npz_files import array_names, read_arrays
 
 NEEDED = "A shard is an .npz file with inputs (samples, ...) and, if known, labels (samples,)"
 
@@ -63,9 +62,8 @@ def holds_shards(path: str | Path) -> bool:
     if path.is_dir():
         return any(path.glob("*.npz"))
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            return "inputs" in file.files
-    except UNREADABLE:
+        return "inputs" in array_names(path, "")
+    except InputError:
         return False
 
 

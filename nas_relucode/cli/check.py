@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 
 from nas_relucode.study.forecast import Forecast, forecast
 from nas_relucode.study.settings import StudySettings, load_settings
-from nas_relucode.texts import aligned, duration
+from nas_relucode.texts import aligned, as_json, duration
 
 SHOWN = 20  # networks in the table
 
@@ -19,7 +18,7 @@ def run(options: argparse.Namespace) -> int:
     expected = forecast(settings, data_root=options.data_root, download=options.download, device=options.device)
     if options.format == "json":
         timings = [{**dataclasses.asdict(timing), "candidate": timing.candidate.label} for timing in expected.timings]
-        print(json.dumps(dataclasses.asdict(expected) | {"timings": timings}, indent=2))
+        print(as_json(dataclasses.asdict(expected) | {"timings": timings}, indent=2))
     else:
         print(_text(settings, expected))
     return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -16,6 +15,7 @@ from nas_relucode.cells.code_spaces import CodeSpace, save_code_space
 from nas_relucode.cells.shards import ProcessesError, code_space_of_shards, cut_into_shards, holds_shards
 from nas_relucode.cli.score import error_line, load_images, reading_options
 from nas_relucode.errors import InputError
+from nas_relucode.texts import as_json
 from nas_relucode.training.loop import pick_device
 from nas_relucode.training.names import check_seed
 from nas_relucode.training.networks import network_by_name
@@ -71,7 +71,7 @@ def _print_summary(space: CodeSpace, output: Path, seconds: float, form: str) ->
         "output": str(output),
     }
     if form == "json":
-        print(json.dumps(summary, indent=2))
+        print(as_json(summary, indent=2))
     else:
         width = max(map(len, summary))
         for name, value in summary.items():

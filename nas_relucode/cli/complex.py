@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from tqdm import tqdm
 from nas_relucode.errors import InputError
 from nas_relucode.geometry.complexes import Complex, complex_of
 from nas_relucode.npz_files import read_arrays
+from nas_relucode.texts import as_json
 from nas_relucode.training.networks import network_by_name
 
 LARGEST = 1e100  # weight; its square must be finite
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
         )
     summary = counted.summary()
     if options.format == "json":
-        print(json.dumps(summary))
+        print(as_json(summary))
     else:
         width = max(map(len, summary))
         print("\n".join(f"{name.replace('_', ' '):{width}}  {count:,}" for name, count in summary.items()))

@@ -8,10 +8,10 @@ import importlib
 import logging
 import os
 import sys
-from pathlib import Path
 
 from nas_relucode.cli.arguments import read
 from nas_relucode.errors import InputError
+from nas_relucode.files import read_text
 
 LONGEST_URL = 65_536  # bytes
 INTERRUPTED = "interrupted. The same command resumes where this one stopped."
@@ -79,12 +79,7 @@ def _read_storage(options: argparse.Namespace) -> None:
             )
     file = getattr(options, "storage_file", None)
     if file is not None:
-        try:
-            if Path(file).exists() and (not Path(file).is_file() or Path(file).stat().st_size > LONGEST_URL):
-                raise InputError(f"{file} is not a file of one line. Name a file that holds the storage's URL.")
-            options.storage = Path(file).read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{file} cannot be read ({error}). Name a file that holds the storage's URL.") from error
+        options.storage = read_text(file, "Name a file that holds the storage's URL.", LONGEST_URL).strip()
 
 
 def _fail(options: argparse.Namespace, error: BaseException, message: str, code: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import fields
 
 from nas_relucode.codes.reading import Reading, ReadingOptions
@@ -11,7 +10,7 @@ from nas_relucode.errors import InputError
 from nas_relucode.indices.registry import configured
 from nas_relucode.report.tables import Table, text_table
 from nas_relucode.scoring.scores import Score, score
-from nas_relucode.texts import with_spread
+from nas_relucode.texts import as_json, with_spread
 from nas_relucode.training.data import ImageData, load_data
 from nas_relucode.training.loop import pick_device
 from nas_relucode.training.networks import network_by_name
@@ -65,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
             "Check the channels and the size that it takes; --image-size makes images square."
         ) from error
     if options.format == "json":
-        print(json.dumps(result.as_dict(), indent=2))
+        print(as_json(result.as_dict(), indent=2))
     else:
         accuracy = "none" if result.accuracy is None else f"{result.accuracy:.4f}"
         print(f"{result.accuracy_name} {accuracy} on {result.samples} samples ({result.split})\n")

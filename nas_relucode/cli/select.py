@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import textwrap
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from nas_relucode.ranking.criteria import Criterion
 from nas_relucode.ranking.selecting import select
 from nas_relucode.ranking.selection import Selection
 from nas_relucode.report.tables import text_table
-from nas_relucode.texts import with_interval, with_spread
+from nas_relucode.texts import as_json, with_interval, with_spread
 
 WIDTH = 100  # of the verdict's lines
 
@@ -54,10 +53,10 @@ def json_text(selection: Selection) -> str:
 
     def text(value: Any) -> str:
         if isinstance(value, list) and value and isinstance(value[0], dict | list):
-            return "[\n    " + ",\n    ".join(map(json.dumps, value)) + "\n  ]"
-        return json.dumps(value)
+            return "[\n    " + ",\n    ".join(map(as_json, value)) + "\n  ]"
+        return as_json(value)
 
-    return "{\n" + ",\n".join(f"  {json.dumps(name)}: {text(value)}" for name, value in values.items()) + "\n}"
+    return "{\n" + ",\n".join(f"  {as_json(name)}: {text(value)}" for name, value in values.items()) + "\n}"
 
 
 def read_name(text: str) -> Criterion:

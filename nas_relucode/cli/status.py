@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from nas_relucode.errors import InputError
 from nas_relucode.study.storage import default_storage, redact, sqlite_path, storage_errors, study_name
+from nas_relucode.texts import as_json
 from nas_relucode.workers.status import study_status
 
 
@@ -22,5 +22,5 @@ def run(options: argparse.Namespace) -> int:
             status = study_status(name, storage)
         except KeyError as error:
             raise InputError(f"there is no study {name!r} in {redact(storage)}.") from error
-    print(json.dumps(status.as_dict(), indent=2) if options.format == "json" else "\n".join(status.lines()))
+    print(as_json(status.as_dict(), indent=2) if options.format == "json" else "\n".join(status.lines()))
     return 0

@@ -109,7 +109,7 @@ def _passed_on(options: argparse.Namespace) -> dict[str, Any]:
         "--quiet": options.quiet,
         "--debug": options.debug,
     }
-    return {name: value for name, value in options_of_process.items() if value not in (None, False)}
+    return {name: value for name, value in options_of_process.items() if value is not None and value is not False}
 
 
 def _settings(study: str) -> StudySettings | None:

@@ -356,12 +356,37 @@ class FacetSearch:
 
         write_atomically(path, write)
 
+    def check_state(self, arrays: dict[str, np.ndarray]) -> None:
+        """Raises ValueError unless the arrays of a state have the shapes and numbers that `save` gives them."""
+        keys, codes, sides, corner_of = (arrays[name] for name in ("keys", "codes", "sides", "corner_of"))
+        corners, cells, expanded = arrays["corners"], len(keys), int(arrays["counts"][0])
+        sizes = [(int(np.prod(shape)), is_bool) for shape, is_bool in self.shapes]
+        fit = (
+            keys.dtype == np.uint8
+            and keys.shape == (cells, sum(-(-size // 8) if is_bool else 4 * size for size, is_bool in sizes))
+            and codes.dtype == np.uint8
+            and codes.shape == (cells, -(-self.neurons // 8))
+            and arrays["points"].dtype == float
+            and arrays["points"].shape == (cells, self.k)
+            and 0 <= expanded <= cells
+            and arrays["counts"].shape == (2,)
+            and arrays["bounded"].shape == arrays["facet_counts"].shape == (expanded,)
+            and corners.shape == (len(corner_of), 2)
+            and sides.shape == (len(sides), 4)
+            and sides.dtype == corner_of.dtype == arrays["facet_counts"].dtype == np.int64
+            and bool(np.all((sides >= [0, 0, -1, -1]) & (sides < [cells, cells, len(corners), len(corners)])))
+            and bool(np.all((corner_of >= 0) & (corner_of < cells)))
+        )
+        if not fit:
+            raise ValueError("its arrays do not belong together")
+
     def load(self, path: Path) -> None:
         """Continues the search in a file. Raises InputError if it is of another network, or damaged."""
         try:
             arrays = read_arrays(path, "Name the state of a search, or a new file.")
             if str(arrays["fingerprint"]) != self.fingerprint():
                 raise InputError(f"{path} belongs to another network, box or tolerance. Name a new file.")
+            self.check_state(arrays)
             self.keys = [row.tobytes() for row in arrays["keys"]]
             self.number = {key: number for number, key in enumerate(self.keys)}
             self.points, self.codes = list(arrays["points"]), list(arrays["codes"])
@@ -370,7 +395,7 @@ class FacetSearch:
             self.corner_count = len(arrays["corners"])
             self.expanded, self.walls = arrays["counts"].tolist()
             self.unit = float(arrays["unit"])
-        except (KeyError, ValueError, TypeError) as error:
+        except (LookupError, ValueError, TypeError) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"{path} is damaged, or not the state of a search. Name a new file.") from error

@@ -82,8 +82,9 @@ def select(
 
 def _with_own_margin(options: RankingOptions, study: optuna.Study) -> RankingOptions:
     """The options with the margin of the study's settings, if it has any, where none is given."""
-    margin = (study.user_attrs.get("settings") or {}).get("margin")
-    return options if margin is None or "margin" in options else {**options, "margin": margin}
+    settings = study.user_attrs.get("settings")
+    margin = settings.get("margin") if isinstance(settings, dict) else None
+    return options if not isinstance(margin, int | float) or "margin" in options else {**options, "margin": margin}
 
 
 def _criteria(trials: StudyTrials, ranking: Ranking) -> dict[str, str]:

@@ -31,6 +31,18 @@ from nas_relucode.texts import listed
 PARAMS = "params_"  # before a parameter's name in a column, as in Optuna's own trials_dataframe
 FIXED = ("number", "state", "network", "seed", *ACCURACIES, "validation_loss")
 AT_THE_END = ("validation_samples", "infeasibility", "ranked", "pruned", "retry_of", "reason")
+# of the table of networks
+RANKED = (
+    "seeds",
+    "trial",
+    "feasible",
+    "finalist",
+    "front",
+    "place",
+    "mark",
+    "size",
+    "answer",
+)
 
 
 @dataclass(frozen=True)
@@ -222,7 +234,7 @@ def _correct(trials: StudyTrials, place: int, split: str) -> np.ndarray | None:
 
 
 def _row(trial: FrozenTrial, record: dict[str, Any] | None, trials: StudyTrials, also: Sequence[str]) -> dict[str, Any]:
-    loose = record_of(trial)
+    loose = record or record_of(trial)
     candidate = candidate_of(record) if record else Candidate.of_trial(trial.params)
     row: dict[str, Any] = {"number": trial.number, "state": trial.state.name}
     row["network"] = trials.names.get(candidate.network, candidate.label)
@@ -234,7 +246,8 @@ def _row(trial: FrozenTrial, record: dict[str, Any] | None, trials: StudyTrials,
         floors = [value for name, value in trial.constraints.items() if name != RELATIVE_FLOOR]
         row["infeasibility"] = max(floors, default=0.0)
     row["ranked"], row["pruned"] = record is not None, "pruned" in loose
-    row["retry_of"] = trial.user_attrs.get("retry_of")
+    retry_of = trial.user_attrs.get("retry_of")
+    row["retry_of"] = retry_of if type(retry_of) is int and 0 <= retry_of < 2**63 else None
     row["reason"] = loose.get("pruned") or loose.get("failed")
     if "same_as" in trial.user_attrs:
         row["reason"] = f"the same candidate as trial {trial.user_attrs['same_as']}"
@@ -243,7 +256,7 @@ def _row(trial: FrozenTrial, record: dict[str, Any] | None, trials: StudyTrials,
 
 def _is_taken(name: str, values: Mapping[str, Any]) -> bool:
     """Whether a column has this name already, so that an index of the name must not replace it."""
-    return name in values or name in FIXED or name in AT_THE_END or name.startswith(PARAMS)
+    return name in values or name in FIXED or name in AT_THE_END or name in RANKED or name.startswith(PARAMS)
 
 
 def _directions(study: optuna.Study, names: Sequence[str]) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from nas_relucode.report.contents import Report, page_data
 from nas_relucode.report.sections import Section, described
 from nas_relucode.report.tables import answers_in_words, column_in_words, differences_in_words
 from nas_relucode.report.words import TERMS, explained, term_id
+from nas_relucode.texts import as_json
 
 MOST_BYTES = 4_000_000  # of the page: pictures that would exceed it are only named
 MOST_SLICES = 3  # networks whose slices are shown
@@ -363,7 +363,7 @@ def embedding_pictures(report: Report) -> list[Picture]:
 
 
 def _json(data: dict[str, Any]) -> str:
-    return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    return as_json(data, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _file(name: str) -> str:

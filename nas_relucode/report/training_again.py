@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shlex
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from nas_relucode.errors import InputError
 from nas_relucode.study.candidates import Candidate
 from nas_relucode.study.runner import check_settings, stored_settings
 from nas_relucode.study.settings import StudySettings, load_settings
-from nas_relucode.toml_files import builtin_files, parse
+from nas_relucode.toml_files import builtin_files, parse, toml_table
 from nas_relucode.training.names import SOURCES
 
 HEAD = "# The settings of study"  # the first words of a file that a later report may overwrite
@@ -135,6 +134,6 @@ def _settings(study: optuna.Study) -> StudySettings | None:
 
 def _reads_back(text: str, table: dict[str, Any]) -> bool:
     try:
-        return parse(StudySettings, tomllib.loads(text), "the settings").as_dict() == table
-    except (InputError, tomllib.TOMLDecodeError):
+        return parse(StudySettings, toml_table(text, "the settings"), "the settings").as_dict() == table
+    except InputError:
         return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 import optuna
 import pandas as pd
 
-from nas_relucode.files import write_atomically
+from nas_relucode.files import write_together
 from nas_relucode.plots.pareto import save_pareto
 from nas_relucode.ranking.selection import Selection
 from nas_relucode.report.contents import Report, accuracy_intervals, gather
@@ -21,6 +20,7 @@ from nas_relucode.report.sections import Section, sections
 from nas_relucode.report.tables import constant_on_front, markdown, markdown_table
 from nas_relucode.report.training_again import may_be_written, settings_file, settings_toml
 from nas_relucode.study.storage import redact
+from nas_relucode.texts import as_json
 
 
 def write_report(
@@ -32,7 +32,7 @@ def write_report(
     ``folder`` is that of the study's run, if there was one: kept code spaces, slices and embeddings are read from it.
     ``storage``, the URL of the study's storage, is shown without its password. For a study made by `run_study`, a TOML
     file of the study's name holds its settings, to train its networks again; a file of this name that no report wrote
-    is not overwritten. Each file is written atomically.
+    is not overwritten. All files are written, or none.
     """
     if isinstance(study, Selection):
         selection, study = study, study.as_study()
@@ -46,14 +46,15 @@ def write_report(
         "report.md": lambda path: path.write_text(_markdown(report, parts), "utf-8"),
         "pareto.png": lambda path: _save_pareto(report, path),
         "pareto.svg": lambda path: _save_pareto(report, path),
-        "pareto.json": lambda path: path.write_text(json.dumps(_json(report), indent=2), "utf-8"),
+        "pareto.json": lambda path: path.write_text(as_json(_json(report), indent=2), "utf-8"),
         "trials.csv": lambda path: trials.to_csv(path, index=False),
     }
     settings = settings_toml(study, folder)
     file = settings_file(study, folder)
     if settings is not None and may_be_written(study, file):
         writers[file.name] = lambda path: path.write_text(settings, "utf-8")
-    return {name: write_atomically(folder / name, write) for name, write in writers.items()}
+    write_together({folder / name: write for name, write in writers.items()})
+    return {name: folder / name for name in writers}
 
 
 def _save_pareto(report: Report, path: Path) -> None:

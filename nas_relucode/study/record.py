@@ -28,6 +28,8 @@ A trial without a result has the reason instead: ``pruned`` (beside what was kno
 from __future__ import annotations
 
 import math
+import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -88,9 +90,11 @@ def write_interrupted(trial: optuna.Trial, reason: str) -> None:
 
 
 def record_of(trial: BaseTrial | FrozenTrial) -> dict[str, Any]:
-    """The record of a trial, as version 2 and unchecked; empty if it has none, or something else in its place."""
+    """The record of a trial, as version 2, without the values that cannot be read; empty if it has none."""
     record = trial.user_attrs.get(ATTRIBUTE)
-    return _as_version_2(record) if isinstance(record, dict) else {}
+    if not isinstance(record, dict):
+        return {}
+    return {name: item for name, item in _as_version_2(record).items() if name not in _CHECKS or _CHECKS[name](item)}
 
 
 def checked_record(trial: FrozenTrial, study: str) -> dict[str, Any]:
@@ -101,10 +105,10 @@ def checked_record(trial: FrozenTrial, study: str) -> dict[str, Any]:
     if not isinstance(stored, dict):
         raise InputError(f"{subject} is not a table of values. {advice}")
     version = stored.get("version", 1)
-    if version not in (1, VERSION):
+    if isinstance(version, bool) or version not in (1, VERSION):
         raise InputError(
-            f"{subject} has version {version!r}, which this nas-relucode cannot read (it reads 1 and {VERSION}). "
-            "Install the version that wrote it."
+            f"{subject} has version {repr(version)[:100]}, which this nas-relucode cannot read (it reads 1 and "
+            f"{VERSION}). Install the version that wrote it."
         )
     record = _as_version_2(stored)
     missing = [name for name in NEEDED if name not in record]
@@ -182,54 +186,93 @@ def _as_version_2(record: dict[str, Any]) -> dict[str, Any]:
     return converted
 
 
+def _is_real(value: Any) -> bool:
+    """Whether a value is a number, NaN and infinities among them, or None for one that is undefined."""
+    if value is None or isinstance(value, float):
+        return True
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return value is not None and _is_real(value) and math.isfinite(value)
 
 
-def _is_seed(value: Any) -> bool:
-    return _is_number(value) and value == int(value)
+def _is_whole(value: Any) -> bool:
+    return _is_number(value) and value == int(value) and abs(value) < 2**63
 
 
 def _is_accuracy(value: Any) -> bool:
     return value is None or (_is_number(value) and 0 <= value <= 1)
 
 
+def _is_text(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
 def _are_names(value: Any) -> bool:
-    return isinstance(value, list) and len(value) > 0 and all(isinstance(name, str) for name in value)
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def _are_params(value: Any) -> bool:
-    plain = (str, int, float, bool, type(None))
-    return isinstance(value, dict) and "seed" not in value and all(isinstance(item, plain) for item in value.values())
+    plain = isinstance(value, dict) and "seed" not in value
+    return plain and all(isinstance(item, str | bool) or _is_real(item) for item in value.values())
 
 
 def _are_numbers(values: Any) -> bool:
-    return isinstance(values, dict) and all(v is None or isinstance(v, int | float) for v in values.values())
+    return isinstance(values, dict) and all(map(_is_real, values.values()))
+
+
+def _are_layers(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_are_numbers, value.values()))
+
+
+def _are_points(value: Any) -> bool:
+    """Whether a value is a curve: points that have an epoch, counts of all layers and of each, and other numbers."""
+    parts = {"epoch": _is_whole, "joint": _are_numbers, "layers": _are_layers}
+    return isinstance(value, list) and all(
+        isinstance(point, dict)
+        and parts.keys() <= point.keys()
+        and all(parts.get(name, _is_real)(item) for name, item in point.items())
+        for point in value
+    )
+
+
+def _are_codes(value: Any) -> bool:
+    """Whether a value names a file for some epochs."""
+    return isinstance(value, dict) and all(
+        re.fullmatch("[0-9]{1,18}", epoch) and isinstance(name, str) for epoch, name in value.items()
+    )
 
 
 def _are_samples(value: Any) -> bool:
     """Whether a value says which samples an accuracy is of."""
     if value is None:
         return True
-    if not isinstance(value, dict) or not _is_seed(value.get("samples")) or not 0 < value["samples"] < 2**31:
+    if not isinstance(value, dict) or not isinstance(value.get("samples"), int) or not 0 < value["samples"] < 2**31:
         return False
-    texts = ("digest", "correct", "split")
-    return all(value.get(name) is None or isinstance(value[name], str) for name in texts)
+    return all(_is_text(value.get(name)) for name in ("digest", "correct", "split"))
 
 
 NEEDED = ("params", "seed", "objectives", "accuracy", "validation", "qualities", "joint")
 _CHECKS: dict[str, Callable[[Any], bool]] = {
     "params": _are_params,
-    "seed": _is_seed,
-    "objectives": _are_names,
+    "seed": _is_whole,
+    "objectives": lambda value: bool(value) and _are_names(value),
     **dict.fromkeys(ACCURACIES, _is_accuracy),
+    "validation_loss": _is_real,
     "validation": lambda value: value is not None and _are_samples(value),
     "test": _are_samples,
+    "classes": lambda value: value is None or _is_whole(value),
     "qualities": _are_numbers,
     "joint": _are_numbers,
-    "layers": lambda value: isinstance(value, dict) and all(map(_are_numbers, value.values())),
-    "saturated": lambda value: isinstance(value, dict) and all(isinstance(names, list) for names in value.values()),
-    "curve": lambda value: isinstance(value, list) and all(isinstance(point, dict) for point in value),
-    "codes": lambda value: isinstance(value, dict),
+    "layers": _are_layers,
+    "saturated": lambda value: isinstance(value, dict) and all(map(_are_names, value.values())),
+    "split": _is_text,
+    "samples": lambda value: value is None or _is_whole(value),
+    "curve": _are_points,
+    "device": _is_text,
+    "codes": _are_codes,
+    "slices": _are_names,
     FLOOR_BELOW_BEST: _is_number,
+    **dict.fromkeys(("pruned", "failed", "interrupted"), _is_text),
 }

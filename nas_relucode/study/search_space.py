@@ -19,6 +19,7 @@ from nas_relucode.toml_files import parse, read_toml
 from nas_relucode.training.names import check_seed, parse_head
 
 LEARNING_RATE = "learning_rate"  # the parameter that is the recipe's, not the network's
+MOST_LAYERS = 1000  # of a head
 MOST_CANDIDATES = 100_000  # of a space that is searched completely
 SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
     "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
@@ -51,6 +52,8 @@ class HeadGrid:
             raise InputError(
                 f"depths {list(self.depths)} and widths {list(self.widths)} must hold at least one item, none below 1."
             )
+        if max(self.depths) > MOST_LAYERS:
+            raise InputError(f"depths {list(self.depths)} hold more than {MOST_LAYERS} layers. Give smaller depths.")
         if sum(len(self.widths) ** depth for depth in self.depths) > MOST_CANDIDATES:
             raise InputError(
                 f"depths {list(self.depths)} and widths {list(self.widths)} give more than 100,000 heads. "
@@ -358,4 +361,4 @@ class SearchSettings:
 
 def stored_search(study: optuna.Study) -> SearchSettings:
     """What a stored study searches. Raises InputError for a study that nas-relucode did not create."""
-    return parse(SearchSettings, stored_table(study)["search"], f"the stored settings of study {study.study_name!r}")
+    return parse(SearchSettings, stored_table(study).get("search"), f"search of the settings of {study.study_name!r}")

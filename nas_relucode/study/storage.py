@@ -137,7 +137,7 @@ def stored_table(study: optuna.Study) -> dict[str, Any]:
     Raises InputError for a study that nas-relucode did not create.
     """
     stored = study.user_attrs.get("settings")
-    if stored is None:
+    if not isinstance(stored, dict):
         raise InputError(
             f"study {study.study_name!r} in this storage was not created by nas-relucode. Give another --study-name."
         )

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from nas_relucode.errors import InputError
-from nas_relucode.files import write_atomically
+from nas_relucode.files import check_file, write_atomically
 
 MAGIC = b"nas-relucode checkpoint 2\n"
 # The file goes on with a line: the SHA-256 of the head from here on, the SHA-256 of the body, the body's size in bytes;
@@ -90,9 +90,7 @@ def load_checkpoint(path: Path, *, settings: Mapping[str, Any]) -> tuple[dict[st
 
 
 def _opened(path: Path) -> BufferedReader:
-    if path.is_dir():
-        raise InputError(f"{path} is a folder. Name a file.")
-    return path.open("rb")
+    return check_file(path, "Name a file.").open("rb")
 
 
 def _read_head(path: Path, file: BinaryIO) -> tuple[dict[str, Any], str]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_relucode.errors import InputError
+from nas_relucode.files import check_file
 from nas_relucode.training.checkpoints import MAGIC
 
 WRAPPERS = ("module", "_orig_mod")  # what DataParallel and torch.compile put into names
@@ -39,10 +40,7 @@ def load_weights(network: nn.Module, path: str | Path, name: str) -> None:
 
 
 def _read(path: Path, name: str) -> Any:
-    if not path.exists():
-        raise _no_weights(path, name, "FileNotFoundError: there is no such file")
-    if not path.is_file():
-        raise _no_weights(path, name, "it is not a file")
+    check_file(path, f"It should hold the weights of {name}: save them with torch.save(network.state_dict(), file).")
     with path.open("rb") as file:
         if file.read(len(MAGIC)) == MAGIC:
             raise InputError(

@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 
 from nas_relucode.errors import InputError
-from nas_relucode.files import write_atomically
+from nas_relucode.files import read_text, write_atomically
 from nas_relucode.study.candidates import Candidate
 from nas_relucode.study.record import Outcome
 
 VERSION = 2
+REMEDY = "Delete it; its candidate will be trained again."
 FOLDER = "results"  # among a study's files
 
 
@@ -59,7 +60,13 @@ class SavedResults:
     def _read(self, path: Path) -> tuple[int, Outcome] | None:
         """The trial's number and its outcome; None if the file is of other settings or another study, or is gone."""
         try:
-            content = json.loads(path.read_text("utf-8"))
+            text = read_text(path, REMEDY)
+        except InputError:
+            if path.exists():
+                raise
+            return None  # another worker that shares the folder has written the result and removed the file
+        try:
+            content = json.loads(text)
             if content["version"] != VERSION:
                 return None
             if (content["study"], content["made"]) != (self.study, self.settings_digest):
@@ -71,7 +78,5 @@ class SavedResults:
                 None if values is None else tuple(float(value) for value in values),
             )
             return int(content["trial"]), outcome
-        except FileNotFoundError:  # another worker that shares the folder has written the result and removed the file
-            return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path} is damaged ({error}). Delete it; its candidate will be trained again.") from error
+        except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
+            raise InputError(f"{path} is damaged ({error}). {REMEDY}") from error
