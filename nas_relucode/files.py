@@ -67,16 +67,16 @@ def check_file(path: str | Path, needed: str, most: int | None = None) -> Path:
     path = Path(path)
     try:
         if not path.exists():
-            raise InputError(f"there is no {path}. {needed}")
+            raise InputError(f"{path} cannot be read: there is no such file. {needed}")
         if not path.is_file():
-            raise InputError(f"{path} is not a file. {needed}")
+            raise InputError(f"{path} cannot be read: it is not a file. {needed}")
         size = path.stat().st_size
     except (OSError, ValueError) as error:  # a name too long, or with a null character
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} cannot be read ({error}). {needed}") from error
     if most is not None and size > most:
-        raise InputError(f"{path} has {size:,} bytes, more than {most:,}. {needed}")
+        raise InputError(f"{path} cannot be read: it has {size:,} bytes, more than {most:,}. {needed}")
     return path
 
 

@@ -1,5 +1,6 @@
 """Settings: TOML files are written here, and read by tomllib itself where an oracle is needed."""
 
+import os
 import tomllib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -136,6 +137,17 @@ def test_an_error_names_the_file_the_section_and_the_key(tmp_path):
         load_settings(path)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="devices are files on POSIX")
+def test_a_pipe_a_device_and_a_huge_file_are_refused_before_they_are_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.toml")
+    (tmp_path / "zero.toml").symlink_to("/dev/zero")
+    with (tmp_path / "huge.toml").open("wb") as file:
+        file.truncate(2**40)
+    for name in ("pipe", "zero", "huge"):
+        with pytest.raises(InputError, match=f"{name}.toml"):
+            load_settings(str(tmp_path / f"{name}.toml"))
+
+
 def test_malformed_toml_is_answered_with_file_and_line(tmp_path):
     path = study_file(tmp_path, "[data]\nsource = digits\n")
     with pytest.raises(InputError, match=rf"{path} is not valid TOML: .*line 2"):
@@ -154,6 +166,22 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
     folder.mkdir()
     with pytest.raises(InputError, match=rf"{folder} cannot be read"):
         read_toml("studies", str(folder))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        STUDY + "trials = " + "9" * 5000,
+        STUDY + "x = " + "[" * 600 + "]" * 600,
+        STUDY.replace("[search]", f"validation = {'9' * 400}\n[search]"),
+        STUDY.replace('space = "digits"', "space.heads = {depths = [4611686018427387904], widths = [2, 3]}"),
+        STUDY.replace('space = "digits"', "space.heads = {depths = [1000000000], widths = [8]}"),
+    ],
+    ids=["digits", "nested", "integer for a fraction", "depths", "one width"],
+)
+def test_numbers_and_depths_beyond_all_bounds_are_refused_at_once(tmp_path, text):
+    with pytest.raises(InputError, match=r"mine\.toml"):
+        load_settings(study_file(tmp_path, text + "\n"))
 
 
 @pytest.mark.parametrize(
