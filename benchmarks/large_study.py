@@ -69,11 +69,11 @@ def page_size(folder: Path) -> int:
 
 def stored_study(url: str, trials: int) -> None:
     """Writes a study of so many complete trials, as `run_study` would leave it, to the storage."""
-    heads = tuple(f"{8 + number}" for number in range(-(-trials // SEEDS)))
+    space = SearchSpace(parameters={"width": {"low": 8, "high": 7 + -(-trials // SEEDS)}, "learning_rate": [0.1]})
     settings = StudySettings(
         data=DataSettings(source="digits"),
-        network=NetworkSettings(backbone="none"),
-        search=SearchSettings(space=SearchSpace(heads=heads, learning_rates=(0.1,)), seeds=tuple(range(SEEDS))),
+        network=NetworkSettings(factory="mine:network"),
+        search=SearchSettings(space=space, seeds=tuple(range(SEEDS))),
     )
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(study_name="large", storage=url, directions=list(settings.objectives.values()))
@@ -96,7 +96,7 @@ def trial(settings: StudySettings, number: int) -> FrozenTrial:
     space = settings.search_space
     network, seed = divmod(number, SEEDS)
     rng = np.random.default_rng(number)
-    params = {"head": space.parameters["head"].choices[network], "learning_rate": 0.1}
+    params = {"width": network + 8, "learning_rate": 0.1}
     level = 0.9 + 0.01 * np.random.default_rng(network + 10**6).normal() + 0.01 * rng.normal()
     correct = rng.random(SAMPLES) < level
     joint = {f"{name}_count": float(rng.integers(10, 1000)) for name in ("cell", "correct_cell", "edge", "component")}
