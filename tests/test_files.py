@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from nas_relucode.files import write_atomically
+from nas_relucode.files import write_atomically, write_together
 
 WRITER = """
 import pathlib, sys, time
-from nas_relucode.files import write_atomically
+from nas_relucode.files import write_atomically, write_together
 def write(temporary):
     temporary.write_text("half")
     print(temporary, flush=True)
@@ -49,3 +49,17 @@ def test_temporary_files_of_other_machines_and_similar_names_are_kept(tmp_path):
     gone.touch()
     write_atomically(tmp_path / "run.pt", lambda temporary: temporary.write_text("whole"))
     assert {file.name for file in tmp_path.iterdir()} == {"run.pt", *names}
+
+
+def test_of_files_that_are_written_together_an_error_changes_none(tmp_path):
+    first, second = tmp_path / "a.txt", tmp_path / "b.txt"
+    first.write_text("before")
+
+    def failing(temporary):
+        temporary.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match=r"b\.txt"):
+        write_together({first: lambda temporary: temporary.write_text("after"), second: failing})
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
+    assert first.read_text() == "before"

@@ -160,15 +160,27 @@ def multiples(errors: Errors, best: int, level: float, seed: int, *, known: bool
 
 @compiled
 def _largest_of_pairs(drawn, standard):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """The largest difference of two networks in standard errors, in each draw, float64 (draws,)."""
-    largest = np.zeros(drawn.shape[1])
-    for one in range(len(drawn)):
-        for other in range(one + 1, len(drawn)):
-            error = standard[one, other]
-            for draw in range(drawn.shape[1]):
-                away = abs(drawn[other, draw] - drawn[one, draw]) / error
-                if away > largest[draw]:
-                    largest[draw] = away
+    """The largest difference of two networks in standard errors, in each draw, float64 (draws,).
+
+    The luckiest networks are compared with the unluckiest first, until no difference that is left can be the largest.
+    """
+    networks, draws = drawn.shape
+    least = np.full(networks, np.inf)  # standard error of a difference from each network
+    for one in range(networks):
+        for other in range(networks):
+            if other != one:
+                least[one] = min(least[one], standard[one, other])
+    largest = np.zeros(draws)
+    for draw in range(draws):
+        errors = drawn[:, draw].copy()
+        order = np.argsort(errors)
+        for place in range(networks - 1, 0, -1):
+            one = order[place]
+            for other in order[:place]:
+                away = errors[one] - errors[other]
+                if away <= largest[draw] * least[one]:
+                    break
+                largest[draw] = max(largest[draw], away / standard[one, other])
     return largest
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from private_postgres import PASSWORD
 
+from nas_relucode.cli import arguments, worker
 from nas_relucode.cli.main import main
 from nas_relucode.workers.fleet import cpu_environments, gpu_environments, run_fleet
 from nas_relucode.workers.stopping import Stop
@@ -259,3 +260,10 @@ def test_each_process_of_a_fleet_has_a_gpu_or_a_share_of_the_cores(monkeypatch: 
     cores = {"OMP_NUM_THREADS": "4"}
     assert gpu_environments(["0", "3"]) == [{"CUDA_VISIBLE_DEVICES": gpu} | cores for gpu in ("0", "3")]
     assert cpu_environments(3) == [{"OMP_NUM_THREADS": "2"}] * 3
+
+
+def test_options_of_value_zero_reach_the_processes_of_a_fleet():
+    options = arguments.read(["worker", "x", "--processes", "2", "--patience", "0", "--max-trials", "0"])
+    passed_on = worker._passed_on(options)
+    assert (passed_on["--patience"], passed_on["--max-trials"]) == (0, 0)
+    assert "--no-wait" not in passed_on

@@ -98,7 +98,7 @@ def test_a_record_of_the_first_version_is_read_beside_one_of_the_second():
 
 def test_an_index_with_the_name_of_another_column_does_not_take_its_place():
     trials = [hand_made("8", accuracy=0.9), hand_made("4", accuracy=0.1)]
-    for name in ("accuracy", "test_accuracy", "parameters", "network", "params_head", "trial", "place"):
+    for name in ("accuracy", "test_accuracy", "parameters", "network", "params_head", "trial", "place", "seeds"):
         trials[1].user_attrs[ATTRIBUTE]["joint"][name] = 0.99
     selection = select(study_of(trials))
     assert selection.best["params"]["head"] == "8"

@@ -5,9 +5,12 @@ from typing import Any
 import optuna
 import pytest
 from hand_made import hand_made, study_of
+from hypothesis import given
+from hypothesis import strategies as st
 from optuna.trial import TrialState
 
 from nas_relucode.errors import InputError
+from nas_relucode.ranking.selecting import select
 from nas_relucode.study.candidates import Candidate
 from nas_relucode.study.record import (
     ATTRIBUTE,
@@ -108,3 +111,51 @@ def test_a_record_that_cannot_be_ranked_is_an_error_that_names_the_trial_and_the
     (stored,) = study_of([trial]).trials
     with pytest.raises(InputError, match=f"trial 0 of study 'mine'.*{message}"):
         checked_record(stored, "mine")
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=2) | st.just(10**400),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=2), inner, max_size=2),
+    max_leaves=3,
+)
+
+
+@given(st.sampled_from(sorted(hand_made().user_attrs[ATTRIBUTE])), ANY_JSON)
+def test_any_value_of_any_key_is_ranked_or_refused_with_trial_and_key(key: str, value: Any):
+    study = study_of([hand_made("8"), hand_made("16")])
+    foreign = hand_made("4-4")
+    foreign.user_attrs[ATTRIBUTE] = foreign.user_attrs[ATTRIBUTE] | {key: value}
+    study.add_trial(foreign)
+    try:
+        select(study)
+    except InputError as error:
+        message = str(error)
+    else:
+        return
+    assert key in message
+    assert "trial 2" in message or "different" in message or "objectives" in message
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("curve", [{"epoch": 0}]),
+        ("saturated", {"joint": [["a"]]}),
+        ("seed", 2**70),
+        ("params", {"head": "8", "learning_rate": 10**400}),
+        ("joint", {"cell_count": 10**400}),
+        ("codes", {"last": "file"}),
+        ("slices", [1]),
+    ],
+)
+def test_what_a_report_could_not_use_is_refused_with_trial_and_key(key: str, value: Any):
+    trial = hand_made()
+    trial.user_attrs[ATTRIBUTE] = trial.user_attrs[ATTRIBUTE] | {key: value}
+    with pytest.raises(InputError, match=rf"trial {trial.number} .*{key}"):
+        checked_record(trial, "theirs")
+
+
+def test_what_cannot_be_read_of_a_trial_without_a_result_is_left_out():
+    trial = hand_made()
+    trial.user_attrs[ATTRIBUTE] = {"failed": ["x"], "params": "x", "interrupted": "SIGTERM"}
+    assert record_of(trial) == {"interrupted": "SIGTERM"}

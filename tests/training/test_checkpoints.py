@@ -173,7 +173,7 @@ def test_foreign_files_are_refused_and_kept(tmp_path):
     path.write_bytes(b"nas-relucode checkpoint 1\n" + bytes(99))
     with pytest.raises(InputError, match="foreign is a checkpoint of another version"):
         load_checkpoint(path, settings=SETTINGS)
-    with pytest.raises(InputError, match="is a folder"):
+    with pytest.raises(InputError, match="not a file"):
         load_checkpoint(tmp_path, settings=SETTINGS)
 
 

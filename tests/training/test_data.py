@@ -270,7 +270,7 @@ def test_an_npz_file_that_is_another_file_is_named(tmp_path):
         np.save(file, np.zeros(3))  # .npy under the name of .npz
     with pytest.raises(InputError, match=rf"{path} cannot be read"):
         load_data(str(path))
-    with pytest.raises(InputError, match=r"there is no .*none\.npz"):
+    with pytest.raises(InputError, match=r"none\.npz.*there is no"):
         load_data(str(tmp_path / "none.npz"))
 
 
