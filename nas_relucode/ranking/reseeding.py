@@ -97,7 +97,12 @@ def reseed(
     """
     _check(objective, seeds, n_trials)
     options = {"margin": margin, "rule": rule, "level": level}
-    return _Reseeder(study, objective, list(seeds), which, options, n_trials, timeout, catch).run()
+    reseeder = _Reseeder(study, objective, list(seeds), which, options, n_trials, timeout, catch)
+    sampler, study.sampler = study.sampler, optuna.samplers.RandomSampler()  # GridSampler would stop the study
+    try:
+        return reseeder.run()
+    finally:
+        study.sampler = sampler
 
 
 def next_trainings(

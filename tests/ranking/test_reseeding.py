@@ -93,20 +93,38 @@ def test_it_ends_when_the_budget_is_spent(budget):
     assert len(result.trained) == budget.get("n_trials", 0)
 
 
+def test_networks_of_a_grid_are_trained_again_and_the_study_keeps_its_sampler():
+    objective = Objective()
+    grid = optuna.samplers.GridSampler({"name": list(simulated_study.ACCURACY)[:2]})
+    study = optuna.create_study(direction="maximize", sampler=grid)
+
+    def named(trial, seed=0):
+        return objective.record(
+            trial,
+            simulated_study.network(trial.suggest_categorical("name", list(simulated_study.ACCURACY)), seed),
+            seed=seed,
+        )
+
+    study.optimize(named)
+    rc.reseed(study, named, seeds=[1], which="all")
+    assert sorted(trial.params["name"] for trial in study.trials) == ["a", "a", "b", "b"]
+    assert study.sampler is grid
+
+
 def test_a_failure_is_told_and_raised_and_the_next_call_trains_that_seed():
     objective = Objective()
     study = study_of(objective)
 
     def broken(trial, seed=0):
         if seed == 1:
-            raise OSError("no memory")
+            raise RuntimeError("no memory")
         return objective(trial, seed=seed)
 
-    with pytest.raises(OSError, match="no memory"):
+    with pytest.raises(RuntimeError, match="no memory"):
         rc.reseed(study, broken, seeds=[1], which="all")
     assert study.trials[-1].state == TrialState.FAIL
     assert "no memory" in study.trials[-1].user_attrs["relucode"]["failed"]
-    result = rc.reseed(study, broken, seeds=[1, 2], which="all", catch=(OSError,))
+    result = rc.reseed(study, broken, seeds=[1, 2], which="all", catch=(RuntimeError,))
     assert (len(result.failed), len(result.trained), result.reason) == (4, 4, "seeds spent")
     result = rc.reseed(study, objective, seeds=[1, 2], which="all")
     assert len(result.trained) == 4
