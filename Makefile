@@ -21,6 +21,7 @@ loops: $(VENV)/.installed  ## compile the loops that both processes of pytest us
 check: lint loops  ## lint, types, and all tests, each property with many examples
 	$(RUN)/pytest -n 2 --dist worksteal --hypothesis-profile check
 	$(RUN)/pytest -m slow --hypothesis-profile check
+	$(RUN)/python -m tests.fuzz --seconds 60
 
 evidence: $(VENV)/.installed  ## the quick body of docs/evidence.md: 80 small networks on digits, in runs/evidence/digits
 	$(RUN)/nas-relucode evidence --body digits --output runs/evidence/digits

@@ -370,6 +370,14 @@ class FacetSearch:
             and arrays["points"].shape == (cells, self.k)
             and 0 <= expanded <= cells
             and arrays["counts"].shape == (2,)
+            and arrays["counts"].dtype == np.int64
+            and arrays["bounded"].dtype == bool
+            and corners.dtype == arrays["unit"].dtype == float
+            and arrays["unit"].shape == ()
+            and 0 < arrays["unit"] < np.inf
+            and len(np.unique(keys, axis=0)) == cells
+            and corner_of.ndim == 1
+            and bool(np.isfinite(arrays["points"]).all())
             and arrays["bounded"].shape == arrays["facet_counts"].shape == (expanded,)
             and corners.shape == (len(corner_of), 2)
             and sides.shape == (len(sides), 4)
