@@ -171,7 +171,7 @@ def test_what_a_module_prints_does_not_spoil_the_json(
         (["--split", "valid"], ["unknown split 'valid'", "train"]),
         (["--split", "validation"], ["--split", "train, test or all"]),
         (["--data", "digit"], ["unknown data 'digit'", "digits, mnist, cifar10"]),
-        (["--data", "nosuch.npz"], ["there is no nosuch.npz"]),
+        (["--data", "nosuch.npz"], ["nosuch.npz", "there is no such file"]),
         (["--classes", "0", "cat"], ["unknown class 'cat'", "0, 1, 2"]),
         (["--classes", "0"], ["classes", "two or more"]),
         (["--image-size", "0"], ["image_size 0"]),

@@ -106,7 +106,7 @@ def test_a_file_that_does_not_hold_the_weights_is_refused_with_a_reason_on_one_l
         (
             "resnet18",
             {"weights": "no_such_file"},
-            "no_such_file does not hold the weights of resnet18 .FileNotFoundError",
+            "no_such_file cannot be read: there is no such file",
         ),
     ],
 )
