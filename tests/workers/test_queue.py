@@ -262,7 +262,9 @@ def test_close_connections_leaves_none_open(open_one, postgres: Server, queue_ur
 
 def test_a_wait_for_a_lock_times_out_and_a_frozen_process_loses_its_lock(open_one, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("nas_relucode.workers.database.LOCK_TIMEOUT", "100ms")
-    monkeypatch.setattr("nas_relucode.workers.database.IDLE_TIMEOUT", "4s")  # more than a busy machine takes between two statements
+    monkeypatch.setattr(
+        "nas_relucode.workers.database.IDLE_TIMEOUT", "4s"
+    )  # more than a busy machine takes between two statements
     frozen, other = open_one(create=True), open_one()
     holds_lock, wake = threading.Event(), threading.Event()
     raised: list[Exception] = []
