@@ -15,7 +15,6 @@ from nas_relucode.errors import InputError
 from nas_relucode.evidence.statistics import (
     adjusted_p,
     captured_gain,
-    correlation_interval,
     gain_interval,
     partial_spearman,
 )
@@ -148,10 +147,6 @@ class Pair:
             "worst_partial": min(self.partial),
             "partial_all_controls": float(np.mean(np.nan_to_num(every))),
         }
-
-    def partial_interval(self, draws: int = 2000) -> tuple[float, float]:
-        """The interval of the mean partial correlation given accuracy."""
-        return correlation_interval([(i, q, controls[:1]) for i, q, controls in self.bands], draws=draws)
 
 
 @dataclass(frozen=True)

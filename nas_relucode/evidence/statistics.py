@@ -79,23 +79,6 @@ def gain_interval(
     return float(low), float(high)
 
 
-def correlation_interval(
-    bands: Sequence[tuple[np.ndarray, np.ndarray, Sequence[np.ndarray]]],
-    *,
-    draws: int = 2000,
-    seed: int = 0,
-    level: float = 0.05,
-) -> tuple[float, float]:
-    """The same of the mean partial Spearman correlation; each band has an index, a quality and the controls."""
-    generator = np.random.default_rng(seed)
-    means = np.zeros(draws)
-    for index, quality, controls in bands:
-        rows = [generator.integers(len(index), size=len(index)) for _ in range(draws)]
-        means += [partial_spearman(index[r], quality[r], [control[r] for control in controls]) for r in rows]
-    low, high = np.nanquantile(means / len(bands), [level / 2, 1 - level / 2])
-    return float(low), float(high)
-
-
 def adjusted_p(
     bands: Sequence[tuple[np.ndarray, np.ndarray, Sequence[np.ndarray]]], *, permutations: int = 1000, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:

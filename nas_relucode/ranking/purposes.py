@@ -92,19 +92,17 @@ def order_for(purpose: str, recorded: Collection[str], known: Collection[Result]
         measured = f"The best one measured did not pass on two data sets: {worth}" if worth else "None was measured"
         raise InputError(f"no index is proven to order equally accurate networks for {purpose}. {measured}. {advice}")
     index = proven[0].column
-    column = index.removeprefix("all:")
-    if column not in recorded:
-        layers = ', layers="all"' if index != column else ""
+    if index not in recorded:  # a study has no column for the codes of other layers than it read
+        record = "" if ":" in index else f"Record it: Recorder(indices=['all', {index!r}]). "
         raise InputError(
-            f"for {purpose} networks are ordered by {index}, which this study did not record. "
-            f"Record it: Recorder(indices=['all', {column!r}]{layers}). {advice}"
+            f"for {purpose} networks are ordered by {index}, which this study did not record. {record}{advice}"
         )
     worth = " and ".join(result.text for result in proven)
     text = (
         f"The order is for {purpose} ({quality}): on networks that took no part in its choice, choosing by it captured "
         f"{worth} of what could be gained among equally accurate networks (95 % intervals)."
     )
-    return Order({column: proven[0].direction}, text)
+    return Order({index: proven[0].direction}, text)
 
 
 def known_of(order: Mapping[str, str]) -> str:
@@ -130,5 +128,6 @@ def _sentence(measured: Sequence[Result]) -> str:
     parts += [f"no better or worse, as far as could be told, for {undecided} other qualities"] * bool(undecided)
     return (
         f"On {first.networks} networks trained on {first.body}, choosing equally accurate ones by {first.column} "
-        f"({first.direction}) was, compared with a random choice, {'; '.join(parts)}."
+        f"({first.direction}; read off the fully connected layers) was, compared with a random choice, "
+        f"{'; '.join(parts)}."
     )
