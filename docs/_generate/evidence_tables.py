@@ -9,19 +9,26 @@ the body that indices are chosen on. Written: docs/evidence/NAME_*.csv and .png,
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from pathlib import Path
 
 import pandas as pd
 
-from nas_relucode.evidence.examining import Networks, Pair, examine
-from nas_relucode.evidence.judging import Body, choices, comparable_pairs, judged, read_body
+from nas_relucode.evidence.examining import (
+    FEWEST,
+    Networks,
+    Pair,
+    examine,
+    partial_correlations,
+    with_correlations,
+)
+from nas_relucode.evidence.judging import Body, choices, chosen_by_chance, judged, read_body
 from nas_relucode.evidence.known import known_results, write_known
 from nas_relucode.evidence.nas_bench_201 import networks_at_initialisation, published
 from nas_relucode.evidence.report import write_findings
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs" / "evidence"
+IN_BANDS = ("partial", "partial_low", "partial_high", "partial_all_controls", "gain", "gain_low", "gain_high")
 
 
 def main() -> None:
@@ -63,10 +70,10 @@ def at_initialisation(table: Path, scores: Path) -> None:
 
 def in_one_band(networks: Networks, name: str, quality: str, band: str) -> dict[str, float]:
     """Partial correlation and captured gain in one band, in the direction that the mean over bands has."""
-    sign = Pair.of(networks, name, quality).sign
-    one = dataclasses.replace(networks, strata={band: networks.strata[band]})
-    row = Pair.of(one, name, quality, sign).row()
-    return {key: row[key] for key in ("partial", "partial_all_controls", "gain", "gain_low", "gain_high")}
+    sign = -1 if partial_correlations(networks, [name], [quality]).mean() < 0 else 1
+    one = networks.in_strata({band: networks.strata[band]})
+    row = with_correlations([Pair.of(one, name, quality, sign)], one).iloc[0]
+    return {key: row[key] for key in IN_BANDS}
 
 
 def trained(folders: list[Path]) -> None:
@@ -74,27 +81,40 @@ def trained(folders: list[Path]) -> None:
     bodies = {folder.name: read_body(folder.name, folder / "weights") for folder in folders}
     development = folders[0].name
     half = bodies[development].halves[0]
+    known = {}
     for name, body in bodies.items():
-        findings = examine(body.networks)
+        findings = known[name] = examine(body.networks)
         title = f"{len(body.networks.table)} networks on {name}, two seeds each"
         *_, text = write_findings(findings, DOCS / name, title)
         text.unlink()  # docs/evidence.md says it
         print(f"\n{name}: {len(body.networks.table)} candidates, {body.diverged} diverged")
+        print({band: len(rows) for band, rows in body.networks.strata.items()})
         print(f"smallest adjusted p of permuted indices: {findings.permuted_p:.3f}")
-        for title, baselines in (("indices", False), ("baselines", True)):
-            table = judged(choices(half, baselines=baselines), half, body, body.halves[1])
-            table["wrong_pairs"] = [wrong_pairs(body, row) for _, row in table.iterrows()]
-            table.to_csv(DOCS / name / f"judged_{title}.csv", index=False, float_format="%.4g")
-            print(f"\nchosen {title} on the held-out half\n{table.to_string()}")
+        for kind, baselines in (("indices", False), ("baselines", True)):
+            chosen = choices(half, baselines=baselines)
+            for part, networks in parts(body, name == development).items():
+                table = judged(chosen, half, body, networks)
+                if not baselines:
+                    table = table.join(chosen_by_chance(half, networks).add_prefix("permuted_"), on="quality")
+                table.to_csv(DOCS / name / f"judged_{kind}_{part}.csv", index=False, float_format="%.4g")
+                print(f"\n{name}, {part}: chosen {kind}\n{table.to_string()}", flush=True)
     whole = {name: body for name, body in bodies.items() if name != "digits"}  # the quick body shows nothing by itself
-    write_known(known_results(whole, development), ROOT / "nas_relucode" / "ranking" / "evidence.csv")
+    write_known(known_results(whole, known, development), ROOT / "nas_relucode" / "ranking" / "evidence.csv")
 
 
-def wrong_pairs(body: Body, row: pd.Series) -> str:
-    """How many pairs of candidates that differ in one hyper-parameter the index orders wrongly."""
-    sign = 1 if row["direction"] == "maximize" else -1
-    pairs, wrong = comparable_pairs(body, str(row["column"]), str(row["quality"]), sign)
-    return f"{wrong} of {pairs}"
+def parts(body: Body, chosen_here: bool) -> dict[str, Networks]:
+    """The networks that choices are judged on; of a body that took no part in choosing, all of them, too.
+
+    The finalists of `select` are those of the whole body. There must be at least `FEWEST` of them.
+    """
+    networks = {"held_out": body.halves[1]}
+    if not chosen_here:
+        networks["all"] = body.networks
+    finalists = body.finalists
+    print(f"{len(finalists)} finalists within one standard error of the best")
+    if len(finalists) >= FEWEST:
+        networks["finalists"] = body.networks.in_strata({"finalists": finalists})
+    return networks
 
 
 if __name__ == "__main__":

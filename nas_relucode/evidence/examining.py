@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,9 @@ from nas_relucode.errors import InputError
 from nas_relucode.evidence.statistics import (
     adjusted_p,
     captured_gain,
+    correlation_intervals,
     gain_interval,
-    partial_spearman,
+    residual_ranks,
 )
 
 ACCURACY = "validation_accuracy"
@@ -72,6 +72,21 @@ class Networks:
         values = sign * self.table[name].to_numpy(float)[rows]
         return np.where(np.isfinite(values), values, np.nanmin(values) - 1)
 
+    def middling(self, names: Sequence[str], rows: np.ndarray) -> np.ndarray:
+        """Columns for some networks, (networks, columns); those for which one is undefined are in its middle."""
+        values = self.table[list(names)].iloc[rows].to_numpy(float)
+        values = np.where(np.isfinite(values), values, np.nan)
+        return np.where(np.isnan(values), np.nanmedian(values, axis=0), values)
+
+    def beside(self, names: Sequence[str], qualities: Sequence[str]) -> list[tuple[Any, Any, list[np.ndarray]]]:
+        """For each stratum what correlations are of: columns, qualities (larger is better) and `CONTROLS`."""
+        wanted = np.stack([self.quality(quality) for quality in qualities], axis=1)
+        controls = [self.table[control].to_numpy(float) for control in CONTROLS if control in self.table]
+        return [
+            (self.middling(names, rows), wanted[rows], [control[rows] for control in controls])
+            for rows in self.strata.values()
+        ]
+
     def quality(self, name: str) -> np.ndarray:
         """The values of a quality, larger is better: float64, (networks,)."""
         sign = 1 if self.qualities[name] == "maximize" else -1
@@ -80,8 +95,19 @@ class Networks:
     def restricted(self, rows: Iterable[int]) -> Networks:
         """The same with strata that hold these rows alone."""
         kept = np.array(sorted(rows))
-        strata = {name: np.intersect1d(own, kept) for name, own in self.strata.items()}
-        return Networks(self.table, self.indices, self.baselines, self.qualities, strata, self.seconds)
+        return self.in_strata({name: np.intersect1d(own, kept) for name, own in self.strata.items()})
+
+    def in_strata(self, strata: Mapping[str, np.ndarray]) -> Networks:
+        """The same in other strata."""
+        return replace(self, strata=strata)
+
+    def permuted(self, generator: np.random.Generator) -> Networks:
+        """The same with every index permuted among the networks of each stratum, independently of the others."""
+        names = list(self.indices)
+        table = self.table.astype(dict.fromkeys(names, float))
+        for rows in self.strata.values():
+            table.loc[table.index[rows], names] = generator.permuted(table[names].to_numpy(float)[rows], axis=0)
+        return replace(self, table=table)
 
 
 @dataclass(frozen=True)
@@ -90,63 +116,99 @@ class Pair:
 
     name: str
     quality: str
-    bands: tuple[tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...]], ...]  # index, quality, controls
+    bands: tuple[tuple[np.ndarray, np.ndarray], ...]  # index and quality of each stratum, larger is preferred
     sign: int  # 1: large values of the index are preferred, -1: small ones
 
     @classmethod
-    def of(cls, networks: Networks, name: str, quality: str, sign: int = 0) -> Pair:
-        """``sign`` 0 prefers what goes with the quality among these very networks."""
-        if sign == 0:
-            sign = 1 if np.mean(cls.of(networks, name, quality, 1).partial) >= 0 else -1
+    def of(cls, networks: Networks, name: str, quality: str, sign: int) -> Pair:
         wanted = networks.quality(quality)
-        controls = [networks.table[control].to_numpy(float) for control in CONTROLS if control in networks.table]
-        bands = tuple(
-            (networks.values(name, rows, sign), wanted[rows], tuple(control[rows] for control in controls))
-            for rows in networks.strata.values()
-        )
+        bands = tuple((networks.values(name, rows, sign), wanted[rows]) for rows in networks.strata.values())
         return cls(name, quality, bands, sign)
-
-    @property
-    def direction(self) -> str:
-        return "maximize" if self.sign > 0 else "minimize"
 
     @property
     def gains(self) -> list[float]:
         """The captured gain of each stratum."""
-        return [captured_gain(index, quality) for index, quality, _ in self.bands]
-
-    @cached_property
-    def partial(self) -> list[float]:
-        """The partial Spearman correlation given accuracy of each stratum; 0 where nothing is left of one."""
-        return [
-            float(np.nan_to_num(partial_spearman(index, quality, controls[:1])))
-            for index, quality, controls in self.bands
-        ]
+        return [captured_gain(index, quality) for index, quality in self.bands]
 
     @property
-    def steady(self) -> bool:
-        """Whether the partial correlation has the sign of the direction in every stratum."""
-        return min(self.partial) > 0
+    def gain(self) -> float:
+        """The mean captured gain."""
+        return float(np.nanmean(self.gains))
 
     def row(self, *, draws: int = 2000) -> dict[str, Any]:
-        """What is reported of the pair."""
-        gains = self.gains
-        taus = [float(stats.kendalltau(index, quality).statistic) for index, quality, _ in self.bands]
-        every = [float(partial_spearman(index, quality, controls)) for index, quality, controls in self.bands]
-        low, high = gain_interval([(index, quality) for index, quality, _ in self.bands], draws=draws)
+        """The mean captured gain with the ends of its interval, and that of the worst stratum."""
+        low, high = gain_interval(self.bands, draws=draws)
         return {
             "column": self.name,
-            "direction": self.direction,
+            "direction": "maximize" if self.sign > 0 else "minimize",
             "quality": self.quality,
-            "gain": float(np.nanmean(gains)),
+            "gain": self.gain,
             "gain_low": low,
             "gain_high": high,
-            "worst_gain": float(np.nanmin(gains)),
-            "tau_b": float(np.mean(taus)),
-            "partial": float(np.mean(self.partial)),
-            "worst_partial": min(self.partial),
-            "partial_all_controls": float(np.mean(np.nan_to_num(every))),
+            "worst_gain": float(np.nanmin(self.gains)),
         }
+
+
+def partial_correlations(networks: Networks, names: Sequence[str], qualities: Sequence[str]) -> np.ndarray:
+    """The partial Spearman correlations given accuracy, (strata, columns, qualities); 0 where nothing is left."""
+    return np.stack([_partial(*band[:2], band[2][:1]) for band in networks.beside(names, qualities)])
+
+
+def _partial(indices: np.ndarray, qualities: np.ndarray, controls: Sequence[np.ndarray]) -> np.ndarray:
+    return np.nan_to_num(residual_ranks(indices, controls).T @ residual_ranks(qualities, controls))
+
+
+def correlations(
+    networks: Networks, names: Sequence[str], qualities: Sequence[str], *, draws: int = 2000
+) -> dict[tuple[str, str], dict[str, float]]:
+    """Kendall's tau-b and partial correlations of each column and quality, means over strata with 95 % intervals."""
+    bands = networks.beside(names, qualities)
+    given_accuracy = partial_correlations(networks, names, qualities)
+    tau = np.mean(
+        [
+            [[stats.kendalltau(index, quality).statistic for quality in wanted.T] for index in indices.T]
+            for indices, wanted, _ in bands
+        ],
+        axis=0,
+    )
+    means = {
+        "tau_b": tau,
+        "partial": given_accuracy.mean(axis=0),
+        "partial_all_controls": np.mean([_partial(*band) for band in bands], axis=0),
+    }
+    ends = dict(zip(means, correlation_intervals(bands, draws=draws), strict=True))
+    result = {}
+    for a, name in enumerate(names):
+        for b, quality in enumerate(qualities):
+            values = {
+                "worst_partial": float(given_accuracy[:, a, b].min()),
+                "best_partial": float(given_accuracy[:, a, b].max()),
+            }
+            for key, mean in means.items():
+                low, high = ends[key][:, a, b]
+                values |= {key: float(mean[a, b]), f"{key}_low": float(low), f"{key}_high": float(high)}
+            result[name, quality] = values
+    return result
+
+
+def with_correlations(pairs: Sequence[Pair], networks: Networks, *, draws: int = 2000) -> pd.DataFrame:
+    """A row for each pair: `Pair.row`, and correlations, positive where preferred networks have more of the quality."""
+    names, qualities = (list(dict.fromkeys(each)) for each in zip(*((p.name, p.quality) for p in pairs), strict=True))
+    known = correlations(networks, names, qualities, draws=draws)
+    return pd.DataFrame([pair.row(draws=draws) | _signed(known[pair.name, pair.quality], pair.sign) for pair in pairs])
+
+
+def _signed(values: Mapping[str, float], sign: int) -> dict[str, float]:
+    """Correlations of an index times 1 or -1."""
+    if sign > 0:
+        return {name: value for name, value in values.items() if name != "best_partial"}
+    turned = {"low": "high", "high": "low"}
+    result = {"worst_partial": -values["best_partial"]}
+    for name in values:
+        if not name.endswith("st_partial"):
+            start, _, end = name.rpartition("_")
+            result[name] = -values[f"{start}_{turned[end]}" if end in turned else name]
+    return result
 
 
 @dataclass(frozen=True)
@@ -175,15 +237,17 @@ def examine(
     columns = networks.columns
     if not columns:
         raise InputError("no index and no baseline varies among networks of equal accuracy, so none can be examined.")
+    qualities = list(networks.qualities)
+    here = np.where(partial_correlations(networks, columns, qualities).mean(axis=0) >= 0, 1, -1)
     pairs = [
-        Pair.of(networks, name, quality, (signs or {}).get((name, quality), 0))
-        for name in columns
-        for quality in networks.qualities
+        Pair.of(networks, name, quality, (signs or {}).get((name, quality), int(here[row, column])))
+        for row, name in enumerate(columns)
+        for column, quality in enumerate(qualities)
     ]
-    rows = pd.DataFrame([pair.row(draws=draws) for pair in pairs])
+    rows = with_correlations(pairs, networks, draws=draws)
     rows["baseline"] = rows["column"].isin(networks.baselines)
     p = _adjusted(networks, columns, permutations, seed)
-    rows["p"] = [p[columns.index(pair.name), list(networks.qualities).index(pair.quality)] for pair in pairs]
+    rows["p"] = [p[columns.index(pair.name), qualities.index(pair.quality)] for pair in pairs]
     if networks.seconds is not None:
         rows["cost"] = [
             networks.seconds.get(pair.name, 0.0) / networks.seconds[pair.quality]
@@ -204,14 +268,10 @@ def _adjusted(
 ) -> np.ndarray:
     """The p of each column and quality, adjusted for all pairs."""
     generator = np.random.default_rng(seed + 1)
-    table = networks.table[list(columns)]
-    values = table.where(np.isfinite(table), table.median(), axis="columns").to_numpy(float)
-    qualities = np.stack([networks.quality(name) for name in networks.qualities], axis=1)
-    accuracy = networks.table[ACCURACY].to_numpy(float)
     bands = []
-    for rows in networks.strata.values():
-        own = generator.permuted(values[rows], axis=0) if permuted else values[rows]
-        bands.append((own, qualities[rows], [accuracy[rows]]))
+    for indices, qualities, controls in networks.beside(columns, list(networks.qualities)):
+        own = generator.permuted(indices, axis=0) if permuted else indices
+        bands.append((own, qualities, controls[:1]))
     return adjusted_p(bands, permutations=permutations, seed=seed)[1]
 
 
@@ -219,7 +279,7 @@ def direct_gain(
     networks: Networks,
     quality: str,
     samples: int,
-    measured: Callable[[int, np.ndarray], float],
+    measured: Callable[[np.ndarray, np.ndarray], np.ndarray],
     available: int,
     *,
     draws: int = 200,
@@ -227,14 +287,13 @@ def direct_gain(
 ) -> float:
     """The mean captured gain of choosing by the quality itself, measured on few of the samples, drawn at random.
 
-    ``measured(row, samples)`` is the quality of a network on some samples, larger is better.
+    ``measured(rows, samples)`` is the quality of some networks on some samples, larger is better.
     """
     generator = np.random.default_rng(seed)
     wanted = networks.quality(quality)
     gains = []
     for rows in networks.strata.values():
-        for _ in range(draws):
+        for _ in range(draws if samples < available else 1):
             drawn = generator.choice(available, size=samples, replace=False)
-            few = np.array([measured(row, drawn) for row in rows])
-            gains.append(captured_gain(few, wanted[rows]))
+            gains.append(captured_gain(measured(rows, drawn), wanted[rows]))
     return float(np.nanmean(gains))

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from nas_relucode.evidence.bodies import weights_file
-from nas_relucode.evidence.examining import ACCURACY, Networks, Pair, direct_gain
+from nas_relucode.evidence.examining import (
+    ACCURACY,
+    Networks,
+    Pair,
+    direct_gain,
+    partial_correlations,
+    with_correlations,
+)
 from nas_relucode.evidence.families import FAMILIES, Family
 from nas_relucode.evidence.measuring import BASELINES, Measured, measured_file, of_samples, read_costs, read_measured
 from nas_relucode.evidence.statistics import bands_of
+from nas_relucode.qualities.calibration import STATISTICS
 from nas_relucode.qualities.registry import QUALITIES
+from nas_relucode.ranking.accuracies import Accuracies
+from nas_relucode.ranking.equality import judge
 from nas_relucode.ranking.trials import PARAMS
 
 HALVES = 1  # seed of the generator that divides candidates into halves
@@ -42,25 +54,49 @@ class Body:
         others = [row for row, candidate in enumerate(self.networks.table.index) if candidate not in chosen]
         return self.networks.restricted(development), self.networks.restricted(others)
 
+    @cached_property
+    def finalists(self) -> np.ndarray:
+        """The rows of the candidates within one standard error of the best (see `ranking.equality.judge`)."""
+        accuracies = [
+            Accuracies(np.array([seed.numbers[ACCURACY] for seed in self.measured[candidate]]), self.family.validated)
+            for candidate in self.networks.table.index
+        ]
+        return np.flatnonzero(judge(accuracies).finalist)
+
     def direct(self, networks: Networks, quality: str, share: float) -> float:
         """The captured gain of measuring a quality directly on this share of its samples (see `direct_gain`)."""
-        parts = [name for name in SHIFT if name in self.columns_of(0)] if quality == "shift_accuracy" else [quality]
-        if any(part not in self.columns_of(0) for part in parts):
+        seeds = [self.measured[candidate] for candidate in self.networks.table.index]
+        available = seeds[0][0].samples
+        parts = [name for name in SHIFT if name in available] if quality == "shift_accuracy" else [quality]
+        if any(part not in available for part in parts):
             return np.nan
-        available = self.columns_of(0)[parts[0]].shape[1]
+        size = available[parts[0]].shape[1]
+        samples = int(np.clip(round(share * size), 1, size))
         sign = 1 if networks.qualities[quality] == "maximize" else -1
+        measured = _means(seeds, parts) if not any(part in STATISTICS for part in parts) else _statistics(seeds, parts)
+        return direct_gain(networks, quality, samples, lambda rows, drawn: sign * measured(rows, drawn), size)
 
-        def on_samples(row: int, rows: np.ndarray) -> float:
-            seeds = self.measured[self.networks.table.index[row]]
-            values = [of_samples(part, seed.samples[part], rows) for seed in seeds for part in parts]
-            return sign * float(np.mean(values))
 
-        samples = int(np.clip(round(share * available), 1, available))
-        return direct_gain(networks, quality, samples, on_samples, available)
+OnSamples: TypeAlias = Callable[[np.ndarray, np.ndarray], np.ndarray]  # rows, samples -> a quality of these rows
 
-    def columns_of(self, row: int) -> Mapping[str, np.ndarray]:
-        """What was measured at each sample for the first seed of a row."""
-        return self.measured[self.networks.table.index[row]][0].samples
+
+def _means(seeds: Sequence[Sequence[Measured]], parts: Sequence[str]) -> OnSamples:
+    """Qualities that are means over samples, and then over parts and seeds."""
+    values = [np.mean([seed.samples[part].mean(axis=0) for seed in own for part in parts], axis=0) for own in seeds]
+    table = np.stack(values)
+    return lambda rows, drawn: np.asarray(table[np.ix_(rows, drawn)].mean(axis=1))
+
+
+def _statistics(seeds: Sequence[Sequence[Measured]], parts: Sequence[str]) -> OnSamples:
+    """Qualities that are other statistics of samples; their means over parts and seeds."""
+
+    def on_samples(rows: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+        values = [
+            [of_samples(part, seed.samples[part], drawn) for seed in seeds[row] for part in parts] for row in rows
+        ]
+        return np.mean(values, axis=1)
+
+    return on_samples
 
 
 def read_body(name: str, folder: Path) -> Body:
@@ -118,6 +154,10 @@ class Choice:
     sign: int  # 1: large values are preferred
     gain: float  # on the development half
 
+    def on(self, networks: Networks) -> Pair:
+        """The column beside the quality among some networks, in the direction chosen."""
+        return Pair.of(networks, self.column, self.quality, self.sign)
+
 
 def choices(development: Networks, *, baselines: bool = False) -> dict[str, Choice]:
     """For each quality the index, or the baseline, and its direction whose mean captured gain is largest.
@@ -125,18 +165,17 @@ def choices(development: Networks, *, baselines: bool = False) -> dict[str, Choi
     Only those take part whose partial Spearman correlation given accuracy has the sign of the direction in every band;
     a quality for which there is none has no choice.
     """
-    found = {}
-    for quality in development.qualities:
-        pairs = [
-            Pair.of(development, name, quality)
-            for name in development.columns
-            if (name in development.baselines) == baselines
-        ]
-        steady = [pair for pair in pairs if pair.steady]
-        if steady:
-            best = max(steady, key=lambda pair: np.nanmean(pair.gains))
-            found[quality] = Choice(quality, best.name, best.sign, float(np.nanmean(best.gains)))
-    return found
+    names = [name for name in development.columns if (name in development.baselines) == baselines]
+    qualities = list(development.qualities)
+    partial = partial_correlations(development, names, qualities)
+    best = {}
+    for column, quality in enumerate(qualities):
+        steady = np.flatnonzero(np.abs(np.sign(partial[:, :, column]).sum(axis=0)) == len(partial))
+        tried = [Choice(quality, names[row], int(np.sign(partial[0, row, column])), np.nan) for row in steady]
+        tried = [replace(choice, gain=choice.on(development).gain) for choice in tried]
+        if tried:
+            best[quality] = max(tried, key=lambda choice: choice.gain)
+    return best
 
 
 def judged(choices: Mapping[str, Choice], development: Networks, body: Body, held_out: Networks) -> pd.DataFrame:
@@ -145,36 +184,63 @@ def judged(choices: Mapping[str, Choice], development: Networks, body: Body, hel
     The baselines have the directions of the development half; measuring the quality directly takes as many samples as
     take the time of the index.
     """
+    usable = [c for c in choices.values() if c.quality in held_out.qualities and not held_out.unusable(c.column)]
+    table = with_correlations([choice.on(held_out) for choice in usable], held_out)
+    table["development_gain"] = [choice.gain for choice in usable]
+    return table.join(pd.DataFrame([_beside(choice, development, body, held_out) for choice in usable])).assign(
+        evidence=lambda rows: passes(rows) & (rows["gain"] > rows["baseline_gain"])
+    )
+
+
+def passes(rows: pd.DataFrame) -> pd.Series:
+    """Whether captured gains are large enough, clear of 0, and above 0 in the worst band."""
+    return (rows["gain"] >= ENOUGH) & (rows["gain_low"] > 0) & (rows["worst_gain"] > 0)
+
+
+def _beside(choice: Choice, development: Networks, body: Body, held_out: Networks) -> dict[str, Any]:
+    """What the baselines that cost no more than a choice capture, and the pairs that it orders wrongly."""
+    names = [name for name in development.columns if name in development.baselines and name != choice.column]
+    names = [name for name in names if not held_out.unusable(name) and _no_dearer(held_out, name, choice.column)]
+    signs = np.sign(partial_correlations(development, names, [choice.quality]).mean(axis=0)[:, 0])
+    gains = {
+        name: Pair.of(held_out, name, choice.quality, -1 if sign < 0 else 1).gain
+        for name, sign in zip(names, signs, strict=True)
+    }
+    result: dict[str, Any] = {}
+    seconds = held_out.seconds or {}
+    if choice.quality in seconds and choice.column in seconds:
+        result["cost"] = seconds[choice.column] / seconds[choice.quality]
+        result["direct_gain"] = gains[DIRECT] = body.direct(held_out, choice.quality, result["cost"])
+    gains = {name: gain for name, gain in gains.items() if np.isfinite(gain)}
+    result["best_baseline"] = max(gains, key=lambda name: gains[name])
+    result["baseline_gain"] = gains[result["best_baseline"]]
+    pairs, wrong = comparable_pairs(body.family.designs(), held_out, choice)
+    return result | {"pairs": pairs, "wrong_pairs": wrong}
+
+
+def chosen_by_chance(development: Networks, held_out: Networks, *, times: int = 100, seed: int = 2) -> pd.DataFrame:
+    """What the procedure of `choices` ends with if every index is permuted among the networks of each band.
+
+    A row for each quality: how often an index was chosen (``chosen``), the mean captured gain of the choices on the
+    held-out networks (``gain``), and the share of repetitions whose choice `passes` there, whatever the baselines
+    capture (``passed``).
+    """
+    generator = np.random.default_rng(seed)
     rows = []
-    for choice in choices.values():
-        if choice.quality not in held_out.qualities or held_out.unusable(choice.column):
-            continue
-        row = Pair.of(held_out, choice.column, choice.quality, choice.sign).row()
-        row["development_gain"] = choice.gain
-        gains = {}
-        for name in held_out.baselines:
-            if (
-                not held_out.unusable(name)
-                and not development.unusable(name)
-                and _no_dearer(held_out, name, choice.column)
-            ):
-                sign = Pair.of(development, name, choice.quality).sign
-                gains[name] = float(np.nanmean(Pair.of(held_out, name, choice.quality, sign).gains))
-        if held_out.seconds and choice.quality in held_out.seconds and choice.column in held_out.seconds:
-            row["cost"] = held_out.seconds[choice.column] / held_out.seconds[choice.quality]
-            gains[DIRECT] = body.direct(held_out, choice.quality, row["cost"])
-            row["direct_gain"] = gains[DIRECT]
-        gains = {name: gain for name, gain in gains.items() if np.isfinite(gain)}
-        row["best_baseline"] = max(gains, key=lambda name: gains[name])
-        row["baseline_gain"] = gains[row["best_baseline"]]
-        row["evidence"] = bool(
-            row["gain"] >= ENOUGH
-            and row["gain_low"] > 0
-            and row["worst_gain"] > 0
-            and row["gain"] > row["baseline_gain"]
-        )
-        rows.append(row)
-    return pd.DataFrame(rows)
+    for _ in range(times):
+        chance = [networks.permuted(generator) for networks in (development, held_out)]
+        chosen = [choice for choice in choices(chance[0]).values() if choice.quality in held_out.qualities]
+        rows += [choice.on(chance[1]).row() for choice in chosen if not chance[1].unusable(choice.column)]
+    table = pd.DataFrame(rows)
+    table["passed"] = passes(table)
+    by_quality = table.groupby("quality", sort=False)
+    return pd.DataFrame(
+        {
+            "chosen": by_quality.size() / times,
+            "gain": by_quality["gain"].mean(),
+            "passed": by_quality["passed"].sum() / times,
+        }
+    )
 
 
 def _no_dearer(networks: Networks, baseline: str, index: str) -> bool:
@@ -182,22 +248,20 @@ def _no_dearer(networks: Networks, baseline: str, index: str) -> bool:
     return seconds.get(baseline, 0.0) <= seconds.get(index, np.inf)
 
 
-def comparable_pairs(body: Body, column: str, quality: str, sign: int) -> tuple[int, int]:
-    """Pairs of candidates that differ in one hyper-parameter alone, and how many of them the index orders wrongly.
+def comparable_pairs(designs: Sequence[Mapping[str, object]], networks: Networks, choice: Choice) -> tuple[int, int]:
+    """Pairs of candidates that differ in one hyper-parameter alone, and how many of them a choice orders wrongly.
 
-    Learning rates within a factor of 1.5 and epochs within 1 count as equal; pairs whose index or quality ties are left
-    out.
+    Of candidates in the strata of ``networks``. Learning rates within a factor of 1.5 and epochs within 1 count as
+    equal; pairs whose index or quality ties are left out.
     """
-    table, networks = body.networks.table, body.networks
-    designs = body.family.designs()
-    values, wanted = sign * table[column].to_numpy(float), networks.quality(quality)
+    rows = np.sort(np.concatenate(list(networks.strata.values())))
+    values, wanted = choice.sign * networks.table[choice.column].to_numpy(float), networks.quality(choice.quality)
     pairs = wrong = 0
-    for a, first in enumerate(table.index):
-        for b, second in enumerate(table.index[:a]):
-            if _differences(designs[first], designs[second]) == 1:
-                product = (values[a] - values[b]) * (wanted[a] - wanted[b])
-                pairs += product != 0
-                wrong += product < 0
+    for a, b in itertools.combinations(rows, 2):
+        if _differences(*(designs[candidate] for candidate in networks.table.index[[a, b]])) == 1:
+            product = (values[a] - values[b]) * (wanted[a] - wanted[b])
+            pairs += product != 0
+            wrong += product < 0
     return int(pairs), int(wrong)
 
 

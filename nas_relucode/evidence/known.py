@@ -8,15 +8,16 @@ from typing import Any
 
 import pandas as pd
 
-from nas_relucode.evidence.examining import Networks, Pair
+from nas_relucode.evidence.examining import Findings, Networks, Pair
 from nas_relucode.evidence.judging import Body, choices, judged
 from nas_relucode.ranking.purposes import ALL, HELD_OUT
 
 
-def known_results(bodies: Mapping[str, Body], development: str) -> pd.DataFrame:
+def known_results(bodies: Mapping[str, Body], findings: Mapping[str, Findings], development: str) -> pd.DataFrame:
     """A row for every index, direction and quality of each body, and for each choice of ``development`` held out.
 
-    The columns are those of `ranking.purposes.Result`.
+    ``findings`` are those of `examine` on all networks of each body. The columns are those of
+    `ranking.purposes.Result`.
     """
     rows = []
     half = bodies[development].halves[0]
@@ -24,11 +25,13 @@ def known_results(bodies: Mapping[str, Body], development: str) -> pd.DataFrame:
         chosen = judged(choices(half), half, body, body.halves[1])
         for _, row in chosen.iterrows():
             rows.append(_row(name, HELD_OUT, body.halves[1], row.to_dict(), bool(row["evidence"])))
+        p = findings[name].pairs.set_index(["column", "quality"])["p"]
         for column in filter(body.networks.indices.__contains__, body.networks.columns):
             for quality in body.networks.qualities:
                 for sign in (1, -1):
                     pair = Pair.of(body.networks, column, quality, sign)
-                    rows.append(_row(name, ALL, body.networks, pair.row(), False))
+                    row = pair.row() | {"p": p[column, quality]}
+                    rows.append(_row(name, ALL, body.networks, row, False))
     return pd.DataFrame(rows)
 
 
@@ -42,6 +45,7 @@ def _row(body: str, part: str, networks: Networks, pair: Mapping[str, Any], supp
         "low": pair["gain_low"],
         "high": pair["gain_high"],
         "worst": pair["worst_gain"],
+        "p": pair.get("p"),
         "supported": "yes" if supported else "no",
     }
 

@@ -11,7 +11,8 @@ from nas_relucode.evidence.studies import few
 from nas_relucode.files import write_atomically
 from nas_relucode.plots.evidence import FIRM, save_best_pairs, save_heat_map
 
-SHOWN = ("column", "direction", "gain", "gain_low", "gain_high", "worst_gain", "partial", "p", "cost")
+GAINS = ("gain", "gain_low", "gain_high", "worst_gain")
+SHOWN = ("column", "direction", *GAINS, "partial", "partial_low", "partial_high", "p", "cost")
 FILES = ("networks.csv", "pairs.csv", "heatmap.png", "best_pairs.png", "evidence.md")
 
 

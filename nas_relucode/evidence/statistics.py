@@ -10,6 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
+from nas_relucode.ranking.choices import LEVEL
+
+DRAWS_AT_ONCE = 250  # of a bootstrap of correlations, all pairs of columns at once
+
 
 def captured_gain(index: np.ndarray, quality: np.ndarray) -> float:
     """(Quality of the network that the index puts first - mean) / (best - mean); networks that tie count by their mean.
@@ -32,20 +36,14 @@ def _gains(index: np.ndarray, quality: np.ndarray) -> np.ndarray:
         return np.where(room > 1e-12, (chosen - mean) / room, np.nan)
 
 
-def partial_spearman(index: np.ndarray, quality: np.ndarray, controls: Sequence[np.ndarray] = ()) -> float:
-    """Spearman's correlation after the ranks of ``controls`` are regressed out of both; NaN where nothing is left.
-
-    >>> round(partial_spearman(np.arange(6.0), np.array([0.0, 2.0, 1.0, 3.0, 5.0, 4.0])), 3)
-    0.886
-    """
-    left = residual_ranks(np.stack([index, quality], axis=1), controls)
-    return float(left[:, 0] @ left[:, 1])
-
-
 def residual_ranks(columns: np.ndarray, controls: Sequence[np.ndarray] = ()) -> np.ndarray:
     """The ranks of each column, (networks, columns), with those of the controls regressed out, each of norm 1.
 
     The product of two columns is their partial Spearman correlation. A column without anything left is NaN.
+
+    >>> left = residual_ranks(np.array([[0.0, 0.0], [1.0, 2.0], [2.0, 1.0], [3.0, 3.0], [4.0, 5.0], [5.0, 4.0]]))
+    >>> round(float(left[:, 0] @ left[:, 1]), 3)
+    0.886
     """
     return _residuals(stats.rankdata(columns, axis=0), _basis(len(columns), controls))
 
@@ -65,7 +63,7 @@ def _residuals(ranks: np.ndarray, basis: np.ndarray) -> np.ndarray:
 
 
 def gain_interval(
-    bands: Sequence[tuple[np.ndarray, np.ndarray]], *, draws: int = 2000, seed: int = 0, level: float = 0.05
+    bands: Sequence[tuple[np.ndarray, np.ndarray]], *, draws: int = 2000, seed: int = 0, level: float = LEVEL
 ) -> tuple[float, float]:
     """The ends of the interval of the mean captured gain over bands, by a bootstrap over the networks of each band."""
     generator = np.random.default_rng(seed)
@@ -77,6 +75,83 @@ def gain_interval(
     drawn = drawn[:, np.isfinite(drawn).any(axis=0)]  # a draw may hold networks of one quality alone
     low, high = np.quantile(np.nanmean(drawn, axis=0), [level / 2, 1 - level / 2])
     return float(low), float(high)
+
+
+def correlation_intervals(
+    bands: Sequence[tuple[np.ndarray, np.ndarray, Sequence[np.ndarray]]],
+    *,
+    draws: int = 2000,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The ends of the intervals of mean correlations over bands, by a bootstrap over the networks of each band.
+
+    A band has indices (networks, indices), qualities (networks, qualities) and controls. Three arrays (2, indices,
+    qualities): of Kendall's tau-b, of the partial Spearman correlation given the first control, and of that given all
+    controls.
+    """
+    generator = np.random.default_rng(seed)
+    means: list[list[np.ndarray]] = [[], [], []]
+    chunks = [min(DRAWS_AT_ONCE, draws - start) for start in range(0, draws, DRAWS_AT_ONCE)]
+    for chunk in chunks:
+        drawn = []
+        for indices, qualities, controls in bands:
+            networks = len(indices)
+            rows = generator.integers(networks, size=(chunk, networks))
+            times = (rows[:, :, None] == np.arange(networks)).sum(axis=1).astype(float)
+            several = [controls[:1], controls] if len(controls) > 1 else [controls]
+            ranks = [_drawn_ranks(columns, times) for columns in (indices, qualities)]
+            partial = [_drawn_partial(*ranks, [_drawn_ranks(c[:, None], times) for c in own], times) for own in several]
+            drawn.append((_drawn_tau(indices, qualities, times), partial[0], partial[-1]))
+        for kept, of_bands in zip(means, zip(*drawn, strict=True), strict=True):
+            kept.append(np.mean(of_bands, axis=0))
+    ends = [level / 2, 1 - level / 2]
+    tau, partial, given_all = (np.quantile(np.concatenate(kept), ends, axis=0) for kept in means)
+    return tau, partial, given_all
+
+
+def _drawn_ranks(columns: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """The ranks, less their mean, within draws that hold each network so many ``times``: (draws, networks, columns).
+
+    The rank of a network among those of a draw is half the sum of the signs of its differences from all of them.
+    """
+    signs = np.sign(columns[:, None, :] - columns[None, :, :])
+    return np.tensordot(times, signs, axes=(1, 1)) / 2
+
+
+def _drawn_partial(
+    indices: np.ndarray, qualities: np.ndarray, controls: Sequence[np.ndarray], times: np.ndarray
+) -> np.ndarray:
+    """The partial correlations of ranks in each draw, (draws, indices, qualities); 0 where nothing is left."""
+    weights = times[:, :, None]
+
+    def products(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        return np.asarray((one * weights).transpose(0, 2, 1) @ other)
+
+    covariance = products(indices, qualities)
+    before = [(columns**2 * weights).sum(axis=1) for columns in (indices, qualities)]
+    variances = before
+    if controls:
+        given = np.concatenate(controls, axis=2)
+        inverse = np.linalg.pinv(products(given, given), rcond=1e-9, hermitian=True)
+        with_given = [products(columns, given) for columns in (indices, qualities)]
+        covariance = covariance - with_given[0] @ inverse @ with_given[1].transpose(0, 2, 1)
+        variances = [
+            all_ - np.einsum("dac,dce,dae->da", own, inverse, own) for all_, own in zip(before, with_given, strict=True)
+        ]
+    left = [np.where(own > 1e-9 * all_, own, np.inf) for own, all_ in zip(variances, before, strict=True)]
+    return np.asarray(covariance / np.sqrt(left[0][:, :, None] * left[1][:, None, :]))
+
+
+def _drawn_tau(indices: np.ndarray, qualities: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Kendall's tau-b in each draw, (draws, indices, qualities); 0 where a column is constant."""
+    one, other = np.triu_indices(len(indices), 1)
+    pairs = times[:, one] * times[:, other]
+    signs = [np.sign(columns[one] - columns[other]) for columns in (indices, qualities)]
+    concordance = np.stack([pairs @ (own[:, None] * signs[1]) for own in signs[0].T], axis=1)
+    untied = [pairs @ own**2 for own in signs]
+    norm = np.sqrt(untied[0][:, :, None] * untied[1][:, None, :])
+    return np.divide(concordance, norm, out=np.zeros_like(concordance), where=norm > 0)
 
 
 def adjusted_p(

@@ -13,7 +13,7 @@ from importlib import resources
 
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.qualities.registry import QUALITIES
-from nas_relucode.ranking.choices import PURPOSES
+from nas_relucode.ranking.choices import LEVEL, PURPOSES
 
 RESULTS = "evidence.csv"
 HELD_OUT, ALL = "held-out", "all"  # parts of a body: those that took no part in a choice, and every network
@@ -33,7 +33,13 @@ class Result:
     low: float  # the ends of its 95 % interval
     high: float
     worst: float  # the captured gain of the worst band
+    p: float | None  # of its correlation with the quality, adjusted for all columns and qualities; None if HELD_OUT
     supported: bool  # whether the protocol's bar is passed on this body
+
+    @property
+    def firm(self) -> bool:
+        """Whether the interval is clear of 0 and the correlation beyond chance among all that were looked at."""
+        return self.p is not None and self.p < LEVEL and not self.low <= 0 <= self.high
 
     @property
     def text(self) -> str:
@@ -56,6 +62,7 @@ def results() -> tuple[Result, ...]:
             float(row["low"]),
             float(row["high"]),
             float(row["worst"]),
+            float(row["p"]) if row["p"] else None,
             row["supported"] == "yes",
         )
         for row in csv.DictReader(text.splitlines())
@@ -122,10 +129,11 @@ def _sentence(measured: Sequence[Result]) -> str:
     def names(kept: Callable[[Result], bool]) -> str:
         return ", ".join(result.quality.replace("_", " ") for result in measured if kept(result))
 
-    better, worse = names(lambda result: result.low > 0), names(lambda result: result.high < 0)
+    better, worse = names(lambda result: result.firm and result.low > 0), names(lambda r: r.firm and r.high < 0)
     parts = [f"better for {better}"] * bool(better) + [f"worse for {worse}"] * bool(worse)
-    undecided = sum(result.low <= 0 <= result.high for result in measured)
-    parts += [f"no better or worse, as far as could be told, for {undecided} other qualities"] * bool(undecided)
+    undecided = sum(not result.firm for result in measured)
+    others = f"{undecided} {'other ' * bool(parts)}{'quality' if undecided == 1 else 'qualities'}"
+    parts += [f"no better or worse, as far as could be told, for {others}"] * bool(undecided)
     return (
         f"On {first.networks} networks trained on {first.body}, choosing equally accurate ones by {first.column} "
         f"({first.direction}; read off the fully connected layers) was, compared with a random choice, "

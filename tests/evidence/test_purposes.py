@@ -15,7 +15,7 @@ from nas_relucode.ranking.purposes import Result, order_for, results
 
 
 def result(body: str, *, supported: bool, quality: str = "noise_accuracy", column: str = "code_stability") -> Result:
-    return Result(body, "held-out", 60, column, "maximize", quality, 0.6, 0.4, 0.8, 0.3, supported)
+    return Result(body, "held-out", 60, column, "maximize", quality, 0.6, 0.4, 0.8, 0.3, None, supported)
 
 
 def test_two_bodies_that_agree_give_an_order_with_what_it_was_worth() -> None:
@@ -52,6 +52,21 @@ def test_the_results_that_come_with_the_package_are_whole() -> None:
         assert one.worst <= one.gain <= 1
         assert one.direction in ("minimize", "maximize")
         assert one.networks >= 10
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p", "said"), [(0.1, 0.9, 0.01, "better for"), (-0.9, -0.1, 0.01, "worse for")]
+)
+def test_what_is_known_is_said_only_of_effects_beyond_chance(
+    monkeypatch: pytest.MonkeyPatch, low: float, high: float, p: float, said: str
+) -> None:
+    def known(p: float) -> str:
+        one = Result("MNIST", "all", 60, "cell_count", "minimize", "pgd_accuracy", 0.0, low, high, -1.0, p, False)
+        monkeypatch.setattr(purposes, "results", lambda: (one,))
+        return purposes.known_of({"cell_count": "minimize"})
+
+    assert said in known(p)
+    assert said not in known(0.5)
 
 
 class Sized(nn.Module):
