@@ -17,7 +17,7 @@ from nas_relucode.cli.stored_studies import stored_study
 from nas_relucode.errors import InputError
 from nas_relucode.evidence.bodies import train_body
 from nas_relucode.evidence.examining import Findings, examine
-from nas_relucode.evidence.families import FAMILIES
+from nas_relucode.evidence.families import FAMILIES, load_family
 from nas_relucode.evidence.judging import Body, read_body
 from nas_relucode.evidence.measuring import measure_body, measure_costs, measured_indices, others_of
 from nas_relucode.evidence.report import sentences, write_findings
@@ -26,7 +26,7 @@ from nas_relucode.qualities.corruptions import LEAST_SIZE
 from nas_relucode.qualities.registry import QUALITIES
 from nas_relucode.ranking.selecting import select
 from nas_relucode.ranking.selection import Selection
-from nas_relucode.training.data import ImageData, load_data
+from nas_relucode.training.data import ImageData
 
 FOLDER = "evidence"  # for tables and pictures
 
@@ -78,7 +78,7 @@ def _measurable(data: ImageData) -> list[str]:
 def _body(options: argparse.Namespace) -> Body:
     """A body of docs/evidence.md: what is not trained and measured yet is done first."""
     family, folder = FAMILIES[options.body], Path(options.output or FOLDER) / "weights"
-    data = load_data(**family.data, data_root=options.data_root, download=options.download)
+    data = load_family(family, data_root=options.data_root, download=options.download)
     others = others_of(family, data, options.data_root)
     for words, suffix, work in (
         ("trained", "pt", partial(train_body, family, data, folder)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nas_relucode.errors import NonFiniteError
-from nas_relucode.training.data import ImageData, Split
+from nas_relucode.training.data import ImageData, Split, load_data
 from nas_relucode.training.names import parse_head
 from nas_relucode.training.networks import initialise
 
@@ -109,6 +109,22 @@ FAMILIES = {
 }
 
 
+def load_family(family: Family, **options: Any) -> ImageData:
+    """The data of a family; ``options`` (data_root, download) are those of `load_data`.
+
+    Colour images lie in memory pixel by pixel (channels last), with which convolutions and pooling are faster.
+    """
+    data = load_data(**family.data, **options)
+    if data.image_shape[0] == 1:
+        return data
+
+    def channels_last(split: Split) -> Split:
+        return replace(split, inputs=split.inputs.contiguous(memory_format=torch.channels_last))
+
+    train, validation, test = map(channels_last, (data.train, data.validation, data.test))
+    return replace(data, train=train, validation=validation, test=test)
+
+
 class SmallNetwork(nn.Module):
     """Convolutions of 3 x 3, each with a ReLU and pooling and twice the channels of the one before; then an FC head."""
 
@@ -150,12 +166,11 @@ def fit(network: nn.Module, design: Mapping[str, Any], data: Split, family: Fami
         network.parameters(), design["learning_rate"], MOMENTUM, weight_decay=design["weight_decay"], fused=True
     )
     network.train()
-    inputs = data.inputs.contiguous(memory_format=torch.channels_last)  # convolutions and pooling are faster
     loss = math.nan
     for _ in range(design["epochs"]):
         losses = []
         for rows in torch.randperm(len(data), generator=generator).split(design["batch_size"]):
-            images = inputs[rows]
+            images = data.inputs[rows]
             if design["augment"]:
                 images = augmented(images, family.shift, family.flip, generator)
             optimizer.zero_grad()

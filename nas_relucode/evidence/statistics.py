@@ -100,8 +100,9 @@ def correlation_intervals(
             rows = generator.integers(networks, size=(chunk, networks))
             times = (rows[:, :, None] == np.arange(networks)).sum(axis=1).astype(float)
             several = [controls[:1], controls] if len(controls) > 1 else [controls]
-            ranks = [_drawn_ranks(columns, times) for columns in (indices, qualities)]
-            partial = [_drawn_partial(*ranks, [_drawn_ranks(c[:, None], times) for c in own], times) for own in several]
+            x, y = _drawn_ranks(indices, times), _drawn_ranks(qualities, times)
+            given = [[_drawn_ranks(control[:, None], times) for control in own] for own in several]
+            partial = [_drawn_partial(x, y, own, times) for own in given]
             drawn.append((_drawn_tau(indices, qualities, times), partial[0], partial[-1]))
         for kept, of_bands in zip(means, zip(*drawn, strict=True), strict=True):
             kept.append(np.mean(of_bands, axis=0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
 from nas_relucode.errors import InputError
 from nas_relucode.evidence.examining import ACCURACY, FEWEST, Networks
@@ -11,6 +12,8 @@ from nas_relucode.indices.registry import INDICES
 from nas_relucode.qualities.registry import QUALITIES
 from nas_relucode.ranking.selection import Selection
 
+LAST_EPOCHS = 3  # over which the change of an index is taken
+CHANGE = "_change"  # after the name of an index of the curve
 MANY = 30  # networks, from which on three bands of accuracy hold ten each
 EXAMPLE = 'Recorder(..., qualities=["noise_accuracy", "pgd_accuracy", "calibration_error"])'
 
@@ -19,7 +22,8 @@ def networks_of(selection: Selection) -> Networks:
     """The feasible networks of a selection (see `select` and `compare`), in strata of nearly equal accuracy.
 
     With 30 networks or more these are three bands of accuracy without the 15 % of least accuracy; with fewer, the
-    finalists. Qualities are those that the study recorded, and accuracy on the test split.
+    finalists. Qualities are those that the study recorded, and accuracy on the test split. Beside the indices that it
+    recorded stands the change of those of its curve, per epoch over the last three (``cell_count_change``).
 
     Raises InputError for a study without qualities, and for fewer than 4 networks of equal accuracy.
     """
@@ -40,9 +44,28 @@ def networks_of(selection: Selection) -> Networks:
         strata = {f"{table[ACCURACY][rows].min():.4f}-{table[ACCURACY][rows].max():.4f}": rows for rows in bands}
     else:
         strata = {"finalists": np.flatnonzero(table["finalist"])}
+    changes = _changes(selection)
+    table = table.join(changes, on="network")
     indices = [name for name in table if name.rpartition(":")[2] in INDICES and name not in _SIZES]
     baselines = [name for name in (*_SIZES, "flops", "latency", "validation_loss", ACCURACY) if name in table]
+    indices += [*changes]
     return Networks(table, tuple(indices), tuple(dict.fromkeys(baselines)), qualities, strata)
+
+
+def _changes(selection: Selection) -> pd.DataFrame:
+    """How much the indices of the curve changed per epoch over the last epochs: a row per network, seeds averaged."""
+    networks, changes = [], []
+    for network, record in zip(selection.source.networks, selection.source.records, strict=True):
+        points = [point["joint"] for point in record.get("curve", [])[-1 - LAST_EPOCHS :]]
+        if len(points) > 1:
+            values = pd.DataFrame(points).astype(float)
+            networks.append(network)
+            changes.append((values.iloc[-1] - values.iloc[0]) / (len(points) - 1))
+    return (
+        pd.DataFrame(changes).groupby(np.array(networks, object)).mean().add_suffix(CHANGE)
+        if changes
+        else pd.DataFrame()
+    )
 
 
 _SIZES = ("parameters", "parameter_count")

@@ -13,6 +13,7 @@ from .cost import latency as latency
 from .cost import parameters as parameters
 from .cost import peak_memory as peak_memory
 from .noise import noise_accuracy as noise_accuracy
+from .probe import linear_probe_accuracy as linear_probe_accuracy
 from .quality import Latency as Latency
 from .quality import Measurement as Measurement
 from .quality import PerSample as PerSample

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from nas_relucode.errors import InputError, unknown
-from nas_relucode.qualities import attacks, calibration, compression, corruptions, cost, noise, shift
+from nas_relucode.qualities import attacks, calibration, compression, corruptions, cost, noise, probe, shift
 from nas_relucode.qualities.quality import PerSample, Quality
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from nas_relucode.codes.reading import Forward
 
-FAMILIES = (cost, noise, corruptions, attacks, calibration, shift, compression)
+FAMILIES = (cost, noise, corruptions, attacks, calibration, shift, compression, probe)
 QUALITIES: dict[str, Quality] = {quality.name: quality for family in FAMILIES for quality in family.QUALITIES}
 
 

@@ -1,5 +1,7 @@
 """A purpose has an order only where two bodies of evidence support it; what is refused says why and what to do."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import optuna
 import pytest
@@ -189,3 +191,17 @@ def test_findings_of_a_study_of_one_s_own_name_what_goes_with_its_quality() -> N
     assert set(findings.pairs["quality"]) == {"noise_accuracy"}
     assert {"cell_count", "parameters"} <= set(findings.pairs["column"])
     assert any("noise_accuracy" in sentence for sentence in sentences(findings))
+
+
+def test_the_change_of_an_index_is_that_per_epoch_over_the_last_three_averaged_over_seeds() -> None:
+    from nas_relucode.evidence.studies import _changes
+
+    def record(*counts: float) -> dict[str, object]:
+        return {"curve": [{"joint": {"cell_count": count, "correct_cell_count": None}} for count in counts]}
+
+    records = [record(1, 100, 200, 260, 290), record(0, 50, 80), {}]
+    selection = SimpleNamespace(source=SimpleNamespace(networks=["a", "a", "b"], records=records))
+    changes = _changes(selection)  # type: ignore[arg-type]
+    assert list(changes.index) == ["a"]
+    assert changes.loc["a", "cell_count_change"] == pytest.approx(((290 - 100) / 3 + (80 - 0) / 2) / 2)
+    assert np.isnan(changes.loc["a", "correct_cell_count_change"])
