@@ -28,6 +28,15 @@ class SolverError(RuntimeError):
     """A linear programme or a convex hull ended in a status that says nothing about the question asked."""
 
 
+def first_line(error: BaseException) -> str:
+    """The type of an error and the first line of its message.
+
+    >>> first_line(KeyError("a\\nb"))
+    "KeyError: 'a\\\\nb'"
+    """
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
 def unknown(kind: str, name: str, names: Iterable[str]) -> InputError:
     """The error for a name that is not among ``names``: the known ones where they are few, and the closest one.
 

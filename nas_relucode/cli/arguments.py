@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NoReturn
 
 import nas_relucode
@@ -54,10 +55,10 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     parser.add_argument("--version", action="version", version=nas_relucode.__version__)
     added = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     commands: dict[str, Parser] = {}
-    for name, (description, add_options) in COMMANDS.items():
+    for name, (description, groups) in COMMANDS.items():
         commands[name] = added.add_parser(name, help=description, description=description)
-        add_options(commands[name])
-        _add_common(commands[name])
+        for add in (*groups, _add_common):
+            add(commands[name])
     return parser, commands
 
 
@@ -102,13 +103,6 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("study", help="a built-in study (see `nas-relucode list studies`) or a .toml file")
 
 
-def _run(parser: argparse.ArgumentParser) -> None:
-    _add_settings(parser)
-    _add_dashboard(parser)
-    _add_data(parser)
-    _add_storage(parser)
-
-
 def _figure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("figure", help="1 to 6, or a study with a [figure] section: a built-in one or a .toml file")
     parser.add_argument("--small", action="store_true", help="the reduced size, for two cores")
@@ -118,28 +112,20 @@ def _figure(parser: argparse.ArgumentParser) -> None:
         help="as in the code released with the paper: bits of activations >= 1, codes during training, its UMAP",
     )
     parser.add_argument("--epochs", type=int, nargs="+", metavar="EPOCH", help="rows of the grid (those of the study)")
-    _add_data(parser)
-    _add_storage(parser)
 
 
 def _train(parser: argparse.ArgumentParser) -> None:
-    _add_settings(parser)
     parser.add_argument(
         "parameters", nargs="+", metavar="NAME=VALUE", help="all parameters, e.g. head=256-128-128 learning_rate=0.01"
     )
     parser.add_argument("--seed", type=int, default=0, help="for the weights and the order of the samples (0)")
     parser.add_argument("--weights", required=True, metavar="FILE", help="a new .pt file for the state dict")
-    _add_data(parser)
 
 
 def _plan(parser: argparse.ArgumentParser) -> None:
-    _add_settings(parser)
     parser.add_argument(
         "--heartbeat", type=int, metavar="SECONDS", help=f"interval of the workers' heartbeats ({HEARTBEAT})"
     )
-    _add_patience(parser)
-    _add_data(parser)
-    _add_storage(parser)
 
 
 def _worker(parser: argparse.ArgumentParser) -> None:
@@ -152,9 +138,6 @@ def _worker(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-wait", action="store_true", help="end when no trial waits, even if other workers still run some"
     )
-    _add_patience(parser)
-    _add_data(parser)
-    _add_storage(parser)
 
 
 def _add_patience(parser: argparse.ArgumentParser) -> None:
@@ -167,18 +150,6 @@ def _add_patience(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _status(parser: argparse.ArgumentParser) -> None:
-    _add_study(parser)
-    _add_format(parser)
-    _add_storage(parser)
-
-
-def _report(parser: argparse.ArgumentParser) -> None:
-    _add_study(parser)
-    _add_dashboard(parser)
-    _add_storage(parser)
-
-
 def _add_dashboard(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dashboard",
@@ -189,12 +160,6 @@ def _add_dashboard(parser: argparse.ArgumentParser) -> None:
 
 def _add_study(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("study", help="the study's name or .toml file")
-
-
-def _select(parser: argparse.ArgumentParser) -> None:
-    _add_study(parser)
-    _add_ranking(parser, "--weights")
-    _add_storage(parser)
 
 
 def _add_ranking(parser: argparse.ArgumentParser, weights: str) -> None:
@@ -233,9 +198,7 @@ def _add_ranking(parser: argparse.ArgumentParser, weights: str) -> None:
 
 
 def _compare(parser: argparse.ArgumentParser) -> None:
-    _add_checkpoints(parser)
     parser.add_argument("--output", metavar="DIR", help="a folder for the page (none is written)")
-    _add_ranking(parser, "--order-weights")
 
 
 def _add_checkpoints(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
@@ -276,7 +239,6 @@ def _evidence(parser: argparse.ArgumentParser) -> None:
 
 
 def _score(parser: argparse.ArgumentParser) -> None:
-    _add_network(parser)
     parser.add_argument("--data", required=True, help=f"{', '.join(SOURCES)}, an .npz file or a folder of images")
     _add_images(parser)
     _add_codes(parser)
@@ -286,12 +248,9 @@ def _score(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="train", help="train, test or all (train)")
     parser.add_argument("--graph-theta", type=int, default=1, help="the largest distance of joined cells (1)")
     parser.add_argument("--distance-theta", type=int, help="truncate distances between samples at this value (never)")
-    _add_format(parser)
-    _add_data(parser)
 
 
 def _codes(parser: argparse.ArgumentParser) -> None:
-    _add_network(parser)
     parser.add_argument("--seed", type=int, default=0, help="for random weights (0)")
     parser.add_argument(
         "--outputs", type=int, metavar="N", help="outputs of torchvision's network (the data's classes, else 1000)"
@@ -308,10 +267,6 @@ def _codes(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--shards", type=int, metavar="N", help="shards of a data set (one per 10,000 samples)")
     parser.add_argument("--split", help="split of a data set: train, test or all (train)")
-    _add_images(parser)
-    _add_codes(parser)
-    _add_format(parser)
-    _add_data(parser)
 
 
 def _add_network(parser: argparse.ArgumentParser) -> None:
@@ -352,18 +307,10 @@ def _complex(parser: argparse.ArgumentParser) -> None:
         "--tolerance", type=float, default=1e-9, metavar="T", help="relative: closer rows of a cell are equal (1e-9)"
     )
     parser.add_argument("--state", metavar="FILE", help="an .npz file to resume from and to save progress in")
-    _add_format(parser)
 
 
 def _list(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("topic", nargs="?", choices=TOPICS, help=f"{', '.join(TOPICS)} (all of them)")
-    _add_format(parser)
-
-
-def _check(parser: argparse.ArgumentParser) -> None:
-    _add_settings(parser)
-    _add_format(parser)
-    _add_data(parser)
 
 
 def _copy(parser: argparse.ArgumentParser) -> None:
@@ -380,22 +327,61 @@ zsh:  nas-relucode completion zsh > FOLDER/_nas-relucode, a FOLDER of $fpath
 tcsh: nas-relucode completion tcsh > FILE, and source FILE in ~/.tcshrc"""
 
 
-COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
-    "run": ("run or resume a study, then write its report", _run),
-    "check": ("say what a study would run, and about how long it would take", _check),
-    "figure": ("run the studies behind a figure of the paper, then draw it", _figure),
-    "train": ("train one candidate of a study as in its trial, and keep its weights", _train),
-    "plan": ("enqueue a study's candidates for workers", _plan),
-    "worker": ("work on a planned study until no trial is left", _worker),
-    "status": ("show how far a study has come and how long it will take", _status),
-    "report": ("write the report of a study as it is now", _report),
-    "select": ("say which network of a study to choose, and how sure one can be", _select),
-    "compare": ("say which of some trained networks to choose, and how sure one can be", _compare),
-    "evidence": ("say what the indices tell of other qualities of equally accurate networks", _evidence),
-    "score": ("compute accuracy and code-space indices of any network", _score),
-    "codes": ("compute a network's code space over a data set, shard by shard", _codes),
-    "complex": ("count the cells of a small network and the pairs that share a facet", _complex),
-    "list": ("list studies, search spaces, data sets, backbones, indices and qualities", _list),
-    "copy": ("write a built-in study or search space to a file that explains every key", _copy),
-    "completion": ("print a script that completes commands and options in a shell", _completion),
+COMMANDS: dict[str, tuple[str, Sequence[Callable[[argparse.ArgumentParser], None]]]] = {
+    "run": (
+        "run or resume a study, then write its report",
+        [_add_settings, _add_dashboard, _add_data, _add_storage],
+    ),
+    "check": (
+        "say what a study would run, and about how long it would take",
+        [_add_settings, _add_format, _add_data],
+    ),
+    "figure": (
+        "run the studies behind a figure of the paper, then draw it",
+        [_figure, _add_data, _add_storage],
+    ),
+    "train": (
+        "train one candidate of a study as in its trial, and keep its weights",
+        [_add_settings, _train, _add_data],
+    ),
+    "plan": (
+        "enqueue a study's candidates for workers",
+        [_add_settings, _plan, _add_patience, _add_data, _add_storage],
+    ),
+    "worker": (
+        "work on a planned study until no trial is left",
+        [_worker, _add_patience, _add_data, _add_storage],
+    ),
+    "status": (
+        "show how far a study has come and how long it will take",
+        [_add_study, _add_format, _add_storage],
+    ),
+    "report": (
+        "write the report of a study as it is now",
+        [_add_study, _add_dashboard, _add_storage],
+    ),
+    "select": (
+        "say which network of a study to choose, and how sure one can be",
+        [_add_study, partial(_add_ranking, weights="--weights"), _add_storage],
+    ),
+    "compare": (
+        "say which of some trained networks to choose, and how sure one can be",
+        [_add_checkpoints, _compare, partial(_add_ranking, weights="--order-weights")],
+    ),
+    "evidence": (
+        "say what the indices tell of other qualities of equally accurate networks",
+        [_evidence],
+    ),
+    "score": (
+        "compute accuracy and code-space indices of any network",
+        [_add_network, _score, _add_format, _add_data],
+    ),
+    "codes": (
+        "compute a network's code space over a data set, shard by shard",
+        [_add_network, _codes, _add_images, _add_codes, _add_format, _add_data],
+    ),
+    "complex": ("count the cells of a small network and the pairs that share a facet", [_complex, _add_format]),
+    "list": ("list studies, search spaces, data sets, backbones, indices and qualities", [_list, _add_format]),
+    "copy": ("write a built-in study or search space to a file that explains every key", [_copy]),
+    "completion": ("print a script that completes commands and options in a shell", [_completion]),
 }

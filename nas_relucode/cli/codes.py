@@ -13,7 +13,8 @@ import torch
 
 from nas_relucode.cells.code_spaces import CodeSpace, save_code_space
 from nas_relucode.cells.shards import ProcessesError, code_space_of_shards, cut_into_shards, holds_shards
-from nas_relucode.cli.score import error_line, load_images, reading_options
+from nas_relucode.cli.printing import print_counts
+from nas_relucode.cli.score import forward_errors, load_images, reading_options
 from nas_relucode.errors import InputError
 from nas_relucode.texts import as_json
 from nas_relucode.training.loop import pick_device
@@ -40,7 +41,8 @@ def run(options: argparse.Namespace) -> int:
             line = f"shard {number}: {space.samples:,} samples in {len(space.cells):,} cells"
             print(line, file=sys.stderr, flush=True)
 
-    try:
+    problem, advice = f"{options.model} failed on the inputs", "Check their shape; --debug shows where."
+    with forward_errors(problem, advice, other=(OSError, ProcessesError)):
         space = code_space_of_shards(
             network,
             shards,
@@ -48,12 +50,6 @@ def run(options: argparse.Namespace) -> int:
             on_shard=show,
             **reading_options(options),
         )
-    except (InputError, OSError, ProcessesError):
-        raise
-    except Exception as error:  # the user's own forward pass may raise anything
-        raise InputError(
-            f"{options.model} failed on the inputs ({error_line(error)}). Check their shape; --debug shows where."
-        ) from error
     if space is None:  # another process, the first, has it
         return 0
     save_code_space(space, output)
@@ -73,9 +69,7 @@ def _print_summary(space: CodeSpace, output: Path, seconds: float, form: str) ->
     if form == "json":
         print(as_json(summary, indent=2))
     else:
-        width = max(map(len, summary))
-        for name, value in summary.items():
-            print(f"{name.replace('_', ' '):{width}}  {value if isinstance(value, str) else f'{value:,}'}")
+        print_counts(summary)
 
 
 def _shards(options: argparse.Namespace) -> tuple[Any, int | None]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from nas_relucode.cli.score import error_line, load_images
+from nas_relucode.cli.score import image_errors, load_images
 from nas_relucode.cli.select import json_text, lines, ranking_options
 from nas_relucode.codes.reading import Reading
 from nas_relucode.errors import InputError, unknown
@@ -48,16 +48,8 @@ def compared(options: argparse.Namespace, data: ImageData, **settings: Any) -> S
     networks: dict[str, dict[int, Callable[[], nn.Module]]] = {
         name: {seed: partial(load, name, file) for seed, file in seeds.items()} for name, seeds in files.items()
     }
-    try:
+    with image_errors("a network", data):
         return compare(networks, data, **settings, **_reading(options))
-    except InputError:
-        raise
-    except Exception as error:  # a user's own forward pass may raise anything
-        shape = " x ".join(map(str, data.image_shape))
-        raise InputError(
-            f"a network failed on images of {shape} ({error_line(error)}). "
-            "Check the channels and the size that it takes; --image-size makes images square."
-        ) from error
 
 
 def _show(selection: Selection, options: argparse.Namespace) -> None:

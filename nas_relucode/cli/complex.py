@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from nas_relucode.cli.printing import print_counts, print_message
 from nas_relucode.errors import InputError
 from nas_relucode.geometry.complexes import Complex, complex_of
 from nas_relucode.npz_files import read_arrays
@@ -47,13 +48,11 @@ def run(options: argparse.Namespace) -> int:
     if options.format == "json":
         print(as_json(summary))
     else:
-        width = max(map(len, summary))
-        print("\n".join(f"{name.replace('_', ' '):{width}}  {count:,}" for name, count in summary.items()))
+        print_counts(summary)
     if counted.unsaved is not None:
-        print(
-            f"nas-relucode: error: {counted.unsaved.strerror}. Only the state was lost, not the counts: "
-            f"{'they are complete' if counted.complete else 'they are of the first cells'}.",
-            file=sys.stderr,
+        print_message(
+            f"{counted.unsaved.strerror}. Only the state was lost, not the counts: "
+            f"{'they are complete' if counted.complete else 'they are of the first cells'}."
         )
         return 2
     return 0 if counted.complete else _too_many(counted, options)
@@ -64,10 +63,9 @@ def _too_many(counted: Complex, options: argparse.Namespace) -> int:
     resume = f"with --state {options.state} the next call resumes the search"
     if not options.state:
         resume = "with --state FILE the next call can resume the search"
-    print(
-        f"nas-relucode: error: there are more than {options.max_cells:,} cells: the counts are of the first "
-        f"{len(counted):,}. Give a smaller --box or a larger --max-cells; {resume}.",
-        file=sys.stderr,
+    print_message(
+        f"there are more than {options.max_cells:,} cells: the counts are of the first "
+        f"{len(counted):,}. Give a smaller --box or a larger --max-cells; {resume}."
     )
     return 2
 

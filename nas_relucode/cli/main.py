@@ -10,6 +10,7 @@ import os
 import sys
 
 from nas_relucode.cli.arguments import read
+from nas_relucode.cli.printing import print_message
 from nas_relucode.errors import InputError
 from nas_relucode.files import read_text
 
@@ -22,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         options = read(arguments)
     except KeyboardInterrupt:
-        print(f"nas-relucode: error: {INTERRUPTED}", file=sys.stderr)
+        print_message(INTERRUPTED)
         return 1
     logging.captureWarnings(True)
     collecting = gc.isenabled()
@@ -72,10 +73,10 @@ def _read_storage(options: argparse.Namespace) -> None:
         from nas_relucode.study.storage import has_password
 
         if has_password(url):
-            print(
-                "nas-relucode: warning: everybody on this machine can read a password on the command line. "
+            print_message(
+                "everybody on this machine can read a password on the command line. "
                 "Put the URL in OPTUNA_STORAGE, or in a file for --storage-file.",
-                file=sys.stderr,
+                "warning",
             )
     file = getattr(options, "storage_file", None)
     if file is not None:
@@ -85,5 +86,5 @@ def _read_storage(options: argparse.Namespace) -> None:
 def _fail(options: argparse.Namespace, error: BaseException, message: str, code: int) -> int:
     if options.debug:
         raise error
-    print(f"nas-relucode: error: {message}", file=sys.stderr)
+    print_message(message)
     return code

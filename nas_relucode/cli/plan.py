@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
+from nas_relucode.cli.printing import print_message
 from nas_relucode.cli.progress import Progress
 from nas_relucode.cli.stored_studies import queue_address
 from nas_relucode.study.settings import load_settings
@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
             say=Progress(options).say,
         )
     except StorageUnavailableError as error:
-        print(f"nas-relucode: error: {error}. The same command then resumes.", file=sys.stderr)
+        print_message(f"{error}. The same command then resumes.")
         return 1
     what = f"{added} trials enqueued" if added else "nothing to enqueue"
     print(f"study {study.study_name} in {redact(storage)}: {what}.")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 import optuna
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
+from nas_relucode.cli.printing import print_message
 from nas_relucode.cli.stored_studies import stored_study, study_folder
 from nas_relucode.ranking.reseeding import rounds_ended
 from nas_relucode.ranking.selecting import select
@@ -63,4 +63,4 @@ def _write_note(study: optuna.Study, selection: Selection, wanted: bool | None) 
     except (SQLAlchemyError, StorageInternalError) as error:
         if wanted:
             raise
-        print(f"nas-relucode: warning: no note for optuna-dashboard is written: {error}", file=sys.stderr)
+        print_message(f"no note for optuna-dashboard is written: {error}", "warning")

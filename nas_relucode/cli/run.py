@@ -7,6 +7,7 @@ import sys
 
 from optuna.trial import TrialState
 
+from nas_relucode.cli.printing import print_message
 from nas_relucode.cli.progress import run_shown
 from nas_relucode.cli.report import report_study
 from nas_relucode.cli.stored_studies import study_folder
@@ -30,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     study, _ = run_shown(name, settings, options, storage=storage, folder=folder)
     if not study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]):
         print("\n".join(retries(trials_frame(study))), file=sys.stderr)
-        print("nas-relucode: error: no trial was completed, so there is nothing to report.", file=sys.stderr)
+        print_message("no trial was completed, so there is nothing to report.")
         return 1
     code = 0
     if settings.network.decoder is None:
@@ -41,5 +42,5 @@ def run(options: argparse.Namespace) -> int:
         print(f"Its figure: nas-relucode figure {options.study}")
     missing = Plan(study, settings.search, settings.search_space).missing_candidates()
     if missing:
-        print(f"nas-relucode: error: {len(missing)} candidates have no result; see the report.", file=sys.stderr)
+        print_message(f"{len(missing)} candidates have no result; see the report.")
     return 1 if missing else code

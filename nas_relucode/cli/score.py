@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import fields
 
 from nas_relucode.codes.reading import Reading, ReadingOptions
-from nas_relucode.errors import InputError
+from nas_relucode.errors import InputError, first_line
 from nas_relucode.indices.registry import configured
-from nas_relucode.report.tables import Table, text_table
-from nas_relucode.scoring.scores import Score, score
-from nas_relucode.texts import as_json, with_spread
+from nas_relucode.report.tables import text_table
+from nas_relucode.scoring.scores import SATURATED, score
+from nas_relucode.texts import as_json
 from nas_relucode.training.data import ImageData, load_data
 from nas_relucode.training.loop import pick_device
 from nas_relucode.training.networks import network_by_name
@@ -40,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     data = load_images(options)
     network = network_by_name(options.model, options.weights, classes=len(data.classes))
     network = network.to(pick_device(options.device))
-    try:
+    with image_errors(options.model, data):
         result = score(
             network,
             data,
@@ -55,35 +57,34 @@ def run(options: argparse.Namespace) -> int:
             split=options.split,
             held_out="test" if options.split == "train" else None,
         )
-    except InputError:
-        raise
-    except Exception as error:  # the user's own forward pass may raise anything
-        shape = " x ".join(map(str, data.image_shape))
-        raise InputError(
-            f"{options.model} failed on images of {shape} ({error_line(error)}). "
-            "Check the channels and the size that it takes; --image-size makes images square."
-        ) from error
     if options.format == "json":
         print(as_json(result.as_dict(), indent=2))
     else:
         accuracy = "none" if result.accuracy is None else f"{result.accuracy:.4f}"
         print(f"{result.accuracy_name} {accuracy} on {result.samples} samples ({result.split})\n")
-        print(text_table(_table(result)))
-        print("\n* at an end of its range, where it no longer distinguishes networks")
+        headings, *rows = result.rows()
+        print(text_table((headings, rows)))
+        print(f"\n{SATURATED}")
     return 0
 
 
-def _table(result: Score) -> Table:
-    """One row per index, a column for the joint codes and one for each layer."""
-    columns = {"joint": result.joint, **result.layers}
-
-    def cell(column: str, index: str) -> str:
-        star = "*" if index in result.saturated[column] else ""
-        return with_spread(columns[column][index]) + star if index in columns[column] else ""
-
-    return ["index", *columns], [[index, *(cell(column, index) for column in columns)] for index in result.joint]
+def image_errors(subject: str, data: ImageData) -> AbstractContextManager[None]:
+    """`forward_errors` of networks that run on the images of ``data``."""
+    return forward_errors(
+        f"{subject} failed on images of {' x '.join(map(str, data.image_shape))}",
+        "Check the channels and the size that it takes; --image-size makes images square.",
+    )
 
 
-def error_line(error: BaseException) -> str:
-    """The type of an error and the first line of its message."""
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+@contextmanager
+def forward_errors(problem: str, advice: str, *, other: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Turns what a user's own forward pass raises, which may be anything, into an InputError with this advice.
+
+    Errors of the types ``other`` do not come from the forward pass and stay as they are.
+    """
+    try:
+        yield
+    except (InputError, *other):
+        raise
+    except Exception as error:
+        raise InputError(f"{problem} ({first_line(error)}). {advice}") from error

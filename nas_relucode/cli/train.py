@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nas_relucode.errors import InputError, unknown
+from nas_relucode.cli.printing import print_message
+from nas_relucode.errors import MOST_NAMED, InputError, unknown
 from nas_relucode.study.candidates import Candidate
 from nas_relucode.study.runner import build_objective, load_study_data
 from nas_relucode.study.search_space import SearchSpace, own_value, parameter_value
 from nas_relucode.study.settings import StudySettings, load_settings
+from nas_relucode.texts import listed
 from nas_relucode.training.checkpoints import write_tensors
 from nas_relucode.training.loop import accuracy, evaluate
 from nas_relucode.training.names import check_seed
-
-MOST_NAMED = 12  # values of the search space that a note lists
 
 
 def run(options: argparse.Namespace) -> int:
@@ -34,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     candidate = Candidate(parameters_in(options.parameters, settings.search_space), options.seed)
     notes = "; ".join(outside(candidate, settings))
     if notes:
-        print(f"nas-relucode: note: {notes}. The candidate is trained all the same.", file=sys.stderr)
+        print_message(f"{notes}. The candidate is trained all the same.", "note")
     data = load_study_data(settings.data, options.data_root, options.download)
     objective = build_objective(settings, data, device=options.device, folder=file.parent)
     network = objective.trained(candidate)
@@ -82,13 +81,12 @@ def outside(candidate: Candidate, settings: StudySettings) -> list[str]:
             own_value(distribution, value)
         except ValueError:
             choices = getattr(distribution, "choices", None)
-            values = f"{distribution.low:g} to {distribution.high:g}" if choices is None else _listed(choices)
+            if choices is None:
+                values = f"{distribution.low:g} to {distribution.high:g}"
+            else:
+                values = listed(choices, MOST_NAMED)
             clauses.append(f"{name} {value!r} is not in the study's search space ({values})")
     if candidate.seed not in settings.search.seeds:
-        clauses.append(f"seed {candidate.seed} is not among the study's seeds ({_listed(settings.search.seeds)})")
+        seeds = listed(settings.search.seeds, MOST_NAMED)
+        clauses.append(f"seed {candidate.seed} is not among the study's seeds ({seeds})")
     return clauses
-
-
-def _listed(values: Sequence[object]) -> str:
-    more = len(values) - MOST_NAMED
-    return ", ".join(map(str, values[:MOST_NAMED])) + (f" and {more} more" if more > 0 else "")

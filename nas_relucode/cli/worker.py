@@ -6,11 +6,11 @@ import argparse
 import re
 import sys
 import threading
-from pathlib import Path
 from typing import Any
 
+from nas_relucode.cli.printing import print_message
 from nas_relucode.cli.progress import Progress
-from nas_relucode.cli.stored_studies import queue_address
+from nas_relucode.cli.stored_studies import queue_address, study_folder
 from nas_relucode.errors import InputError
 from nas_relucode.ranking.reseeding import further_trainings
 from nas_relucode.study.artifact_stores import artifact_store
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
                 data_root=options.data_root,
                 download=options.download,
                 device=options.device,
-                folder=Path(options.output) if options.output else Path("runs", name),
+                folder=study_folder(options, name),
                 artifacts=waiting(lambda: artifact_store(options.artifacts)),
                 max_trials=options.max_trials,
                 wait=not options.no_wait,
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
                 on_trial=progress.trial,
             )
     except (StorageUnavailableError, DeviceLostError) as error:
-        print(f"nas-relucode: error: {error}. Start a worker again: it resumes.", file=sys.stderr)
+        print_message(f"{error}. Start a worker again: it resumes.")
         return 1
     progress.say(f"{done} trials ended by this worker" + (f"; {stop.reason}" if stop.reason else ""))
     return 1 if stop.reason and stop.reason.startswith("SIG") else 0

@@ -40,7 +40,7 @@ class Score:
     parts: str = ""  # what of the data was taken for inputs, and for labels, in words
 
     def __repr__(self) -> str:
-        table = [row[: 2 + SHOWN_LAYERS] for row in self._rows()[: 1 + SHOWN_INDICES]]
+        table = [row[: 2 + SHOWN_LAYERS] for row in self.rows()[: 1 + SHOWN_INDICES]]
         hidden = {"indices": len(self.joint) - SHOWN_INDICES, "layers": len(self.layers) - SHOWN_LAYERS}
         more = [f"{count} more {what}" for what, count in hidden.items() if count > 0]
         notes = ([f"... and {', '.join(more)}: see .joint, .layers"] if more else []) + [SATURATED]
@@ -48,7 +48,7 @@ class Score:
 
     def _repr_html_(self) -> str:
         """Every index, as a notebook shows it."""
-        return f"<p>{self._title()}<br>{html.escape(self.parts)}</p>{html_table(self._rows())}<p>{SATURATED}</p>"
+        return f"<p>{self._title()}<br>{html.escape(self.parts)}</p>{html_table(self.rows())}<p>{SATURATED}</p>"
 
     def _title(self) -> str:
         accuracy = "no accuracy" if self.accuracy is None else f"{self.accuracy_name} {self.accuracy:.4f}"
@@ -59,7 +59,7 @@ class Score:
         """What the accuracy is called: that of a split by its name, ``train_accuracy``; of samples given, accuracy."""
         return f"{self.split}_accuracy" if self.split in ("train", "validation", "test") else "accuracy"
 
-    def _rows(self) -> list[list[str]]:
+    def rows(self) -> list[list[str]]:
         """One row per index, with a column for the joint codes and one for each layer; saturated values have a star."""
         columns = {"joint": self.joint, **self.layers}
         rows = [["index", *map(plain, columns)]]

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from nas_relucode.errors import InputError, unknown
+from nas_relucode.errors import InputError, first_line, unknown
 from nas_relucode.training.names import BACKBONES, WEIGHTS, parse_head
 from nas_relucode.training.weights import load_weights
 
@@ -217,7 +217,7 @@ class NamedFactory:
             raise
         except (Exception, SystemExit) as error:  # the user's own code may raise anything
             raise InputError(
-                f"{name!r} cannot be imported ({_first_line(error)}). Give package.module:function, of a module that "
+                f"{name!r} cannot be imported ({first_line(error)}). Give package.module:function, of a module that "
                 f"is installed or lies in {self.folder}."
             ) from error
         if not callable(self.function):
@@ -232,7 +232,7 @@ class NamedFactory:
                 network = self.function(**arguments)
         except (Exception, SystemExit) as error:
             given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-            raise InputError(f"{self.name}({given}) could not be built ({_first_line(error)}).") from error
+            raise InputError(f"{self.name}({given}) could not be built ({first_line(error)}).") from error
         if not isinstance(network, nn.Module):
             raise InputError(f"{self.name!r} returns a {type(network).__name__}. It must return a torch.nn.Module.")
         return network
@@ -351,8 +351,3 @@ def _torchvision_network(model: str, pretrained: bool, classes: int | None) -> n
             f"the ImageNet weights of {model} cannot be downloaded ({error}). Put {weights.url} into "
             f"{torch.hub.get_dir()}/checkpoints by hand, try again with a network connection, or give a file."
         ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    """The type of an error and the first line of its message."""
-    return f"{type(error).__name__}: {error}".splitlines()[0]
