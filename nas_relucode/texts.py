@@ -97,9 +97,14 @@ def as_json(value: Any, **layout: Any) -> str:
     return json.dumps(_finite(value), allow_nan=False, **layout)
 
 
+def finite_or_none(value: float) -> float | None:
+    """The number; None in the place of NaN and infinities, which JSON does not have."""
+    return value if math.isfinite(value) else None
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return finite_or_none(value) if isinstance(value, float) else value

@@ -24,7 +24,7 @@ from nas_relucode.cells.code_spaces import (
     save_code_space,
 )
 from nas_relucode.cells.occupied import check_labels
-from nas_relucode.codes.batches import Slices, batches
+from nas_relucode.codes.batches import Slices, batches, leaves
 from nas_relucode.codes.reading import ReadingOptions, read_options
 from nas_relucode.codes.relus import unwrapped
 from nas_relucode.errors import InputError
@@ -125,21 +125,12 @@ class ShardBatches:
             yield from ((batch, False) for batch in batches(self.shard, self.batch_size))
 
     def _hash(self, batch: Any) -> None:
-        for where, values in _leaves(batch, ""):
+        for where, values in leaves(batch):
             dtype = str(values.dtype).removeprefix("torch.")
             digest = self.digests.setdefault(f"{where} {dtype} {tuple(values.shape[1:])}", hashlib.sha256())
             if isinstance(values, Tensor):  # as bytes, because numpy lacks some of torch's dtypes
                 values = values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
             digest.update(np.ascontiguousarray(values))
-
-
-def _leaves(batch: Any, where: str) -> Iterator[tuple[str, Tensor | np.ndarray]]:
-    """The tensors and arrays in a batch, each with its place in it."""
-    if isinstance(batch, Tensor | np.ndarray):
-        yield where, batch
-    elif isinstance(batch, Mapping | tuple | list):
-        for key, value in batch.items() if isinstance(batch, Mapping) else enumerate(batch):
-            yield from _leaves(value, f"{where}/{key}")
 
 
 def _scaled(batch: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from nas_relucode.errors import InputError
-from nas_relucode.study.storage import default_storage, redact, sqlite_path, storage_errors, study_name
+from nas_relucode.study.storage import check_exists, default_storage, redact, storage_errors, study_name
 from nas_relucode.texts import as_json
 from nas_relucode.workers.status import study_status
 
@@ -14,9 +14,7 @@ def run(options: argparse.Namespace) -> int:
     """Prints how far a study has come; the exit code."""
     name = study_name(options.study, options.study_name)
     storage = options.storage or default_storage(name)
-    file = sqlite_path(storage)
-    if file and not file.is_file():
-        raise InputError(f"there is no {file}. Give the --storage that the study was planned or run with.")
+    check_exists(storage, "Give the --storage that the study was planned or run with.")
     with storage_errors(storage):
         try:
             status = study_status(name, storage)

@@ -12,7 +12,7 @@ import optuna
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.study.runner import check_settings
 from nas_relucode.study.settings import load_settings
-from nas_relucode.study.storage import default_storage, open_storage, sqlite_path, storage_errors, study_name
+from nas_relucode.study.storage import check_exists, default_storage, open_storage, storage_errors, study_name
 
 
 @contextlib.contextmanager
@@ -20,11 +20,7 @@ def stored_study(options: argparse.Namespace) -> Iterator[tuple[optuna.Study, st
     """The study that the options name, and the URL of its storage."""
     name = study_name(options.study, options.study_name)
     storage = options.storage or default_storage(name)
-    file = sqlite_path(storage)
-    if file and not file.is_file():
-        raise InputError(
-            f"there is no {file}. Run `nas-relucode run {options.study}` first, or give another --storage."
-        )
+    check_exists(storage, f"Run `nas-relucode run {options.study}` first, or give another --storage.")
     with storage_errors(storage):
         engine = open_storage(storage)
         names = optuna.get_all_study_names(engine)

@@ -90,6 +90,19 @@ def each(batch: Any, change: Callable[[Any], Any]) -> Any:
     return batch
 
 
+def leaves(batch: Any, where: str = "") -> Iterator[tuple[str, Tensor | np.ndarray]]:
+    """The tensors and arrays in a batch, each with its place in it; anything else is left out.
+
+    >>> [where for where, _ in leaves({"image": torch.zeros(2, 3), "more": (np.zeros(2), "text")})]
+    ['/image', '/more/0']
+    """
+    if isinstance(batch, _ARRAYS):
+        yield where, batch
+    elif isinstance(batch, Mapping | tuple | list):
+        for key, value in batch.items() if isinstance(batch, Mapping) else enumerate(batch):
+            yield from leaves(value, f"{where}/{key}")
+
+
 def moved(batch: Any, device: torch.device) -> Any:
     """The batch with its tensors and arrays as tensors on ``device``."""
     return each(batch, lambda values: _tensor(values).to(device))

@@ -31,6 +31,7 @@ from nas_relucode.report.tables import (
     measured_columns,
 )
 from nas_relucode.report.training_again import study_argument, train_command
+from nas_relucode.texts import finite_or_none
 
 MOST_POINTS = 60_000  # of the curves in the page
 MOST_PROFILES = 5  # connectivity is computed for this many of the kept code spaces
@@ -321,8 +322,4 @@ def _direction(name: str, selection: Selection) -> str | None:
 
 
 def _plain(values: Iterable[float]) -> list[float | None]:
-    return [_finite(float(value)) for value in values]
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    return [finite_or_none(float(value)) for value in values]

@@ -20,7 +20,7 @@ from nas_relucode.report.sections import Section, sections
 from nas_relucode.report.tables import constant_on_front, markdown, markdown_table
 from nas_relucode.report.training_again import may_be_written, settings_file, settings_toml
 from nas_relucode.study.storage import redact
-from nas_relucode.texts import as_json
+from nas_relucode.texts import as_json, finite_or_none
 
 
 def write_report(
@@ -98,7 +98,7 @@ def _json(report: Report) -> dict[str, Any]:
                 **_plain(selection.comparison.loc[i, ["difference", "low", "high"]]),
                 "mean": _plain(row[numeric]),
                 "spread": _plain(selection.spread.loc[i, numeric]),
-                "ahead_of_next": _finite(ahead.get(int(i), math.nan)),
+                "ahead_of_next": finite_or_none(ahead.get(int(i), math.nan)),
                 "train": report.commands.get(int(i), []),
             }
             for i, row in networks.iterrows()
@@ -122,8 +122,4 @@ def _json(report: Report) -> dict[str, Any]:
 
 
 def _plain(values: pd.Series) -> dict[str, float | None]:
-    return {str(name): _finite(float(value)) for name, value in values.items()}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    return {str(name): finite_or_none(float(value)) for name, value in values.items()}

@@ -15,6 +15,7 @@ from nas_relucode.codes.capturing import CodeBatch, capture
 from nas_relucode.codes.reading import Reading
 from nas_relucode.errors import InputError
 from nas_relucode.indices.registry import compute_indices
+from nas_relucode.texts import finite_or_none
 from nas_relucode.training.data import ImageData
 from nas_relucode.training.loop import Epoch, Evaluation, evaluate
 from nas_relucode.training.recipe import batch_loss
@@ -66,8 +67,8 @@ class CodeCurve:
         self.points.append(
             {
                 "epoch": epoch.number,
-                "loss": _plain(epoch.loss),
-                "validation_loss": None if validation is None else _plain(validation.loss),
+                "loss": finite_or_none(epoch.loss),
+                "validation_loss": None if validation is None else finite_or_none(validation.loss),
                 "accuracy": None if validation is None else validation.accuracy,
                 "train_accuracy": accuracy if self.split == "train" else None,
                 "joint": indices.pop("joint"),
@@ -102,8 +103,4 @@ class CodeCurve:
 def _indices(space: CodeSpace) -> dict[str, float | None]:
     names = [name for name in INDICES_OF_A_CURVE if name != "correct_cell_count" or space.correct_counts is not None]
     values = compute_indices(space, names)
-    return {name: _plain(values[name]) if name in values else None for name in INDICES_OF_A_CURVE}
-
-
-def _plain(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    return {name: finite_or_none(values[name]) if name in values else None for name in INDICES_OF_A_CURVE}

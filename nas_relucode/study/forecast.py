@@ -13,8 +13,9 @@ import optuna
 from optuna.trial import FixedTrial
 
 from nas_relucode.study.building import seeded
-from nas_relucode.study.candidates import Candidate, network_key
+from nas_relucode.study.candidates import Candidate
 from nas_relucode.study.objective import Objective
+from nas_relucode.study.plan import structure
 from nas_relucode.study.runner import build_objective, check_search, load_study_data
 from nas_relucode.study.search_space import LEARNING_RATE, SearchSpace
 from nas_relucode.study.settings import StudySettings
@@ -87,11 +88,7 @@ def _structures(space: SearchSpace, trials: int | None) -> list[Candidate]:
     else:
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
         candidates = [space.suggest(study.ask(), [0]) for _ in range(min(trials, DRAWN))]
-    return list({_structure(candidate): candidate for candidate in candidates}.values())
-
-
-def _structure(candidate: Candidate) -> str:
-    return network_key({name: value for name, value in candidate.params.items() if name != LEARNING_RATE})
+    return list({structure(candidate): candidate for candidate in candidates}.values())
 
 
 def _sizes(objective: Objective, candidates: list[Candidate]) -> dict[str, tuple[Candidate, int]]:

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import math
-import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import optuna
 from optuna.trial import BaseTrial, FixedTrial
 from torch import nn
 
-from nas_relucode.cells.code_spaces import save_code_space
 from nas_relucode.codes.capturing import capture
-from nas_relucode.codes.reading import Reading
 from nas_relucode.errors import InputError, NonFiniteError, unknown
 from nas_relucode.indices.geometric import GeometricIndex
 from nas_relucode.indices.index import Index
@@ -27,13 +20,14 @@ from nas_relucode.indices.registry import INDICES, configured
 from nas_relucode.plots.slices import draw_slices
 from nas_relucode.qualities.registry import QUALITIES
 from nas_relucode.scoring.code_curves import CodeCurve
-from nas_relucode.study.building import BuiltIn, Factory, FactoryNetworks, Networks, OwnNetworks, seeded
+from nas_relucode.study.attempts import Attempt, Fit, OnEpoch, Trainer
+from nas_relucode.study.building import BuiltIn, Factory, FactoryNetworks, Networks, OwnNetworks
 from nas_relucode.study.candidates import SEED, Candidate
-from nas_relucode.study.checkpoint_files import CheckpointFiles, digest
+from nas_relucode.study.checkpoint_files import CheckpointFiles
 from nas_relucode.study.defaults import MARGIN
 from nas_relucode.study.measuring import ONLY_MAPS, Splits, default_layers, measure_network
-from nas_relucode.study.objectives import accuracy_constraint, best_accuracy, floor_record
-from nas_relucode.study.record import VERSION, Outcome, objective_value, saturated_objectives, write_outcome
+from nas_relucode.study.objectives import accuracy_constraint, best_accuracy, check_directions, new_record
+from nas_relucode.study.record import Outcome, objective_values, saturated_objectives, write_outcome
 from nas_relucode.study.search_space import LEARNING_RATE, SearchSpace
 from nas_relucode.study.settings import (
     DEFAULT_LAYERS,
@@ -44,36 +38,9 @@ from nas_relucode.study.settings import (
 )
 from nas_relucode.training.data import ImageData
 from nas_relucode.training.frozen import frozen_features
-from nas_relucode.training.loop import Epoch, load_optimizer, pick_device, train
+from nas_relucode.training.loop import load_optimizer, pick_device
 from nas_relucode.training.networks import Network, build_backbone
 from nas_relucode.training.recipe import Recipe
-from nas_relucode.training.together import train_together
-
-PAPER_SEED = 1234  # of the order of the samples (section B.1); a candidate's seed is added to it
-Fit = Callable[..., Any]
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """A trial with its candidate, the network that is trained for it, and its record so far."""
-
-    trial: BaseTrial
-    candidate: Candidate
-    network: nn.Module
-    codes: CodeSettings
-    curve: CodeCurve
-    record: dict[str, Any] = field(repr=False)  # see study/record
-
-    @property
-    def number(self) -> int:
-        """The trial's number; 0 for a FixedTrial."""
-        return getattr(self.trial, "number", 0)
-
-    @property
-    def suggested(self) -> Candidate:
-        """The candidate with everything that the trial has suggested, also while it was trained."""
-        later = {name: value for name, value in self.trial.params.items() if name != SEED}
-        return Candidate(later | dict(self.candidate.params), self.candidate.seed)
 
 
 class Objective:
@@ -135,24 +102,23 @@ class Objective:
         device: str | None = None,
         folder: str | Path | None = None,
         artifacts: Any = None,
-        on_epoch: Callable[[int, Epoch, dict[str, Any]], None] | None = None,
+        on_epoch: OnEpoch | None = None,
     ) -> None:
         self.space, self.network = space, network or NetworkSettings()
         self.is_built_in = factory is None and build is None
         self.codes = codes or CodeSettings()
         if self.is_built_in:
             self.codes = self.codes.of(self.network)
-        self.fit, self.learning_rate = fit, learning_rate
         self.recipe = recipe or Recipe(loss="cross_entropy" if self.network.decoder is None else "sigmoid")
         self.objectives, self.seeds = list(objectives), list(seeds)
         self.accuracy_floor, self.margin = accuracy_floor, margin
         self.folder = None if folder is None else Path(folder)
         self.on_epoch = on_epoch
         self.has_warned = self.has_finished = False
-        self._check(data, factory, build)
+        self._check(data, factory, build, fit, learning_rate)
         self.device = pick_device(device)
-        self.checkpoints = CheckpointFiles(self.folder / "checkpoints", artifacts) if self.folder else None
-        self.digest = data.digest() if self.folder else None
+        checkpoints = CheckpointFiles(self.folder / "checkpoints", artifacts) if self.folder else None
+        digest = data.digest() if self.folder else None
         self.module = "head" if self.is_built_in and self.codes.layers == ("head",) else None
         self.frozen: nn.Module | None = None
         if self.network.frozen:
@@ -162,13 +128,23 @@ class Objective:
         self.data = data.to(self.device)
         self.splits = Splits.of_images(self.data, labelled=self.network.decoder is None)
         self.networks = self._networks(factory, build)
+        self.trainer = Trainer(
+            self.data,
+            self.recipe,
+            self.codes,
+            fit=fit,
+            learning_rate=learning_rate,
+            folder=self.folder,
+            checkpoints=checkpoints,
+            origin={"data": digest, "network": self.networks.key()},
+        )
         for candidate in self.networks.examples():
             self._check_layers(candidate, self.networks.build(candidate).to(self.device))
         load_optimizer()
 
     def __call__(self, trial: BaseTrial, seed: int | None = None) -> tuple[float, ...]:
         """Trains and scores the trial's network; with ``seed`` as it is, otherwise with one of the objective's."""
-        self._check_directions(trial)
+        check_directions(trial, self.objectives)  # before the training, not after it
         outcome = self.outcome(trial, seed)
         if outcome.values is not None and not self.has_finished:
             self.has_finished = True
@@ -187,10 +163,10 @@ class Objective:
         """
         attempt = self._begin(trial, seed)
         try:
-            self._train(attempt)
+            self.trainer.train(attempt, self.on_epoch)
             return self._finish(attempt)
         except NonFiniteError as error:
-            return self._pruned(attempt, str(error))
+            return attempt.pruned(str(error))
 
     def constrained(self, outcome: Outcome, best: float | None) -> Outcome:
         """The outcome with its constraint; ``best`` is the highest accuracy among the study's complete trials."""
@@ -200,19 +176,12 @@ class Objective:
 
     def forget(self, candidate: Candidate) -> None:
         """Removes the candidate's checkpoint."""
-        if self.checkpoints is not None:
-            self.checkpoints.remove(candidate.file_name, self._checkpoint_settings(candidate))
+        self.trainer.forget(candidate)
 
     def trained(self, candidate: Candidate) -> nn.Module:
         """The candidate's network, trained as in its trial, with the frozen backbone if there is one."""
         network = self.networks.build(candidate).to(self.device)
-        with seeded(candidate.seed):
-            if self.fit is not None:
-                self.fit(network, self.data, trial=FixedTrial(dict(candidate.params)), seed=candidate.seed)
-            else:
-                seed = PAPER_SEED + candidate.seed
-                rate = self._rate(candidate)
-                train(network, self.data.train, learning_rate=rate, recipe=self.recipe, seed=seed)
+        self.trainer.run(network, candidate, FixedTrial(dict(candidate.params)))
         if self.frozen is None:
             return network
         return Network(nn.Sequential(*self.frozen, nn.Flatten()), cast(Network, network).head)
@@ -224,49 +193,23 @@ class Objective:
         rounding; there are no checkpoints (see `train_together`). Raises InputError for networks of several structures,
         for an objective with its own ``fit``, or if codes are read while weights change.
         """
-        if self.fit is not None:
+        if self.trainer.fit is not None:
             raise InputError("fit trains one network at a time. Train each candidate by itself.")
         if self.codes.while_training:
             raise InputError("with while_training, codes are read from one candidate at a time. Train each by itself.")
         for trial in trials:
-            self._check_directions(trial)
+            check_directions(trial, self.objectives)
         attempts = [self._begin(trial, trial.user_attrs.get(SEED)) for trial in trials]
         results = []
-        for attempt, epoch in zip(attempts, self._train_together(attempts), strict=True):
+        for attempt, epoch in zip(attempts, self.trainer.train_together(attempts), strict=True):
             try:
                 if epoch is not None:
                     raise NonFiniteError(f"loss or weights stopped being finite in epoch {epoch}")
                 outcome = self._finish(attempt)
             except NonFiniteError as error:
-                outcome = self._pruned(attempt, str(error))
+                outcome = attempt.pruned(str(error))
             results.append(self._write(attempt.trial, outcome))
         return results
-
-    def _train_together(self, attempts: Sequence[Attempt]) -> list[int | None]:
-        """Trains the candidates together; for each the epoch in which it diverged, or None."""
-        start, scoring = time.perf_counter(), 0.0
-
-        def record(number: int, losses: np.ndarray) -> None:
-            nonlocal scoring
-            scoring_since = time.perf_counter()
-            for attempt, loss in zip(attempts, losses, strict=True):
-                if number == 0 or math.isfinite(loss):
-                    with contextlib.suppress(NonFiniteError):  # it has diverged, as its last epoch will show
-                        self._record_epoch(attempt, Epoch(number, float(loss)))
-            scoring += time.perf_counter() - scoring_since
-
-        result = train_together(
-            [attempt.network for attempt in attempts],
-            self.data.train,
-            learning_rates=[self._rate(attempt.candidate) for attempt in attempts],
-            seeds=[PAPER_SEED + attempt.candidate.seed for attempt in attempts],
-            recipe=self.recipe,
-            on_epoch=record,
-        )
-        seconds = round((time.perf_counter() - start - scoring) / len(attempts), 3)
-        for attempt in attempts:
-            attempt.record["qualities"]["seconds"] = seconds
-        return list(result.diverged)
 
     def _begin(self, trial: BaseTrial, seed: int | None) -> Attempt:
         """The trial's candidate, its untrained network, and the record with what is known before the training."""
@@ -284,13 +227,8 @@ class Objective:
             while_training=codes.while_training,
         )
         parts = [network] if self.frozen is None else [network, self.frozen]
-        record: dict[str, Any] = {
-            "version": VERSION,
-            "params": dict(candidate.params),
-            SEED: candidate.seed,
-            "objectives": self.objectives,
+        record = new_record(candidate, self.objectives, self.margin, self.accuracy_floor) | {
             "device": str(self.device),
-            **floor_record(self.margin, self.accuracy_floor),
             "curve": curve.points,
             "qualities": {
                 "parameters": sum(parameter.numel() for part in parts for parameter in part.parameters()),
@@ -299,63 +237,6 @@ class Objective:
             "codes": {},
         }
         return Attempt(trial, candidate, network, codes, curve, record)
-
-    def _train(self, attempt: Attempt) -> None:
-        """Trains the network, by the user's ``fit`` if there is one."""
-        with seeded(attempt.candidate.seed):
-            if self.fit is None:
-                self._train_by_recipe(attempt)
-                return
-            start = time.perf_counter()
-            self.fit(attempt.network, self.data, trial=attempt.trial, seed=attempt.candidate.seed)
-            attempt.record["qualities"]["seconds"] = round(time.perf_counter() - start, 3)
-        attempt.record["params"] = dict(attempt.suggested.params)
-
-    def _train_by_recipe(self, attempt: Attempt) -> None:
-        """Trains the network, resuming from the candidate's checkpoint if there is one."""
-        record, name = attempt.record, attempt.candidate.file_name
-        qualities = record["qualities"]
-        settings = self._checkpoint_settings(attempt.candidate)
-        stored = self.checkpoints.load(name, settings) if self.checkpoints else None
-        if stored:
-            earlier = stored[1]
-            attempt.curve.points.extend(earlier["curve"])
-            record["codes"], qualities["seconds"] = earlier["codes"], earlier["seconds"]
-        start = time.perf_counter()
-
-        def on_epoch(epoch: Epoch) -> None:
-            nonlocal start
-            qualities["seconds"] = round(qualities["seconds"] + time.perf_counter() - start, 3)
-            point = self._record_epoch(attempt, epoch)
-            if self.checkpoints:
-                results = {"curve": record["curve"], "codes": record["codes"], "seconds": qualities["seconds"]}
-                self.checkpoints.save(name, epoch.state(), settings=settings, results=results)
-            if self.on_epoch:
-                self.on_epoch(attempt.number, epoch, point)
-            start = time.perf_counter()
-
-        train(
-            attempt.network,
-            self.data.train,
-            learning_rate=self._rate(attempt.candidate),
-            recipe=self.recipe,
-            seed=PAPER_SEED + attempt.candidate.seed,
-            on_epoch=on_epoch,
-            on_batch=attempt.curve.on_batch if self.codes.while_training else None,
-            resume=stored[0] if stored else None,
-        )
-
-    def _record_epoch(self, attempt: Attempt, epoch: Epoch) -> dict[str, Any]:
-        """Adds an epoch to the curve, saves its code space if it is to be kept, and returns the curve's new point."""
-        space = attempt.curve.on_epoch(epoch)
-        if epoch.number in self.codes.kept_epochs:
-            assert self.folder is not None
-            settings = digest(self._checkpoint_settings(attempt.candidate))  # the folder may hold another study's files
-            name = f"{attempt.candidate.file_name}_{settings}_epoch_{epoch.number}.npz"
-            (self.folder / "codes").mkdir(parents=True, exist_ok=True)
-            save_code_space(space, self.folder / "codes" / name)
-            attempt.record["codes"][str(epoch.number)] = name
-        return attempt.curve.points[-1]
 
     def _finish(self, attempt: Attempt) -> Outcome:
         """Measures the trained network. Raises NonFiniteError if an objective has no finite value."""
@@ -372,27 +253,11 @@ class Objective:
         record |= measured | {"qualities": measured["qualities"] | record["qualities"]}
         if self.codes.slices and attempt.candidate.seed == self.seeds[0]:
             record["slices"] = self._slices(attempt.network, f"trial_{attempt.number}")
-        values = tuple(objective_value(record, name) for name in self.objectives)
-        for name, value in zip(self.objectives, values, strict=True):
-            if not math.isfinite(value):
-                raise NonFiniteError(f"{name} is undefined for this candidate")
-        return Outcome(attempt.suggested, record, values)
-
-    def _pruned(self, attempt: Attempt, reason: str) -> Outcome:
-        return Outcome(attempt.suggested, attempt.record | {"pruned": reason}, None)
+        return Outcome(attempt.suggested, record, objective_values(record))
 
     def _write(self, trial: BaseTrial, outcome: Outcome) -> tuple[float, ...] | optuna.TrialPruned:
         best = best_accuracy(trial.study) if isinstance(trial, optuna.Trial) else None
         return write_outcome(trial, self.constrained(outcome, best))
-
-    def _rate(self, candidate: Candidate) -> float:
-        rate = candidate.params.get(LEARNING_RATE, self.learning_rate)
-        if rate is None:
-            raise InputError(
-                f"there is no learning rate: the parameters are {candidate.label}. Suggest a parameter learning_rate, "
-                "or give Objective the argument."
-            )
-        return float(rate)
 
     def _reading(self, network: nn.Module) -> CodeSettings:
         """How codes are read off a network, with the layers that the default stands for."""
@@ -425,22 +290,6 @@ class Objective:
         classes = [str(name) for name in self.data.classes]
         return draw_slices(network, self.data.train, self.folder / "slices", name, module=self.module, classes=classes)
 
-    def _checkpoint_settings(self, candidate: Candidate) -> Mapping[str, Any]:
-        """The settings that decide the content of the candidate's checkpoint."""
-        codes = self.codes
-        settings = {
-            "candidate": {**candidate.params, SEED: candidate.seed},
-            "data": self.digest,
-            "network": self.networks.key(),
-            "recipe": self.recipe.as_dict(),
-            "layers": list(codes.layers),
-            "codes": [codes.preset, codes.split, codes.while_training, list(codes.kept_epochs)],
-        }
-        reading = {name: codes.decisive[name] for name in ("mode", "maps", "also")}
-        is_default = reading == {name: Reading().decisive[name] for name in reading}
-        rate = {} if self.learning_rate is None else {LEARNING_RATE: self.learning_rate}
-        return settings | rate | ({} if is_default else {"reading": reading})  # older checkpoints have no such options
-
     def _networks(self, factory: Factory | None, build: Callable[[Any], nn.Module] | None) -> Networks:
         if build is not None:
             return OwnNetworks(build)
@@ -448,7 +297,14 @@ class Objective:
         arguments = {"image_shape": self.data.image_shape, "classes": len(self.data.classes)}
         return FactoryNetworks(self.space, factory or BuiltIn(self.network), arguments)
 
-    def _check(self, data: ImageData, factory: Factory | None, build: Callable[[Any], nn.Module] | None) -> None:
+    def _check(
+        self,
+        data: ImageData,
+        factory: Factory | None,
+        build: Callable[[Any], nn.Module] | None,
+        fit: Fit | None,
+        learning_rate: float | None,
+    ) -> None:
         """Refuses data and settings that cannot be trained or judged."""
         check_fit(self.objectives, self.network, self.codes, self.recipe, self.accuracy_floor, self.margin)
         if (self.space is None) == (build is None) or (build is not None and factory is not None):
@@ -459,7 +315,7 @@ class Objective:
         elif dataclasses.replace(self.network, factory=None) != NetworkSettings():
             raise InputError("network describes a built-in network, but your own are given. Leave it out.")
         names = [LEARNING_RATE] if self.space is None else list(self.space.parameters)
-        if self.fit is None and self.learning_rate is None and LEARNING_RATE not in names:
+        if fit is None and learning_rate is None and LEARNING_RATE not in names:
             raise InputError(
                 f"the search space has {', '.join(names)}, but no learning_rate. Add one, even a list of one: "
                 "learning_rate = [0.01]."
@@ -473,7 +329,7 @@ class Objective:
             )
         if self.folder is None and (self.codes.slices or self.network.frozen or self.codes.kept_epochs):
             raise InputError("slices, features of a frozen backbone and kept code spaces are files. Name a folder.")
-        if self.fit is not None and (self.codes.kept_epochs or self.codes.while_training):
+        if fit is not None and (self.codes.kept_epochs or self.codes.while_training):
             raise InputError("fit shows no epochs. Leave out kept_epochs and while_training, or fit.")
 
     def _check_layers(self, candidate: Candidate, network: nn.Module) -> None:
@@ -483,11 +339,3 @@ class Objective:
         for layer in (name.rpartition(":")[0] for name in self.objectives):
             if layer and layer not in names:
                 raise InputError(f"{candidate.label}: {unknown('layer', layer, names)}")
-
-    def _check_directions(self, trial: BaseTrial) -> None:
-        """Refuses a study with another number of directions before the training, not after it."""
-        if isinstance(trial, optuna.Trial) and len(trial.study.directions) != len(self.objectives):
-            raise InputError(
-                f"the study has {len(trial.study.directions)} directions, but the objective returns "
-                f"{len(self.objectives)} values ({', '.join(self.objectives)}). Create the study with one for each."
-            )

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import optuna
+from optuna.trial import BaseTrial
 
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.indices.index import Index
 from nas_relucode.indices.registry import INDICES
 from nas_relucode.qualities.quality import Quality
 from nas_relucode.qualities.registry import QUALITIES
-from nas_relucode.study.record import FLOOR_BELOW_BEST, MEASURED, RELATIVE_FLOOR, complete_trials, record_of
+from nas_relucode.study.candidates import Candidate
+from nas_relucode.study.defaults import MARGIN
+from nas_relucode.study.record import FLOOR_BELOW_BEST, MEASURED, RELATIVE_FLOOR, VERSION, complete_trials, record_of
 
 DIRECTIONS = ("maximize", "minimize")
 FLOOR_MARGINS = 10  # a network is infeasible that lies more than so many margins below the best so far
@@ -83,9 +87,36 @@ def accuracy_constraint(
     return {RELATIVE_FLOOR: relative - accuracy}
 
 
-def floor_record(margin: float, floor: float | None) -> dict[str, float]:
-    """What a record keeps of the relative floor, by which `select` judges mean accuracies; empty with a named one."""
-    return {FLOOR_BELOW_BEST: FLOOR_MARGINS * margin} if floor is None else {}
+def check_floor(margin: float, floor: float | None) -> None:
+    """Raises InputError unless both are accuracies, or differences of them."""
+    if floor is not None and not 0 <= floor <= 1:
+        raise InputError(f"accuracy_floor {floor!r} is out of range. Give a number from 0 to 1.")
+    if not 0 < margin < 1:
+        raise InputError(f"margin {margin!r} is out of range. Give a difference of accuracies, e.g. {MARGIN}.")
+
+
+def check_directions(trial: BaseTrial, objectives: Iterable[str], remedy: str = "with one for each") -> None:
+    """Raises InputError if the trial is that of a study with another number of directions than ``objectives``."""
+    study, names = getattr(trial, "study", None), list(objectives)
+    if study is not None and len(study.directions) != len(names):
+        raise InputError(
+            f"the study has {len(study.directions)} directions, but its objective returns {len(names)} values "
+            f"({', '.join(names)}). Create the study {remedy}."
+        )
+
+
+def new_record(candidate: Candidate, objectives: Iterable[str], margin: float, floor: float | None) -> dict[str, Any]:
+    """A record with what is known before anything is measured.
+
+    Without a named ``floor`` it holds the relative one, by which `select` judges mean accuracies.
+    """
+    return {
+        "version": VERSION,
+        "params": dict(candidate.params),
+        "seed": candidate.seed,
+        "objectives": list(objectives),
+        **({FLOOR_BELOW_BEST: FLOOR_MARGINS * margin} if floor is None else {}),
+    }
 
 
 def best_accuracy(study: optuna.Study) -> float | None:

@@ -37,7 +37,7 @@ from typing import Any
 import optuna
 from optuna.trial import BaseTrial, FrozenTrial, TrialState
 
-from nas_relucode.errors import InputError
+from nas_relucode.errors import InputError, NonFiniteError
 from nas_relucode.study.candidates import Candidate
 
 ATTRIBUTE = "relucode"  # the user attribute that holds the record
@@ -155,6 +155,15 @@ def objective_value(record: Mapping[str, Any], name: str) -> float:
         else record["joint"]
     )
     return math.nan if values[index] is None else float(values[index])
+
+
+def objective_values(record: Mapping[str, Any]) -> tuple[float, ...]:
+    """The values of a record's objectives, in their order. Raises NonFiniteError if one is not finite."""
+    values = {name: objective_value(record, name) for name in record["objectives"]}
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise NonFiniteError(f"{name} is undefined for this network")
+    return tuple(values.values())
 
 
 def saturated_objectives(record: Mapping[str, Any]) -> list[str]:

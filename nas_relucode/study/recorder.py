@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterable
 from datetime import datetime
@@ -21,12 +20,19 @@ from nas_relucode.qualities.registry import QUALITIES
 from nas_relucode.study.candidates import SEED, Candidate
 from nas_relucode.study.defaults import MARGIN
 from nas_relucode.study.measuring import ONLY_MAPS, Splits, default_layers, measure_network
-from nas_relucode.study.objectives import Objectives, accuracy_constraint, best_accuracy, floor_record, read_objectives
+from nas_relucode.study.objectives import (
+    Objectives,
+    accuracy_constraint,
+    best_accuracy,
+    check_directions,
+    check_floor,
+    new_record,
+    read_objectives,
+)
 from nas_relucode.study.record import (
-    VERSION,
     Outcome,
     complete_trials,
-    objective_value,
+    objective_values,
     record_of,
     saturated_objectives,
     write_outcome,
@@ -88,10 +94,7 @@ class Recorder:
         self.indices = _with_objectives(listed, self.objectives)
         wanted = [*qualities, *(name for name in self.objectives if name in QUALITIES)]
         self.qualities = list(dict.fromkeys(wanted))
-        if not 0 < margin < 1:
-            raise InputError(f"margin {margin!r} is out of range. Give a difference of accuracies, e.g. {MARGIN}.")
-        if accuracy_floor is not None and not 0 <= accuracy_floor <= 1:
-            raise InputError(f"accuracy_floor {accuracy_floor!r} is out of range. Give a number from 0 to 1.")
+        check_floor(margin, accuracy_floor)
         self.margin, self.accuracy_floor = margin, accuracy_floor
         self.split = "validation" if train is None else "train"
         self.splits = Splits.of(train=train, validation=validation, test=test)
@@ -124,13 +127,7 @@ class Recorder:
         """
         self._check(trial, accuracy, test_accuracy)
         candidate = Candidate.of_trial(trial.params, self._seed(trial, seed))
-        record: dict[str, Any] = {
-            "version": VERSION,
-            "params": dict(candidate.params),
-            "seed": candidate.seed,
-            "objectives": list(self.objectives),
-            **floor_record(self.margin, self.accuracy_floor),
-        }
+        record = new_record(candidate, self.objectives, self.margin, self.accuracy_floor)
         forward = forward or self.forward
         try:
             record |= measure_network(
@@ -159,10 +156,7 @@ class Recorder:
             record["qualities"]["seconds"] = round((datetime.now() - trial.datetime_start).total_seconds(), 3)
         number = getattr(trial, "number", 0)
         self._check_same(study, number, record)
-        values = tuple(objective_value(record, name) for name in self.objectives)
-        for name, value in zip(self.objectives, values, strict=True):
-            if not math.isfinite(value):
-                raise NonFiniteError(f"{name} is undefined for this network")
+        values = objective_values(record)
         if self.first is None:
             self._warn_saturated(record)
             self.first = number, record
@@ -190,12 +184,7 @@ class Recorder:
         return seed
 
     def _check(self, trial: BaseTrial, accuracy: float | None, test_accuracy: float | None) -> None:
-        study = getattr(trial, "study", None)
-        if study is not None and len(study.directions) != len(self.objectives):
-            raise InputError(
-                f"the study has {len(study.directions)} directions, but the recorder returns {len(self.objectives)} "
-                f"values ({', '.join(self.objectives)}). Create it with directions=record.directions."
-            )
+        check_directions(trial, self.objectives, "with directions=record.directions")
         for name, value in {"accuracy": accuracy, "test_accuracy": test_accuracy}.items():
             if value is not None and not 0 <= value <= 1:
                 raise InputError(f"{name} {value!r} is not a fraction. Give a number from 0 to 1, for example 0.93.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,9 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler, Subset, TensorDataset
 
-from nas_relucode.codes.batches import batches, samples_of
+from nas_relucode.codes.batches import batches, leaves, samples_of
 from nas_relucode.errors import InputError
-from nas_relucode.study.digests import SamplesDigest
 from nas_relucode.training.data import ImageData, Split
 
 BATCH_SIZE = 512  # samples, where the data do not come in batches
@@ -199,3 +200,31 @@ def _read(data: Any, split: str, labelled: bool) -> OrderedSamples:
     if known.min(initial=0) < 0:
         raise InputError(f"the smallest {split} label is {known.min()}. Give whole numbers from 0, one per sample.")
     return OrderedSamples(split, data, count, known if len(known) == count else None, digest.text)
+
+
+class SamplesDigest:
+    """Identifies samples in their order: SHA-256 of inputs and labels, whatever the batches they come in.
+
+    >>> whole, halves = SamplesDigest(), SamplesDigest()
+    >>> whole.add(np.zeros((4, 2)), np.arange(4))
+    >>> for half in (slice(0, 2), slice(2, 4)):
+    ...     halves.add(np.zeros((2, 2)), np.arange(4)[half])
+    >>> whole.text == halves.text
+    True
+    """
+
+    def __init__(self) -> None:
+        self._parts: dict[str, Any] = {}  # name of a tensor, with its type and the shape of a row -> SHA-256
+
+    def add(self, inputs: Any, labels: Any) -> None:
+        """Adds a batch: a tensor or array, or tuples and dicts of them, and the labels if there are any."""
+        for name, values in leaves({"inputs": inputs, "labels": labels}):
+            array = np.ascontiguousarray(values.detach().cpu() if isinstance(values, Tensor) else values)
+            key = f"{name} {array.dtype.str} {array.shape[1:]}"
+            self._parts.setdefault(key, hashlib.sha256()).update(array.data)
+
+    @property
+    def text(self) -> str:
+        """The digest of the batches so far."""
+        parts = {name: digest.hexdigest() for name, digest in self._parts.items()}
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -13,7 +13,7 @@ from nas_relucode.cells.embedding import POINTS, PRESETS, check_layout
 from nas_relucode.codes.reading import Reading
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.study.defaults import MARGIN
-from nas_relucode.study.objectives import read_objectives
+from nas_relucode.study.objectives import check_floor, read_objectives
 from nas_relucode.study.search_space import LEARNING_RATE, SearchSettings, SearchSpace
 from nas_relucode.toml_files import parse, read_toml
 from nas_relucode.training.names import SOURCES, parse_head
@@ -204,10 +204,7 @@ def check_fit(
     read_objectives([(name, "maximize") for name in names])  # the direction does not matter here
     if codes.wanted_size is None and "regularised_patterns" in names:
         raise InputError("regularised_patterns needs wanted_size: mu and sigma, in thousands of parameters.")
-    if accuracy_floor is not None and not 0 <= accuracy_floor <= 1:
-        raise InputError(f"accuracy_floor {accuracy_floor!r} is out of range. Give a number from 0 to 1.")
-    if not 0 < margin < 1:
-        raise InputError(f"margin {margin!r} is out of range. Give a number between 0 and 1, e.g. {MARGIN}.")
+    check_floor(margin, accuracy_floor)
     for epoch in codes.kept_epochs:
         if not 0 <= epoch <= recipe.epochs:
             raise InputError(

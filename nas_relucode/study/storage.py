@@ -98,12 +98,16 @@ def storage_errors(url: str) -> Iterator[None]:
     try:
         yield
     except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
-        cause = error.__cause__ or error
-        reason = str(getattr(cause, "orig", None) or cause).splitlines()[0]
         raise InputError(
-            f"the storage {redact(url)} cannot be used ({reason}). "
+            f"the storage {redact(url)} cannot be used ({reason(error)}). "
             "Check that it is reachable, writable, not full and not locked; the same command then resumes."
         ) from error
+
+
+def reason(error: BaseException) -> str:
+    """The driver's message in one line; it names hosts and users, but no passwords."""
+    cause = error.__cause__ or error
+    return str(getattr(cause, "orig", None) or cause).splitlines()[0]
 
 
 def open_storage(url: str) -> optuna.storages.RDBStorage:
@@ -176,6 +180,13 @@ def sqlite_path(url: str) -> Path | None:
     name = check_url(url).database or ":memory:"
     on_disk = is_sqlite(url) and not name.startswith((":memory:", "file:"))
     return Path(name) if on_disk else None
+
+
+def check_exists(url: str, remedy: str) -> None:
+    """Raises InputError, ending in ``remedy``, if there is no file behind an SQLite URL."""
+    path = sqlite_path(url)
+    if path and not path.is_file():
+        raise InputError(f"there is no {path}. {remedy}")
 
 
 def is_sqlite(url: str) -> bool:

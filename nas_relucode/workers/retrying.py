@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, Timeout
 
 from nas_relucode.errors import InputError
 from nas_relucode.study.artifact_stores import StoreUnavailableError
+from nas_relucode.study.storage import reason
 from nas_relucode.workers.stopping import Stop
 
 T = TypeVar("T")
@@ -89,9 +90,3 @@ class StorageRetry:
         end = time.monotonic() + seconds
         while self.stop.reason is None and (left := end - time.monotonic()) > 0:
             time.sleep(min(left, SHORTEST))
-
-
-def reason(error: BaseException) -> str:
-    """The driver's message in one line; it names hosts and users, but no passwords."""
-    cause = error.__cause__ or error
-    return str(getattr(cause, "orig", None) or cause).splitlines()[0]

@@ -24,7 +24,7 @@ from nas_relucode.study.record import Outcome, write_failed, write_interrupted
 from nas_relucode.study.runner import build_objective, check_settings, load_study_data, stored_settings
 from nas_relucode.study.search_space import SAMPLERS
 from nas_relucode.study.settings import StudySettings
-from nas_relucode.study.storage import storage_errors
+from nas_relucode.study.storage import reason, storage_errors
 from nas_relucode.workers.defaults import PATIENCE
 from nas_relucode.workers.planning import open_planned
 from nas_relucode.workers.queue import Heartbeat, Queue, finished_trial
@@ -33,7 +33,6 @@ from nas_relucode.workers.retrying import (
     StorageRetry,
     StorageUnavailableError,
     is_unavailable,
-    reason,
     unavailable_errors,
 )
 from nas_relucode.workers.stopping import Stop, StoppedError
