@@ -1,4 +1,4 @@
-"""Reads TOML files, built-in or the user's own, into dataclasses; an unknown key or a wrong type is an error."""
+"""TOML files, built-in or the user's own, read into dataclasses; an unknown key or a wrong type is an error."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import ast
 import dataclasses
 import inspect
 import io
+import json
+import re
 import textwrap
 import tokenize
 import tomllib
@@ -55,6 +57,24 @@ def toml_table(text: str, name: str) -> dict[str, Any]:
         raise InputError(f"{name} is not valid TOML: its lists or tables are nested too deeply.") from error
     except ValueError as error:  # TOMLDecodeError, and what int() says of thousands of digits
         raise InputError(f"{name} is not valid TOML: {error}.") from error
+
+
+def toml_key(name: str) -> str:
+    """A key as TOML, in quotes where it needs them."""
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else toml_value(name)
+
+
+def toml_value(value: Any) -> str:
+    """A value as TOML, tables in one line.
+
+    >>> toml_value({"low": 0.1, "values": (1, "a", True)})
+    '{low = 0.1, values = [1, "a", true]}'
+    """
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{toml_key(name)} = {toml_value(item)}' for name, item in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(toml_value, value))}]"
+    return repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def parse(dataclass: type[T], table: Any, where: str) -> T:

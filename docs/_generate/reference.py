@@ -17,7 +17,8 @@ from nas_relucode.indices.index import Index
 from nas_relucode.indices.registry import INDICES
 from nas_relucode.qualities.registry import QUALITIES
 from nas_relucode.ranking.purposes import known_of
-from nas_relucode.study.explained import INLINE, TABLES, keys_of, toml_value
+from nas_relucode.study.explained import INLINE, TABLES, keys_of
+from nas_relucode.toml_files import toml_value
 
 STATIONS = [
     "", "codes", "cells", "geometry", "indices", "qualities", "training", "scoring", "study", "workers", "ranking",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from nas_relucode.errors import InputError
 from nas_relucode.study.candidates import Candidate
 from nas_relucode.study.runner import check_settings, stored_settings
 from nas_relucode.study.settings import StudySettings, load_settings
-from nas_relucode.toml_files import builtin_files, parse, toml_table
+from nas_relucode.toml_files import builtin_files, parse, toml_key, toml_table, toml_value
 from nas_relucode.training.names import SOURCES
 
 HEAD = "# The settings of study"  # the first words of a file that a later report may overwrite
@@ -103,22 +102,12 @@ def _lines(table: dict[str, Any], path: list[str]) -> Iterator[str]:
     plain = {key: value for key, value in table.items() if value is not None and not isinstance(value, dict)}
     if path and (plain or not table):
         yield ""
-        yield f"[{'.'.join(map(_key, path))}]"
+        yield f"[{'.'.join(map(toml_key, path))}]"
     for key, value in plain.items():
-        yield f"{_key(key)} = {_value(value)}"
+        yield f"{toml_key(key)} = {toml_value(value)}"
     for key, value in table.items():
         if isinstance(value, dict):
             yield from _lines(value, [*path, key])
-
-
-def _key(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _value(key)
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, list):
-        return f"[{', '.join(map(_value, value))}]"
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _settings(study: optuna.Study) -> StudySettings | None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import typing
 from dataclasses import dataclass
 from typing import Any
 
 from nas_relucode.study.search_space import HeadGrid, Interval, Range, SearchSettings, SearchSpace
 from nas_relucode.study.settings import CodeSettings, DataSettings, FigureSettings, NetworkSettings, StudySettings
-from nas_relucode.toml_files import field_comments, type_in_words
+from nas_relucode.toml_files import field_comments, toml_key, toml_value, type_in_words
 from nas_relucode.training.recipe import Recipe
 
 TABLES: dict[str, type] = {  # the tables of a study's file, in their order; "" holds the keys before the first table
@@ -64,7 +63,7 @@ def explained(study: dict[str, Any], space: dict[str, Any]) -> str:
         meaning = field_comments(StudySettings).get(name)
         lines = [f"# {meaning}\n{heading}" if meaning else heading]
         if name == "objectives":
-            lines += [f"{_key(key)} = {toml_value(value)}\n" for key, value in study.get(name, {}).items()]
+            lines += [f"{toml_key(key)} = {toml_value(value)}\n" for key, value in study.get(name, {}).items()]
         else:
             lines += [_line(key, tables[name]) for key in keys_of(dataclass_) if (name, key.name) not in REPLACED]
         parts.append("".join(lines))
@@ -87,20 +86,3 @@ def _default(field: dataclasses.Field[Any]) -> Any:
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
     return field.default
-
-
-def _key(name: str) -> str:
-    return name if name.replace("_", "").replace("-", "").isalnum() and name.isascii() else json.dumps(name)
-
-
-def toml_value(value: Any) -> str:
-    """A value as TOML, tables in one line.
-
-    >>> toml_value({"low": 0.1, "values": (1, "a", True)})
-    '{low = 0.1, values = [1, "a", true]}'
-    """
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{_key(name)} = {toml_value(item)}' for name, item in value.items())}}}"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(toml_value, value))}]"
-    return repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
