@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import html
-import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,13 +16,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from nas_relucode.errors import InputError, unknown
-from nas_relucode.npz_files import read_arrays
 from nas_relucode.texts import html_table
-from nas_relucode.training.images import image_files, read_image
-from nas_relucode.training.names import SOURCES
+from nas_relucode.training.sources import Images, hold_out, interpolate, read_source, scaled
 
 LARGEST_SIZE = 16_384  # pixels
-VALIDATION = ("val", "valid", "validation")  # names of a folder that takes the place of test/ where there is none
 
 
 @dataclass(frozen=True)
@@ -84,9 +80,12 @@ class ImageData:
         return f"ImageData {self.name}: {len(self.classes)} classes ({names}), on {self.train.inputs.device}"
 
     def _table(self) -> list[tuple[str, str, str]]:
-        splits = {"train": self.train, "validation": self.validation, "test": self.test}
-        rows = [(name, f"{len(split):,}", str(tuple(split.inputs.shape[1:]))) for name, split in splits.items()]
+        rows = [(name, f"{len(split):,}", str(tuple(split.inputs.shape[1:]))) for name, split in self._splits.items()]
         return [("split", "samples", "images"), *rows]
+
+    @property
+    def _splits(self) -> dict[str, Split]:
+        return {"train": self.train, "validation": self.validation, "test": self.test}
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -96,18 +95,17 @@ class ImageData:
 
     def split(self, name: str) -> Split:
         """The split ``name``: ``train``, ``validation``, ``test``, or ``all`` of them concatenated in this order."""
-        splits = {"train": self.train, "validation": self.validation, "test": self.test}
         if name == "all":
-            labels = [split.labels for split in splits.values() if split.labels is not None]
-            return Split(torch.cat([split.inputs for split in splits.values()]), torch.cat(labels))
-        if name not in splits:
-            raise unknown("split", name, [*splits, "all"])
-        return splits[name]
+            labels = [split.labels for split in self._splits.values() if split.labels is not None]
+            return Split(torch.cat([split.inputs for split in self._splits.values()]), torch.cat(labels))
+        if name not in self._splits:
+            raise unknown("split", name, [*self._splits, "all"])
+        return self._splits[name]
 
     def digest(self) -> str:
         """A SHA-256 of every image and label; equal data sets have equal digests."""
         sha256 = hashlib.sha256()
-        for split in (self.train, self.validation, self.test):
+        for split in self._splits.values():
             for tensor in (split.inputs, split.labels):
                 if tensor is not None:
                     sha256.update(repr(tuple(tensor.shape)).encode())
@@ -116,22 +114,7 @@ class ImageData:
 
     def to(self, device: torch.device | str) -> ImageData:
         """The same data with every tensor on ``device``."""
-        parts = (self.train, self.validation, self.test)
-        train, validation, test = (part.to(device) for part in parts)
-        return replace(self, train=train, validation=validation, test=test)
-
-
-@dataclass(frozen=True)
-class _Images:
-    """Images as they were read, float32 in [0, 1] or uint8, (samples, channels, height, width), and their labels."""
-
-    images: Tensor
-    labels: Tensor
-    classes: tuple[str, ...]
-
-    def take(self, rows: Tensor | np.ndarray) -> _Images:
-        rows = torch.as_tensor(rows)
-        return replace(self, images=self.images[rows], labels=self.labels[rows])
+        return replace(self, **{name: split.to(device) for name, split in self._splits.items()})
 
 
 def load_data(
@@ -179,206 +162,33 @@ def load_data(
         raise InputError(f"seed {seed!r} is out of range. Give a whole number from 0 to 2**32 - 1.")
     if image_size is not None and not 1 <= image_size <= LARGEST_SIZE:
         raise InputError(f"image_size {image_size} is out of range. Give 1 to {LARGEST_SIZE} pixels.")
-    train, test = _load(source, Path(data_root), download, image_size)
+    train, test = read_source(source, Path(data_root), download, image_size)
     if classes is not None:
         train, test = _subset(train, classes), _subset(test, classes)
     train = _random_subset(train, train_samples, seed, "train_samples")
     test = _random_subset(test, test_samples, seed, "test_samples")
     if image_size is not None:
-        _check_memory(sum(len(part.images) for part in (train, test)) * train.images.shape[1], image_size)
-        resize = _pad if source == "mnist" else _interpolate
+        _check_memory((len(train.images) + len(test.images)) * train.images.shape[1], image_size)
+        resize = _pad if source == "mnist" else interpolate
         train, test = (replace(part, images=resize(part.images, image_size)) for part in (train, test))
-    train, held_out = _hold_out(train, validation, seed) if validation else (train, train.take(np.arange(0)))
-    parts = (train, held_out, test)
-    images_of_parts = [_scaled(part.images) for part in parts]
-    if normalise:
-        mean = images_of_parts[0].mean(dim=(0, 2, 3), keepdim=True)
-        deviation = images_of_parts[0].std(dim=(0, 2, 3), keepdim=True).clamp_min(1e-8)
-        images_of_parts = [(images - mean) / deviation for images in images_of_parts]
+    train, held_out = hold_out(train, validation, seed) if validation else (train, train.take(np.arange(0)))
     empty = set(range(len(train.classes))) - set(train.labels.tolist())
     if classes is not None and empty:
         names = ", ".join(train.classes[label] for label in sorted(empty))
         raise InputError(f"{source} has no training image of the classes {names}. Leave them out of classes.")
-    splits = [Split(images, part.labels) for images, part in zip(images_of_parts, parts, strict=True)]
-    return ImageData(source, train.classes, *splits)
+    splits = [Split(scaled(part.images), part.labels) for part in (train, held_out, test)]
+    return ImageData(source, train.classes, *(_normalised(splits) if normalise else splits))
 
 
-def _load(source: str, root: Path, download: bool, image_size: int | None) -> tuple[_Images, _Images]:
-    if source in SOURCES:
-        return READERS[source](root, download)
-    path = Path(source)
-    if path.suffix == ".npz":
-        return _npz(path)
-    if path.is_dir():
-        return _folder(path, image_size)
-    raise InputError(
-        f"unknown data {source!r}. Known: {', '.join(SOURCES)}, an .npz file, or a folder of images that exists."
-    )
+def _normalised(splits: Sequence[Split]) -> list[Split]:
+    """The splits less the first one's mean, and divided by its standard deviation, channel by channel."""
+    mean = splits[0].inputs.mean(dim=(0, 2, 3), keepdim=True)
+    deviation = splits[0].inputs.std(dim=(0, 2, 3), keepdim=True).clamp_min(1e-8)
+    return [Split((split.inputs - mean) / deviation, split.labels) for split in splits]
 
 
-def _digits(root: Path, download: bool) -> tuple[_Images, _Images]:
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    images = torch.from_numpy(bunch.images / 16).float().unsqueeze(1)  # grey levels 0..16
-    every = _Images(images, torch.from_numpy(bunch.target).long(), tuple(map(str, range(10))))
-    return _hold_out(every, 0.2, seed=0)
-
-
-def _mnist(root: Path, download: bool) -> tuple[_Images, _Images]:
-    from torchvision.datasets import MNIST
-
-    def split(train: bool) -> _Images:
-        data = _torchvision(MNIST, root, train, download)
-        return _Images(data.data.unsqueeze(1), data.targets.long(), tuple(map(str, range(10))))
-
-    return split(True), split(False)
-
-
-def _cifar10(root: Path, download: bool) -> tuple[_Images, _Images]:
-    from torchvision.datasets import CIFAR10  # reads the official batches only after their checksums agree
-
-    def split(train: bool) -> _Images:
-        data = _torchvision(CIFAR10, root, train, download)
-        images = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
-        return _Images(images, torch.tensor(data.targets), tuple(data.classes))
-
-    return split(True), split(False)
-
-
-def _cifar10_small(root: Path, download: bool) -> tuple[_Images, _Images]:
-    subset = root / "cifar10_subset.npz"
-    if subset.is_file():
-        return _npz(subset)
-    train, test = _cifar10(root, download)
-    return _hold_out(train, 0.2, seed=0)[1], _hold_out(test, 0.2, seed=0)[1]
-
-
-READERS: dict[str, Callable[[Path, bool], tuple[_Images, _Images]]] = {
-    "digits": _digits,
-    "mnist": _mnist,
-    "cifar10": _cifar10,
-    "cifar10_small": _cifar10_small,
-}
-
-
-def _torchvision(dataset: type, root: Path, train: bool, download: bool):  # type: ignore[no-untyped-def]
-    """The data set under ``root``, downloaded if it is missing or ``download``; torchvision's progress is not shown."""
-    if not download:
-        try:
-            return dataset(root=str(root), train=train, download=False)
-        except (OSError, RuntimeError, ValueError) as error:
-            if "not found" not in str(error):  # torchvision says so of missing files
-                raise InputError(
-                    f"{dataset.__name__} under {root} cannot be read ({error}). Delete its files there and run again."
-                ) from error
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            return dataset(root=str(root), train=train, download=True)
-    except (OSError, RuntimeError) as error:
-        raise InputError(
-            f"{dataset.__name__} is not under {root} and could not be downloaded ({error}). "
-            "Name the folder that holds it with --data-root, or try again with a network connection."
-        ) from error
-
-
-def _npz(path: Path) -> tuple[_Images, _Images]:
-    keys = ["x_train", "y_train", "x_test", "y_test"]
-    arrays = read_arrays(
-        path,
-        f"Give an .npz file with {', '.join(keys)}; write plain arrays with numpy.savez_compressed.",
-        [*keys, "classes"],
-    )
-    missing = [key for key in keys if key not in arrays]
-    if missing:
-        raise InputError(f"{path} has no {', '.join(missing)}. It needs the arrays {', '.join(keys)}.")
-    names = _class_names(path, arrays["classes"]) if "classes" in arrays else None
-    for key in ("y_train", "y_test"):
-        if arrays[key].ndim != 1 or arrays[key].dtype.kind not in "iu":
-            raise InputError(
-                f"{key} in {path} is {arrays[key].dtype} of shape {arrays[key].shape}. "
-                "Labels are integers, one for each sample."
-            )
-    if not len(arrays["y_train"]):
-        raise InputError(f"{path} has no training images. Give at least one.")
-    # Without names the largest label decides how many classes there are, at most one for each training image.
-    count = len(names) if names else min(int(arrays["y_train"].max()) + 1, len(arrays["y_train"]))
-    for key in ("y_train", "y_test"):
-        if len(arrays[key]) and not 0 <= arrays[key].min() <= arrays[key].max() < count:
-            raise InputError(
-                f"{key} in {path} is out of range: labels lie in {arrays[key].min()}..{arrays[key].max()}, "
-                f"but must lie in 0..{count - 1}. Number the classes from 0, or store their names as 'classes'."
-            )
-    names = names or tuple(map(str, range(count)))
-
-    def split(name: str) -> _Images:
-        images, labels = _nchw(arrays[f"x_{name}"], f"x_{name} in {path}"), arrays[f"y_{name}"]
-        if len(images) != len(labels):
-            raise InputError(
-                f"{path} has {len(images)} images but {len(labels)} labels for {name}. Give one label for each image."
-            )
-        return _Images(images, torch.from_numpy(labels.astype(np.int64)), names)
-
-    train, test = split("train"), split("test")
-    if train.images.shape[1:] != test.images.shape[1:]:
-        raise InputError(f"x_train and x_test in {path} hold images of different shapes. Resize them to one shape.")
-    return train, test
-
-
-def _class_names(path: Path, array: np.ndarray) -> tuple[str, ...]:
-    names = tuple(array.astype(str).tolist()) if array.ndim == 1 and array.dtype.kind in "USiu" else ()
-    if not names or len(set(names)) < len(names):
-        raise InputError(
-            f"classes in {path} is {array.dtype} of shape {array.shape}. It holds the names of the classes: a list of "
-            "different strings, or leave it out."
-        )
-    return names
-
-
-def _nchw(array: np.ndarray, name: str) -> Tensor:
-    channels_fit = array.ndim == 3 or (array.ndim == 4 and array.shape[3] in (1, 3))
-    if array.dtype != np.uint8 or not channels_fit or 0 in array.shape[1:]:
-        raise InputError(
-            f"{name} is {array.dtype} of shape {array.shape}. Images are uint8, NHW or NHWC with 1 or 3 channels."
-        )
-    array = array[..., None] if array.ndim == 3 else array
-    return torch.from_numpy(array).permute(0, 3, 1, 2).contiguous()
-
-
-def _folder(path: Path, image_size: int | None) -> tuple[_Images, _Images]:
-    if not (path / "train").is_dir():
-        return _hold_out(_image_folder(path, image_size), 0.2, seed=0)
-    held = [name for name in ("test", *VALIDATION) if (path / name).is_dir()]
-    if len(held) != 1:
-        raise InputError(
-            f"{path} holds train/ and {' and '.join(held) or 'no test/ or val/'}. Lay it out as train/CLASS/* and "
-            "test/CLASS/* (or val/CLASS/* in its place); what to validate on is held out of train/."
-        )
-    train, test = (_image_folder(path / name, image_size) for name in ("train", held[0]))
-    if train.classes != test.classes:
-        raise InputError(f"{path}/train and {path}/{held[0]} hold different classes: {train.classes}, {test.classes}.")
-    if train.images.shape[1:] != test.images.shape[1:]:
-        raise InputError(f"{path} holds images of different sizes. Set image_size to resize them.")
-    return train, test
-
-
-def _image_folder(path: Path, image_size: int | None) -> _Images:
-    """The images of ``CLASS/*``, at any depth; hidden files and folders, whose names start with a dot, are skipped."""
-    files = image_files(path)
-    images = []
-    for names in files.values():
-        for file in names:
-            image = torch.from_numpy(read_image(file)).permute(2, 0, 1)
-            images.append(image if image_size is None else _interpolate(image.unsqueeze(0), image_size)[0])
-    if len({image.shape for image in images}) > 1:
-        raise InputError(f"{path} holds images of different sizes. Set image_size to resize them.")
-    if len({image.dtype for image in images}) > 1:
-        images = [_scaled(image) for image in images]
-    labels = np.repeat(np.arange(len(files)), [len(names) for names in files.values()])
-    return _Images(torch.stack(images), torch.from_numpy(labels), tuple(files))
-
-
-def _subset(part: _Images, classes: Sequence[int | str]) -> _Images:
+def _subset(part: Images, classes: Sequence[int | str]) -> Images:
+    """The images of these classes, which are numbered anew."""
     chosen: list[int] = []
     for name in classes:
         if name in part.classes:
@@ -393,10 +203,11 @@ def _subset(part: _Images, classes: Sequence[int | str]) -> _Images:
     new_labels[chosen] = torch.arange(len(chosen))
     rows = torch.nonzero(new_labels[part.labels] >= 0).flatten()
     names = tuple(part.classes[number] for number in chosen)
-    return _Images(part.images[rows], new_labels[part.labels[rows]], names)
+    return Images(part.images[rows], new_labels[part.labels[rows]], names)
 
 
-def _random_subset(part: _Images, samples: int | None, seed: int, setting: str) -> _Images:
+def _random_subset(part: Images, samples: int | None, seed: int, setting: str) -> Images:
+    """So many random images, or all; ``setting`` is the name of the number in errors."""
     if samples is None:
         return part
     if not 1 <= samples <= len(part.images):
@@ -407,24 +218,10 @@ def _random_subset(part: _Images, samples: int | None, seed: int, setting: str) 
     return part.take(torch.randperm(len(part.images), generator=generator)[:samples])
 
 
-def _hold_out(part: _Images, fraction: float, seed: int) -> tuple[_Images, _Images]:
-    """The images without a fraction of each class, and that fraction."""
-    from sklearn.model_selection import train_test_split
-
-    rows = np.arange(len(part.images))
-    try:
-        kept, held_out = train_test_split(rows, test_size=fraction, random_state=seed, stratify=part.labels.numpy())
-    except ValueError as error:
-        raise InputError(
-            f"{len(rows)} images are too few to set {fraction:g} of each class aside ({error})."
-        ) from error
-    return part.take(np.sort(kept)), part.take(np.sort(held_out))
-
-
 def _pad(images: Tensor, size: int) -> Tensor:
     height, width = images.shape[2:]
     if size < max(height, width):
-        return _interpolate(images, size)
+        return interpolate(images, size)
     top, left = (size - height) // 2, (size - width) // 2
     return functional.pad(images, (left, size - width - left, top, size - height - top))
 
@@ -443,12 +240,3 @@ def _check_memory(maps: int, size: int) -> None:
             f"image_size {size} needs {needed / 2**30:.0f} GiB for all images, of {memory / 2**30:.0f} GiB of memory. "
             "Give a smaller image_size, or fewer samples."
         )
-
-
-def _interpolate(images: Tensor, size: int) -> Tensor:
-    """Bilinear, with antialiasing where images shrink; float32 in [0, 1]."""
-    return functional.interpolate(_scaled(images), (size, size), mode="bilinear", antialias=True)
-
-
-def _scaled(images: Tensor) -> Tensor:
-    return images.float() / 255 if images.dtype == torch.uint8 else images

@@ -16,9 +16,9 @@ from command_line import refused
 from nas_relucode.cli.arguments import COMMANDS
 from nas_relucode.cli.main import main
 from nas_relucode.study.settings import load_settings
-from nas_relucode.training.data import READERS
 from nas_relucode.training.names import BACKBONES, SOURCES
 from nas_relucode.training.networks import LAYERS
+from nas_relucode.training.sources import READERS
 
 SLOW = {"torch", "torchvision", "numba", "scipy", "sklearn", "umap", "pandas", "matplotlib", "plotly", "moocore"}
 PROGRAM = """
