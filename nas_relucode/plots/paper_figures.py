@@ -19,10 +19,10 @@ from matplotlib.ticker import StrMethodFormatter
 
 from nas_relucode.errors import InputError
 from nas_relucode.files import write_atomically
-from nas_relucode.plots.pareto import GREY
 from nas_relucode.plots.style import (
     COLOURS,
     COUNTS,
+    GREY,
     MARKERS,
     MEASURES,
     WIDTH,
@@ -31,6 +31,7 @@ from nas_relucode.plots.style import (
     epoch_styles,
     joint_last,
     short,
+    without_formulas,
 )
 from nas_relucode.texts import plain
 
@@ -257,8 +258,7 @@ def embedding_grid(
         style = {"ncols": 10 if short(classes) else 5, "frameon": False, "title_fontsize": 8}
         sizes = "colour: the most frequent class; area: square root of the samples behind a mark" if most > 1 else None
         legend = figure.legend(handles=handles, loc="outside lower center", title=sizes, **style)
-        for text in legend.get_texts():
-            text.set_parse_math(False)  # a class may be named $x$
+        without_formulas(legend)
     return figure
 
 

@@ -16,11 +16,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from nas_relucode.plots.style import without_formulas
 from nas_relucode.texts import plain
 
-# Okabe and Ito's colours, which colour-blind readers can distinguish; each line also has a marker of its own.
-COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
-GREY = "#9AA0A6"
 MOST_NAMED = 20  # networks that the legend names
 
 
@@ -104,5 +102,4 @@ def _legend(figure: Figure, networks: pd.DataFrame) -> None:
     named = [*named[:MOST_NAMED], f"and {len(named) - MOST_NAMED} more"] if len(named) > MOST_NAMED else named
     handles += [Line2D([], [], linestyle="none")] * len(named)
     legend = figure.legend(handles, labels + named, loc="outside right upper", frameon=False, fontsize=9)
-    for text in legend.get_texts():
-        text.set_parse_math(False)
+    without_formulas(legend)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -16,6 +17,7 @@ from torch import nn
 from nas_relucode.errors import InputError, SolverError
 from nas_relucode.files import write_atomically
 from nas_relucode.geometry.slices import Slice, neighbourhood, slice_through
+from nas_relucode.plots.style import without_formulas
 from nas_relucode.texts import plain
 from nas_relucode.training.data import Split
 
@@ -40,39 +42,42 @@ def slice_figure(
     figure = Figure(figsize=(7, 6.4 if by == "area" else 7), layout="constrained")
     axes = figure.add_subplot()
     if by == "class":
-        pieces = list(class_pieces(part))
-        names = [plain(name) for name in classes or []] or [str(number) for number in range(part.outputs.shape[2])]  # type: ignore[union-attr]
-        colours = [to_rgba(COLOURS[label % len(COLOURS)], 0.55) for _, label in pieces]
-        axes.add_collection(PolyCollection([piece for piece, _ in pieces], facecolors=colours, edgecolors="none"))
-        shown = sorted({label for _, label in pieces})
-        patches = [
-            Line2D([], [], marker="s", ls="", ms=9, color=to_rgba(COLOURS[k % len(COLOURS)], 0.55), label=names[k])
-            for k in shown
-        ]
-        legend = figure.legend(handles=patches, title="predicted", loc="outside right upper", frameon=False)
-        for text in legend.get_texts():
-            text.set_parse_math(False)  # a class may be called $x$
+        _fill_by_class(axes, part, classes)
     else:
-        areas = np.array([area(outline) for outline in part.complex.outlines])
-        smallest = np.quantile(areas, 0.02)  # some cells are almost points
-        norm = LogNorm(vmin=smallest, vmax=areas.max(), clip=True)
-        filled = PolyCollection(part.complex.outlines, array=areas, norm=norm, cmap="viridis", edgecolors="none")
-        axes.add_collection(filled)
-        figure.colorbar(filled, ax=axes, label="area of the cell in the slice", shrink=0.8)
+        _fill_by_area(axes, part)
     width = float(np.clip(20 / np.sqrt(len(part.complex)), 0.05, 0.8))
     axes.add_collection(
         PolyCollection(part.complex.outlines, facecolors="none", edgecolors="#00000090", linewidths=width)
     )
-    axes.scatter(
-        part.samples[:, 0],
-        part.samples[:, 1],
-        s=60,
-        marker="o",
-        c="white",
-        edgecolors="black",
-        linewidths=1.5,
-        zorder=3,
-    )
+    _mark_samples(axes, part, labels)
+    axes.set(xlim=(-part.reach, part.reach), ylim=(-part.reach, part.reach), aspect="equal")
+    axes.set(xlabel="along the slice (units of the input)", title=f"{len(part.complex):,} cells")
+    return figure
+
+
+def _fill_by_class(axes: Any, part: Slice, classes: list[str] | None) -> None:
+    assert part.outputs is not None
+    pieces = list(class_pieces(part))
+    names = [plain(name) for name in classes or []] or [str(number) for number in range(part.outputs.shape[2])]
+    colours = {label: to_rgba(COLOURS[label % len(COLOURS)], 0.55) for _, label in pieces}
+    shades = [colours[label] for _, label in pieces]
+    axes.add_collection(PolyCollection([piece for piece, _ in pieces], facecolors=shades, edgecolors="none"))
+    patches = [Line2D([], [], marker="s", ls="", ms=9, color=colours[k], label=names[k]) for k in sorted(colours)]
+    legend = axes.figure.legend(handles=patches, title="predicted", loc="outside right upper", frameon=False)
+    without_formulas(legend)
+
+
+def _fill_by_area(axes: Any, part: Slice) -> None:
+    areas = np.array([area(outline) for outline in part.complex.outlines])
+    smallest = np.quantile(areas, 0.02)  # some cells are almost points
+    norm = LogNorm(vmin=smallest, vmax=areas.max(), clip=True)
+    filled = PolyCollection(part.complex.outlines, array=areas, norm=norm, cmap="viridis", edgecolors="none")
+    axes.add_collection(filled)
+    axes.figure.colorbar(filled, ax=axes, label="area of the cell in the slice", shrink=0.8)
+
+
+def _mark_samples(axes: Any, part: Slice, labels: list[int] | list[str] | None) -> None:
+    axes.scatter(*part.samples.T, s=60, marker="o", c="white", edgecolors="black", linewidths=1.5, zorder=3)
     for number, at in enumerate(part.samples):
         name = f"sample {number + 1}" + (f": {plain(str(labels[number]))}" if labels else "")
         right = at[0] > 0.5 * part.reach
@@ -86,9 +91,6 @@ def slice_figure(
             parse_math=False,
             bbox={"boxstyle": "round,pad=0.2", "fc": "white", "ec": "none", "alpha": 0.8},
         )
-    axes.set(xlim=(-part.reach, part.reach), ylim=(-part.reach, part.reach), aspect="equal")
-    axes.set(xlabel="along the slice (units of the input)", title=f"{len(part.complex):,} cells")
-    return figure
 
 
 def area(outline: np.ndarray) -> float:

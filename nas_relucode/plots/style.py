@@ -1,4 +1,4 @@
-"""What the paper's figures share: columns and their names, colours with markers, the order of layers, the width."""
+"""What figures share: columns and their names, colours with markers, the order of layers, the width, legends."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.legend import Legend
 
 from nas_relucode.errors import InputError
-from nas_relucode.plots.pareto import COLOURS as FEW
-from nas_relucode.plots.pareto import GREY
 
-COLOURS = [*FEW, "#999933", GREY, "#661100"]  # for ten classes; further ones repeat colours with other markers
+# Okabe and Ito's colours, which colour-blind readers can distinguish, and three more, for ten classes; further ones
+# repeat colours with other markers.
+GREY = "#9AA0A6"
+COLOURS = [
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"),
+    *("#999933", GREY, "#661100"),
+]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p"]
 WIDTH = 8.0  # inches of a figure
 # Columns of the figures' tables and what they are called.
@@ -37,6 +42,12 @@ def epoch_styles(epochs: Sequence[int]) -> dict[int, dict[str, Any]]:
         epoch: {"color": map_(shade), "marker": MARKERS[i % len(MARKERS)], "markersize": 4.5}
         for i, (epoch, shade) in enumerate(zip(epochs, shades, strict=True))
     }
+
+
+def without_formulas(legend: Legend) -> None:
+    """Shows the texts of a legend as they are: a class may be called $x$."""
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def joint_last(layers: Iterable[str]) -> list[str]:
