@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from sqlalchemy.pool import NullPool
 
 
 @contextmanager
@@ -19,3 +21,9 @@ def opened(where: str) -> Iterator[BaseStorage]:
     finally:
         storage.remove_session()
         storage.engine.dispose()
+
+
+def study_in(url: str, name: str = "own") -> optuna.Study:
+    """The study as Optuna alone reads it, with connections that are closed after use."""
+    storage = RDBStorage(url, engine_kwargs={"poolclass": NullPool})
+    return optuna.load_study(study_name=name, storage=storage)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from command_line import refused
 from optuna.trial import TrialState
-from sqlalchemy.pool import NullPool
+from storages import study_in
 
 from nas_relucode import load_settings
 from nas_relucode.cli.main import main
@@ -73,9 +73,7 @@ def study(here: Path, module: Callable[[str], str]) -> tuple[str, str]:
 
 
 def complete(url: str) -> list[optuna.trial.FrozenTrial]:
-    storage = optuna.storages.RDBStorage(url, engine_kwargs={"poolclass": NullPool})
-    trials = optuna.load_study(study_name="nets", storage=storage).trials
-    return [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    return [trial for trial in study_in(url, "nets").trials if trial.state == TrialState.COMPLETE]
 
 
 def test_a_study_beside_its_module_is_run_reported_and_trained_again(

@@ -11,12 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 from deploy_files import SBATCH, compose, entry_point, kubernetes, started
 from optuna.trial import FrozenTrial, TrialState
 from private_postgres import PASSWORD, Server
-from sqlalchemy.pool import NullPool
+from storages import study_in
 
 pytestmark = pytest.mark.slow
 
@@ -57,12 +56,6 @@ def database(postgres: Server) -> Iterator[dict[str, str]]:
     postgres.sql("postgres", "DROP ROLE relucode")
 
 
-def trials_in(server: Server, database: str, name: str) -> list[FrozenTrial]:
-    url = server.url(database)
-    storage = optuna.storages.RDBStorage(url, engine_kwargs={"poolclass": NullPool})
-    return optuna.load_study(study_name=name, storage=storage).trials
-
-
 def check_each_once(trials: list[FrozenTrial], size: int) -> None:
     complete = Counter(tuple(t.params.values()) for t in trials if t.state == TrialState.COMPLETE)
     assert len(complete) == size
@@ -87,7 +80,7 @@ def test_what_compose_starts_brings_a_study_to_its_end(tmp_path: Path, postgres:
     plan, worker = services["plan"], services["worker"]
     commands = [plan["command"], worker["command"], worker["command"]]
     run_all(commands, tmp_path, database | worker["environment"])
-    check_each_once(trials_in(postgres, "relucode", "own"), 8)
+    check_each_once(study_in(postgres.url("relucode")).trials, 8)
 
 
 def test_what_kubernetes_starts_brings_a_study_to_its_end(tmp_path: Path, postgres: Server, database: dict[str, str]):
@@ -102,7 +95,7 @@ def test_what_kubernetes_starts_brings_a_study_to_its_end(tmp_path: Path, postgr
         places = ("/study/", "/work/")
         commands.append([f"{tmp_path}{word}" if word.startswith(places) else word for word in arguments])
     run_all(commands, tmp_path / "work", environment)
-    check_each_once(trials_in(postgres, "relucode", "mine"), 18)
+    check_each_once(study_in(postgres.url("relucode"), "mine").trials, 18)
     assert list((tmp_path / "work" / "artifacts").iterdir())
 
 
@@ -184,7 +177,7 @@ def test_a_job_of_slurm_brings_a_study_to_its_end_and_may_come_again(
     (tmp_path / "own.toml").write_text(STUDY.format(epochs=2))
     code, said = ended(job("--output", "files"))
     assert code == 0, said
-    check_each_once(trials_in(postgres, database_of(queue_url), "own"), 8)
+    check_each_once(study_in(queue_url).trials, 8)
     code, said = ended(job("--output", "files"))
     assert code == 0, said
     assert "nothing to enqueue" in said
@@ -206,12 +199,12 @@ def test_the_signal_of_slurm_makes_its_workers_give_their_candidates_back(
         os.kill(pid, signal.SIGTERM)
     code, said = ended(first)
     assert code == 1, said
-    trials = trials_in(postgres, database_of(queue_url), "own")
+    trials = study_in(queue_url).trials
     assert failures(trials) == [{"interrupted": "SIGTERM"}] * 2
     assert not [trial for trial in trials if trial.state == TrialState.RUNNING]
     code, said = ended(job())
     assert code == 0, said
-    check_each_once(trials_in(postgres, database_of(queue_url), "own"), 8)
+    check_each_once(study_in(queue_url).trials, 8)
 
 
 def test_a_worker_ends_by_itself_before_its_job_is_ended(
@@ -221,7 +214,7 @@ def test_a_worker_ends_by_itself_before_its_job_is_ended(
     code, said = ended(job(time_left=180 + 25))
     assert code == 0, said
     assert "the time limit" in said or "SIGTERM" in said
-    trials = trials_in(postgres, database_of(queue_url), "own")
+    trials = study_in(queue_url).trials
     assert not [trial for trial in trials if trial.state == TrialState.RUNNING]
 
 
@@ -260,6 +253,6 @@ def test_the_first_process_of_a_container_passes_sigterm_on_from_its_first_momen
         start = time.monotonic()
         ended(process)
         assert time.monotonic() - start < 20
-    trials = trials_in(postgres, "relucode", "own")
+    trials = study_in(postgres.url("relucode")).trials
     assert failures(trials) == [{"interrupted": "SIGTERM"}]
     assert not [trial for trial in trials if trial.state == TrialState.RUNNING]

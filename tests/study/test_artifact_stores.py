@@ -12,7 +12,7 @@ from optuna.artifacts import Boto3ArtifactStore, FileSystemArtifactStore
 from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.trial import TrialState
 from small_studies import settings_in
-from sqlalchemy.pool import NullPool
+from storages import study_in
 
 from nas_relucode.cli.main import main
 from nas_relucode.errors import InputError
@@ -218,11 +218,6 @@ class Watch:
 
 def worker(folder: Path, url: str, watch: Watch, **options: Any) -> int:
     return work("own", storage=url, device="cpu", folder=folder, on_epoch=watch.epoch, stop=watch.stop, **options)
-
-
-def study_in(url: str) -> optuna.Study:
-    storage = optuna.storages.RDBStorage(url, engine_kwargs={"poolclass": NullPool})
-    return optuna.load_study(study_name="own", storage=storage)
 
 
 def test_machines_without_a_shared_disk_continue_each_others_trainings(

@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 from private_postgres import Server
 from small_studies import settings_in
 from sqlalchemy.pool import NullPool
+from storages import study_in
 
 from nas_relucode.errors import InputError
 from nas_relucode.study.search_space import SearchSettings
@@ -23,16 +24,11 @@ from nas_relucode.workers.planning import open_planned, plan_study
 from nas_relucode.workers.retrying import StorageUnavailableError
 
 
-def trials_in(url: str, name: str = "own") -> list[optuna.trial.FrozenTrial]:
-    storage = optuna.storages.RDBStorage(url, engine_kwargs={"poolclass": NullPool})
-    return optuna.load_study(study_name=name, storage=storage).trials
-
-
 def test_every_candidate_and_seed_is_enqueued_once_and_a_second_plan_adds_none(tmp_path: Path, queue_url: str):
     settings = settings_in(tmp_path, rates="[0.1, 0.01]", seeds=(0, 3))
     assert plan_study("own", settings, storage=queue_url)[1] == 8
     assert plan_study("own", settings, storage=queue_url)[1] == 0
-    trials = trials_in(queue_url)
+    trials = study_in(queue_url).trials
     assert {trial.state for trial in trials} == {TrialState.WAITING}
     expected = [(head, rate, seed) for seed in (0, 3) for head in ("8", "4-4") for rate in (0.1, 0.01)]
     assert [tuple(trial.params.values()) for trial in trials] == expected
@@ -50,7 +46,7 @@ def test_two_plans_at_once_enqueue_every_candidate_once(tmp_path: Path, queue_ur
     for thread in threads:
         thread.join()
     assert sorted(added) == [0, 0, 0, 18]
-    assert set(Counter(tuple(trial.params.values()) for trial in trials_in(queue_url)).values()) == {1}
+    assert set(Counter(tuple(trial.params.values()) for trial in study_in(queue_url).trials).values()) == {1}
 
 
 def test_two_studies_are_planned_at_once_in_a_new_database(tmp_path: Path, queue_url: str):
@@ -127,14 +123,14 @@ def test_changed_settings_are_refused_and_nothing_is_enqueued(tmp_path: Path, qu
     changed = settings_in(tmp_path, training=Recipe(epochs=2, batch_size=35))
     with pytest.raises(InputError, match=r"training\.epochs was 1 and is 2"):
         plan_study("own", changed, storage=queue_url)
-    assert len(trials_in(queue_url)) == 2
+    assert len(study_in(queue_url).trials) == 2
 
 
 def test_a_waiting_trial_has_the_distributions_that_the_objective_suggests_from(tmp_path: Path, queue_url: str):
     settings = settings_in(tmp_path, seeds=(0, 1))
     plan_study("own", settings, storage=queue_url)
     space, seeds = settings.search_space, list(settings.search.seeds)
-    for trial in trials_in(queue_url):
+    for trial in study_in(queue_url).trials:
         again = optuna.trial.FixedTrial(trial.params)
         space.suggest(again, seeds)
         assert again.distributions == trial.distributions

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 import pytest
 import sqlalchemy
 import torch
@@ -18,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from private_postgres import PASSWORD, Server
 from small_studies import Failing, settings_in
 from sqlalchemy.pool import NullPool
+from storages import study_in
 
 from nas_relucode.errors import InputError
 from nas_relucode.ranking import further_trainings, rounds_ended, select
@@ -30,11 +30,6 @@ from nas_relucode.workers.queue import TAKE
 from nas_relucode.workers.retrying import StorageUnavailableError
 from nas_relucode.workers.stopping import Stop, StoppedError
 from nas_relucode.workers.worker import DeviceLostError, idle_seconds, work
-
-
-def study_in(url: str) -> optuna.Study:
-    storage = optuna.storages.RDBStorage(url, engine_kwargs={"poolclass": NullPool})
-    return optuna.load_study(study_name="own", storage=storage)
 
 
 def states(url: str) -> Counter[TrialState]:

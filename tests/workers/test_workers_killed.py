@@ -17,7 +17,7 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 from private_postgres import PASSWORD, Server
-from sqlalchemy.pool import NullPool
+from storages import study_in
 
 from nas_relucode.ranking import select
 from nas_relucode.study.record import ATTRIBUTE
@@ -102,16 +102,6 @@ def plan(folder: Path, url: str, times: int = 1) -> None:
     assert [process.wait() for process in running] == [0] * times
 
 
-def study_in(url: str) -> optuna.Study:
-    """The study as Optuna alone reads it, with connections that are closed after use."""
-    storage = optuna.storages.RDBStorage(url, engine_kwargs={"poolclass": NullPool})
-    return optuna.load_study(study_name="own", storage=storage)
-
-
-def trials_in(url: str) -> list[FrozenTrial]:
-    return study_in(url).trials
-
-
 def finished(server: Server, url: str) -> int:
     """The number of complete trials; 0 while the server is unavailable."""
     import psycopg
@@ -142,7 +132,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> optuna.Study:
 
 
 def check(url: str, undisturbed: optuna.Study) -> None:
-    trials = trials_in(url)
+    trials = study_in(url).trials
     complete = [tuple(trial.params.values()) for trial in trials if trial.state == TrialState.COMPLETE]
     assert len(complete) == SIZE
     assert set(Counter(complete).values()) == {1}
@@ -207,7 +197,7 @@ def test_concurrent_plans_and_workers_out_of_memory_leave_the_numbers_of_an_undi
     finally:
         workers.stop()
     assert codes == [0] * 6, workers.log.read_text()[-3000:]
-    failed = [trial for trial in trials_in(url) if trial.state == TrialState.FAIL]
+    failed = [trial for trial in study_in(url).trials if trial.state == TrialState.FAIL]
     reasons = [trial.user_attrs[ATTRIBUTE]["failed"] for trial in failed if ATTRIBUTE in trial.user_attrs]
     assert len(reasons) >= 5
     assert all("can't allocate memory" in reason for reason in reasons)
