@@ -1,6 +1,8 @@
-"""Networks that call their ReLUs in every way, and others that hide them."""
+"""Networks that call their ReLUs in every way, others that hide them, and one that changes whatever it can."""
 
+import io
 import math
+import pickle
 import warnings
 
 import torch
@@ -105,6 +107,34 @@ class Twice(nn.Module):
 
     def forward(self, x):
         return functional.relu(x) + functional.relu(x)
+
+
+class Restless(nn.Module):
+    """Changes whatever a forward pass can change: batch statistics, buffers, random numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Dropout())
+        self.frozen = nn.BatchNorm2d(4).eval()
+        self.register_buffer("calls", torch.zeros(()))
+        self.register_buffer("mask", None)
+        self.register_buffer("not_a_number", torch.tensor(torch.nan))
+
+    def forward(self, x):
+        self.calls = self.calls + 1
+        self.mask = torch.ones(3)
+        self.not_a_number += 1
+        torch.rand(3)
+        return self.frozen(self.body(x)).mean(dim=(2, 3))
+
+
+def fingerprint(network):
+    """Everything that a pass may change in a network: its tensors byte by byte, modes, hooks and attributes."""
+    tensors = io.BytesIO()
+    torch.save(network.state_dict(), tensors)
+    modes = [module.training for module in network.modules()]
+    hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in network.modules()]
+    return tensors.getvalue(), modes, hooks, pickle.dumps(network)
 
 
 def silently(make, *args, **kwargs):

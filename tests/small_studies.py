@@ -7,10 +7,15 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from nas_relucode.study.objective import Objective
 from nas_relucode.study.runner import run_study
-from nas_relucode.study.search_space import SearchSettings
+from nas_relucode.study.search_space import SearchSettings, SearchSpace
 from nas_relucode.study.settings import DataSettings, NetworkSettings, StudySettings
-from nas_relucode.training.loop import Recipe
+from nas_relucode.training.data import ImageData
+from nas_relucode.training.recipe import Recipe
+
+SPACE = SearchSpace(heads=("8", "4-4"), learning_rates=(0.1, 0.01))
+PARAMS = {"head": "4-4", "learning_rate": 0.1}  # one of its candidates
 
 
 def settings_in(
@@ -35,10 +40,10 @@ def settings_in(
     return StudySettings(**(parts | changes))
 
 
-def run(settings: StudySettings, url: str, name: str = "own", **told: Any) -> optuna.Study:
+def run(settings: StudySettings, url: str, name: str = "own", **options: Any) -> optuna.Study:
     """Runs the study in ``url``; its files lie beside the SQLite file."""
     folder = Path(url.removeprefix("sqlite:///")).parent / name
-    return run_study(name, settings, storage=url, device="cpu", **({"folder": folder} | told))
+    return run_study(name, settings, storage=url, device="cpu", **({"folder": folder} | options))
 
 
 def reread(url: str, name: str = "own") -> list[FrozenTrial]:
@@ -48,6 +53,12 @@ def reread(url: str, name: str = "own") -> list[FrozenTrial]:
 def candidates(trials: list[FrozenTrial], state: TrialState = TrialState.COMPLETE) -> list[tuple[Any, ...]]:
     chosen = [trial for trial in trials if trial.state == state]
     return [(trial.params.get("seed"), trial.params["head"], trial.params["learning_rate"]) for trial in chosen]
+
+
+def objective_on(data: ImageData, space: SearchSpace = SPACE, **settings: Any) -> Objective:
+    """An objective of small heads behind the pixels; ``settings`` are further ones, or others."""
+    defaults = {"network": NetworkSettings(backbone="none"), "recipe": Recipe(epochs=3, batch_size=35), "device": "cpu"}
+    return Objective(data, space, **(defaults | settings))
 
 
 class Failing:

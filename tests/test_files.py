@@ -51,6 +51,19 @@ def test_temporary_files_of_other_machines_and_similar_names_are_kept(tmp_path):
     assert {file.name for file in tmp_path.iterdir()} == {"run.pt", *names}
 
 
+def test_until_the_writer_is_done_readers_see_the_old_file(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+
+    def write(temporary):
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+
+    assert write_atomically(path, write) == path
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_of_files_that_are_written_together_an_error_changes_none(tmp_path):
     first, second = tmp_path / "a.txt", tmp_path / "b.txt"
     first.write_text("before")

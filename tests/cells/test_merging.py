@@ -4,11 +4,10 @@ import itertools
 import weakref
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas_relucode import CodeSpace, InputError
+from nas_relucode import CodeSpace
 from nas_relucode.cells import save_code_space
 from nas_relucode.cells.code_spaces import merge_code_spaces
 from nas_relucode.codes import pack
@@ -52,13 +51,3 @@ def test_at_most_two_shards_are_in_memory():
 
     assert merge_code_spaces(shards()).samples == 1000
     assert most <= 2
-
-
-def test_no_shards_and_shards_that_differ_are_refused():
-    with pytest.raises(InputError, match="no code spaces"):
-        merge_code_spaces(iter([]))
-    one = CodeSpace.of(pack([[0, 1]]), labels=[0])
-    with pytest.raises(InputError, match=r"shard 2 differs from shard 0"):
-        merge_code_spaces(iter([one, one, CodeSpace.of(pack([[0, 1]]))]))
-    with pytest.raises(InputError, match=r"shard 1 differs from shard 0"):
-        merge_code_spaces(iter([one, CodeSpace.of(pack([[0, 1, 1]]), labels=[0])]))

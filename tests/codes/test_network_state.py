@@ -1,41 +1,14 @@
 """A borrowed network and torch's settings are restored, even after an error."""
 
-import io
-import pickle
 import threading
 
 import pytest
 import torch
+from relu_networks import Restless, fingerprint
 from torch import nn
 
 from nas_relucode import InputError
 from nas_relucode.codes.network_state import device_of, untouched
-
-
-class Restless(nn.Module):
-    """Changes whatever a forward pass can change: batch statistics, buffers, random numbers."""
-
-    def __init__(self):
-        super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Dropout())
-        self.frozen = nn.BatchNorm2d(4).eval()
-        self.register_buffer("calls", torch.zeros(()))
-        self.register_buffer("mask", None)
-        self.register_buffer("not_a_number", torch.tensor(torch.nan))
-
-    def forward(self, x):
-        self.calls = self.calls + 1
-        self.mask = torch.ones(3)
-        self.not_a_number += 1
-        torch.rand(3)
-        return self.frozen(self.body(x)).mean(dim=(2, 3))
-
-
-def fingerprint(network):
-    tensors = io.BytesIO()
-    torch.save(network.state_dict(), tensors)
-    return tensors.getvalue(), [module.training for module in network.modules()], pickle.dumps(network)
-
 
 IMAGES = torch.rand(5, 1, 8, 8)
 

@@ -1,4 +1,4 @@
-"""The nearesidual point of a cone against scipy's non-negative least squares and the conditions that single it out."""
+"""The nearest point of a cone against scipy's non-negative least squares and the conditions that single it out."""
 
 import hypothesis.extra.numpy as arrays
 import numpy as np
@@ -16,7 +16,7 @@ from nas_relucode.geometry.cones import cone_residual
     ),
     st.data(),
 )
-def test_what_is_missing_is_at_right_angles_with_the_nearesidual_sum_and_acute_with_no_vector(vectors, data):
+def test_what_is_missing_is_at_right_angles_with_the_nearest_sum_and_acute_with_no_vector(vectors, data):
     target = data.draw(arrays.arrays(int, vectors.shape[1], elements=st.integers(-3, 3)))
     residual, is_exact = cone_residual(vectors, target)
     assert is_exact

@@ -8,18 +8,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 import torchvision
 from linear_pieces import Function, in_float64, jacobians, odd_statistics, points_of, read_pieces
+from pooled_networks import mlp
 from torch import nn
 
 from nas_relucode import InputError, build_network, capture
 from nas_relucode.errors import NonFiniteError
 from nas_relucode.evidence import nas_bench_201
 from nas_relucode.geometry.program import read_program
-
-
-def mlp(*widths, seed=0):
-    torch.manual_seed(seed)
-    layers = [[nn.Linear(a, b), nn.ReLU()] for a, b in itertools.pairwise(widths)]
-    return nn.Sequential(*[module for pair in layers for module in pair][:-1])
 
 
 def check_network(network, *shape):

@@ -6,6 +6,7 @@ import numpy as np
 import optuna
 import pytest
 from optuna.trial import FixedTrial
+from small_studies import PARAMS, SPACE, objective_on
 
 from nas_relucode.errors import InputError, NonFiniteError
 from nas_relucode.integrations.ax import ax_parameters
@@ -13,15 +14,10 @@ from nas_relucode.integrations.candidates import directions_of, needed, run_cand
 from nas_relucode.integrations.epoch_indices import EpochIndices, lightning_callback
 from nas_relucode.integrations.ray_tune import ray_search, ray_space, ray_trainable
 from nas_relucode.integrations.syne_tune import syne_tune_report, syne_tune_space
-from nas_relucode.study.objective import Objective
 from nas_relucode.study.record import ATTRIBUTE
 from nas_relucode.study.search_space import Interval, SearchSpace
-from nas_relucode.study.settings import NetworkSettings
 from nas_relucode.training.data import load_data
 from nas_relucode.training.recipe import Recipe
-
-SPACE = SearchSpace(heads=("8", "4-4"), learning_rates=(0.1, 0.01))
-PARAMS = {"head": "4-4", "learning_rate": 0.1}
 
 
 @pytest.fixture(scope="module")
@@ -29,17 +25,12 @@ def data():
     return load_data("digits", classes=(0, 1), train_samples=100, test_samples=20, validation=0.3)
 
 
-def objective(data, space=SPACE, **settings):
-    fixed = {"network": NetworkSettings(backbone="none"), "recipe": Recipe(epochs=3, batch_size=35), "device": "cpu"}
-    return Objective(data, space, **(fixed | settings))
-
-
 @pytest.mark.filterwarnings("ignore:the objective head.1.largest_component_share is 1")
 def test_a_candidate_gives_the_objective_s_own_numbers(data):
     names = ["accuracy", "head.1:largest_component_share"]
-    results = run_candidate(objective(data, objectives=names), PARAMS)
+    results = run_candidate(objective_on(data, objectives=names), PARAMS)
     trial = FixedTrial(PARAMS)
-    assert objective(data, objectives=names)(trial) == tuple(results[name] for name in names)
+    assert objective_on(data, objectives=names)(trial) == tuple(results[name] for name in names)
     whole = trial.user_attrs[ATTRIBUTE]
     for name, value in whole["joint"].items():
         assert results.get(name) == value
@@ -51,20 +42,20 @@ def test_a_candidate_gives_the_objective_s_own_numbers(data):
 
 def test_the_accuracy_on_the_test_split_is_not_reported(data):
     trial = FixedTrial(PARAMS)
-    objective(data)(trial)
+    objective_on(data)(trial)
     assert trial.user_attrs[ATTRIBUTE]["test_accuracy"] is not None
     reports = []
-    assert not [name for name in run_candidate(objective(data), PARAMS, report=reports.append) if "test" in name]
+    assert not [name for name in run_candidate(objective_on(data), PARAMS, report=reports.append) if "test" in name]
     assert not [name for report in reports for name in report if "test" in name]
 
 
 def test_there_are_as_many_reports_as_epochs_and_the_last_has_everything(data):
     reports = []
-    results = run_candidate(objective(data), PARAMS, report=reports.append)
+    results = run_candidate(objective_on(data), PARAMS, report=reports.append)
     assert [report["epoch"] for report in reports] == [1, 2, 3]
     assert reports[-1] == results
     trial = FixedTrial(PARAMS)
-    objective(data)(trial)
+    objective_on(data)(trial)
     for report, point in zip(reports[:-1], trial.user_attrs[ATTRIBUTE]["curve"][1:], strict=False):
         assert report["accuracy"] == point["accuracy"]
         assert report["loss"] == point["loss"]
@@ -73,20 +64,20 @@ def test_there_are_as_many_reports_as_epochs_and_the_last_has_everything(data):
 
 def test_the_objectives_own_callback_is_called_too(data):
     epochs = []
-    made = objective(data, on_epoch=lambda number, epoch, point: epochs.append(epoch.number))
+    made = objective_on(data, on_epoch=lambda number, epoch, point: epochs.append(epoch.number))
     run_candidate(made, PARAMS, report=lambda values: None)
     run_candidate(made, PARAMS)
     assert epochs == [0, 1, 2, 3, 0, 1, 2, 3]
 
 
 def test_parameters_may_be_text_or_numpy_s(data):
-    expected = run_candidate(objective(data), PARAMS)
+    expected = run_candidate(objective_on(data), PARAMS)
     given = {"head": np.str_("4-4"), "learning_rate": np.float64(0.1), "seed": "0"}
-    assert run_candidate(objective(data), given) | {"seconds": 0} == expected | {"seconds": 0}
+    assert run_candidate(objective_on(data), given) | {"seconds": 0} == expected | {"seconds": 0}
 
 
 def test_seeds_make_a_difference(data):
-    made = objective(data, seeds=(0, 1))
+    made = objective_on(data, seeds=(0, 1))
     assert run_candidate(made, PARAMS | {"seed": 1})["loss"] != run_candidate(made, PARAMS)["loss"]
 
 
@@ -103,12 +94,12 @@ def test_seeds_make_a_difference(data):
 )
 def test_parameters_that_the_objective_does_not_have_are_refused(data, params, message):
     with pytest.raises(InputError, match=message):
-        run_candidate(objective(data), params)
+        run_candidate(objective_on(data), params)
 
 
 def test_learning_rates_of_an_interval_are_those_from_end_to_end(data):
     space = SearchSpace(heads=("8",), learning_rates=Interval(0.01, 0.1))
-    made = objective(data, space, recipe=Recipe(epochs=0))
+    made = objective_on(data, space, recipe=Recipe(epochs=0))
     for rate in (0.01, 0.05, 0.1):
         run_candidate(made, {"head": "8", "learning_rate": rate})
     with pytest.raises(InputError, match=r"learning_rate 0\.2 is not in"):
@@ -118,12 +109,12 @@ def test_learning_rates_of_an_interval_are_those_from_end_to_end(data):
 def test_a_training_that_diverges_is_an_error_with_the_reason(data):
     space = SearchSpace(heads=("8",), learning_rates=(1e30,))
     with pytest.raises(NonFiniteError, match="stopped being finite in epoch 1") as raised:
-        run_candidate(objective(data, space), {"head": "8", "learning_rate": 1e30})
+        run_candidate(objective_on(data, space), {"head": "8", "learning_rate": 1e30})
     assert isinstance(raised.value.__cause__, optuna.TrialPruned)
 
 
 def test_the_objective_is_unchanged(data):
-    made = objective(data)
+    made = objective_on(data)
     run_candidate(made, PARAMS, report=lambda values: None)
     assert made.on_epoch is None
 
@@ -166,7 +157,7 @@ def test_a_package_that_is_missing_is_named_with_its_extra(data, monkeypatch, pa
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.setitem(sys.modules, "pytorch_lightning", None)
     with pytest.raises(InputError, match=rf"{package}\S* is not installed. Do: pip install 'nas-relucode\[{extra}\]'"):
-        call(objective(data))
+        call(objective_on(data))
 
 
 def test_a_package_that_is_there_but_broken_says_so_itself(tmp_path, monkeypatch):

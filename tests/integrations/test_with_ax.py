@@ -5,20 +5,17 @@ import warnings
 
 import numpy as np
 import pytest
+from small_studies import PARAMS, SPACE, objective_on
 
 from nas_relucode.errors import InputError
 from nas_relucode.integrations.ax import ax_data, ax_goal, ax_parameters, complete_ax_trial
 from nas_relucode.integrations.candidates import run_candidate
-from nas_relucode.study.objective import Objective
 from nas_relucode.study.search_space import Interval, SearchSpace
-from nas_relucode.study.settings import NetworkSettings
 from nas_relucode.training.data import load_data
 from nas_relucode.training.recipe import Recipe
 
 pytestmark = pytest.mark.slow  # Ax takes seconds to import
 
-SPACE = SearchSpace(heads=("8", "4-4"), learning_rates=(0.1, 0.01))
-PARAMS = {"head": "4-4", "learning_rate": 0.1}
 NAMES = ["accuracy", "cell_count", "head.1:largest_component_share"]
 
 
@@ -28,13 +25,7 @@ def data():
 
 
 def objective(data, space=SPACE, **settings):
-    fixed = {
-        "network": NetworkSettings(backbone="none"),
-        "recipe": Recipe(epochs=1, batch_size=35),
-        "device": "cpu",
-        "objectives": NAMES,
-    }
-    return Objective(data, space, **(fixed | settings))
+    return objective_on(data, space, **({"recipe": Recipe(epochs=1, batch_size=35), "objectives": NAMES} | settings))
 
 
 @pytest.fixture

@@ -1,21 +1,16 @@
-"""What Syne Tune's Reporter is reporter, epoch by epoch or at the end; read back by Syne Tune where it is installed."""
+"""What Syne Tune's Reporter is told, epoch by epoch or at the end; read back by Syne Tune where it is installed."""
 
 import json
 from typing import Any
 
 import pytest
+from small_studies import PARAMS, SPACE, objective_on
 
 from nas_relucode.errors import InputError, NonFiniteError
 from nas_relucode.integrations.candidates import run_candidate
 from nas_relucode.integrations.syne_tune import syne_tune_costs, syne_tune_report, syne_tune_space
-from nas_relucode.study.objective import Objective
 from nas_relucode.study.search_space import Interval, SearchSpace
-from nas_relucode.study.settings import NetworkSettings
 from nas_relucode.training.data import load_data
-from nas_relucode.training.recipe import Recipe
-
-SPACE = SearchSpace(heads=("8", "4-4"), learning_rates=(0.1, 0.01))
-PARAMS = {"head": "4-4", "learning_rate": 0.1}
 
 
 @pytest.fixture(scope="module")
@@ -23,13 +18,8 @@ def data():
     return load_data("digits", classes=(0, 1), train_samples=100, test_samples=20, validation=0.3)
 
 
-def objective(data, space=SPACE, **settings):
-    network, recipe = NetworkSettings(backbone="none"), Recipe(epochs=3, batch_size=35)
-    return Objective(data, space, network=network, recipe=recipe, device="cpu", **settings)
-
-
-class Told:
-    """A reporter that keeps what it is reporter."""
+class Keeping:
+    """A reporter that keeps its reports."""
 
     def __init__(self):
         self.reports: list[dict[str, Any]] = []
@@ -39,19 +29,19 @@ class Told:
 
 
 def test_one_report_of_the_end_has_everything_and_the_costs(data):
-    reporter = Told()
-    results = syne_tune_report(objective(data), PARAMS, reporter=reporter)
+    reporter = Keeping()
+    results = syne_tune_report(objective_on(data), PARAMS, reporter=reporter)
     (report,) = reporter.reports
     costs = {"cost:accuracy": -results["accuracy"], "cost:cell_count": results["cell_count"]}
     assert report == results | costs
     assert list(costs) == syne_tune_costs(["accuracy", "cell_count"])
-    assert results | {"seconds": 0} == run_candidate(objective(data), PARAMS) | {"seconds": 0}
+    assert results | {"seconds": 0} == run_candidate(objective_on(data), PARAMS) | {"seconds": 0}
     json.dumps(report, allow_nan=False)
 
 
 def test_a_report_for_each_epoch_is_the_resource(data):
-    reporter = Told()
-    results = syne_tune_report(objective(data), PARAMS, every_epoch=True, reporter=reporter)
+    reporter = Keeping()
+    results = syne_tune_report(objective_on(data), PARAMS, every_epoch=True, reporter=reporter)
     assert [report["epoch"] for report in reporter.reports] == [1, 2, 3]
     assert all(type(report["epoch"]) is int for report in reporter.reports)
     assert all(report["cost:accuracy"] == -report["accuracy"] for report in reporter.reports)
@@ -59,8 +49,8 @@ def test_a_report_for_each_epoch_is_the_resource(data):
 
 
 def test_directions_may_be_given(data):
-    reporter = Told()
-    made = objective(data, objectives=["accuracy", "edge_count"])
+    reporter = Keeping()
+    made = objective_on(data, objectives=["accuracy", "edge_count"])
     with pytest.raises(InputError, match=r"edge_count.* has no direction"):
         syne_tune_report(made, PARAMS, reporter=reporter)
     assert not reporter.reports
@@ -69,8 +59,8 @@ def test_directions_may_be_given(data):
 
 
 def test_a_training_that_diverges_reports_nothing_and_raises(data):
-    reporter = Told()
-    made = objective(data, SearchSpace(heads=("8",), learning_rates=(1e30,)))
+    reporter = Keeping()
+    made = objective_on(data, SearchSpace(heads=("8",), learning_rates=(1e30,)))
     with pytest.raises(NonFiniteError, match="stopped being finite"):
         syne_tune_report(made, {"head": "8", "learning_rate": 1e30}, reporter=reporter)
     assert not reporter.reports
@@ -87,7 +77,7 @@ class TestReal:
     def test_the_real_reporter_is_read_back_by_syne_tune(self, data, capsys):
         from syne_tune.report import retrieve
 
-        results = syne_tune_report(objective(data), PARAMS)
+        results = syne_tune_report(objective_on(data), PARAMS)
         (read,) = retrieve(capsys.readouterr().out.splitlines())
         assert results.items() <= read.items()
         assert read["cost:accuracy"] == -results["accuracy"]

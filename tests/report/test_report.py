@@ -18,7 +18,6 @@ from reports_read_back import WITHOUT_SETTINGS, Page, parse_markdown
 import nas_relucode.report
 from nas_relucode.cli.main import main
 from nas_relucode.errors import InputError
-from nas_relucode.files import write_atomically
 from nas_relucode.ranking.selecting import select
 from nas_relucode.ranking.trials import trials_frame
 from nas_relucode.report.page import LIBRARIES
@@ -310,34 +309,6 @@ def test_a_second_report_takes_the_place_of_the_first(tmp_path: Path):
     write_report(study_of([hand_made("16", cell_count=20.0)]), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == WITHOUT_SETTINGS
     assert json.loads((tmp_path / "pareto.json").read_text("utf-8"))["front"][0]["params"]["head"] == "16"
-
-
-def test_a_writer_that_raises_leaves_the_old_file_and_no_temporary_one(tmp_path: Path):
-    path = tmp_path / "file.txt"
-    path.write_text("old")
-
-    def half(temporary: Path) -> None:
-        assert temporary != path
-        temporary.write_text("half of the n")
-        raise OSError("the disk is full")
-
-    with pytest.raises(OSError, match="the disk is full"):
-        write_atomically(path, half)
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_until_the_writer_is_done_readers_see_the_old_file(tmp_path: Path):
-    path = tmp_path / "file.txt"
-    path.write_text("old")
-
-    def write(temporary: Path) -> None:
-        temporary.write_text("new")
-        assert path.read_text() == "old"
-
-    assert write_atomically(path, write) == path
-    assert path.read_text() == "new"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_folder_that_is_a_file_is_refused(tmp_path: Path, study: optuna.Study):
