@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _print_summary(space: CodeSpace, output: Path, seconds: float, form: str) -> None:
-    summary = {
+    summary: dict[str, int | float | str] = {
         "samples": space.samples,
         "neurons": space.neurons,
         "cells": len(space.cells),

@@ -84,7 +84,7 @@ def forward_errors(problem: str, advice: str, *, other: tuple[type[Exception], .
     """
     try:
         yield
-    except (InputError, *other):
-        raise
     except Exception as error:
+        if isinstance(error, (InputError, *other)):
+            raise
         raise InputError(f"{problem} ({first_line(error)}). {advice}") from error

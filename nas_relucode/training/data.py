@@ -114,7 +114,7 @@ class ImageData:
 
     def to(self, device: torch.device | str) -> ImageData:
         """The same data with every tensor on ``device``."""
-        return replace(self, **{name: split.to(device) for name, split in self._splits.items()})
+        return ImageData(self.name, self.classes, *(split.to(device) for split in self._splits.values()))
 
 
 def load_data(
