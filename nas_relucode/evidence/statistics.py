@@ -189,5 +189,9 @@ def bands_of(accuracies: np.ndarray, *, bands: int = 3, left_out: float = 0.15) 
     >>> [band.tolist() for band in bands_of(np.array([0.9, 0.1, 0.8, 0.7]), bands=3, left_out=0.25)]
     [[3], [2], [0]]
     """
-    order = np.argsort(accuracies, kind="stable")[int(left_out * len(accuracies)) :]
-    return [np.sort(part) for part in np.array_split(order, bands)]
+    return [np.sort(part) for part in np.array_split(accurate(accuracies, left_out=left_out), bands)]
+
+
+def accurate(accuracies: np.ndarray, *, left_out: float = 0.15) -> np.ndarray:
+    """The rows of all networks by their accuracy, low to high, without the share of the least accurate."""
+    return np.argsort(accuracies, kind="stable")[int(left_out * len(accuracies)) :]

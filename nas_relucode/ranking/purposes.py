@@ -114,17 +114,27 @@ def order_for(purpose: str, recorded: Collection[str], known: Collection[Result]
 
 def known_of(order: Mapping[str, str]) -> str:
     """What is known of the order by these indices, in a sentence each; empty if none of them was measured."""
-    sentences = []
-    for column, direction in order.items():
-        own = [r for r in results() if (r.part, r.column, r.direction) == (ALL, column, direction)]
-        for body in dict.fromkeys(result.body for result in own):
-            sentences.append(_sentence([result for result in own if result.body == body]))
-    return " ".join(sentences)
+    return " ".join(
+        f"On {own[0].networks} networks trained on {own[0].body}, choosing equally accurate ones by {column} "
+        f"({direction}; read off the fully connected layers) was, compared with a random choice, {_effects(own)}."
+        for column, direction in order.items()
+        for own in _measured(column, direction)
+    )
 
 
-def _sentence(measured: Sequence[Result]) -> str:
+def effects_of(column: str, direction: str) -> str:
+    """The same in a few words; empty if the column was not measured."""
+    return ". ".join(f"{own[0].body}, {direction}: {_effects(own)}" for own in _measured(column, direction))
+
+
+def _measured(column: str, direction: str) -> list[list[Result]]:
+    """What was measured of choosing by a column in one direction, over all networks of each body."""
+    own = [r for r in results() if (r.part, r.column, r.direction) == (ALL, column, direction)]
+    return [[r for r in own if r.body == body] for body in dict.fromkeys(r.body for r in own)]
+
+
+def _effects(measured: Sequence[Result]) -> str:
     """What choosing by a column in one direction was worth on one body, over all qualities."""
-    first = measured[0]
 
     def names(kept: Callable[[Result], bool]) -> str:
         return ", ".join(result.quality.replace("_", " ") for result in measured if kept(result))
@@ -134,8 +144,4 @@ def _sentence(measured: Sequence[Result]) -> str:
     undecided = sum(not result.firm for result in measured)
     others = f"{undecided} {'other ' * bool(parts)}{'quality' if undecided == 1 else 'qualities'}"
     parts += [f"no better or worse, as far as could be told, for {others}"] * bool(undecided)
-    return (
-        f"On {first.networks} networks trained on {first.body}, choosing equally accurate ones by {first.column} "
-        f"({first.direction}; read off the fully connected layers) was, compared with a random choice, "
-        f"{'; '.join(parts)}."
-    )
+    return "; ".join(parts)

@@ -12,6 +12,7 @@ import optuna
 
 from nas_relucode.indices.registry import INDICES
 from nas_relucode.ranking.criteria import QUANTITIES
+from nas_relucode.ranking.purposes import effects_of
 from nas_relucode.ranking.words import meaning
 from nas_relucode.report.contents import Report, network_curves, shown_columns
 from nas_relucode.report.tables import (
@@ -143,11 +144,22 @@ def _indices(report: Report) -> Section:
         values = report.selection.networks[name].dropna()
         ends = f"{_end(values.min())} to {_end(values.max())}" if len(values) else "-"
         rank_text = "-" if math.isnan(rank) or name == "accuracy" else f"{rank:.3f}"
-        rows.append([name, meaning(name), way or "", ends, rank_text, correlations.silent.get(name, "")])
-    headings = ["index", "meaning", "usually", "over all networks", "rank correlation with accuracy", "not informative"]
+        direction = {**report.selection.objectives, **report.selection.by}.get(name, way or "minimize")
+        silent, known = correlations.silent.get(name, ""), effects_of(name, direction)
+        rows.append([name, meaning(name), way or "", ends, rank_text, silent, known])
+    headings = [
+        "index",
+        "meaning",
+        "usually",
+        "over all networks",
+        "rank correlation with accuracy",
+        "not informative",
+        "choosing equally accurate networks by it, on other data",
+    ]
     text = (
         "Spearman's rank correlations are computed over all networks that have both indices. "
-        "An index that is constant, undefined or saturated for all networks is not informative."
+        "An index that is constant, undefined or saturated for all networks is not informative. The last column says "
+        "what choosing by the index was worth on networks that were measured for it, compared with a random choice."
     )
     return Section("Indices", text, (headings, rows), "What the indices mean and how they correlate with accuracy")
 
