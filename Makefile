@@ -1,7 +1,11 @@
 VENV ?= .venv
 RUN = $(VENV)/bin
+OLDEST = build/oldest
+KEPT = torch torchvision  # large downloads: taken from $(VENV); `make oldest KEPT=` installs their oldest versions, too
+USE_DEPENDENCIES = $(addprefix tests/,codes cells indices ranking report geometry/test_facets.py geometry/test_polyhedra.py \
+	study/test_storage.py study/test_objective.py paper/test_paper_figures.py)
 
-.PHONY: demo lint loops test check bench docs evidence
+.PHONY: demo lint loops test check oldest bench docs evidence
 
 demo: $(VENV)/.installed  ## train the candidates of studies/digits.toml, print the Pareto front, write runs/digits/report.html
 	$(RUN)/nas-relucode run digits
@@ -22,6 +26,14 @@ check: lint loops  ## lint, types, and all tests, each property with many exampl
 	$(RUN)/pytest -n 2 --dist worksteal --hypothesis-profile check
 	$(RUN)/pytest -m slow --hypothesis-profile check
 	$(RUN)/python -m tests.fuzz --seconds 60
+
+oldest: $(if $(KEPT),$(VENV)/.installed)  ## a study and the tests of what uses the dependencies, with their oldest versions
+	python3 -m venv --clear $(OLDEST)
+	$(if $(KEPT),$(RUN)/python -c 'import site; print(*site.getsitepackages())' > $$(echo $(OLDEST)/lib/python*/site-packages)/kept.pth)
+	python3 tests/oldest_versions.py $(KEPT) > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python -m pip install --quiet -c $(OLDEST)/constraints.txt -e . pytest hypothesis
+	$(OLDEST)/bin/nas-relucode run digits --quiet --output $(OLDEST)/runs
+	$(OLDEST)/bin/python -m pytest -W default $(USE_DEPENDENCIES)
 
 evidence: $(VENV)/.installed  ## the quick body of docs/evidence.md: 80 small networks on digits, in runs/evidence/digits
 	$(RUN)/nas-relucode evidence --body digits --output runs/evidence/digits

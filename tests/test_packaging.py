@@ -3,15 +3,21 @@
 import importlib
 import importlib.util
 import json
+import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+from oldest_versions import oldest_versions
+
+from nas_relucode.cli.arguments import read
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -53,6 +59,20 @@ def test_two_builds_of_the_wheel_are_the_same_file_of_less_than_a_megabyte(tmp_p
     assert licences == {"LICENSE", "d3.LICENSE", "plot.LICENSE"}
 
 
+def test_the_source_archive_holds_all_that_its_wheel_needs(tmp_path: Path):
+    """`python -m build`, as the workflows call it, builds the wheel from the archive, not from the checkout."""
+    (tmp_path / "checkout").mkdir()
+    wheel = built(tmp_path / "checkout")
+    hatchling = [sys.executable, "-m", "hatchling", "build", "--directory", str(tmp_path)]
+    subprocess.run([*hatchling, "--target", "sdist"], cwd=ROOT, check=True, capture_output=True)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as file:
+        file.extractall(tmp_path, filter="data")
+    unpacked = tmp_path / archive.name.removesuffix(".tar.gz")
+    subprocess.run([*hatchling, "--target", "wheel"], cwd=unpacked, check=True, capture_output=True)
+    assert (tmp_path / wheel.name).read_bytes() == wheel.read_bytes()
+
+
 def test_all_stands_for_every_extra_that_a_user_may_want():
     extras = PROJECT["optional-dependencies"]
     named = set(re.fullmatch(r"nas-relucode\[(.*)\]", extras["all"][0])[1].split(","))
@@ -64,8 +84,10 @@ def test_every_dependency_has_a_lower_bound_and_a_tested_version():
     tested = dict(
         line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")
     )
+    oldest = dict(line.split("==") for line in oldest_versions())
     for text in PROJECT["dependencies"]:
         requirement = requirements.Requirement(text)
+        assert requirement.specifier.contains(oldest[requirement.name]), text
         assert any(part.operator == ">=" for part in requirement.specifier), text
         name = requirement.name.replace("_", "-")
         assert requirement.specifier.contains(tested[name]), text
@@ -93,11 +115,16 @@ def test_the_version_that_is_cited_is_the_version():
 # workflows
 
 
-def steps() -> list[str]:
-    """The commands of all workflows."""
+def workflow_steps() -> list[dict]:
+    """The steps of all jobs of all workflows."""
     yaml = pytest.importorskip("yaml")
     jobs = [job for path in WORKFLOWS for job in yaml.safe_load(path.read_text())["jobs"].values()]
-    return [step["run"] for job in jobs for step in job["steps"] if "run" in step]
+    return [step for job in jobs for step in job["steps"]]
+
+
+def steps() -> list[str]:
+    """The commands of all workflows."""
+    return [step["run"] for step in workflow_steps() if "run" in step]
 
 
 def test_workflows_and_dependabot_have_the_form_that_github_reads():
@@ -136,16 +163,68 @@ def test_actionlint_finds_nothing_in_the_workflows():
     assert json.loads(done.stdout) == []
 
 
-def test_what_the_workflows_run_is_there():
-    """The steps themselves are those of `make` and of the tests here; files and targets that they name exist."""
-    makefile = (ROOT / "Makefile").read_text()
-    for step in steps():
-        for target in re.findall(r"\bmake (\w+)", step):
-            assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), step
-        for path in re.findall(r"\btests/[\w./]+", step):
-            assert (ROOT / path).exists(), step
-    assert "make test" in steps()
-    assert "make docs" in steps()
+def check_make(words: list[str]) -> None:
+    """The target exists, and those that it needs."""
+    command = ["make", "--dry-run", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def check_python(words: list[str]) -> None:
+    """A script exists; pytest's paths do; what pip installs from the checkout are extras that there are."""
+    if words[0] != "-m":
+        compile((ROOT / words[0]).read_text("utf-8"), words[0], "exec")
+        return
+    module, *arguments = words[1:]
+    assert module in {"pip", "pytest", "build"}, words  # `build`: see test_the_source_archive_...
+    if module == "pytest":
+        assert all((ROOT / path).exists() for path in arguments if path.startswith("tests/")), words
+    for extras in (word[2:-1].split(",") for word in arguments if word.startswith(".[")):
+        assert set(extras) <= PROJECT["optional-dependencies"].keys(), words
+
+
+def check_grep(words: list[str]) -> None:
+    """The file that is searched exists; what is found: test_the_release_step_..."""
+    assert (ROOT / words[-1]).is_file(), words
+
+
+CHECKS = {
+    "make": check_make,
+    "python": check_python,
+    "grep": check_grep,
+    "nas-relucode": read,  # exits where an option or a command is misspelled
+    "sudo": lambda words: None,
+    "cd": lambda words: None,
+}
+
+
+@pytest.mark.parametrize("step", sorted(set(steps())))
+def test_what_a_step_of_a_workflow_runs_is_there(step: str):
+    """Each of its commands, as far as it can be told without the machine of the workflow."""
+    for command in re.split(r"\n|&&", step):
+        words = shlex.split(re.sub(r"\$\([^)]*\)", "", command))
+        while re.fullmatch(r"\w+=.*", words[0]):  # variables before the command
+            del words[0]
+        CHECKS[words[0]](words[1:])
+
+
+def test_the_workflows_keep_what_their_commands_write():
+    site = re.search(r"^site_dir: (.*)$", (ROOT / "mkdocs.yml").read_text(), flags=re.MULTILINE)[1]
+    kept = {step["with"]["path"] for step in workflow_steps() if "upload-artifact" in step.get("uses", "")}
+    assert kept == {"dist", site}  # `build` writes to dist
+    caches = {step["with"]["cache-dependency-path"] for step in workflow_steps() if "cache" in step.get("with", {})}
+    assert all((ROOT / path).is_file() for path in caches)
+
+
+@pytest.mark.slow
+def test_the_step_after_the_installation_runs_from_anywhere(tmp_path: Path):
+    (step,) = [step for step in steps() if step.startswith("cd / ")]
+    places = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"PATH": places, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = ["bash", "-euo", "pipefail", "-c", step]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "digits" in done.stdout
 
 
 def test_the_release_step_lets_only_the_tag_of_the_version_pass(tmp_path: Path):

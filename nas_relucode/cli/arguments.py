@@ -22,15 +22,22 @@ TOPICS = ("studies", "spaces", "data", "backbones", "indices", "qualities")  # o
 BODIES = ("digits", "mnist", "cifar10")  # of evidence
 MOST_AHEAD = 100  # places of `ahead` in select's JSON: the number of pairs grows quadratically
 
+FIRST_STEP = (
+    "To begin with: `nas-relucode run digits` trains small networks and writes their report. "
+    "`nas-relucode COMMAND --help` describes the options of a command, each with its default in parentheses."
+)
+
 
 class Parser(argparse.ArgumentParser):
-    """A parser that suggests the most similar command for an unknown one."""
+    """A parser that suggests a similar command for an unknown one, and names --help where something is missing."""
 
     def error(self, message: str) -> NoReturn:
         """Prints usage and message to standard error and exits with 2."""
         wrong = re.search(r"argument COMMAND: invalid choice: '([^']*)'", message)
         if wrong:
             message = f"unknown command {wrong[1]!r}.{suggestion(wrong[1], COMMANDS)} Known: {', '.join(COMMANDS)}."
+        if message.startswith("the following arguments are required"):
+            message += ". --help describes them."
         super().error(message)
 
 
@@ -51,7 +58,7 @@ def read(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def build_parser() -> tuple[Parser, dict[str, Parser]]:
     """The parser of the whole command line, and those of its commands by name."""
-    parser = Parser(prog="nas-relucode", description=(nas_relucode.__doc__ or "").splitlines()[0])
+    parser = Parser(prog="nas-relucode", description=(nas_relucode.__doc__ or "").splitlines()[0], epilog=FIRST_STEP)
     parser.add_argument("--version", action="version", version=nas_relucode.__version__)
     added = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     commands: dict[str, Parser] = {}

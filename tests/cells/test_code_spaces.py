@@ -45,7 +45,7 @@ def test_a_code_space_counts_the_samples_of_each_cell_by_class_and_the_correct_o
     space = code_space(network, (images, labels), layers="head", batch_size=37)
     bits = capture(network, images, layers="head").bits()
     right = (network.eval()(images).argmax(dim=1) == labels).numpy()
-    _, cell_of = np.unique(bits, axis=0, return_inverse=True)
+    cell_of = np.unique(bits, axis=0, return_inverse=True)[1].reshape(-1)  # numpy 2.0.0 returns a column
     for cell in range(len(space.cells)):
         inside = space.cells.cell_of == cell
         assert len(set(cell_of[inside])) == 1
