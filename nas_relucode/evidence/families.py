@@ -149,10 +149,10 @@ class SmallNetwork(nn.Module):
 
 
 def build(design: Mapping[str, Any], data: ImageData, seed: int) -> SmallNetwork:
-    """The untrained network of a design; ``seed`` draws its weights."""
+    """The untrained network of a design, channels last as its data (see `load_family`); ``seed`` draws its weights."""
     network = SmallNetwork(design, data.image_shape, len(data.classes))
     initialise(network, seed)
-    return network
+    return network if data.image_shape[0] == 1 else network.to(memory_format=torch.channels_last)
 
 
 def fit(network: nn.Module, design: Mapping[str, Any], data: Split, family: Family, seed: int) -> float:

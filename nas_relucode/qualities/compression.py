@@ -32,7 +32,8 @@ def pruned_accuracy(
     def pruned(weights: Tensor, share: float) -> Tensor:
         import torch
 
-        return weights * L1Unstructured(share).compute_mask(weights, torch.ones_like(weights))
+        in_order = weights.contiguous()  # which torch's pruning needs
+        return weights * L1Unstructured(share).compute_mask(in_order, torch.ones_like(in_order))
 
     return _accuracy(network, data, pruned, strengths("shares", shares, most=0.999), forward)
 

@@ -308,6 +308,17 @@ def test_the_network_and_the_random_state_are_left_as_they_were():
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
+def test_weights_and_images_that_lie_channels_last_have_the_same_qualities():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(64, 3))
+    images, labels = torch.rand(30, 3, 8, 8), torch.arange(30) % 3
+    robust = [name for name, quality in QUALITIES.items() if quality.held_out and name != "corruption_accuracy"]
+    expected = measure(network, (images, labels), robust)
+    last = copy.deepcopy(network).to(memory_format=torch.channels_last)
+    values = measure(last, (images.contiguous(memory_format=torch.channels_last), labels), robust)
+    assert values == pytest.approx(expected, abs=1 / 30)  # rounding may decide one sample
+
+
 def test_a_quality_with_other_settings_has_a_name_of_its_own():
     network = small_network()
     data = images_of(network)
