@@ -79,13 +79,9 @@ def _project(columns, lengths, target, own, clear, least, residual, slopes):  # 
     _copy(residual, target)
     for _ in range(3 * (size + count)):
         _products(columns, residual, slopes)
-        if own >= 0:
-            gap = np.inf
-            for j in range(count):
-                if j != own:
-                    gap = min(gap, slopes[own] - slopes[j])
-            if gap > max(clear * (slopes[own] - slopes[count - 1]), least * np.sqrt(_dot(residual, residual))):
-                return FAR
+        enough = max(clear * (slopes[own] - slopes[count - 1]), least * np.sqrt(_dot(residual, residual)))
+        if own >= 0 and _lead(slopes, own) > enough:
+            return FAR
         while True:  # activate the independent column that is most along the residual
             best, most = -1, ROUNDING * target_length
             for j in range(count):
@@ -100,11 +96,7 @@ def _project(columns, lengths, target, own, clear, least, residual, slopes):  # 
         along[k] = _dot(basis[k], target)
         k += 1
         while True:  # go towards the unconstrained optimum; where a multiple becomes 0 first, deactivate its column
-            for i in range(k - 1, -1, -1):
-                total = along[i]
-                for j in range(i + 1, k):
-                    total -= triangle[i, j] * optimum[j]
-                optimum[i] = total / triangle[i, i]
+            _solve(triangle, along, k, optimum)
             share, leaving = 1.0, -1
             for i in range(k):
                 if optimum[i] <= 0:
@@ -128,6 +120,26 @@ def _project(columns, lengths, target, own, clear, least, residual, slopes):  # 
                 _add(residual, -_dot(basis[i], residual), basis[i])
         dependent[:] = False
     return STUCK
+
+
+@compiled
+def _lead(slopes, own):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """By how much the product ``own`` exceeds the largest of the others."""
+    lead = np.inf
+    for j in range(len(slopes)):
+        if j != own:
+            lead = min(lead, slopes[own] - slopes[j])
+    return lead
+
+
+@compiled
+def _solve(triangle, right, k, solution):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Writes the ``solution`` of ``triangle[:k, :k] @ solution = right[:k]``, the triangle being an upper one."""
+    for i in range(k - 1, -1, -1):
+        total = right[i]
+        for j in range(i + 1, k):
+            total -= triangle[i, j] * solution[j]
+        solution[i] = total / triangle[i, i]
 
 
 @njit(nogil=True, fastmath={"reassoc", "contract", "nsz"})

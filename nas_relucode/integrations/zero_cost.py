@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_relucode.cells.code_spaces import code_space
+from nas_relucode.codes.batches import in_words
 from nas_relucode.codes.reading import ReadingOptions
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.indices.inputs import IndexInputs
@@ -63,7 +64,7 @@ def measure(
     if INDICES[index].missing(batch):
         raise InputError(
             f"index {index!r} needs targets that are whole numbers, one per sample, and rows of two or more class "
-            f"scores if it counts correct samples. The targets are {_described(targets)}."
+            f"scores if it counts correct samples. The targets are {in_words(targets)}."
         )
     return INDICES[index].compute(batch)
 
@@ -77,9 +78,9 @@ MEASURES: dict[str, Callable[..., float]] = {
 
 def _check(net: Any, inputs: Any) -> None:
     if not isinstance(net, nn.Module):
-        raise InputError(f"net is {_described(net)}. Give a torch.nn.Module.")
+        raise InputError(f"net is {in_words(net)}. Give a torch.nn.Module.")
     if not isinstance(inputs, Tensor | np.ndarray) or not inputs.ndim:
-        raise InputError(f"inputs are {_described(inputs)}. Give a tensor with one row per sample.")
+        raise InputError(f"inputs are {in_words(inputs)}. Give a tensor with one row per sample.")
 
 
 def _number_of_parts(split_data: Any) -> int:
@@ -111,9 +112,3 @@ def _labels(targets: Any, samples: int) -> Tensor | None:
         return None
     labels = torch.as_tensor(targets)
     return None if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool else labels
-
-
-def _described(value: Any) -> str:
-    if not isinstance(value, Tensor | np.ndarray):
-        return type(value).__name__
-    return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"

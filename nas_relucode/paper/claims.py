@@ -134,18 +134,7 @@ def compare_curves(
     check_columns(curves, ["head", "learning_rate", "seed", "epoch", "layer", "accuracy", *COUNTS])
     if learning_rates is not None:
         curves = curves[curves["learning_rate"].isin(learning_rates)]
-    rates = sorted(float(rate) for rate in curves["learning_rate"].unique())
-    heads = list(curves["head"].unique())
-    if len(rates) != 2 or len(heads) != 1:
-        raise InputError(f"curves has heads {heads} and learning rates {rates}. Give one head and two learning rates.")
-    if curves.duplicated(["learning_rate", "seed", "epoch", "layer"]).any():
-        raise InputError("a point occurs twice. Give one row for each learning rate, seed, epoch and layer.")
-    seeds = [set(curves.loc[curves["learning_rate"] == rate, "seed"]) for rate in rates]
-    common, left_out = sorted(seeds[0] & seeds[1]), sorted(seeds[0] ^ seeds[1])
-    if len(common) < 2:
-        raise InputError(
-            f"learning rates {rates} have seeds {common} in common. Train both with at least two common seeds."
-        )
+    rates, common, left_out = _rates_and_seeds(curves)
     curves = curves[curves["seed"].isin(common)]
     epochs = sorted(int(epoch) for epoch in curves["epoch"].unique())
 
@@ -177,6 +166,23 @@ def compare_curves(
             counts[layer, count] = mean
     frame = pd.DataFrame(rows).astype({"epoch": "Int64"})
     return Comparison((rates[0], rates[1]), tuple(epochs), accuracy, counts, frame, margin, tuple(map(int, left_out)))
+
+
+def _rates_and_seeds(curves: pd.DataFrame) -> tuple[list[float], list[int], list[int]]:
+    """The two learning rates, the seeds that both have, and those that one has. Raises InputError without pairs."""
+    rates = sorted(float(rate) for rate in curves["learning_rate"].unique())
+    heads = list(curves["head"].unique())
+    if len(rates) != 2 or len(heads) != 1:
+        raise InputError(f"curves has heads {heads} and learning rates {rates}. Give one head and two learning rates.")
+    if curves.duplicated(["learning_rate", "seed", "epoch", "layer"]).any():
+        raise InputError("a point occurs twice. Give one row for each learning rate, seed, epoch and layer.")
+    first, second = (set(curves.loc[curves["learning_rate"] == rate, "seed"]) for rate in rates)
+    common = sorted(first & second)
+    if len(common) < 2:
+        raise InputError(
+            f"learning rates {rates} have seeds {common} in common. Train both with at least two common seeds."
+        )
+    return rates, common, sorted(first ^ second)
 
 
 def _mean_over_epochs(table: pd.DataFrame) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -103,14 +104,17 @@ def _figure(frame: pd.DataFrame, labels: list[str], epochs: list[int], end: floa
         axes.tick_params(labelsize=8)
     if labelled:
         _over_epochs(parts[1].subplots(), frame, layers, labels)
+    _legend(parts[0], styles, labels, f"the first of {seeds} seeds ({first})" if seeds > 1 else None)
+    return figure
+
+
+def _legend(part: Any, styles: Mapping[int, dict[str, Any]], labels: list[str], title: str | None) -> None:
     handles = [Line2D([], [], color=style["color"], label=f"epoch {epoch}") for epoch, style in styles.items()]
     if len(labels) > 1:
         dashes = zip(labels, DASHES, strict=False)
         handles += [Line2D([], [], color="black", ls=dash, label=label) for label, dash in dashes]
     style = {"ncols": 6 if len(labels) == 1 else 4, "frameon": False, "fontsize": 9, "title_fontsize": 9}
-    title = f"the first of {seeds} seeds ({first})" if seeds > 1 else None
-    parts[0].legend(handles=handles, loc="outside upper center", title=title, **style)
-    return figure
+    part.legend(handles=handles, loc="outside upper center", title=title, **style)
 
 
 def _over_epochs(axes: Any, frame: pd.DataFrame, layers: list[str], labels: list[str]) -> None:

@@ -79,9 +79,6 @@ def curves_figure(curves: pd.DataFrame) -> Figure:
     top, legend = above.subplots(1, 2, width_ratios=[1.7, 1])
     panels = below.subplots(1, len(layers), sharey=True, sharex=True, squeeze=False)[0]
     measure = "accuracy" if curves["accuracy"].notna().any() else "loss"
-    means = curves.groupby(["layer", "label", "epoch"])[list(COUNTS)].mean().to_numpy()
-    means = means[means > 0]
-    log = bool(means.size and means.max() > 20 * means.min())
     for number, label in enumerate(labels):
         colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
         rows = curves[curves["label"] == label]
@@ -97,19 +94,27 @@ def curves_figure(curves: pd.DataFrame) -> Figure:
     for axes, layer in zip(panels, layers, strict=True):
         axes.set_title(layer, fontsize=10)
         axes.set_xlabel("epoch")
-    panels[0].set_ylabel("cells" + " (logarithmic)" * log)
-    if log and (curves[list(COUNTS)] < 1).any(axis=None):
-        panels[0].set_yscale("symlog", linthresh=1)  # counts of 0 are at the bottom
-    elif log:
-        panels[0].set_yscale("log")
-    if panels[0].get_yscale() != "log":
-        panels[0].set_ylim(bottom=0)
-    panels[0].yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    _scale_counts(panels[0], curves)
     for axes in (top, *panels):
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
     _curves_legend(legend, curves, names, measure)
     return figure
+
+
+def _scale_counts(axes: Any, curves: pd.DataFrame) -> None:
+    """The axis of the counts of cells: logarithmic where they lie far apart."""
+    means = curves.groupby(["layer", "label", "epoch"])[list(COUNTS)].mean().to_numpy()
+    means = means[means > 0]
+    log = bool(means.size and means.max() > 20 * means.min())
+    axes.set_ylabel("cells" + " (logarithmic)" * log)
+    if log and (curves[list(COUNTS)] < 1).any(axis=None):
+        axes.set_yscale("symlog", linthresh=1)  # counts of 0 are at the bottom
+    elif log:
+        axes.set_yscale("log")
+    if axes.get_yscale() != "log":
+        axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
 def _curves_legend(axes: Any, curves: pd.DataFrame, names: Mapping[str, str], measure: str) -> None:
@@ -252,14 +257,17 @@ def embedding_grid(
             note = panel.note or ("one cell" if len(panel.points) == 1 else "")
             axes.set_xlabel(textwrap.fill(note, int(130 / len(columns))), fontsize=8)
     if classes is not None:
-        present = sorted({int(label) for panel in shown.values() for label in panel.labels})  # type: ignore[union-attr]
-        names = {k: plain(classes[k]) if short(classes) else f"{k} {plain(classes[k])}" for k in present}
-        handles = [Line2D([], [], ls="none", ms=6, label=names[k], **class_mark(k)) for k in present]
-        style = {"ncols": 10 if short(classes) else 5, "frameon": False, "title_fontsize": 8}
         sizes = "colour: the most frequent class; area: square root of the samples behind a mark" if most > 1 else None
-        legend = figure.legend(handles=handles, loc="outside lower center", title=sizes, **style)
-        without_formulas(legend)
+        present = sorted({int(label) for panel in shown.values() for label in panel.labels})  # type: ignore[union-attr]
+        _class_legend(figure, present, classes, sizes)
     return figure
+
+
+def _class_legend(figure: Figure, present: Sequence[int], classes: Sequence[str], title: str | None) -> None:
+    names = {k: plain(classes[k]) if short(classes) else f"{k} {plain(classes[k])}" for k in present}
+    handles = [Line2D([], [], ls="none", ms=6, label=names[k], **class_mark(k)) for k in present]
+    style = {"ncols": 10 if short(classes) else 5, "frameon": False, "title_fontsize": 8}
+    without_formulas(figure.legend(handles=handles, loc="outside lower center", title=title, **style))
 
 
 def _selected(axis: str, names: Sequence[Any] | None, recorded: list[Any]) -> list[Any]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nas_relucode.codes.batches import batches, moved, samples_of
+from nas_relucode.codes.batches import batches, in_words, moved, samples_of
 from nas_relucode.codes.capturing import capture
 from nas_relucode.codes.network_state import device_of, run, untouched
 from nas_relucode.codes.reading import Forward, Reading
@@ -203,7 +203,7 @@ def _evaluate(network: nn.Module, data: Any, forward: Forward | None, loss: str)
                 continue
             scores = class_scores(outputs, sizes[-1])
             if scores is None or targets is None:
-                return _Evaluation(None, outputs=_in_words(outputs))
+                return _Evaluation(None, outputs=in_words(outputs))
             _check_labels(scores, targets)
             losses.append(batch_loss(scores, targets, loss))
             correct.append(scores.argmax(dim=1) == targets)
@@ -225,12 +225,6 @@ def _check_labels(scores: Tensor, labels: Tensor) -> None:
         raise InputError(
             f"a label is {largest}, but the network has scores for {classes} classes. Give labels in 0..{classes - 1}."
         )
-
-
-def _in_words(outputs: Any) -> str:
-    if isinstance(outputs, Tensor):
-        return f"{str(outputs.dtype).removeprefix('torch.')} of shape {tuple(outputs.shape)}"
-    return f"a {type(outputs).__name__}"
 
 
 def _score(

@@ -109,15 +109,15 @@ class Objective:
         self.codes = codes or CodeSettings()
         if self.is_built_in:
             self.codes = self.codes.of(self.network)
+        self.fit, self.learning_rate = fit, learning_rate
         self.recipe = recipe or Recipe(loss="cross_entropy" if self.network.decoder is None else "sigmoid")
         self.objectives, self.seeds = list(objectives), list(seeds)
         self.accuracy_floor, self.margin = accuracy_floor, margin
         self.folder = None if folder is None else Path(folder)
         self.on_epoch = on_epoch
         self.has_warned = self.has_finished = False
-        self._check(data, factory, build, fit, learning_rate)
+        self._check(data, factory, build)
         self.device = pick_device(device)
-        checkpoints = CheckpointFiles(self.folder / "checkpoints", artifacts) if self.folder else None
         digest = data.digest() if self.folder else None
         self.module = "head" if self.is_built_in and self.codes.layers == ("head",) else None
         self.frozen: nn.Module | None = None
@@ -128,16 +128,7 @@ class Objective:
         self.data = data.to(self.device)
         self.splits = Splits.of_images(self.data, labelled=self.network.decoder is None)
         self.networks = self._networks(factory, build)
-        self.trainer = Trainer(
-            self.data,
-            self.recipe,
-            self.codes,
-            fit=fit,
-            learning_rate=learning_rate,
-            folder=self.folder,
-            checkpoints=checkpoints,
-            origin={"data": digest, "network": self.networks.key()},
-        )
+        self.trainer = self._trainer(digest, artifacts)
         for candidate in self.networks.examples():
             self._check_layers(candidate, self.networks.build(candidate).to(self.device))
         load_optimizer()
@@ -193,7 +184,7 @@ class Objective:
         rounding; there are no checkpoints (see `train_together`). Raises InputError for networks of several structures,
         for an objective with its own ``fit``, or if codes are read while weights change.
         """
-        if self.trainer.fit is not None:
+        if self.fit is not None:
             raise InputError("fit trains one network at a time. Train each candidate by itself.")
         if self.codes.while_training:
             raise InputError("with while_training, codes are read from one candidate at a time. Train each by itself.")
@@ -297,14 +288,19 @@ class Objective:
         arguments = {"image_shape": self.data.image_shape, "classes": len(self.data.classes)}
         return FactoryNetworks(self.space, factory or BuiltIn(self.network), arguments)
 
-    def _check(
-        self,
-        data: ImageData,
-        factory: Factory | None,
-        build: Callable[[Any], nn.Module] | None,
-        fit: Fit | None,
-        learning_rate: float | None,
-    ) -> None:
+    def _trainer(self, data_digest: str | None, artifacts: Any) -> Trainer:
+        return Trainer(
+            self.data,
+            self.recipe,
+            self.codes,
+            fit=self.fit,
+            learning_rate=self.learning_rate,
+            folder=self.folder,
+            checkpoints=CheckpointFiles(self.folder / "checkpoints", artifacts) if self.folder else None,
+            origin={"data": data_digest, "network": self.networks.key()},
+        )
+
+    def _check(self, data: ImageData, factory: Factory | None, build: Callable[[Any], nn.Module] | None) -> None:
         """Refuses data and settings that cannot be trained or judged."""
         check_fit(self.objectives, self.network, self.codes, self.recipe, self.accuracy_floor, self.margin)
         if (self.space is None) == (build is None) or (build is not None and factory is not None):
@@ -315,7 +311,7 @@ class Objective:
         elif dataclasses.replace(self.network, factory=None) != NetworkSettings():
             raise InputError("network describes a built-in network, but your own are given. Leave it out.")
         names = [LEARNING_RATE] if self.space is None else list(self.space.parameters)
-        if fit is None and learning_rate is None and LEARNING_RATE not in names:
+        if self.fit is None and self.learning_rate is None and LEARNING_RATE not in names:
             raise InputError(
                 f"the search space has {', '.join(names)}, but no learning_rate. Add one, even a list of one: "
                 "learning_rate = [0.01]."
@@ -329,7 +325,7 @@ class Objective:
             )
         if self.folder is None and (self.codes.slices or self.network.frozen or self.codes.kept_epochs):
             raise InputError("slices, features of a frozen backbone and kept code spaces are files. Name a folder.")
-        if fit is not None and (self.codes.kept_epochs or self.codes.while_training):
+        if self.fit is not None and (self.codes.kept_epochs or self.codes.while_training):
             raise InputError("fit shows no epochs. Leave out kept_epochs and while_training, or fit.")
 
     def _check_layers(self, candidate: Candidate, network: nn.Module) -> None:

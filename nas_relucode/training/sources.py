@@ -126,6 +126,24 @@ def _npz(path: Path) -> tuple[Images, Images]:
     if missing:
         raise InputError(f"{path} has no {', '.join(missing)}. It needs the arrays {', '.join(keys)}.")
     names = _class_names(path, arrays["classes"]) if "classes" in arrays else None
+    names = _checked_labels(path, arrays, names)
+
+    def split(name: str) -> Images:
+        images, labels = _nchw(arrays[f"x_{name}"], f"x_{name} in {path}"), arrays[f"y_{name}"]
+        if len(images) != len(labels):
+            raise InputError(
+                f"{path} has {len(images)} images but {len(labels)} labels for {name}. Give one label for each image."
+            )
+        return Images(images, torch.from_numpy(labels.astype(np.int64)), names)
+
+    train, test = split("train"), split("test")
+    if train.images.shape[1:] != test.images.shape[1:]:
+        raise InputError(f"x_train and x_test in {path} hold images of different shapes. Resize them to one shape.")
+    return train, test
+
+
+def _checked_labels(path: Path, arrays: dict[str, np.ndarray], names: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The names of the classes, by default their numbers. Raises InputError for labels that are none of them."""
     for key in ("y_train", "y_test"):
         if arrays[key].ndim != 1 or arrays[key].dtype.kind not in "iu":
             raise InputError(
@@ -142,20 +160,7 @@ def _npz(path: Path) -> tuple[Images, Images]:
                 f"{key} in {path} is out of range: labels lie in {arrays[key].min()}..{arrays[key].max()}, "
                 f"but must lie in 0..{count - 1}. Number the classes from 0, or store their names as 'classes'."
             )
-    names = names or tuple(map(str, range(count)))
-
-    def split(name: str) -> Images:
-        images, labels = _nchw(arrays[f"x_{name}"], f"x_{name} in {path}"), arrays[f"y_{name}"]
-        if len(images) != len(labels):
-            raise InputError(
-                f"{path} has {len(images)} images but {len(labels)} labels for {name}. Give one label for each image."
-            )
-        return Images(images, torch.from_numpy(labels.astype(np.int64)), names)
-
-    train, test = split("train"), split("test")
-    if train.images.shape[1:] != test.images.shape[1:]:
-        raise InputError(f"x_train and x_test in {path} hold images of different shapes. Resize them to one shape.")
-    return train, test
+    return names or tuple(map(str, range(count)))
 
 
 def _class_names(path: Path, array: np.ndarray) -> tuple[str, ...]:
