@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 
 MOST_NAMED = 12  # names that an error lists
-LISTS = {  # kind -> the command that lists what there is
+LISTS = {  # what a name stands for -> the command that lists all of them
     "built-in study": "nas-relucode list studies",
     "search space": "nas-relucode list spaces",
     "study or search space": "nas-relucode list",
@@ -37,8 +37,8 @@ def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
-def unknown(kind: str, name: str, names: Iterable[str]) -> InputError:
-    """The error for a name that is not among ``names``: the known ones where they are few, and the closest one.
+def unknown(what: str, name: str, names: Iterable[str]) -> InputError:
+    """The error for a name that is not among ``names``: it lists them where they are few, and suggests the closest.
 
     >>> print(unknown("backbone", "vgg", ["none", "vgg16"]))
     unknown backbone 'vgg'. Known: none, vgg16. Did you mean 'vgg16'?
@@ -47,9 +47,9 @@ def unknown(kind: str, name: str, names: Iterable[str]) -> InputError:
     if len(known) <= MOST_NAMED:
         listed = f"Known: {', '.join(known)}."
     else:
-        how = f"`{LISTS[kind]}` shows all" if kind in LISTS else f"{len(known)} in all"
+        how = f"`{LISTS[what]}` shows all" if what in LISTS else f"{len(known)} in all"
         listed = f"Known: {', '.join(known[:3])}, ... ({how})."
-    return InputError(f"unknown {kind} {name!r}. {listed}{suggestion(name, known)}")
+    return InputError(f"unknown {what} {name!r}. {listed}{suggestion(name, known)}")
 
 
 def suggestion(name: str, names: Iterable[str]) -> str:

@@ -89,7 +89,7 @@ def read_text(path: str | Path, needed: str, most: int = LARGEST_TEXT) -> str:
 
 
 def _has_ended(process: str) -> bool:
-    """Whether ``process`` is the number of no running process; False where that cannot be determined."""
+    """Whether no process of this number runs any more; False where that cannot be determined."""
     if os.name != "posix" or not process.isdecimal():  # on Windows os.kill would end the process
         return False
     try:

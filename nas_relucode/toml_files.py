@@ -43,8 +43,8 @@ def read_toml(folder: str, name: str) -> dict[str, Any]:
     else:
         files = builtin_files(folder)
         if name not in files:
-            kind = {"studies": "built-in study", "search_spaces": "search space"}[folder]
-            raise InputError(f"{unknown(kind, name, files)} A file of your own ends in .toml.")
+            what = {"studies": "built-in study", "search_spaces": "search space"}[folder]
+            raise InputError(f"{unknown(what, name, files)} A file of your own ends in .toml.")
         text = files[name]
     return toml_table(text, name)
 

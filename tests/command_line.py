@@ -45,11 +45,11 @@ def write_study(folder: Path) -> None:
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2) -> str:
     """What is said on stderr when a command can't be carried out; nothing stands on stdout, no traceback anywhere."""
     try:
-        found = main(list(arguments))
+        exit_code = main(list(arguments))
     except SystemExit as error:  # argparse's own
-        found = error.code
+        exit_code = error.code
     captured = capsys.readouterr()
-    assert found == code, captured.err
+    assert exit_code == code, captured.err
     assert captured.out == "", captured.out
     assert "error: " in captured.err, captured.err
     assert "Traceback" not in captured.err, captured.err

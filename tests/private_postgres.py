@@ -14,9 +14,9 @@ PASSWORD = "sw0rdfish-of-the-tests"
 
 def programs() -> Path | None:
     """The folder of initdb and pg_ctl, which Debian keeps off the PATH."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if found:
-        return found[-1].parent
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if installed:
+        return installed[-1].parent
     on_path = shutil.which("initdb")
     return Path(on_path).parent if on_path else None
 

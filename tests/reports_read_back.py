@@ -15,7 +15,7 @@ FILES = WITHOUT_SETTINGS | {"own.toml"}  # of a study that run_study made
 
 def parse_markdown(text: str) -> list[list[str]]:
     """The cells of a Markdown table, headings first; what makes it no table raises."""
-    lines = re.sub(r"\\([!-/:-@[-`{-~])", lambda found: chr(ESCAPED + ord(found[1])), text).strip("\n").split("\n")
+    lines = re.sub(r"\\([!-/:-@[-`{-~])", lambda match: chr(ESCAPED + ord(match[1])), text).strip("\n").split("\n")
     rows = [line.split("|") for line in lines]
     assert all(row[0].strip() == "" and row[-1].strip() == "" for row in rows), "a line starts and ends with |"
     meant = {ESCAPED + code: code for code in range(128)}
@@ -27,11 +27,11 @@ def parse_markdown(text: str) -> list[list[str]]:
 
 def tables(text: str) -> list[list[dict[str, str]]]:
     """The Markdown tables in a text, a dictionary a row."""
-    found = []
+    parsed = []
     for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         headings, *rows = parse_markdown(block)
-        found.append([dict(zip(headings, row, strict=True)) for row in rows])
-    return found
+        parsed.append([dict(zip(headings, row, strict=True)) for row in rows])
+    return parsed
 
 
 class Page(HTMLParser):

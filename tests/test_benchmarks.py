@@ -55,13 +55,13 @@ def test_every_script_states_its_claims_in_its_help(script, monkeypatch, capsys)
     import measure
 
     monkeypatch.setattr(sys, "argv", [f"{script}.py", "--help"])
-    found = runpy.run_path(str(BENCHMARKS / f"{script}.py"))
+    names = runpy.run_path(str(BENCHMARKS / f"{script}.py"))
     with pytest.raises(SystemExit) as stop:
-        found["main"]()
+        names["main"]()
     assert stop.value.code == 0
     printed = capsys.readouterr().out
-    assert found["CLAIMS"]
-    for claim in found["CLAIMS"].values():
+    assert names["CLAIMS"]
+    for claim in names["CLAIMS"].values():
         assert f"  {claim}" in printed
         assert "{" not in str(claim)
         assert claim.at_least is None or f"at least {measure.figure(claim.at_least)}" in printed
@@ -102,28 +102,28 @@ def test_every_work_of_the_issue_is_claimed(monkeypatch):
 def test_no_time_is_taken_of_a_peer_with_another_result(bench, monkeypatch):
     import measure
 
-    made = bench()
+    benchmark = bench()
     monkeypatch.setattr(measure, "processor_seconds", lambda run: pytest.fail("a time was taken"))
     ours, peers = ways(measure, peer=lambda numbers: int(numbers.sum()) + 1)
     with pytest.raises(SystemExit, match="gives another result than ours"):
-        made.race(ours, peers)
+        benchmark.race(ours, peers)
 
 
-def measured(made, monkeypatch, *, peer_seconds):
+def measured(benchmark, monkeypatch, *, peer_seconds):
     """A race in which ours takes 200 ms."""
     import measure
 
     ours, peers = ways(measure)
     monkeypatch.setattr(measure, "processor_seconds", lambda run: 0.2 if run is ours.run else peer_seconds)
-    made.race(ours, peers)
+    benchmark.race(ours, peers)
 
 
 @pytest.mark.parametrize(("words", "ends"), [(["--check"], True), ([], False)])
 def test_a_ratio_that_falls_short_is_said_and_fails_the_check(bench, monkeypatch, capsys, words, ends):
-    made = bench(*words)
-    measured(made, monkeypatch, peer_seconds=1.8)
+    benchmark = bench(*words)
+    measured(benchmark, monkeypatch, peer_seconds=1.8)
     try:
-        made.finish()
+        benchmark.finish()
         ended = False
     except SystemExit as stop:
         ended = stop.code == 1
@@ -134,15 +134,15 @@ def test_a_ratio_that_falls_short_is_said_and_fails_the_check(bench, monkeypatch
 
 
 def test_a_ratio_that_is_reached_passes_the_check(bench, monkeypatch):
-    made = bench("--check")
-    measured(made, monkeypatch, peer_seconds=2.2)
-    made.finish()
-    assert made.short == []
+    benchmark = bench("--check")
+    measured(benchmark, monkeypatch, peer_seconds=2.2)
+    benchmark.finish()
+    assert benchmark.short == []
 
 
 def test_a_quick_run_has_its_own_size_and_ratio(bench):
-    made = bench(quick_cells=10, quick_at_least=2)
-    assert (made.cells("sum"), made.claims["sum"].at_least) == (10, 2)
+    benchmark = bench(quick_cells=10, quick_at_least=2)
+    assert (benchmark.cells("sum"), benchmark.claims["sum"].at_least) == (10, 2)
 
 
 def test_rows_are_written_between_their_markers(bench, monkeypatch, tmp_path):
@@ -151,9 +151,9 @@ def test_rows_are_written_between_their_markers(bench, monkeypatch, tmp_path):
     page = tmp_path / "performance.md"
     page.write_text("before\n<!-- pairs -->\nold\n<!-- end of pairs -->\nafter\n")
     monkeypatch.setattr(measure, "PAGE", page)
-    made = bench("--write")
-    made.row("sum", 1.0, 20.0)
-    made.finish()
+    benchmark = bench("--write")
+    benchmark.row("sum", 1.0, 20.0)
+    benchmark.finish()
     text = page.read_text()
     assert text.startswith("before\n<!-- pairs -->\n")
     assert text.endswith("<!-- end of pairs -->\nafter\n")
@@ -176,10 +176,10 @@ def test_measured_cells_are_distinct_and_codes_of_a_trained_network(monkeypatch,
     import codes_to_measure
 
     monkeypatch.setattr(codes_to_measure, "CACHE", tmp_path / "cache")
-    made = codes_to_measure.distinct_cells(500, "64-64", tmp_path)  # no MNIST here: digits
-    assert len(np.unique(made.bits(), axis=0)) == made.samples == 500
-    assert made.neurons == 128
+    codes = codes_to_measure.distinct_cells(500, "64-64", tmp_path)  # no MNIST here: digits
+    assert len(np.unique(codes.bits(), axis=0)) == codes.samples == 500
+    assert codes.neurons == 128
     again = codes_to_measure.distinct_cells(500, "64-64", tmp_path)  # from the cache
-    assert np.array_equal(again.words, made.words)
-    near = (made.words[:, None] ^ made.words[None]).view(np.uint64)
+    assert np.array_equal(again.words, codes.words)
+    near = (codes.words[:, None] ^ codes.words[None]).view(np.uint64)
     assert (np.bitwise_count(near).sum(axis=2) == 1).any()

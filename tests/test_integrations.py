@@ -38,8 +38,8 @@ PACKAGES = {
 
 def wanted(title):
     """Skips the test where the package is not installed; does not import it, which takes some of them long."""
-    found = importlib.util.find_spec(PACKAGES[title])
-    if found is None or found.origin is None:  # a folder of ours is called optunahub, too
+    spec = importlib.util.find_spec(PACKAGES[title])
+    if spec is None or spec.origin is None:  # a folder of ours is called optunahub, too
         pytest.skip(f"{title} is not installed")
 
 

@@ -27,8 +27,8 @@ def test_the_folder_has_what_the_registry_asks_for():
 
 @pytest.fixture
 def package():
-    found = importlib.util.find_spec("optunahub")
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec("optunahub")
+    if spec is None or spec.origin is None:
         pytest.skip("optunahub is not installed")
     import optunahub
 

@@ -106,7 +106,7 @@ def test_the_search_finds_adjacent_from_a_file(site: Path):
         driver.execute_script("document.querySelector('#__search').click()")
         box.send_keys("adjacent")
         end = time.perf_counter() + 60
-        while not (found := driver.find_elements("css selector", ".md-search-result__link")):
+        while not (links := driver.find_elements("css selector", ".md-search-result__link")):
             assert time.perf_counter() < end, "nothing is found"
             time.sleep(0.2)
-        assert any("codes-and-cells" in link.get_attribute("href") for link in found)
+        assert any("codes-and-cells" in link.get_attribute("href") for link in links)

@@ -15,11 +15,11 @@ from nas_relucode.cells.code_spaces import CodeSpace
 from nas_relucode.cells.hamming import distance_blocks, distance_matrix
 from nas_relucode.cells.neighbours import nearest
 from nas_relucode.codes.bits import Codes
+from nas_relucode.codes.packing import PRESETS
 from nas_relucode.codes.words import compiled
 from nas_relucode.errors import InputError, unknown
 
 POINTS = ("cells", "samples")
-PRESETS = ("paper", "released_code")
 RELEASED = {"neighbours": 2, "min_dist": 0.1}  # UMAP's settings in the paper's released code
 MOST_ROWS = 20_000  # of the released code's dense matrix: 1.6 GB, which UMAP copies
 LANDMARKS = 1000  # codes from which the principal axes are computed

@@ -170,7 +170,7 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_ranking(parser: argparse.ArgumentParser, weights: str) -> None:
-    """How networks are compared and ordered; ``weights`` is the option of those that order."""
+    """How networks are compared and ordered; ``weights`` is the name of the option for the weights of indices."""
     parser.add_argument(
         "--margin", type=float, help=f"a difference of accuracies that does not matter (the study's own, else {MARGIN})"
     )

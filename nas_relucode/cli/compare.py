@@ -90,7 +90,7 @@ def read_weights(texts: Sequence[str]) -> dict[str, dict[int, str]]:
 
 
 def _training(text: str) -> tuple[str, int, str]:
-    """The name, the seed and the file that a text names."""
+    """The network's name, the seed and the file, from a text such as NAME/SEED=FILE."""
     before, equals, after = text.partition("=")
     if equals and not Path(text).is_file() and not SEED_AT_THE_END.fullmatch(Path(text).stem):
         name, slash, seed = before.rpartition("/")

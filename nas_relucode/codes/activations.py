@@ -65,8 +65,8 @@ def _clamped(low: Any = None, high: Any = None) -> Pieces | None:
     )
 
 
-def _bent_at_zero(below: Any, above: float = 1.0) -> Pieces:
-    return Pieces((0.0,), (below, above), (0.0, 0.0))
+def _bent_at_zero(below: Any) -> Pieces:
+    return Pieces((0.0,), (below, 1.0), (0.0, 0.0))
 
 
 def _leaky(negative_slope: float = 0.01) -> Pieces:
@@ -74,7 +74,7 @@ def _leaky(negative_slope: float = 0.01) -> Pieces:
 
 
 def _threshold(threshold: float, value: float) -> Pieces | None:
-    """Where the two differ the function jumps."""
+    """None where the two differ: the function then jumps."""
     return Pieces((float(threshold),), (0.0, 1.0), (float(value), 0.0)) if threshold == value else None
 
 

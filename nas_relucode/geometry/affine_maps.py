@@ -100,7 +100,7 @@ def affine_deviations(
     """
     device = device_of(network)
     shares = torch.arange(1, points + 1, dtype=starts.dtype) / (points + 1)
-    found = []
+    deviations = []
     with untouched(network):
         for first, last in zip(starts.split(BATCH), ends.split(BATCH), strict=True):
             first, last = first.to(device), last.to(device)
@@ -109,8 +109,8 @@ def affine_deviations(
             for share in shares.tolist():
                 scores = run(network, torch.lerp(first, last, share), forward).double()
                 squares += (scores - torch.lerp(*at_ends, share)).square().flatten(1).sum(dim=1)
-            found.append((squares / points).sqrt())
-    return np.asarray(torch.cat(found).cpu().numpy())
+            deviations.append((squares / points).sqrt())
+    return np.asarray(torch.cat(deviations).cpu().numpy())
 
 
 def spread(samples: Any) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 
 from nas_relucode.cells.hamming import distance_matrix
 from nas_relucode.cells.occupied import find_cells
-from nas_relucode.codes.bits import Codes
+from nas_relucode.codes.bits import Codes, Layer
 from nas_relucode.codes.words import compiled
 from nas_relucode.errors import InputError
 
@@ -52,7 +52,8 @@ def distinct_patterns(codes: Codes) -> float:
     _check(codes)
     starts = np.array([layer.start for layer in codes.layers])
     neurons = np.array([layer.neurons for layer in codes.layers])
-    return float(_count_distinct(_columns(codes.words, starts, neurons)))
+    columns = Codes(_columns(codes.words, starts, neurons), (Layer("samples", (codes.samples,), 0),))
+    return float(len(find_cells(columns)))
 
 
 def regularised_patterns(codes: Codes, parameters: int, *, mu: float, sigma: float) -> float:
@@ -135,32 +136,3 @@ def _columns(words, starts, neurons):  # type: ignore[no-untyped-def]  # pragma:
                     columns[done + k, group] = block[k]
             done += used
     return columns
-
-
-@compiled
-def _count_distinct(rows):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """How many rows are distinct, by a table of the first row of each kind; rows are compared in full."""
-    bits = 4
-    while 1 << bits < 2 * len(rows):
-        bits += 1
-    table = np.full(1 << bits, -1, np.int64)
-    count = 0
-    for i in range(len(rows)):
-        mixed = np.uint64(0)
-        for word in range(rows.shape[1]):
-            mixed = (mixed ^ rows[i, word]) * np.uint64(0x9E3779B97F4A7C15)
-            mixed ^= mixed >> np.uint64(32)
-        place = np.int64(mixed & np.uint64((1 << bits) - 1))
-        while table[place] >= 0:
-            other, same = table[place], True
-            for word in range(rows.shape[1]):
-                if rows[other, word] != rows[i, word]:
-                    same = False
-                    break
-            if same:
-                break
-            place = (place + 1) & ((1 << bits) - 1)
-        if table[place] < 0:
-            table[place] = i
-            count += 1
-    return count

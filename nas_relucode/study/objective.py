@@ -108,7 +108,7 @@ class Objective:
         self.is_built_in = factory is None and build is None
         self.codes = codes or CodeSettings()
         if self.is_built_in:
-            self.codes = self.codes.of(self.network)
+            self.codes = self.codes.with_layers_of(self.network)
         self.fit, self.learning_rate = fit, learning_rate
         self.recipe = recipe or Recipe(loss="cross_entropy" if self.network.decoder is None else "sigmoid")
         self.objectives, self.seeds = list(objectives), list(seeds)

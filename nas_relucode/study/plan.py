@@ -48,8 +48,8 @@ Further = Callable[[optuna.Study, list[int]], list[Candidate]]  # study, seeds -
 class Plan:
     """The trials that a study still needs.
 
-    ``further`` decides which networks are in question when all candidates are done, and with which of the seeds each is
-    to be trained next; it may see another answer after each training. None: none is.
+    ``further`` decides, once all candidates are done, which networks are still in question and with which seed each is
+    trained next; it is asked again after each training. None: no network is.
     """
 
     def __init__(
@@ -103,11 +103,11 @@ class Plan:
         return waiting
 
     def wanted_further(self) -> list[Candidate]:
-        """The trainings with further seeds that are wanted as the study is now, the most useful first."""
+        """The candidates with further seeds that are worth training at this point, the most useful first."""
         return [] if self.further is None else self.further(self.study, self.search.all_seeds)
 
     def further_trials(self, wanted: list[Candidate]) -> list[FrozenTrial]:
-        """The waiting trial of the first of the ``wanted`` that no trial has trained, for a queue."""
+        """The first of the ``wanted`` candidates that no trial has, as a waiting trial for a queue."""
         return [self._waiting(item) for item in self._untried(wanted, self.study.get_trials(deepcopy=False))]
 
     def _untried(self, wanted: list[Candidate], trials: list[FrozenTrial]) -> list[Missing]:

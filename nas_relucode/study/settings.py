@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nas_relucode.cells.embedding import POINTS, PRESETS, check_layout
+from nas_relucode.cells.embedding import POINTS, check_layout
+from nas_relucode.codes.packing import PRESETS
 from nas_relucode.codes.reading import Reading
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.study.defaults import MARGIN
@@ -97,8 +98,8 @@ class CodeSettings(Reading):
         if self.wanted_size is not None and len(self.wanted_size) != 2:
             raise InputError(f"wanted_size has {len(self.wanted_size)} numbers. Give two, mu and sigma.")
 
-    def of(self, network: NetworkSettings) -> CodeSettings:
-        """The same, with the default layers of a built-in network in the place of the default."""
+    def with_layers_of(self, network: NetworkSettings) -> CodeSettings:
+        """The settings, with the head as the layers to read where they are the default of a built-in network."""
         is_default = self.layers == DEFAULT_LAYERS and network.factory is None
         return dataclasses.replace(self, layers=("head",)) if is_default else self
 
@@ -167,7 +168,7 @@ class StudySettings:
     folder: str | None = field(default=None, init=False, compare=False)  # of the file, where a factory's module may be
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "codes", self.codes.of(self.network))
+        object.__setattr__(self, "codes", self.codes.with_layers_of(self.network))
         check_fit(self.objectives, self.network, self.codes, self.training, self.accuracy_floor, self.margin)
         read_objectives(self.objectives.items())
         if self.figure is not None:

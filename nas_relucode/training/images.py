@@ -21,7 +21,7 @@ def image_files(path: Path) -> dict[str, list[Path]]:
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}). Lay it out as CLASS/image.png.") from error
     files = {name: _files_below(path / name) for name in classes}
-    empty = [name for name, found in files.items() if not found]
+    empty = [name for name, class_files in files.items() if not class_files]
     if empty or not files:
         what = f"no images in {', '.join(empty)}" if files else "no folders"
         raise InputError(

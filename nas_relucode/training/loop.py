@@ -262,8 +262,8 @@ class _Training:
     def resume(self, state: Mapping[str, Any]) -> None:
         """Takes over a state. Raises InputError, and changes nothing, if it is not a state of this training."""
         self._check_settings(state)
-        then, now = state["network"], self.network.state_dict()
-        differing = [name for name in {**then, **now} if _shape(then.get(name)) != _shape(now.get(name))]
+        stored, current = state["network"], self.network.state_dict()
+        differing = [name for name in {**stored, **current} if _shape(stored.get(name)) != _shape(current.get(name))]
         momenta, weights = _momenta(state), dict(enumerate(self.weights))
         differing += [f"momentum {n}" for n in momenta if _shape(momenta[n]) != _shape(weights.get(n))]
         if differing:
@@ -271,7 +271,7 @@ class _Training:
                 f"the state to resume from is that of another network ({', '.join(differing[:3])} differ). "
                 "Build the network as it was built then."
             )
-        self.network.load_state_dict(then)
+        self.network.load_state_dict(stored)
         for number, momentum in momenta.items():  # in the layout of the weights, which the fused optimizer relies on
             weight = self.weights[number]
             self.optimizer.state[weight]["momentum_buffer"] = torch.empty_like(weight).copy_(momentum)
@@ -286,11 +286,11 @@ class _Training:
             raise InputError(
                 f"the state to resume from has no {', '.join(sorted(missing))}. Give that of Epoch.state()."
             )
-        then, now = state["settings"], self.settings
+        stored, current = state["settings"], self.settings
         changed = [
-            f"{name} {then.get(name)!r}, not {now.get(name)!r}"
-            for name in sorted({*then, *now})
-            if then.get(name) != now.get(name)
+            f"{name} {stored.get(name)!r}, not {current.get(name)!r}"
+            for name in sorted({*stored, *current})
+            if stored.get(name) != current.get(name)
         ]
         if changed:
             raise InputError(

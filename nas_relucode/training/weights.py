@@ -74,10 +74,10 @@ def _state_dicts(state: Any, needed: Mapping[str, Tensor], where: str = "") -> I
         plain, stored = {rename(key): key for key in needed}, {rename(key): value for key, value in tensors.items()}
         if len(stored) < len(tensors) or len(plain) < len(needed):  # two names became one
             continue
-        found = [(prefix, own) for prefix in _prefixes(stored, plain) if (own := _below(prefix, stored, plain))]
-        for prefix, own in found:
+        fitting = [(prefix, own) for prefix in _prefixes(stored, plain) if (own := _below(prefix, stored, plain))]
+        for prefix, own in fitting:
             yield where + (f" {prefix}*" if prefix else "") or "itself", {plain[key]: own[key] for key in own}
-        if found:
+        if fitting:
             break
     for key, value in state.items():
         yield from _state_dicts(value, needed, f"{where}[{key!r}]")

@@ -54,7 +54,7 @@ def record(shards, folder, net=None, **settings):
 
 
 def content(space, tmp_path):
-    return save_code_space(space, tmp_path / "found.npz").read_bytes()
+    return save_code_space(space, tmp_path / "space.npz").read_bytes()
 
 
 def times(folder):
@@ -73,10 +73,10 @@ def test_codes_of_60000_images_in_1_2_and_4_shards_are_byte_equal(data_root, tmp
 
 
 def test_a_folder_of_shards_gives_the_bytes_of_the_whole_and_is_recorded_once(shards, whole, tmp_path):
-    told = []
-    assert content(record(shards, tmp_path / "recorded", on_shard=lambda *shard: told.append(shard)), tmp_path) == whole
-    assert [number for number, _ in told] == list(range(6))
-    assert sum(space.samples for _, space in told) == load_code_space(tmp_path / "whole.npz").samples
+    seen = []
+    assert content(record(shards, tmp_path / "recorded", on_shard=lambda *shard: seen.append(shard)), tmp_path) == whole
+    assert [number for number, _ in seen] == list(range(6))
+    assert sum(space.samples for _, space in seen) == load_code_space(tmp_path / "whole.npz").samples
     before = times(tmp_path / "recorded")
     assert sorted(before) == [f"shard-{number:06}.npz" for number in range(6)]
 
@@ -93,8 +93,8 @@ def test_all_data_that_code_space_accepts_may_be_a_shard(digits, whole, tmp_path
     first, second, third = cut_into_shards(digits, 3, batch_size=BATCH)
     np.savez(tmp_path / "first.npz", inputs=first[0], labels=first[1])
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*second), batch_size=BATCH)
-    found = record([tmp_path / "first.npz", loader, third], tmp_path / "recorded", nn.DataParallel(network()))
-    assert content(found, tmp_path) == whole
+    merged = record([tmp_path / "first.npz", loader, third], tmp_path / "recorded", nn.DataParallel(network()))
+    assert content(merged, tmp_path) == whole
 
 
 def test_chosen_layers_and_statistics_of_the_batch_are_those_of_one_pass(digits, tmp_path):
@@ -206,18 +206,18 @@ def record(folder, net, shards, **settings):
 """
 TOGETHER = """
 shards = Asked(list_shards(here / "shards"))
-found = {"alone": record("alone", network(), shards), "asked": list(shards.numbers)}
-found["weights"] = record("weights", network(seed=rank), shards)
-found["count"] = record("count", network(), shards[: 6 - rank])
-found["failed"] = record("failed", network(), [here / "none.npz" if n == 1 else s for n, s in enumerate(shards)])
-found["recorded"] = sorted(file.name for file in (here / "failed").iterdir())
-found["left"] = distributed.is_initialized()
+results = {"alone": record("alone", network(), shards), "asked": list(shards.numbers)}
+results["weights"] = record("weights", network(seed=rank), shards)
+results["count"] = record("count", network(), shards[: 6 - rank])
+results["failed"] = record("failed", network(), [here / "none.npz" if n == 1 else s for n, s in enumerate(shards)])
+results["recorded"] = sorted(file.name for file in (here / "failed").iterdir())
+results["left"] = distributed.is_initialized()
 distributed.init_process_group("gloo")
-found["own group"] = record("own", network(), shards)
+results["own group"] = record("own", network(), shards)
 distributed.barrier()
-found["kept"] = distributed.is_initialized()
+results["kept"] = distributed.is_initialized()
 distributed.destroy_process_group()
-(here / f"found-{rank}.json").write_text(json.dumps(found))
+(here / f"results-{rank}.json").write_text(json.dumps(results))
 """
 SLOW = """
 net = network()
@@ -273,16 +273,16 @@ def wait_for(folder, shards):
 @pytest.mark.slow
 def test_two_processes_share_the_shards_and_report_each_others_errors(shards, whole, start, tmp_path):
     finished(tmp_path, start(TOGETHER, torchrun=["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]))
-    first, second = (json.loads((tmp_path / f"found-{rank}.json").read_text()) for rank in (0, 1))
+    first, second = (json.loads((tmp_path / f"results-{rank}.json").read_text()) for rank in (0, 1))
     for name in ("alone", "own"):
         assert (tmp_path / f"{name}.npz").read_bytes() == whole
     assert first["alone"] == str(tmp_path / "alone.npz")
     assert second["alone"] is second["own group"] is None
     assert (first["asked"], second["asked"]) == ([0, 2, 4], [1, 3, 5])
-    for found in (first, second):
-        assert found["weights"].startswith("InputError: process 1 differs from process 0: other weights")
-        assert found["count"].startswith("InputError: process 1 differs from process 0: shards 5 and not 6")
-        assert (found["left"], found["kept"]) == (False, True)
+    for results in (first, second):
+        assert results["weights"].startswith("InputError: process 1 differs from process 0: other weights")
+        assert results["count"].startswith("InputError: process 1 differs from process 0: shards 5 and not 6")
+        assert (results["left"], results["kept"]) == (False, True)
     assert second["failed"].startswith("InputError: shard 1: there is no")
     assert first["failed"].startswith("ProcessesError: process 1 could not go on (InputError: shard 1: there is no")
     assert first["recorded"] == [f"shard-{number:06}.npz" for number in (0, 2, 4)]
@@ -333,16 +333,16 @@ every = {name: np.concatenate([part[name] for part in arrays]) for name in ("inp
 one = ray.data.from_numpy([part["inputs"] for part in arrays]).rename_columns({"data": "inputs"}).zip(
     ray.data.from_numpy([part["labels"] for part in arrays]).rename_columns({"data": "labels"})
 )
-found = {"one": record("one", network(), one.map_batches(slow, batch_size=None))}
+results = {"one": record("one", network(), one.map_batches(slow, batch_size=None))}
 several = [
     ray.data.from_items([{"inputs": x, "labels": int(y)} for x, y in zip(part["inputs"], part["labels"])])
     for part in arrays
 ]
-found["several"] = record("several", network(), several)
-found["again"] = record("several", network(), here / "shards")  # of the same content, they are the same shards
+results["several"] = record("several", network(), several)
+results["again"] = record("several", network(), here / "shards")  # of the same content, they are the same shards
 refused = record("refused", network(), one.drop_columns(["inputs"]))
-found["refused"] = refused
-(here / "found.json").write_text(json.dumps(found))
+results["refused"] = refused
+(here / "results.json").write_text(json.dumps(results))
 """
 
 
@@ -351,11 +351,11 @@ def test_ray_datasets_give_the_bytes_of_the_whole(shards, whole, start, tmp_path
     if importlib.util.find_spec("ray") is None or importlib.util.find_spec("pyarrow") is None:
         pytest.skip("Ray Data is not installed")
     finished(tmp_path, start(RAY))
-    found = json.loads((tmp_path / "found.json").read_text())
-    assert found["refused"].startswith("InputError: shard 0: the Ray Dataset holds no inputs")
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["refused"].startswith("InputError: shard 0: the Ray Dataset holds no inputs")
     for name in ("one", "several", "again"):
-        assert found[name].endswith(".npz"), found[name]
-        assert Path(found[name]).read_bytes() == whole
+        assert results[name].endswith(".npz"), results[name]
+        assert Path(results[name]).read_bytes() == whole
 
 
 NCCL = """
@@ -373,5 +373,5 @@ def test_processes_of_an_nccl_group_give_the_bytes_of_one(shards, start, tmp_pat
     for world in (1, 2):
         finished(tmp_path, start(NCCL, world=world))
     assert (tmp_path / "world-2.npz").read_bytes() == (tmp_path / "world-1.npz").read_bytes()
-    found = load_code_space(tmp_path / "world-2.npz")
-    assert found.samples == load_data("digits").train.inputs.shape[0]
+    space = load_code_space(tmp_path / "world-2.npz")
+    assert space.samples == load_data("digits").train.inputs.shape[0]

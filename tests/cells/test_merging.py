@@ -33,19 +33,19 @@ def test_shards_merge_to_the_bytes_of_the_whole(tmp_path_factory, cut, labelled,
         return CodeSpace.of(pack(bits[rows]), labels[rows] if labelled else None, correct[rows] if judged else None)
 
     merged = merge_code_spaces(space(slice(a, b)) for a, b in itertools.pairwise(cuts))
-    files = [save_code_space(found, folder / "space.npz").read_bytes() for found in (merged, space(slice(None)))]
+    files = [save_code_space(each, folder / "space.npz").read_bytes() for each in (merged, space(slice(None)))]
     assert files[0] == files[1]
 
 
 def test_at_most_two_shards_are_in_memory():
-    made, most = [], 0
+    references, most = [], 0
 
     def shards():
         nonlocal most
         for number in range(20):
             space = CodeSpace.of(pack(np.random.default_rng(number).integers(0, 2, (50, 8))))
-            made.append(weakref.ref(space))
-            most = max(most, sum(reference() is not None for reference in made))
+            references.append(weakref.ref(space))
+            most = max(most, sum(reference() is not None for reference in references))
             yield space
             del space
 

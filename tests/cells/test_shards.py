@@ -77,13 +77,13 @@ def test_an_empty_folder_is_refused(tmp_path):
         list_shards(tmp_path)
 
 
-@pytest.mark.parametrize("made", ["file", "compressed", "ray"])
-def test_images_from_files_and_ray_are_scaled_and_keep_their_labels(made, tmp_path):
-    if made == "ray":
+@pytest.mark.parametrize("source", ["file", "compressed", "ray"])
+def test_images_from_files_and_ray_are_scaled_and_keep_their_labels(source, tmp_path):
+    if source == "ray":
         shard = Rows(inputs=IMAGES, labels=LABELS)
     else:
         shard = tmp_path / "a.npz"
-        (np.savez if made == "file" else np.savez_compressed)(shard, inputs=IMAGES, labels=LABELS)
+        (np.savez if source == "file" else np.savez_compressed)(shard, inputs=IMAGES, labels=LABELS)
     batches = list(ShardBatches(shard, 4))
     assert [len(inputs) for inputs, _ in batches] == [4, 2]
     assert torch.equal(torch.cat([inputs for inputs, _ in batches]), torch.from_numpy(IMAGES).float() / 255)

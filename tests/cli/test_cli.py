@@ -230,19 +230,19 @@ def test_list_shows_every_name_of_all_topics_or_of_one(capsys: pytest.CaptureFix
     assert main(["list"]) == 0
     table = capsys.readouterr().out
     assert main(["list", "-f", "json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    listed = json.loads(capsys.readouterr().out)
     checkout = Path(__file__).parents[2]
     for kind in ("studies", "search_spaces"):
-        assert set(found[kind]) == {path.stem for path in (checkout / kind).glob("*.toml")}
-    assert set(found["data"]) >= set(SOURCES)
-    assert set(found["backbones"]) == set(BACKBONES)
-    assert set(found["indices"]) == set(INDICES)
-    assert all(found["indices"].values())
+        assert set(listed[kind]) == {path.stem for path in (checkout / kind).glob("*.toml")}
+    assert set(listed["data"]) >= set(SOURCES)
+    assert set(listed["backbones"]) == set(BACKBONES)
+    assert set(listed["indices"]) == set(INDICES)
+    assert all(listed["indices"].values())
     lines = [line.split()[0] for line in table.splitlines() if line.startswith("  ")]
-    assert lines == [name for group in found.values() for name in group]
-    for topic, group in zip(TOPICS, found, strict=True):
+    assert lines == [name for group in listed.values() for name in group]
+    for topic, group in zip(TOPICS, listed, strict=True):
         assert main(["list", topic, "-f", "json"]) == 0
-        assert json.loads(capsys.readouterr().out) == {group: found[group]}
+        assert json.loads(capsys.readouterr().out) == {group: listed[group]}
 
 
 @pytest.mark.parametrize("name", builtin_files("studies"))

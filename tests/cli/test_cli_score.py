@@ -43,8 +43,8 @@ def test_the_command_prints_the_numbers_of_the_library(
 def test_indices_of_polyhedra_are_scored_by_name_and_by_module(
     images: str, module: Callable[[str], str], capsys: pytest.CaptureFixture[str]
 ):
-    made = module(NETWORK.format(pixels=20, classes=3).replace("nn.Flatten()", "nn.Flatten(), nn.Tanh()"))
-    words = ["score", "--model", f"{made}:make", "--data", images, "--device", "cpu"]
+    name = module(NETWORK.format(pixels=20, classes=3).replace("nn.Flatten()", "nn.Flatten(), nn.Tanh()"))
+    words = ["score", "--model", f"{name}:make", "--data", images, "--device", "cpu"]
     assert "tanh" in refused(capsys, *words, "--indices", "facet_count", "margin_mean_correct")
     network = module(NETWORK.format(pixels=20, classes=3).replace("nn.ReLU()", "nn.Sequential(nn.ReLU())"))
     words[2] = f"{network}:make"

@@ -24,11 +24,11 @@ def codes(output: Path, *arguments: str) -> int:
 def test_the_cells_are_those_of_score_for_any_number_of_shards(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     digits = load_data("digits").train
     whole = code_space(network(), (digits.inputs, digits.labels))
-    found = []
+    summaries = []
     for shards in (1, 3):
         assert codes(tmp_path / f"{shards}.npz", "--shards", str(shards), "-q", "-f", "json") == 0
-        found.append(json.loads(capsys.readouterr().out))
-    assert [one["cells"] for one in found] == 2 * [len(whole.cells)]
+        summaries.append(json.loads(capsys.readouterr().out))
+    assert [one["cells"] for one in summaries] == 2 * [len(whole.cells)]
     one, three = (load_code_space(tmp_path / f"{shards}.npz") for shards in (1, 3))
     assert np.array_equal(one.codes.words, whole.codes.words)
     assert np.array_equal(three.cells.cell_of, whole.cells.cell_of)

@@ -31,10 +31,10 @@ def test_the_counts_are_those_of_the_oracles(name, capsys):
         "components": truth["whole_space"]["components_true"],
     }
     code, out, _ = run(capsys, ORACLES / f"{name}.npz", "--box", -1, 1, "-f", "json")
-    found = json.loads(out)
-    assert found["cells"] == truth["box_minus1_1"]["cells"]
-    assert found["adjacent_pairs"] == truth["box_minus1_1"]["hamming1_pairs"]
-    assert found["facet_neighbours"] == truth["box_minus1_1"]["adjacent_pairs_inside_box"]
+    counts = json.loads(out)
+    assert counts["cells"] == truth["box_minus1_1"]["cells"]
+    assert counts["adjacent_pairs"] == truth["box_minus1_1"]["hamming1_pairs"]
+    assert counts["facet_neighbours"] == truth["box_minus1_1"]["adjacent_pairs_inside_box"]
 
 
 def test_a_table_is_the_default_format(capsys):

@@ -102,9 +102,9 @@ def test_codes_read_as_in_the_released_code_make_a_study_of_their_own(mine: Path
     codes = study.user_attrs["settings"]["codes"]
     assert (codes["preset"], codes["while_training"]) == ("released_code", True)
     files = Path("there/mine_released/embeddings").iterdir()
-    made = [json.loads(str(np.load(file)["made"])) for file in files]
-    assert {(of["preset"], of["neighbours"]) for of in made} == {("released_code", 2)}
-    assert "random" in {of["init"] for of in made}  # where there are more than a few points
+    settings = [json.loads(str(np.load(file)["made"])) for file in files]
+    assert {(each["preset"], each["neighbours"]) for each in settings} == {("released_code", 2)}
+    assert "random" in {each["init"] for each in settings}  # where there are more than a few points
 
 
 def test_a_figure_that_cannot_be_drawn_is_refused_before_anything_is_trained(

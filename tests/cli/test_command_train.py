@@ -27,14 +27,14 @@ def test_a_trial_is_trained_again_to_the_same_numbers(here: Path, backbone: str,
     assert main([*TRAIN, "--weights", "best.pt"]) == 0
     assert "Weights: best.pt" in capsys.readouterr().out
     study = optuna.load_study(study_name="own", storage="sqlite:///runs/own/study.db")
-    (found,) = [trial.user_attrs[ATTRIBUTE] for trial in study.trials if trial.params["head"] == "8"]
+    (record,) = [trial.user_attrs[ATTRIBUTE] for trial in study.trials if trial.params["head"] == "8"]
     data = load_study_data(load_settings("own.toml").data)
     network = build_network("8", data.image_shape, 2, backbone=backbone)
     network.load_state_dict(torch.load("best.pt", weights_only=True))
-    assert accuracy(network, data.validation) == found["accuracy"]
-    assert accuracy(network, data.test) == found["test_accuracy"]
+    assert accuracy(network, data.validation) == record["accuracy"]
+    assert accuracy(network, data.test) == record["test_accuracy"]
     assert score(network, data, layers="head", indices=["cell_count"]).joint["cell_count"] == pytest.approx(
-        found["joint"]["cell_count"], abs=2 if frozen else 0
+        record["joint"]["cell_count"], abs=2 if frozen else 0
     )  # the backbone ran in batches of another size
 
 

@@ -56,8 +56,8 @@ def start(*arguments: str, folder: Path | None = None) -> tuple[int, set[str]]:
     ],
 )
 def test_what_trains_nothing_imports_neither_torch_nor_optuna(arguments: list[str], code: int):
-    found, packages = start(*arguments)
-    assert found == code
+    exit_code, packages = start(*arguments)
+    assert exit_code == code
     assert packages & (SLOW | {"optuna", "sqlalchemy"}) == set()
 
 

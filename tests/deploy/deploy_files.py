@@ -37,15 +37,15 @@ def compose(**variables: str) -> dict[str, Any]:
 def kubernetes() -> dict[tuple[str, str], dict[str, Any]]:
     """The objects of kubernetes.yaml by their kinds and names."""
     objects = list(yaml.safe_load_all(KUBERNETES.read_text("utf-8")))
-    found = {(item["kind"], item["metadata"]["name"]): item for item in objects}
-    assert len(found) == len(objects)
-    return found
+    by_name = {(item["kind"], item["metadata"]["name"]): item for item in objects}
+    assert len(by_name) == len(objects)
+    return by_name
 
 
 def pod(kind: str, name: str) -> dict[str, Any]:
     """The pod of a workload."""
-    found: dict[str, Any] = kubernetes()[kind, name]["spec"]["template"]["spec"]
-    return found
+    spec: dict[str, Any] = kubernetes()[kind, name]["spec"]["template"]["spec"]
+    return spec
 
 
 def containers() -> dict[str, dict[str, Any]]:
@@ -56,20 +56,20 @@ def containers() -> dict[str, dict[str, Any]]:
 
 def started(name: str, password: str) -> tuple[list[str], dict[str, str]]:
     """The arguments and the environment of a container of a worker's pod, without a Secret s3."""
-    found, environment = containers()[name], {}
-    assert all(source["secretRef"]["optional"] for source in found["envFrom"])
-    for variable in found["env"]:
+    container, environment = containers()[name], {}
+    assert all(source["secretRef"]["optional"] for source in container["envFrom"])
+    for variable in container["env"]:
         if "valueFrom" in variable:
             assert variable["valueFrom"]["secretKeyRef"] == {"name": "postgres", "key": "password"}
         environment[variable["name"]] = variable.get("value", password)
-    return found["args"], environment
+    return container["args"], environment
 
 
 def entry_point() -> list[str]:
     """The image's ENTRYPOINT, which is in the form that starts no shell."""
     words = re.findall(r"^ENTRYPOINT (.*)$", DOCKERFILE.read_text("utf-8"), flags=re.MULTILINE)
-    found: list[str] = json.loads(words[-1])
-    return found
+    entry: list[str] = json.loads(words[-1])
+    return entry
 
 
 def command_lines() -> list[list[str]]:

@@ -227,15 +227,15 @@ def poolings(draw):
 def places_of(size, kernel, options, result):
     """Of each window the places that lie in the map, as numbers, found by walking."""
     for start in itertools.product(range(result[0]), range(result[1])):
-        found = []
+        places = []
         for step in itertools.product(range(kernel[0]), range(kernel[1])):
             i, j = (
                 at * options["stride"][axis] - options["padding"][axis] + move * options["dilation"][axis]
                 for axis, (at, move) in enumerate(zip(start, step, strict=True))
             )
             if 0 <= i < size[0] and 0 <= j < size[1]:
-                found.append(i * size[1] + j)
-        yield found
+                places.append(i * size[1] + j)
+        yield places
 
 
 def check_pooling(bend, x, expected, places):

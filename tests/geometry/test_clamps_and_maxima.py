@@ -175,9 +175,9 @@ def test_a_neuron_of_relu6_has_two_rows_and_one_bit():
         assert cell.is_bit.tolist() == [True, False, True, False]
         assert cell.neuron_of.tolist() == [0, 0, 1, 1]
         assert cell.layer_of.tolist() == [0, 0, 0, 0]
-    found = margins(network, torch.tensor([[2.8], [-3.0]]))
-    assert found.distance == pytest.approx([0.2, 2])
-    assert found.neuron.tolist() == [0, 1]
+    measured = margins(network, torch.tensor([[2.8], [-3.0]]))
+    assert measured.distance == pytest.approx([0.2, 2])
+    assert measured.neuron.tolist() == [0, 1]
 
 
 def test_a_clamp_behind_what_cannot_be_read_leaves_the_cells():
@@ -202,14 +202,14 @@ def test_pairs_one_bit_apart_are_certified_where_other_bends_cut_the_cells():
     """A certificate's point lies on the border: the flipped neuron is 0 there, and on its two sides are both codes."""
     network, _, _ = networks("relu6")
     points = 2 * points_of(2, count=400)
-    found = audit(network, points)
-    assert len(found.pairs) > 50
-    assert found.counts["segment"] > 20
-    certified = found.certificate <= CERTIFICATES.index("programme")
-    bits = found.cells.codes.bits()
+    audited = audit(network, points)
+    assert len(audited.pairs) > 50
+    assert audited.counts["segment"] > 20
+    certified = audited.certificate <= CERTIFICATES.index("programme")
+    bits = audited.cells.codes.bits()
     angle = torch.linspace(0, 2 * np.pi, 720, dtype=torch.float64)
     circle = 1e-6 * torch.stack([angle.cos(), angle.sin()], dim=1)
-    for pair, place in zip(found.pairs[certified], found.points[certified], strict=True):
+    for pair, place in zip(audited.pairs[certified], audited.points[certified], strict=True):
         around = {row.tobytes() for row in capture(network, torch.as_tensor(place) + circle).bits()}
         assert around == {bits[cell].tobytes() for cell in pair}
 

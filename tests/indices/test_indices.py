@@ -102,8 +102,8 @@ def by_hand(bits, labels, correct, theta):
 @given(spaces())
 def test_indices_are_their_formulas(case):
     expected = by_hand(*case)
-    found = compute_indices(inputs(*case[:3]), every_index(case[3]))
-    assert {name: found[name] for name in expected} == pytest.approx(expected, nan_ok=True)
+    values = compute_indices(inputs(*case[:3]), every_index(case[3]))
+    assert {name: values[name] for name in expected} == pytest.approx(expected, nan_ok=True)
 
 
 @given(spaces())
@@ -154,8 +154,8 @@ def test_the_indices_over_all_theta_are_those_of_the_distance_matrix(case):
 def test_the_kernel_is_that_of_the_first_128_samples():
     bits = np.random.default_rng(0).random((200, 300)) < 0.5
     agree = 300.0 - (bits[:128, None] != bits[None, :128]).sum(axis=2)
-    found = compute_indices(CodeSpace.of(pack(bits)), ["logdet_kernel"])["logdet_kernel"]
-    assert found == pytest.approx(np.linalg.slogdet(agree)[1])
+    value = compute_indices(CodeSpace.of(pack(bits)), ["logdet_kernel"])["logdet_kernel"]
+    assert value == pytest.approx(np.linalg.slogdet(agree)[1])
 
 
 def test_graph_indices_of_a_path_and_a_point():

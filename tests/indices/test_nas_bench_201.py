@@ -26,15 +26,15 @@ def published():
 def scored(published):
     """Every third of the first 180 networks, with one cell a stage: what is published, and ours at initialisation."""
     noise = pink_noise(BATCH)
-    found = []
+    rows = []
     for row in published[:180:3]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             network = build(row["arch_str"], cells=1)
         codes = capture(network, noise, mode="train")
         scores = [float(row["nwot"]), logdet_kernel(codes), distinct_codes(codes), distinct_patterns(codes[:16])]
-        found.append(scores)
-    return dict(zip(["published", "logdet", "codes", "patterns"], np.array(found).T, strict=True))
+        rows.append(scores)
+    return dict(zip(["published", "logdet", "codes", "patterns"], np.array(rows).T, strict=True))
 
 
 def test_the_networks_have_the_published_numbers_of_parameters(published):

@@ -64,9 +64,9 @@ def test_there_are_as_many_reports_as_epochs_and_the_last_has_everything(data):
 
 def test_the_objectives_own_callback_is_called_too(data):
     epochs = []
-    made = objective_on(data, on_epoch=lambda number, epoch, point: epochs.append(epoch.number))
-    run_candidate(made, PARAMS, report=lambda values: None)
-    run_candidate(made, PARAMS)
+    objective = objective_on(data, on_epoch=lambda number, epoch, point: epochs.append(epoch.number))
+    run_candidate(objective, PARAMS, report=lambda values: None)
+    run_candidate(objective, PARAMS)
     assert epochs == [0, 1, 2, 3, 0, 1, 2, 3]
 
 
@@ -77,8 +77,8 @@ def test_parameters_may_be_text_or_numpy_s(data):
 
 
 def test_seeds_make_a_difference(data):
-    made = objective_on(data, seeds=(0, 1))
-    assert run_candidate(made, PARAMS | {"seed": 1})["loss"] != run_candidate(made, PARAMS)["loss"]
+    objective = objective_on(data, seeds=(0, 1))
+    assert run_candidate(objective, PARAMS | {"seed": 1})["loss"] != run_candidate(objective, PARAMS)["loss"]
 
 
 @pytest.mark.parametrize(
@@ -99,11 +99,11 @@ def test_parameters_that_the_objective_does_not_have_are_refused(data, params, m
 
 def test_learning_rates_of_an_interval_are_those_from_end_to_end(data):
     space = SearchSpace(heads=("8",), learning_rates=Interval(0.01, 0.1))
-    made = objective_on(data, space, recipe=Recipe(epochs=0))
+    objective = objective_on(data, space, recipe=Recipe(epochs=0))
     for rate in (0.01, 0.05, 0.1):
-        run_candidate(made, {"head": "8", "learning_rate": rate})
+        run_candidate(objective, {"head": "8", "learning_rate": rate})
     with pytest.raises(InputError, match=r"learning_rate 0\.2 is not in"):
-        run_candidate(made, {"head": "8", "learning_rate": 0.2})
+        run_candidate(objective, {"head": "8", "learning_rate": 0.2})
 
 
 def test_a_training_that_diverges_is_an_error_with_the_reason(data):
@@ -114,9 +114,9 @@ def test_a_training_that_diverges_is_an_error_with_the_reason(data):
 
 
 def test_the_objective_is_unchanged(data):
-    made = objective_on(data)
-    run_candidate(made, PARAMS, report=lambda values: None)
-    assert made.on_epoch is None
+    objective = objective_on(data)
+    run_candidate(objective, PARAMS, report=lambda values: None)
+    assert objective.on_epoch is None
 
 
 def test_directions_are_those_of_the_indices_unless_they_are_given():
@@ -142,13 +142,13 @@ def test_one_seed_is_no_parameter():
 @pytest.mark.parametrize(
     ("package", "extra", "call"),
     [
-        ("ray", "ray", lambda made: ray_space(SPACE)),
-        ("ray", "ray", lambda made: ray_trainable(made)),
-        ("ray", "ray", lambda made: ray_search(["accuracy"])),
-        ("ax", "ax", lambda made: ax_parameters(SPACE)),
-        ("syne_tune", "syne-tune", lambda made: syne_tune_space(SPACE)),
-        ("syne_tune", "syne-tune", lambda made: syne_tune_report(made, PARAMS)),
-        ("lightning", "lightning", lambda made: lightning_callback(EpochIndices(None, made.data))),
+        ("ray", "ray", lambda objective: ray_space(SPACE)),
+        ("ray", "ray", lambda objective: ray_trainable(objective)),
+        ("ray", "ray", lambda objective: ray_search(["accuracy"])),
+        ("ax", "ax", lambda objective: ax_parameters(SPACE)),
+        ("syne_tune", "syne-tune", lambda objective: syne_tune_space(SPACE)),
+        ("syne_tune", "syne-tune", lambda objective: syne_tune_report(objective, PARAMS)),
+        ("lightning", "lightning", lambda objective: lightning_callback(EpochIndices(None, objective.data))),
     ],
 )
 def test_a_package_that_is_missing_is_named_with_its_extra(data, monkeypatch, package, extra, call):

@@ -43,9 +43,9 @@ def test_each_epoch_is_scored_as_score_does(data):
     record = EpochIndices(network, data, indices=NAMES, layers="head")
 
     def on_epoch(epoch):
-        found = score(copy.deepcopy(network), data, indices=NAMES, layers="head").as_dict()
+        scores = score(copy.deepcopy(network), data, indices=NAMES, layers="head").as_dict()
         loss = None if math.isnan(epoch.loss) else epoch.loss
-        expected.append({"epoch": epoch.number, "loss": loss, **found})
+        expected.append({"epoch": epoch.number, "loss": loss, **scores})
         assert record(epoch) == expected[-1]
 
     train(network, data.train, learning_rate=0.1, recipe=RECIPE, on_epoch=on_epoch)
@@ -73,9 +73,9 @@ def test_in_your_own_loop_epochs_are_counted_or_given(data):
 
 def test_every_so_many_epochs(data):
     record = EpochIndices(build(data), data.validation, every=3)
-    found = [record() for _ in range(7)]
+    points = [record() for _ in range(7)]
     assert [point["epoch"] for point in record.points] == [0, 3, 6]
-    assert [point is None for point in found] == [False, True, True, False, True, True, False]
+    assert [point is None for point in points] == [False, True, True, False, True, True, False]
 
 
 def test_a_data_loader_is_read_anew_each_time(data):

@@ -69,10 +69,10 @@ def test_every_epoch_and_every_trial_is_reported_to_optuna(tmp_path):
     command = [sys.executable, "script.py", str(tmp_path / "results")]
     done = subprocess.run(command, cwd=tmp_path, env=os.environ | more, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-5000:]
-    found = json.loads(done.stdout.split("FOUND ")[1].splitlines()[0])
-    assert found["directions"] == ["MAXIMIZE", "MINIMIZE"]
-    assert found["space"] == {"head": "Categorical", "learning_rate": "Float", "seed": "Categorical"}
-    by_config = {(run["config"]["head"], run["config"]["learning_rate"]): run for run in found["runs"]}
+    results = json.loads(done.stdout.split("FOUND ")[1].splitlines()[0])
+    assert results["directions"] == ["MAXIMIZE", "MINIMIZE"]
+    assert results["space"] == {"head": "Categorical", "learning_rate": "Float", "seed": "Categorical"}
+    by_config = {(run["config"]["head"], run["config"]["learning_rate"]): run for run in results["runs"]}
     assert set(by_config) == {("8", 0.1), ("8", 1e30), ("4-4", 0.1)}
     assert "stopped being finite in epoch 1" in by_config["8", 1e30]["error"]
     expected = []
@@ -83,7 +83,7 @@ def test_every_epoch_and_every_trial_is_reported_to_optuna(tmp_path):
         values = [run["metrics"]["accuracy"], run["metrics"]["cell_count"]]
         expected.append(["COMPLETE", {"head": head, "learning_rate": 0.1}, values])
     expected.insert(1, ["FAIL", {"head": "8", "learning_rate": 1e30}, None])
-    assert found["trials"] == expected
+    assert results["trials"] == expected
 
 
 def test_no_objectives_are_refused():

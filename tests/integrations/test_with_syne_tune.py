@@ -50,19 +50,19 @@ def test_a_report_for_each_epoch_is_the_resource(data):
 
 def test_directions_may_be_given(data):
     reporter = Keeping()
-    made = objective_on(data, objectives=["accuracy", "edge_count"])
+    objective = objective_on(data, objectives=["accuracy", "edge_count"])
     with pytest.raises(InputError, match=r"edge_count.* has no direction"):
-        syne_tune_report(made, PARAMS, reporter=reporter)
+        syne_tune_report(objective, PARAMS, reporter=reporter)
     assert not reporter.reports
-    results = syne_tune_report(made, PARAMS, directions=["maximize", "maximize"], reporter=reporter)
+    results = syne_tune_report(objective, PARAMS, directions=["maximize", "maximize"], reporter=reporter)
     assert reporter.reports[0]["cost:edge_count"] == -results["edge_count"]
 
 
 def test_a_training_that_diverges_reports_nothing_and_raises(data):
     reporter = Keeping()
-    made = objective_on(data, SearchSpace(heads=("8",), learning_rates=(1e30,)))
+    objective = objective_on(data, SearchSpace(heads=("8",), learning_rates=(1e30,)))
     with pytest.raises(NonFiniteError, match="stopped being finite"):
-        syne_tune_report(made, {"head": "8", "learning_rate": 1e30}, reporter=reporter)
+        syne_tune_report(objective, {"head": "8", "learning_rate": 1e30}, reporter=reporter)
     assert not reporter.reports
 
 

@@ -154,14 +154,14 @@ def test_the_curve_has_a_point_before_the_training_and_one_after_each_epoch(data
 
 
 def test_the_callback_gets_the_trial_the_epoch_and_the_point(data: ImageData):
-    told: list[tuple[int, int, dict[str, Any]]] = []
-    objective = make(data, on_epoch=lambda number, epoch, point: told.append((number, epoch.number, dict(point))))
+    calls: list[tuple[int, int, dict[str, Any]]] = []
+    objective = make(data, on_epoch=lambda number, epoch, point: calls.append((number, epoch.number, dict(point))))
     study = run_once(objective)
     study.enqueue_trial({"head": "4-4", "learning_rate": 0.1})
     study.optimize(objective, n_trials=1)
-    assert [(number, epoch) for number, epoch, _ in told] == [(n, e) for n in (0, 1) for e in (0, 1, 2)]
+    assert [(number, epoch) for number, epoch, _ in calls] == [(n, e) for n in (0, 1) for e in (0, 1, 2)]
     curves = [point for trial in study.trials for point in trial.user_attrs[ATTRIBUTE]["curve"]]
-    assert [point for _, _, point in told] == curves
+    assert [point for _, _, point in calls] == curves
 
 
 @pytest.mark.filterwarnings("ignore:the objective")  # some are saturated on so few samples

@@ -59,11 +59,11 @@ class StopAfter:
     """A callback that is interrupted once, after an epoch."""
 
     def __init__(self, epoch: int) -> None:
-        self.epoch, self.told = epoch, []  # type: ignore[var-annotated]
+        self.epoch, self.epochs = epoch, []  # type: ignore[var-annotated]
 
     def __call__(self, number: int, epoch: Any, point: dict[str, Any]) -> None:
-        self.told.append(epoch.number)
-        if self.told == list(range(self.epoch + 1)):
+        self.epochs.append(epoch.number)
+        if self.epochs == list(range(self.epoch + 1)):
             raise KeyboardInterrupt
 
 
@@ -78,7 +78,7 @@ def test_an_interrupted_trial_goes_on_at_its_last_epoch_and_finds_the_same(
         record_by(objective)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["head=8-4_learning_rate=0.1_seed=0.pt"]
     assert record_by(objective) == undisturbed
-    assert stop.told == list(range(objective.recipe.epochs + 1))  # none was trained twice
+    assert stop.epochs == list(range(objective.recipe.epochs + 1))  # none was trained twice
     assert not (tmp_path / "checkpoints").exists()
 
 

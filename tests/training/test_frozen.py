@@ -61,9 +61,9 @@ def test_a_head_on_features_trains_as_behind_its_frozen_backbone(data, tmp_path)
     head = build_network("8-4", features.image_shape, 10, backbone="none", seed=3)
     losses: list[list[float]] = []
     for network, split in ((whole, data.train), (head, features.train)):
-        told: list[Epoch] = []
-        train(network, split, learning_rate=0.1, recipe=recipe, on_epoch=told.append)
-        losses.append([epoch.loss for epoch in told[1:]])
+        epochs: list[Epoch] = []
+        train(network, split, learning_rate=0.1, recipe=recipe, on_epoch=epochs.append)
+        losses.append([epoch.loss for epoch in epochs[1:]])
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
 
 
