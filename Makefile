@@ -1,11 +1,12 @@
 VENV ?= .venv
 RUN = $(VENV)/bin
+DATA_ROOT = data
 OLDEST = build/oldest
 KEPT = torch torchvision  # large downloads: taken from $(VENV); `make oldest KEPT=` installs their oldest versions, too
 USE_DEPENDENCIES = $(addprefix tests/,codes cells indices ranking report geometry/test_facets.py geometry/test_polyhedra.py \
 	study/test_storage.py study/test_objective.py paper/test_paper_figures.py)
 
-.PHONY: demo lint loops test check oldest bench docs evidence
+.PHONY: demo lint loops test check oldest bench figures docs evidence
 
 demo: $(VENV)/.installed  ## train the candidates of studies/digits.toml, print the Pareto front, write runs/digits/report.html
 	$(RUN)/nas-relucode run digits
@@ -44,9 +45,15 @@ bench: $(VENV)/.installed  ## every claim of speed against its peers, and the cu
 		$(RUN)/python benchmarks/$$script.py --check || failed=1; \
 	done; test -z "$$failed"
 
-docs: $(VENV)/.installed-docs  ## the documentation, pictures included, as build/site/index.html
+figures: $(VENV)/.installed  ## the pictures of docs/paper.md from runs of half an hour; DATA_ROOT has MNIST and cifar10_subset.npz
+	for figure in 1 2 3 4 5 6 "4 --released-code"; do \
+		OMP_NUM_THREADS=1 $(RUN)/nas-relucode figure $$figure --small --data-root $(DATA_ROOT) || exit; done
+	$(RUN)/python docs/_generate/pictures.py paper
+
+docs: $(VENV)/.installed-docs  ## the documentation as build/site/index.html: draws its pictures, runs its notebook, checks its links
 	OMP_NUM_THREADS=1 $(RUN)/python docs/_generate/pictures.py
 	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict --quiet
+	$(RUN)/python docs/_generate/links.py build/site
 
 $(VENV)/.installed-docs: $(VENV)/.installed
 	$(RUN)/pip install --quiet -c constraints.txt -e '.[docs]'

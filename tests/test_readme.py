@@ -121,5 +121,15 @@ def test_every_link_leads_to_a_file_and_a_heading_that_exist(page):
             assert heading in {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}, target
 
 
+def test_every_picture_is_written_by_a_program_and_shown_on_a_page():
+    programs = "".join(
+        path.read_text("utf-8") for name in ("docs/_generate", "benchmarks") for path in (ROOT / name).glob("*.py")
+    )
+    pages = "".join(page.read_text("utf-8") for page in PAGES)
+    for picture in (ROOT / "docs" / "img").glob("*.png"):
+        assert re.search(rf'"{picture.stem}(\.png)?"', programs), picture.name
+        assert f"/{picture.name})" in pages, picture.name
+
+
 def test_the_readme_is_short():
     assert (ROOT / "README.md").stat().st_size < 7_000

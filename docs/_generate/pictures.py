@@ -1,6 +1,13 @@
-"""The pictures that take a minute:  python docs/_generate/pictures.py  writes them to docs/img."""
+"""The pictures of the documentation:  python docs/_generate/pictures.py  writes those that take minutes to docs/img.
 
+`python docs/_generate/pictures.py paper` takes the pictures of docs/paper.md from the studies that `make figures` ran.
+"""
+
+import contextlib
+import os
 import re
+import sys
+import tempfile
 import tomllib
 from pathlib import Path
 
@@ -14,12 +21,31 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 import nas_relucode as rc
 from nas_relucode.cells.graph import adjacency_graph
+from nas_relucode.cli.main import main
 
 ROOT = Path(__file__).parents[2]
 TARGET = ROOT / "docs" / "img"
+PAPER = {  # picture: the file that `nas-relucode figure N --small` writes, under runs/
+    "figure1": "figure1_small/curves",
+    "figure2a": "figure2a_small/embedding_0.1",
+    "figure2a_separability": "figure2a_small/separability",
+    "figure2b": "figure2b_small/embedding",
+    "figure2b_clustering": "figure2b_small/clustering",
+    "figure3": "figure3_small/embedding_0.1",
+    "figure4a": "figure4a_small/embedding_0.1",
+    "figure4a_released": "figure4a_small_released/embedding_0.1",
+    "figure4b": "figure4b_small/embedding_0.1",
+    "figure5a": "figure5_small/embedding_0.006",
+    "figure5b": "figure5_small/embedding_0.002",
+    "figure5_separability": "figure5_small/separability",
+    "figure6a": "figure6_small/embedding_0.004",
+    "figure6b": "figure6_small/embedding_0.002",
+    "figure6_separability": "figure6_small/separability",
+}
 COLOURS = {"best": "#333333", "equal": "#1b7f4b", "worse": "#c0392b", "cannot be told": "#8a8f98"}
 
 
@@ -191,15 +217,51 @@ def imported_by(station: str, stations: list[str]) -> set[str]:
     return (found & set(stations)) - {station}
 
 
+def sliced() -> Figure:
+    """The cells of a trained perceptron in the plane through a 0, a 1 and a 2."""
+    data = rc.load_data("digits", validation=0.25)
+    network = rc.build_network("32-16", data.image_shape, classes=10, backbone="none", seed=0)
+    rc.train(network, data.train, learning_rate=0.1, recipe=rc.Recipe(epochs=10, batch_size=32), seed=0)
+    first = [int((data.test.labels == digit).nonzero()[0, 0]) for digit in range(3)]
+    return rc.plots.slice_figure(rc.slice_through(network, data.test.inputs[first]))
+
+
+def figures_of_digits() -> None:
+    """The paper's two kinds of figures, by the studies on docs/paper.md."""
+    page = (ROOT / "docs" / "paper.md").read_text("utf-8")
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        for name, text in re.findall(r"^cat > (\w+)\.toml <<'TOML'\n(.*?)^TOML$", page, flags=re.MULTILINE | re.DOTALL):
+            Path(f"{name}.toml").write_text(text, "utf-8")
+            if main(["figure", f"{name}.toml", "--quiet"]):
+                sys.exit(f"figure {name}.toml failed")
+        take("digits_curves", Path("runs/curves/curves.png"))
+        take("digits_embedding", Path("runs/embeddings/embedding.png"))
+        take("digits_separability", Path("runs/embeddings/separability.png"))
+
+
+def take(name: str, source: Path) -> None:
+    """A picture of a study as docs/img/NAME.png, 1,000 pixels wide and in 64 colours."""
+    picture = Image.open(source).convert("RGB")
+    height = round(1000 * picture.height / picture.width)
+    picture.resize((1000, height), Image.Resampling.LANCZOS).quantize(64).save(TARGET / f"{name}.png", optimize=True)
+
+
 def save(figure: Figure, name: str) -> None:
     figure.savefig(TARGET / f"{name}.png", dpi=110, metadata={"Software": None})
     plt.close(figure)
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["paper"]:
+        for name, source in PAPER.items():
+            take(name, ROOT / "runs" / f"{source}.png")
+        sys.exit()
+    os.environ.pop("OPTUNA_STORAGE", None)  # the studies of pages are nobody else's
     save(stations(), "stations")
     save(codes(), "codes")
     save(graph(), "graph")
+    save(sliced(), "slice")
+    figures_of_digits()
     networks, validation, compared = family()
     save(verdict(compared), "verdict")
     save(equality(networks, validation), "equality")
