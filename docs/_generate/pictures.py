@@ -205,7 +205,7 @@ def stations() -> Figure:
         for other in imports[name]:
             axes.scatter(names.index(other), x, s=42, color="#2171b5")
     axes.set(xlim=(-2.8, len(names)), ylim=(-3.4, len(names) - 0.4))
-    axes.set_title("each row imports the columns with a dot; nothing lies above the diagonal", fontsize=10)
+    axes.set_title("each row imports the columns with a dot; none lies to the right of its square", fontsize=10)
     axes.axis("off")
     return figure
 

@@ -185,6 +185,15 @@ def test_an_unknown_study_is_refused_with_the_closest_one_and_how_to_list_them(
         assert part in message
 
 
+@pytest.mark.parametrize(("words", "missing"), [([], "COMMAND"), (["run"], "study"), (["score"], "--model")])
+def test_what_is_missing_is_named_with_the_option_that_describes_it(
+    capsys: pytest.CaptureFixture[str], words: list[str], missing: str
+):
+    message = refused(capsys, *words).splitlines()[-1]
+    assert missing in message
+    assert "--help" in message
+
+
 @pytest.mark.parametrize("name", ["nosuch.toml", "folder.toml", "latin.toml"])
 def test_a_study_file_that_cannot_be_read_is_refused(here: Path, capsys: pytest.CaptureFixture[str], name: str):
     Path("folder.toml").mkdir()
