@@ -28,6 +28,7 @@ from nas_relucode.evidence.report import write_findings
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs" / "evidence"
+FEWEST_PAIRS = 20  # that differ in one hyper-parameter, from which on their order is reported
 IN_BANDS = ("partial", "partial_low", "partial_high", "partial_all_controls", "gain", "gain_low", "gain_high")
 
 
@@ -97,9 +98,37 @@ def trained(folders: list[Path]) -> None:
                 if not baselines:
                     table = table.join(chosen_by_chance(half, networks).add_prefix("permuted_"), on="quality")
                 table.to_csv(DOCS / name / f"judged_{kind}_{part}.csv", index=False, float_format="%.4g")
-                print(f"\n{name}, {part}: chosen {kind}\n{table.to_string()}", flush=True)
+                print(f"\n{name}, {part}: chosen {kind}\n\n{as_markdown(table)}", flush=True)
     whole = {name: body for name, body in bodies.items() if name != "digits"}  # the quick body shows nothing by itself
     write_known(known_results(whole, known, development), ROOT / "nas_relucode" / "ranking" / "evidence.csv")
+
+
+def as_markdown(judged: pd.DataFrame) -> str:
+    """The rows of docs/evidence.md: choices by their gain."""
+
+    def interval(row: pd.Series, name: str) -> str:
+        return f"{row[name]:.2f} ({row[f'{name}_low']:.2f} to {row[f'{name}_high']:.2f})"
+
+    lines = []
+    for _, row in judged.sort_values("gain", ascending=False).iterrows():
+        way = "large" if row["direction"] == "maximize" else "small"
+        enough = row["pairs"] >= FEWEST_PAIRS
+        chance = f"{row['permuted_gain']:.2f}, {row['permuted_passed']:.0%}" if "permuted_gain" in row else ""
+        cells = [
+            row["quality"].replace("_", " "),
+            f"`{row['column']}`, {way}",
+            f"{row['development_gain']:.2f}",
+            interval(row, "gain"),
+            f"{row['worst_gain']:.2f}",
+            interval(row, "partial"),
+            f"{row['cost']:.2f}",
+            f"{row['direct_gain']:.2f}",
+            f"{row['baseline_gain']:.2f} {row['best_baseline']}",
+            chance,
+            f"{row['wrong_pairs']} of {row['pairs']}" if enough else "",
+        ]
+        lines.append("| " + " | ".join("" if cell == "nan" else cell for cell in cells) + " |")
+    return "\n".join(lines)
 
 
 def parts(body: Body, chosen_here: bool) -> dict[str, Networks]:
