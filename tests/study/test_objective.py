@@ -336,45 +336,34 @@ def test_layers_of_the_backbone_may_be_chosen(data: ImageData):
     assert set(trial.user_attrs[ATTRIBUTE]["layers"]) == {"backbone.1", "backbone.3", "head.1"}
 
 
-@pytest.mark.parametrize("name", ["cells", "head.1:cells", "head.1:accuracy", ":", ""])
-def test_an_unknown_objective_is_refused_with_the_known_ones(data: ImageData, name: str):
-    with pytest.raises(InputError, match="accuracy, validation_loss, cell_count"):
-        make(data, objectives=["accuracy", name])
+KNOWN = "accuracy, validation_loss, cell_count"
 
 
-def test_a_layer_that_one_of_the_heads_does_not_have_is_refused_with_the_known_ones(data: ImageData):
-    with pytest.raises(InputError, match=r"head=8.*'head\.3'.*head\.1"):  # 4-4 has it, 8 has not
-        make(data, objectives=["accuracy", "head.3:cell_count"])
-
-
-def test_an_index_that_no_layer_has_is_refused(data: ImageData):
-    with pytest.raises(InputError, match="parameter_count"):  # the parameters are the network's
-        make(data, objectives=["accuracy", "head.1:parameter_count"])
-
-
-def test_layers_that_match_nothing_are_refused(data: ImageData):
-    with pytest.raises(InputError, match=r"tail.*head\.1"):
-        make(data, codes=CodeSettings(layers=("tail",)))
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        *(
+            ({"objectives": ["accuracy", name]}, KNOWN)
+            for name in ("cells", "head.1:cells", "head.1:accuracy", ":", "")
+        ),
+        ({"objectives": ["accuracy", "head.3:cell_count"]}, r"head=8.*'head\.3'.*head\.1"),  # 4-4 has it, 8 has not
+        ({"objectives": ["accuracy", "head.1:parameter_count"]}, "parameter_count"),  # they are the network's
+        ({"objectives": []}, "objectives is empty"),
+        ({"codes": CodeSettings(layers=("tail",))}, r"tail.*head\.1"),
+        ({"network": NetworkSettings(backbone="vgg16")}, "8x8"),
+        ({"device": "abacus"}, "abacus"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_at_once_with_what_is_known(
+    data: ImageData, settings: dict[str, Any], message: str
+):
+    with pytest.raises(InputError, match=message):
+        make(data, **settings)
 
 
 def test_an_empty_validation_split_is_refused(data: ImageData):
     with pytest.raises(InputError, match="validation"):
         make(dataclasses.replace(data, validation=Split(data.train.inputs[:0], data.train.labels[:0])))
-
-
-def test_an_image_too_small_for_the_backbone_is_refused_at_once(data: ImageData):
-    with pytest.raises(InputError, match="8x8"):
-        make(data, network=NetworkSettings(backbone="vgg16"))
-
-
-def test_an_unknown_device_is_refused(data: ImageData):
-    with pytest.raises(InputError, match="abacus"):
-        make(data, device="abacus")
-
-
-def test_a_study_needs_at_least_one_objective(data: ImageData):
-    with pytest.raises(InputError, match="objective"):
-        make(data, objectives=[])
 
 
 @pytest.mark.filterwarnings("ignore:the objective")  # saturated on few samples

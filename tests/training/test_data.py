@@ -322,17 +322,6 @@ def test_imagenets_val_takes_the_place_of_test(tmp_path):
     assert (len(data.train), len(data.validation), len(data.test)) == (12, 0, 4)
 
 
-@pytest.mark.parametrize("size", [0, 16_385, 10**24])
-def test_an_image_size_out_of_range_is_refused(size):
-    with pytest.raises(InputError, match=rf"image_size {size} is out of range"):
-        load_data("digits", image_size=size)
-
-
-def test_images_beyond_the_memory_are_refused_before_they_are_resized():
-    with pytest.raises(InputError, match=r"16384 needs .* GiB"):
-        load_data("digits", image_size=16_384)
-
-
 def test_class_names_may_be_bytes(tmp_path):
     assert load_data(write_npz(tmp_path, classes=np.array([b"cat", b"dog"]))).classes == ("cat", "dog")
 
@@ -399,10 +388,6 @@ def test_a_folder_with_train_but_no_test_is_not_taken_for_classes(tmp_path):
 def test_a_folder_without_images_is_named(tmp_path):
     with pytest.raises(InputError, match=rf"{tmp_path} is not a folder of images.*CLASS/image.png"):
         load_data(str(tmp_path))
-    tmp_path.joinpath("cat").mkdir()
-    tmp_path.joinpath("cat", "0.png").write_bytes(b"no image")
-    with pytest.raises(InputError, match=r"0\.png cannot be read as an image"):
-        load_data(str(tmp_path))
 
 
 # arguments
@@ -427,6 +412,9 @@ def test_a_folder_without_images_is_named(tmp_path):
         ({"classes": [3]}, r"classes \[3\] are not two or more different classes"),
         ({"classes": [3, "3"]}, r"classes \[3, '3'\] are not two or more different"),
         ({"image_size": 0}, "image_size 0 is out of range"),
+        ({"image_size": 16_385}, "image_size 16385 is out of range"),
+        ({"image_size": 10**24}, f"image_size {10**24} is out of range"),
+        ({"image_size": 16_384}, "16384 needs .* GiB"),  # before anything is resized
         ({"train_samples": 0}, r"train_samples is 0, but there are 1437 images. Give 1\.\.1437"),
         ({"test_samples": 361}, r"test_samples is 361, but there are 360 images. Give 1\.\.360"),
     ],
