@@ -59,6 +59,22 @@ def _named(path: Path) -> Iterator[None]:
         raise OSError(error.errno, f"{path} cannot be written ({error.strerror or error})") from error
 
 
+def check_ending(path: Path, ending: str) -> Path:
+    """The path of a file to be written. Raises InputError if its name does not end in ``ending``, e.g. .pt."""
+    if path.suffix != ending:
+        raise InputError(f"{path} does not end in {ending}. Give the file this ending, e.g. {path.stem}{ending}.")
+    return path
+
+
+def check_new(path: Path, ending: str) -> Path:
+    """As `check_ending`; raises InputError also for a file that exists, or whose folder does not."""
+    if check_ending(path, ending).exists():
+        raise InputError(f"{path} exists already. Name a new file.")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"there is no folder {path.parent}. Create it, or name another file.")
+    return path
+
+
 def check_file(path: str | Path, needed: str, most: int | None = None) -> Path:
     """The path of a regular file of at most ``most`` bytes. Raises InputError, ending in ``needed``, for anything else.
 

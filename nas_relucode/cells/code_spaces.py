@@ -19,7 +19,7 @@ from nas_relucode.codes.bits import Codes, Layer
 from nas_relucode.codes.capturing import CodeBatch, capture_batches
 from nas_relucode.codes.reading import ReadingOptions, read_options
 from nas_relucode.errors import InputError, NonFiniteError
-from nas_relucode.files import write_atomically
+from nas_relucode.files import check_ending, write_atomically
 from nas_relucode.npz_files import read_arrays
 from nas_relucode.texts import aligned, html_table, plain
 
@@ -318,9 +318,7 @@ FIELDS = ("words", "sizes", "first", "cell_of")
 
 def save_code_space(space: CodeSpace, path: str | Path) -> Path:
     """Writes ``space`` to an .npz file: its arrays, and a header with version, layers, settings and a SHA-256."""
-    path = Path(path)
-    if path.suffix != ".npz":
-        raise InputError(f"{path} does not end in .npz. Give the file this ending.")
+    path = check_ending(Path(path), ".npz")
     arrays = {
         "words": space.codes.words,
         "sizes": space.cells.sizes,

@@ -6,8 +6,8 @@ import argparse
 import tomllib
 from pathlib import Path
 
-from nas_relucode.errors import InputError, unknown
-from nas_relucode.files import write_atomically
+from nas_relucode.errors import unknown
+from nas_relucode.files import check_new, write_atomically
 from nas_relucode.toml_files import builtin_files
 
 
@@ -18,11 +18,7 @@ def run(options: argparse.Namespace) -> int:
     files = studies | {f"search_spaces/{name}" if name in studies else name: spaces[name] for name in spaces}
     if options.name not in files:
         raise unknown("study or search space", options.name, files)
-    target = Path(options.file)
-    if target.suffix != ".toml":
-        raise InputError(f"{target} does not end in .toml. Give the copy a name that does, e.g. mine.toml.")
-    if target.exists():
-        raise InputError(f"{target} exists already. Name a new file.")
+    target = check_new(Path(options.file), ".toml")
     text = _explained(files[options.name], spaces) if options.name in studies else files[options.name]
     write_atomically(target, lambda path: path.write_text(text, "utf-8"))
     if options.name in studies:

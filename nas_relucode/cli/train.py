@@ -9,6 +9,7 @@ from typing import Any
 
 from nas_relucode.cli.printing import print_message
 from nas_relucode.errors import MOST_NAMED, InputError, unknown
+from nas_relucode.files import check_new
 from nas_relucode.study.candidates import Candidate
 from nas_relucode.study.runner import build_objective, load_study_data
 from nas_relucode.study.search_space import SearchSpace, own_value, parameter_value
@@ -21,13 +22,7 @@ from nas_relucode.training.names import check_seed
 
 def run(options: argparse.Namespace) -> int:
     """Trains the candidate, writes its state dict and prints its loss and accuracy; the exit code."""
-    file = Path(options.weights)
-    if file.suffix != ".pt":
-        raise InputError(f"{file} does not end in .pt. Give --weights a name that does, e.g. weights.pt.")
-    if file.exists():
-        raise InputError(f"{file} exists already. Name a new file.")
-    if not file.parent.is_dir():
-        raise InputError(f"there is no folder {file.parent}. Create it, or name another file.")
+    file = check_new(Path(options.weights), ".pt")
     check_seed(options.seed)
     settings = load_settings(options.study)
     candidate = Candidate(parameters_in(options.parameters, settings.search_space), options.seed)
