@@ -92,7 +92,7 @@ def test_a_study_beside_its_module_is_run_reported_and_trained_again(
         assert record["params"] == trial.params
         assert len(record["layers"]) == trial.params["depth"]  # all fully connected layers
     capsys.readouterr()
-    record, words = record, [f"{name}={value}" for name, value in trials[-1].params.items() if name != "skip"]
+    words = [f"{name}={value}" for name, value in trials[-1].params.items() if name != "skip"]
     words.append(f"skip={str(trials[-1].params['skip']).lower()}")
     assert main(["train", file, *words, "--device", "cpu", "--weights", "w.pt"]) == 0
     assert f"validation accuracy {record['accuracy']:.4f}" in capsys.readouterr().out

@@ -249,10 +249,10 @@ def test_the_callback_sees_the_current_weights(name):
         expected.append(states)
     assert [number for number, _ in reports] == [0, 1, 2]
     assert np.isnan(reports[0][1]).all()
-    for number in range(3):
-        for number in range(3):
-            for name, value in expected[number][number].items():
-                torch.testing.assert_close(path[number][number][name], value, rtol=1e-9, atol=1e-12)
+    for epoch in range(3):
+        for place in range(3):
+            for key, value in expected[place][epoch].items():
+                torch.testing.assert_close(path[epoch][place][key], value, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["head", "convolutions"])
