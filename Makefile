@@ -52,7 +52,7 @@ figures: $(VENV)/.installed  ## the pictures of docs/paper.md from runs of half 
 
 docs: $(VENV)/.installed-docs  ## the documentation as build/site/index.html: draws its pictures, runs its notebook, checks its links
 	OMP_NUM_THREADS=1 $(RUN)/python docs/_generate/pictures.py
-	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict
 	$(RUN)/python docs/_generate/links.py build/site
 
 $(VENV)/.installed-docs: $(VENV)/.installed
