@@ -64,18 +64,18 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     commands: dict[str, Parser] = {}
     for name, (description, groups) in COMMANDS.items():
         commands[name] = added.add_parser(name, help=description, description=description)
-        for add in (*groups, _add_common):
+        for add in (*groups, _common):
             add(commands[name])
     return parser, commands
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
+def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-v", "--verbose", action="store_true", help="show one line per epoch, and Optuna's log")
     parser.add_argument("-q", "--quiet", action="store_true", help="show results only")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
-def _add_data(parser: argparse.ArgumentParser) -> None:
+def _data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-root", default="data", metavar="DIR", help="folder of torchvision's data sets (data)")
     parser.add_argument(
         "--download", action="store_true", help="let torchvision check its files and fetch those that are missing"
@@ -83,7 +83,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (the fastest available)")
 
 
-def _add_storage(parser: argparse.ArgumentParser) -> None:
+def _storage(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--storage",
         metavar="URL",
@@ -100,13 +100,13 @@ def _add_storage(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="DIR", help="folder of the report (runs/NAME)")
 
 
-def _add_format(parser: argparse.ArgumentParser, more: str = "") -> None:
+def _format(parser: argparse.ArgumentParser, more: str = "") -> None:
     parser.add_argument(
         "-f", "--format", choices=["table", "json"], default="table", help=f"format of the output (table){more}"
     )
 
 
-def _add_settings(parser: argparse.ArgumentParser) -> None:
+def _settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("study", help="a built-in study (see `nas-relucode list studies`) or a .toml file")
 
 
@@ -147,7 +147,7 @@ def _worker(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_patience(parser: argparse.ArgumentParser) -> None:
+def _patience(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--patience",
         type=float,
@@ -157,7 +157,7 @@ def _add_patience(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_dashboard(parser: argparse.ArgumentParser) -> None:
+def _dashboard(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dashboard",
         action=argparse.BooleanOptionalAction,
@@ -165,11 +165,11 @@ def _add_dashboard(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_study(parser: argparse.ArgumentParser) -> None:
+def _study(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("study", help="the study's name or .toml file")
 
 
-def _add_ranking(parser: argparse.ArgumentParser, weights: str) -> None:
+def _ranking(parser: argparse.ArgumentParser, weights: str) -> None:
     """How networks are compared and ordered; ``weights`` is the name of the option for the weights of indices."""
     parser.add_argument(
         "--margin", type=float, help=f"a difference of accuracies that does not matter (the study's own, else {MARGIN})"
@@ -196,7 +196,7 @@ def _add_ranking(parser: argparse.ArgumentParser, weights: str) -> None:
         weights, dest="order_weights", nargs="+", default=[], metavar="INDEX=WEIGHT", help="for --how weighted (1 each)"
     )
     parser.add_argument("--scale", default="ranks", help=f"what is weighted: {', '.join(SCALES)} (ranks)")
-    _add_format(
+    _format(
         parser,
         "; json has one network per line, the first choice first; ahead[i][j]: how often place i + 1 stays ahead of "
         f"place j + 1 when seeds are resampled, for the first {MOST_AHEAD} places; ahead_of_next: the same for each "
@@ -208,7 +208,7 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="DIR", help="a folder for the page (none is written)")
 
 
-def _add_checkpoints(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+def _checkpoints(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Networks whose weights are files, and the images that they are measured on."""
     parser.add_argument(
         "--model",
@@ -229,26 +229,26 @@ def _add_checkpoints(parser: argparse.ArgumentParser, *, required: bool = True) 
     )
     sources = f"{', '.join(SOURCES)}, an .npz file or a folder of images"
     parser.add_argument("--data", required=required, help=sources)
-    _add_images(parser)
-    _add_codes(parser, layers=None)
-    _add_data(parser)
+    _images(parser)
+    _reading(parser, layers=None)
+    _data(parser)
 
 
 def _evidence(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("study", nargs="?", help="the study's name or .toml file; without it, --weights or --body")
-    _add_checkpoints(parser, required=False)
+    _checkpoints(parser, required=False)
     parser.add_argument(
         "--body",
         choices=BODIES,
         help="train and measure a body of docs/evidence.md, or go on with one (hours, but for digits)",
     )
-    _add_storage(parser)
+    _storage(parser)
 
 
 def _score(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, help=f"{', '.join(SOURCES)}, an .npz file or a folder of images")
-    _add_images(parser)
-    _add_codes(parser)
+    _images(parser)
+    _reading(parser)
     parser.add_argument("--indices", nargs="+", metavar="INDEX", help="names (see `nas-relucode list indices`; all)")
     parser.add_argument("--module", help="the module whose input space holds the polyhedra (the whole network)")
     parser.add_argument("--wanted-size", nargs=2, type=float, metavar=("MU", "SIGMA"), help="for regularised_patterns")
@@ -276,18 +276,18 @@ def _codes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", help="split of a data set: train, test or all (train)")
 
 
-def _add_network(parser: argparse.ArgumentParser) -> None:
+def _network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, metavar="MODEL", help="package.module:factory, or torchvision's name")
     parser.add_argument("--weights", metavar="FILE", help="a state dict saved by torch.save, or imagenet")
 
 
-def _add_images(parser: argparse.ArgumentParser) -> None:
+def _images(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--classes", nargs="+", metavar="CLASS", help="names of the classes to keep (all)")
     parser.add_argument("--image-size", type=int, metavar="PIXELS", help="resize the images to squares of this size")
     parser.add_argument("--normalise", action="store_true", help="subtract the mean, divide by the standard deviation")
 
 
-def _add_codes(parser: argparse.ArgumentParser, layers: Sequence[str] | None = ("all",)) -> None:
+def _reading(parser: argparse.ArgumentParser, layers: Sequence[str] | None = ("all",)) -> None:
     """The options of `Reading`."""
     default = "fully connected ones, else all" if layers is None else " ".join(layers)
     parser.add_argument("--layers", nargs="+", default=layers, help=f"names, prefixes or globs of layers ({default})")
@@ -335,60 +335,30 @@ tcsh: nas-relucode completion tcsh > FILE, and source FILE in ~/.tcshrc"""
 
 
 COMMANDS: dict[str, tuple[str, Sequence[Callable[[argparse.ArgumentParser], None]]]] = {
-    "run": (
-        "run or resume a study, then write its report",
-        [_add_settings, _add_dashboard, _add_data, _add_storage],
-    ),
-    "check": (
-        "say what a study would run, and about how long it would take",
-        [_add_settings, _add_format, _add_data],
-    ),
-    "figure": (
-        "run the studies behind a figure of the paper, then draw it",
-        [_figure, _add_data, _add_storage],
-    ),
-    "train": (
-        "train one candidate of a study as in its trial, and keep its weights",
-        [_add_settings, _train, _add_data],
-    ),
-    "plan": (
-        "enqueue a study's candidates for workers",
-        [_add_settings, _plan, _add_patience, _add_data, _add_storage],
-    ),
-    "worker": (
-        "work on a planned study until no trial is left",
-        [_worker, _add_patience, _add_data, _add_storage],
-    ),
-    "status": (
-        "show how far a study has come and how long it will take",
-        [_add_study, _add_format, _add_storage],
-    ),
-    "report": (
-        "write the report of a study as it is now",
-        [_add_study, _add_dashboard, _add_storage],
-    ),
+    "run": ("run or resume a study, then write its report", [_settings, _dashboard, _data, _storage]),
+    "check": ("say what a study would run, and about how long it would take", [_settings, _format, _data]),
+    "figure": ("run the studies behind a figure of the paper, then draw it", [_figure, _data, _storage]),
+    "train": ("train one candidate of a study as in its trial, and keep its weights", [_settings, _train, _data]),
+    "plan": ("enqueue a study's candidates for workers", [_settings, _plan, _patience, _data, _storage]),
+    "worker": ("work on a planned study until no trial is left", [_worker, _patience, _data, _storage]),
+    "status": ("show how far a study has come and how long it will take", [_study, _format, _storage]),
+    "report": ("write the report of a study as it is now", [_study, _dashboard, _storage]),
     "select": (
         "say which network of a study to choose, and how sure one can be",
-        [_add_study, partial(_add_ranking, weights="--weights"), _add_storage],
+        [_study, partial(_ranking, weights="--weights"), _storage],
     ),
     "compare": (
         "say which of some trained networks to choose, and how sure one can be",
-        [_add_checkpoints, _compare, partial(_add_ranking, weights="--order-weights")],
+        [_checkpoints, _compare, partial(_ranking, weights="--order-weights")],
     ),
-    "evidence": (
-        "say what the indices tell of other qualities of equally accurate networks",
-        [_evidence],
-    ),
-    "score": (
-        "compute accuracy and code-space indices of any network",
-        [_add_network, _score, _add_format, _add_data],
-    ),
+    "evidence": ("say what the indices tell of other qualities of equally accurate networks", [_evidence]),
+    "score": ("compute accuracy and code-space indices of any network", [_network, _score, _format, _data]),
     "codes": (
         "compute a network's code space over a data set, shard by shard",
-        [_add_network, _codes, _add_images, _add_codes, _add_format, _add_data],
+        [_network, _codes, _images, _reading, _format, _data],
     ),
-    "complex": ("count the cells of a small network and the pairs that share a facet", [_complex, _add_format]),
-    "list": ("list studies, search spaces, data sets, backbones, indices and qualities", [_list, _add_format]),
+    "complex": ("count the cells of a small network and the pairs that share a facet", [_complex, _format]),
+    "list": ("list studies, search spaces, data sets, backbones, indices and qualities", [_list, _format]),
     "copy": ("write a built-in study or search space to a file that explains every key", [_copy]),
     "completion": ("print a script that completes commands and options in a shell", [_completion]),
 }
