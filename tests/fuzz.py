@@ -206,9 +206,7 @@ def _states(folder: Path) -> Reader:
     with np.load(folder / "whole_state.npz") as file:
         arrays = dict(file)
     return _file_reader(
-        folder / "state.npz",
-        lambda rng: forged(rng, arrays),
-        lambda path: complex_of(network, state=path, max_cells=4),
+        folder / "state.npz", lambda rng: forged(rng, arrays), lambda path: complex_of(network, state=path, max_cells=4)
     )
 
 

@@ -10,17 +10,7 @@ import torch
 
 from nas_relucode.cells.hamming import SHARING, as_columns, whole_theta
 from nas_relucode.codes.bits import WORD, Codes
-from nas_relucode.codes.words import (
-    ALL,
-    BLOCK,
-    GLANCE,
-    any_below,
-    compiled,
-    distances_to,
-    doubled,
-    popcount,
-    row_hash,
-)
+from nas_relucode.codes.words import ALL, BLOCK, GLANCE, any_below, compiled, distances_to, doubled, popcount, row_hash
 from nas_relucode.errors import InputError
 
 BUCKET_COST = 4  # a comparison within a bucket takes about as long as 4 comparisons in a sweep over all pairs

@@ -16,13 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 
-from nas_relucode.cells.code_spaces import (
-    CodeSpace,
-    code_space,
-    load_code_space,
-    merge_code_spaces,
-    save_code_space,
-)
+from nas_relucode.cells.code_spaces import CodeSpace, code_space, load_code_space, merge_code_spaces, save_code_space
 from nas_relucode.cells.occupied import check_labels
 from nas_relucode.codes.batches import Slices, batches, leaves
 from nas_relucode.codes.reading import ReadingOptions, read_options

@@ -94,10 +94,7 @@ _BENT = [
     RELU,
     RELU6,
     Activation(
-        "clamp",
-        "clamp",
-        lambda min=None, max=None: _is_zero(min),
-        pieces=lambda min=None, max=None: _clamped(min, max),
+        "clamp", "clamp", lambda min=None, max=None: _is_zero(min), pieces=lambda min=None, max=None: _clamped(min, max)
     ),
     Activation("clamp_min", "clamp", lambda min: _is_zero(min), pieces=lambda min: _clamped(min)),
     Activation("threshold", "threshold", lambda threshold, value: threshold == 0 and value == 0, pieces=_threshold),

@@ -19,13 +19,7 @@ from scipy.sparse.csgraph import connected_components
 
 from nas_relucode.errors import SolverError
 from nas_relucode.geometry.cones import OUTSIDE, UNDECIDED, locate_columns
-from nas_relucode.geometry.half_spaces import (
-    check_half_spaces,
-    linear_programme,
-    row_space,
-    slacks_inside,
-    whitened,
-)
+from nas_relucode.geometry.half_spaces import check_half_spaces, linear_programme, row_space, slacks_inside, whitened
 
 CLEAR = 1e-3  # of its value inside: what every other row should be at least, at a facet's point
 ROUNDING = 1e-14  # of the product of two vectors

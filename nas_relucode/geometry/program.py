@@ -18,16 +18,7 @@ from nas_relucode.codes.network_state import untouched
 from nas_relucode.codes.relus import ReluCalls
 from nas_relucode.errors import InputError, NonFiniteError
 from nas_relucode.geometry.bends import Bend, flat
-from nas_relucode.geometry.recording import (
-    SAMPLES,
-    Ref,
-    Step,
-    bend_calls,
-    float64_copy,
-    forward_errors,
-    leaves,
-    record,
-)
+from nas_relucode.geometry.recording import SAMPLES, Ref, Step, bend_calls, float64_copy, forward_errors, leaves, record
 
 BATCH = 256  # samples of a forward pass that leads to a module
 AGREES = 1e-9  # of the largest value: by how much what was read may differ from the network's own forward pass

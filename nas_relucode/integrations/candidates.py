@@ -43,10 +43,7 @@ def needed(*modules: str, extra: str) -> Any:
 
 
 def run_candidate(
-    objective: Objective,
-    params: Mapping[str, Any],
-    *,
-    report: Callable[[dict[str, float]], None] | None = None,
+    objective: Objective, params: Mapping[str, Any], *, report: Callable[[dict[str, float]], None] | None = None
 ) -> dict[str, float]:
     """Trains and scores the candidate with these parameters; returns its results as one flat dict of numbers.
 

@@ -18,10 +18,7 @@ from nas_relucode.ranking.selection import Selection
 from nas_relucode.report.contents import accuracy_intervals
 from nas_relucode.report.tables import column_in_words, markdown, markdown_table, networks_table
 
-START, END = (
-    "[//]: # (nas-relucode)",
-    "[//]: # (/nas-relucode)",
-)  # around our part of the note; not rendered
+START, END = ("[//]: # (nas-relucode)", "[//]: # (/nas-relucode)")  # around our part of the note; not rendered
 FIGURE = "nas-relucode-pareto"  # the identifier by which a later call replaces the figure
 MOST_ROWS = 20  # of the note, which is sent again whenever the dashboard polls
 

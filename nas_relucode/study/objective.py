@@ -29,13 +29,7 @@ from nas_relucode.study.measuring import ONLY_MAPS, Splits, default_layers, meas
 from nas_relucode.study.objectives import accuracy_constraint, best_accuracy, check_directions, new_record
 from nas_relucode.study.record import Outcome, objective_values, saturated_objectives, write_outcome
 from nas_relucode.study.search_space import LEARNING_RATE, SearchSpace
-from nas_relucode.study.settings import (
-    DEFAULT_LAYERS,
-    CodeSettings,
-    NetworkSettings,
-    check_fit,
-    check_parameters,
-)
+from nas_relucode.study.settings import DEFAULT_LAYERS, CodeSettings, NetworkSettings, check_fit, check_parameters
 from nas_relucode.training.data import ImageData
 from nas_relucode.training.frozen import frozen_features
 from nas_relucode.training.loop import load_optimizer, pick_device

@@ -24,10 +24,7 @@ Objectives = Iterable[str | tuple[str, str]]
 
 
 def read_objectives(
-    objectives: Objectives,
-    *,
-    indices: Mapping[str, Index] = INDICES,
-    qualities: Mapping[str, Quality] = QUALITIES,
+    objectives: Objectives, *, indices: Mapping[str, Index] = INDICES, qualities: Mapping[str, Quality] = QUALITIES
 ) -> dict[str, str]:
     """The objectives' names, in their order, with their directions: that given, ``(name, direction)``, or its own.
 

@@ -170,10 +170,7 @@ def _write_failed(trial: optuna.Trial, error: Exception) -> None:
 
 
 def _run_together(
-    plan: Plan,
-    objective: Objective,
-    count: int,
-    on_trial: Callable[[optuna.Study, FrozenTrial], None] | None,
+    plan: Plan, objective: Objective, count: int, on_trial: Callable[[optuna.Study, FrozenTrial], None] | None
 ) -> None:
     """Takes ``count`` waiting trials and trains those of one structure as one batched network."""
     study = plan.study

@@ -14,11 +14,7 @@ RESTARTS = 3  # of each process; one that dies more often has a cause that a res
 
 
 def run_fleet(
-    command: Sequence[str],
-    environments: Sequence[Mapping[str, str]],
-    *,
-    stop: Stop,
-    say: Callable[[str], None],
+    command: Sequence[str], environments: Sequence[Mapping[str, str]], *, stop: Stop, say: Callable[[str], None]
 ) -> int:
     """Runs ``command`` once for each environment, added to this process's own, and returns the highest exit code.
 

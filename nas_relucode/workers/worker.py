@@ -29,12 +29,7 @@ from nas_relucode.workers.defaults import PATIENCE
 from nas_relucode.workers.planning import open_planned
 from nas_relucode.workers.queue import Heartbeat, Queue, finished_trial
 from nas_relucode.workers.results import SavedResults
-from nas_relucode.workers.retrying import (
-    StorageRetry,
-    StorageUnavailableError,
-    is_unavailable,
-    unavailable_errors,
-)
+from nas_relucode.workers.retrying import StorageRetry, StorageUnavailableError, is_unavailable, unavailable_errors
 from nas_relucode.workers.stopping import Stop, StoppedError
 
 IDLE, LONGEST_IDLE = 10, 60  # seconds between two queries while only trials of other workers run; see `idle_seconds`

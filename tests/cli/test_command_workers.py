@@ -217,8 +217,7 @@ def test_a_process_that_dies_is_restarted_three_times_and_its_exit_code_is_retur
 
 
 @pytest.mark.parametrize(
-    ("kinds", "code"),
-    [(["ends", "given back"], 0), (["given back", "dies"], 1), (["given back", "fails to end"], 2)],
+    ("kinds", "code"), [(["ends", "given back"], 0), (["given back", "dies"], 1), (["given back", "fails to end"], 2)]
 )
 def test_a_fleet_that_is_stopped_waits_for_its_processes_and_returns_the_code_of_those_that_failed(
     tmp_path: Path, kinds: list[str], code: int

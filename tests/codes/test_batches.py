@@ -63,8 +63,7 @@ def test_batches_are_used_as_they_are():
 
 
 @pytest.mark.parametrize(
-    "other",
-    [X, (X, Y[:9]), (X, Y.double()), (X, X.long()), (X,), (X, Y, Y), (X, None), {"a": X, "b": Y}, "labels"],
+    "other", [X, (X, Y[:9]), (X, Y.double()), (X, X.long()), (X,), (X, Y, Y), (X, None), {"a": X, "b": Y}, "labels"]
 )
 def test_only_whole_numbers_one_a_sample_are_labels(other):
     assert labels_of(other) is None

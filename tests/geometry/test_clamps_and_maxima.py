@@ -21,16 +21,8 @@ def split(x):
 
 # Of each bend: what the network calls, the same in ReLUs alone, and which linear piece each number is on.
 BENDS = {
-    "relu6": (
-        F.relu6,
-        lambda x: F.relu(x) - F.relu(x - 6),
-        lambda x: (x > 0).int() + (x > 6).int(),
-    ),
-    "hardtanh": (
-        F.hardtanh,
-        lambda x: F.relu(x + 1) - F.relu(x - 1) - 1,
-        lambda x: (x > -1).int() + (x > 1).int(),
-    ),
+    "relu6": (F.relu6, lambda x: F.relu(x) - F.relu(x - 6), lambda x: (x > 0).int() + (x > 6).int()),
+    "hardtanh": (F.hardtanh, lambda x: F.relu(x + 1) - F.relu(x - 1) - 1, lambda x: (x > -1).int() + (x > 1).int()),
     "clamp from 0": (
         lambda x: x.clamp(0, 1.5),
         lambda x: F.relu(x) - F.relu(x - 1.5),

@@ -170,12 +170,7 @@ def test_graph_indices_of_a_path_and_a_point():
         "isolated_cell_fraction": 1 / 4,
     }
     joined = compute_indices(CodeSpace.of(pack(bits)), configured(names, graph_theta=4))
-    assert joined == {
-        "edge_count": 4,
-        "component_count": 1,
-        "largest_component_share": 1,
-        "isolated_cell_fraction": 0,
-    }
+    assert joined == {"edge_count": 4, "component_count": 1, "largest_component_share": 1, "isolated_cell_fraction": 0}
 
 
 def test_a_count_that_is_as_large_as_the_sample_is_saturated():

@@ -10,12 +10,7 @@ from perceptrons import perceptron
 from torch import nn
 
 from nas_relucode import InputError, Split, score
-from nas_relucode.indices import (
-    AffineDeviation,
-    CertifiedRadius,
-    LocalComplexity,
-    SpaceFolding,
-)
+from nas_relucode.indices import AffineDeviation, CertifiedRadius, LocalComplexity, SpaceFolding
 
 
 def value(network, points, labels, index, **options):

@@ -20,13 +20,7 @@ from nas_relucode.paper.numbers import read_numbers
 from nas_relucode.study.curves import curves_frame, kept_spaces
 from nas_relucode.study.record import ATTRIBUTE
 from nas_relucode.study.runner import load_study_data
-from nas_relucode.study.settings import (
-    CodeSettings,
-    DataSettings,
-    FigureSettings,
-    NetworkSettings,
-    StudySettings,
-)
+from nas_relucode.study.settings import CodeSettings, DataSettings, FigureSettings, NetworkSettings, StudySettings
 from nas_relucode.training import build_autoencoder
 from nas_relucode.training.recipe import Recipe
 
@@ -126,14 +120,7 @@ def test_the_released_codes_counts_are_those_of_the_saved_activations(tmp_path: 
         network(data.inputs[rows])
         epochs[-1].append([*saved, data.labels[rows].numpy()])
 
-    train(
-        network,
-        data,
-        learning_rate=0.5,
-        recipe=REBUILD,
-        on_batch=on_batch,
-        on_epoch=lambda epoch: epochs.append([]),
-    )
+    train(network, data, learning_rate=0.5, recipe=REBUILD, on_batch=on_batch, on_epoch=lambda epoch: epochs.append([]))
     for number, batches in enumerate(epochs[:2], start=1):
         arrays = [np.concatenate(parts) for parts in zip(*batches, strict=True)]
         np.savez(tmp_path / f"activations_{number}.npz", first=arrays[0], second=arrays[1], labels=arrays[2])

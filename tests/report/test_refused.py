@@ -50,10 +50,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.parametrize(
     ("name", "messages"),
     [
-        (
-            "foreign",
-            ["no trial of study 'foreign' carries our record", "'relucode'", "Recorder"],
-        ),
+        ("foreign", ["no trial of study 'foreign' carries our record", "'relucode'", "Recorder"]),
         ("empty", ["no trial of study 'empty' carries our record"]),
         ("partial", ["trial 0 of study 'partial'", "lacks params, seed, validation, qualities, joint"]),
         ("words", ["trial 0 of study 'words'", "is not a table of values", "nas_relucode.Objective"]),

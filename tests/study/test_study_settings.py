@@ -33,10 +33,7 @@ from nas_relucode.workers.status import status_of
         ({"trials": 0}, "trials 0"),
         ({"accuracy_floor": 1.5}, "accuracy_floor 1.5"),
         ({"objectives": {"accuracy": "up"}}, "'up'. Known: maximize, minimize"),
-        (
-            {"objectives": {"cells": "minimize"}},
-            "unknown objective 'cells'. Known: accuracy, validation_loss, ",
-        ),
+        ({"objectives": {"cells": "minimize"}}, "unknown objective 'cells'. Known: accuracy, validation_loss, "),
         ({"objectives": {}}, "objectives is empty"),
     ],
 )

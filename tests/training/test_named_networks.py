@@ -103,11 +103,7 @@ def test_a_file_that_does_not_hold_the_weights_is_refused_with_a_reason_on_one_l
         ("math:factorial", {}, "could not be built .TypeError"),
         ("builtins:dict", {}, "returns a dict. It must return a torch.nn.Module"),
         ("torch.nn:ReLU", {"weights": "imagenet"}, "imagenet weights are torchvision's"),
-        (
-            "resnet18",
-            {"weights": "no_such_file"},
-            "no_such_file cannot be read: there is no such file",
-        ),
+        ("resnet18", {"weights": "no_such_file"}, "no_such_file cannot be read: there is no such file"),
     ],
 )
 def test_a_model_that_does_not_name_a_network_is_refused(model, settings, message):
