@@ -109,10 +109,9 @@ def as_markdown(judged: pd.DataFrame) -> str:
     def interval(row: pd.Series, name: str) -> str:
         return f"{row[name]:.2f} ({row[f'{name}_low']:.2f} to {row[f'{name}_high']:.2f})"
 
-    lines = []
+    lines, with_pairs = [], (judged["pairs"] >= FEWEST_PAIRS).any()
     for _, row in judged.sort_values("gain", ascending=False).iterrows():
         way = "large" if row["direction"] == "maximize" else "small"
-        enough = row["pairs"] >= FEWEST_PAIRS
         chance = f"{row['permuted_gain']:.2f}, {row['permuted_passed']:.0%}" if "permuted_gain" in row else ""
         cells = [
             row["quality"].replace("_", " "),
@@ -125,7 +124,7 @@ def as_markdown(judged: pd.DataFrame) -> str:
             f"{row['direct_gain']:.2f}",
             f"{row['baseline_gain']:.2f} {row['best_baseline']}",
             chance,
-            f"{row['wrong_pairs']} of {row['pairs']}" if enough else "",
+            *([f"{row['wrong_pairs']} of {row['pairs']}"] if with_pairs else []),
         ]
         lines.append("| " + " | ".join("" if cell == "nan" else cell for cell in cells) + " |")
     return "\n".join(lines)
