@@ -208,6 +208,10 @@ def test_what_a_step_of_a_workflow_runs_is_there(step: str):
         CHECKS[words[0]](words[1:])
 
 
+def test_workflows_run_the_tests_and_make_the_documentation():
+    assert {"make test", "make docs"} <= set(steps())
+
+
 def test_the_workflows_keep_what_their_commands_write():
     site = re.search(r"^site_dir: (.*)$", (ROOT / "mkdocs.yml").read_text(), flags=re.MULTILINE)[1]
     kept = {step["with"]["path"] for step in workflow_steps() if "upload-artifact" in step.get("uses", "")}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from nas_relucode.evidence.examining import (
@@ -95,6 +96,8 @@ def trained(folders: list[Path]) -> None:
             chosen = choices(half, baselines=baselines)
             for part, networks in parts(body, name == development).items():
                 table = judged(chosen, half, body, networks)
+                if table.empty:
+                    continue
                 if not baselines:
                     table = table.join(chosen_by_chance(half, networks).add_prefix("permuted_"), on="quality")
                 table.to_csv(DOCS / name / f"judged_{kind}_{part}.csv", index=False, float_format="%.4g")
@@ -133,12 +136,15 @@ def as_markdown(judged: pd.DataFrame) -> str:
 def parts(body: Body, chosen_here: bool) -> dict[str, Networks]:
     """The networks that choices are judged on; of a body that took no part in choosing, all of them, too.
 
-    The finalists of `select` are those of the whole body. There must be at least `FEWEST` of them.
+    The finalists are those of the whole body within one standard error of the best, less those that took part in
+    choosing. There must be at least `FEWEST` of them.
     """
     networks = {"held_out": body.halves[1]}
     if not chosen_here:
         networks["all"] = body.networks
     finalists = body.finalists
+    if chosen_here:
+        finalists = np.intersect1d(finalists, np.concatenate(list(body.halves[1].strata.values())))
     print(f"{len(finalists)} finalists within one standard error of the best")
     if len(finalists) >= FEWEST:
         networks["finalists"] = body.networks.in_strata({"finalists": finalists})

@@ -70,9 +70,11 @@ def _checkpoints(options: argparse.Namespace) -> Selection:
 
 
 def _measurable(data: ImageData) -> list[str]:
-    """The qualities of held-out samples that images of this size have."""
-    small = min(data.image_shape[1:]) < LEAST_SIZE
-    return [name for name, q in QUALITIES.items() if q.held_out and not (small and name == "corruption_accuracy")]
+    """The qualities of held-out samples that any classifier of images of this size has."""
+    left_out = {"linear_probe_accuracy"}  # needs a linear layer, and two samples of each class
+    if min(data.image_shape[1:]) < LEAST_SIZE:
+        left_out.add("corruption_accuracy")
+    return [name for name, quality in QUALITIES.items() if quality.held_out and name not in left_out]
 
 
 def _body(options: argparse.Namespace) -> Body:

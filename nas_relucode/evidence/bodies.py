@@ -36,13 +36,13 @@ def weights_file(folder: Path, number: int, seed: int) -> Path:
 def train_body(
     family: Family, data: ImageData, folder: Path, *, on_network: Callable[[int, int], None] | None = None
 ) -> None:
-    """Trains every candidate of a family with every seed that has no weights in ``folder`` yet, seed by seed.
+    """Trains every candidate of a family with every seed that has no weights in ``folder`` yet, candidate by candidate.
 
     A training whose loss stops being finite is kept as one without weights.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for seed in family.seeds:
-        for number, design in enumerate(family.designs()):
+    for number, design in enumerate(family.designs()):
+        for seed in family.seeds:
             file = weights_file(folder, number, seed)
             if file.exists():
                 continue
@@ -56,6 +56,12 @@ def train_body(
             write_tensors(file, content)
             if on_network:
                 on_network(number, seed)
+
+
+def diverged(folder: Path, number: int, seed: int) -> bool:
+    """Whether a network of a body was trained, and its loss stopped being finite."""
+    file = weights_file(folder, number, seed)
+    return file.exists() and torch.load(file, weights_only=True)["weights"] is None
 
 
 def load_trained(family: Family, data: ImageData, folder: Path, number: int, seed: int) -> Trained | None:

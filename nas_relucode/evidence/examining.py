@@ -79,7 +79,7 @@ class Networks:
         return np.where(np.isnan(values), np.nanmedian(values, axis=0), values)
 
     def beside(self, names: Sequence[str], qualities: Sequence[str]) -> list[tuple[Any, Any, list[np.ndarray]]]:
-        """For each stratum what correlations are of: columns, qualities (larger is better) and `CONTROLS`."""
+        """What is correlated in each stratum: columns, qualities (larger is better) and `CONTROLS`."""
         wanted = np.stack([self.quality(quality) for quality in qualities], axis=1)
         controls = [self.table[control].to_numpy(float) for control in CONTROLS if control in self.table]
         return [
@@ -126,6 +126,10 @@ class Pair:
         return cls(name, quality, bands, sign)
 
     @property
+    def direction(self) -> str:
+        return "maximize" if self.sign > 0 else "minimize"
+
+    @property
     def gains(self) -> list[float]:
         """The captured gain of each stratum."""
         return [captured_gain(index, quality) for index, quality in self.bands]
@@ -140,7 +144,7 @@ class Pair:
         low, high = gain_interval(self.bands, draws=draws)
         return {
             "column": self.name,
-            "direction": "maximize" if self.sign > 0 else "minimize",
+            "direction": self.direction,
             "quality": self.quality,
             "gain": self.gain,
             "gain_low": low,

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
-from nas_relucode.evidence.bodies import weights_file
+from nas_relucode.evidence.bodies import diverged
 from nas_relucode.evidence.examining import (
     ACCURACY,
     Networks,
@@ -101,13 +101,13 @@ def _statistics(seeds: Sequence[Sequence[Measured]], parts: Sequence[str]) -> On
 
 def read_body(name: str, folder: Path) -> Body:
     """The candidates of a family of which every seed was measured."""
-    family, measured, diverged = FAMILIES[name], {}, 0
+    family, measured, lost = FAMILIES[name], {}, 0
     for number in range(family.candidates):
         files = [measured_file(folder, number, seed) for seed in family.seeds]
         if all(file.exists() for file in files):
             measured[number] = [read_measured(folder, number, seed) for seed in family.seeds]
-        elif all(weights_file(folder, number, seed).exists() for seed in family.seeds):
-            diverged += 1
+        elif any(diverged(folder, number, seed) for seed in family.seeds):
+            lost += 1
     rows = {number: _mean(seeds) for number, seeds in measured.items()}
     table = pd.DataFrame.from_dict(rows, orient="index")
     designs = family.designs()
@@ -127,7 +127,7 @@ def read_body(name: str, folder: Path) -> Body:
         strata,
         _with_shift(read_costs(folder)),
     )
-    return Body(family, networks, measured, diverged)
+    return Body(family, networks, measured, lost)
 
 
 def _is_quality(column: str) -> bool:
@@ -185,6 +185,8 @@ def judged(choices: Mapping[str, Choice], development: Networks, body: Body, hel
     take the time of the index.
     """
     usable = [c for c in choices.values() if c.quality in held_out.qualities and not held_out.unusable(c.column)]
+    if not usable:
+        return pd.DataFrame()
     table = with_correlations([choice.on(held_out) for choice in usable], held_out)
     table["development_gain"] = [choice.gain for choice in usable]
     return table.join(pd.DataFrame([_beside(choice, development, body, held_out) for choice in usable])).assign(
@@ -231,7 +233,7 @@ def chosen_by_chance(development: Networks, held_out: Networks, *, times: int = 
         chance = [networks.permuted(generator) for networks in (development, held_out)]
         chosen = [choice for choice in choices(chance[0]).values() if choice.quality in held_out.qualities]
         rows += [choice.on(chance[1]).row() for choice in chosen if not chance[1].unusable(choice.column)]
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(rows, columns=list(rows[0]) if rows else ["quality", "gain", "gain_low", "worst_gain"])
     table["passed"] = passes(table)
     by_quality = table.groupby("quality", sort=False)
     return pd.DataFrame(

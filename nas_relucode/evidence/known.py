@@ -25,12 +25,14 @@ def known_results(bodies: Mapping[str, Body], findings: Mapping[str, Findings], 
         chosen = judged(choices(half), half, body, body.halves[1])
         for _, row in chosen.iterrows():
             rows.append(_row(name, HELD_OUT, body.halves[1], row.to_dict(), bool(row["evidence"])))
-        p = findings[name].pairs.set_index(["column", "quality"])["p"]
+        pairs = findings[name].pairs.set_index(["column", "quality"])
         for column in filter(body.networks.indices.__contains__, body.networks.columns):
             for quality in body.networks.qualities:
                 for sign in (1, -1):
                     pair = Pair.of(body.networks, column, quality, sign)
-                    row = pair.row() | {"p": p[column, quality]}
+                    correlated = pairs.loc[(column, quality), "direction"] == pair.direction
+                    agrees = correlated == (pair.gain > 0)  # the correlation is for or against it as the gain is
+                    row = pair.row() | {"p": pairs.loc[(column, quality), "p"] if agrees else 1.0}
                     rows.append(_row(name, ALL, body.networks, row, False))
     return pd.DataFrame(rows)
 

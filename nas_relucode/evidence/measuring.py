@@ -109,7 +109,7 @@ def measure_body(
     others: Tensor | None = None,
     on_network: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Measures every trained network of ``folder`` that was not measured yet, seed by seed."""
+    """Measures every trained network of ``folder`` that was not measured yet, candidate by candidate."""
     qualities = qualities_of(family, data, others)
     for number, seed in _trained(family, folder):
         file = measured_file(folder, number, seed)
@@ -155,8 +155,8 @@ def _write(file: Path, measured: Measured) -> None:
 
 
 def _trained(family: Family, folder: Path) -> Iterator[tuple[int, int]]:
-    for seed in family.seeds:
-        for number in range(family.candidates):
+    for number in range(family.candidates):
+        for seed in family.seeds:
             if weights_file(folder, number, seed).exists():
                 yield number, seed
 

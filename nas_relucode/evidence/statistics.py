@@ -13,6 +13,7 @@ from scipy import stats
 from nas_relucode.ranking.choices import LEVEL
 
 DRAWS_AT_ONCE = 250  # of a bootstrap of correlations, all pairs of columns at once
+PAIRS_AT_ONCE = 40_000_000  # of networks, over all these draws: limits the memory to about 1 GiB
 
 
 def captured_gain(index: np.ndarray, quality: np.ndarray) -> float:
@@ -92,7 +93,9 @@ def correlation_intervals(
     """
     generator = np.random.default_rng(seed)
     means: list[list[np.ndarray]] = [[], [], []]
-    chunks = [min(DRAWS_AT_ONCE, draws - start) for start in range(0, draws, DRAWS_AT_ONCE)]
+    largest = max(len(indices) for indices, _, _ in bands)
+    at_once = max(1, min(DRAWS_AT_ONCE, PAIRS_AT_ONCE // largest**2))
+    chunks = [min(at_once, draws - start) for start in range(0, draws, at_once)]
     for chunk in chunks:
         drawn = []
         for indices, qualities, controls in bands:
@@ -116,8 +119,8 @@ def _drawn_ranks(columns: np.ndarray, times: np.ndarray) -> np.ndarray:
 
     The rank of a network among those of a draw is half the sum of the signs of its differences from all of them.
     """
-    signs = np.sign(columns[:, None, :] - columns[None, :, :])
-    return np.tensordot(times, signs, axes=(1, 1)) / 2
+    ranks = [times @ np.sign(column[None, :] - column[:, None]) for column in columns.T]
+    return np.stack(ranks, axis=2) / 2
 
 
 def _drawn_partial(
@@ -148,11 +151,14 @@ def _drawn_tau(indices: np.ndarray, qualities: np.ndarray, times: np.ndarray) ->
     """Kendall's tau-b in each draw, (draws, indices, qualities); 0 where a column is constant."""
     one, other = np.triu_indices(len(indices), 1)
     pairs = times[:, one] * times[:, other]
-    signs = [np.sign(columns[one] - columns[other]) for columns in (indices, qualities)]
-    concordance = np.stack([pairs @ (own[:, None] * signs[1]) for own in signs[0].T], axis=1)
-    untied = [pairs @ own**2 for own in signs]
-    norm = np.sqrt(untied[0][:, :, None] * untied[1][:, None, :])
-    return np.divide(concordance, norm, out=np.zeros_like(concordance), where=norm > 0)
+    by_quality = np.sign(qualities[one] - qualities[other])
+    concordance, untied = [], []
+    for column in indices.T:
+        signs = np.sign(column[one] - column[other])
+        concordance.append(pairs @ (signs[:, None] * by_quality))
+        untied.append(pairs @ signs**2)
+    norm = np.sqrt(np.stack(untied, axis=1)[:, :, None] * (pairs @ by_quality**2)[:, None, :])
+    return np.divide(np.stack(concordance, axis=1), norm, out=np.zeros_like(norm), where=norm > 0)
 
 
 def adjusted_p(
@@ -190,6 +196,19 @@ def bands_of(accuracies: np.ndarray, *, bands: int = 3, left_out: float = 0.15) 
     [[3], [2], [0]]
     """
     return [np.sort(part) for part in np.array_split(accurate(accuracies, left_out=left_out), bands)]
+
+
+def named_bands(accuracies: np.ndarray, *, bands: int = 3) -> dict[str, np.ndarray]:
+    """The rows of `bands_of` by the accuracies at the ends; a band with the same ends as one before is numbered.
+
+    >>> list(named_bands(np.ones(4), bands=2))
+    ['1.0000-1.0000', '1.0000-1.0000 (2)']
+    """
+    named: dict[str, np.ndarray] = {}
+    for number, rows in enumerate(bands_of(accuracies, bands=bands), start=1):
+        name = f"{accuracies[rows].min():.4f}-{accuracies[rows].max():.4f}"
+        named[f"{name} ({number})" if name in named else name] = rows
+    return named
 
 
 def accurate(accuracies: np.ndarray, *, left_out: float = 0.15) -> np.ndarray:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from nas_relucode.errors import InputError
 from nas_relucode.evidence.examining import ACCURACY, FEWEST, Networks
-from nas_relucode.evidence.statistics import accurate, bands_of
+from nas_relucode.evidence.statistics import accurate, named_bands
 from nas_relucode.indices.registry import INDICES
 from nas_relucode.qualities.registry import QUALITIES
 from nas_relucode.ranking.selection import Selection
@@ -21,9 +21,9 @@ EXAMPLE = 'Recorder(..., qualities=["noise_accuracy", "pgd_accuracy", "calibrati
 def networks_of(selection: Selection) -> Networks:
     """The feasible networks of a selection (see `select` and `compare`), in strata of nearly equal accuracy.
 
-    These are up to three bands of accuracy without the 15 % of least accuracy, ten networks or more in each; with fewer
-    networks, the finalists. Qualities are those that the study recorded, and accuracy on the test split. Beside the
-    indices that it recorded stands the change of those of its curve, per epoch over the last three
+    These are two or three bands of accuracy without the 15 % of least accuracy, ten networks or more in each; with
+    fewer networks, the finalists. Qualities are those that the study recorded, and accuracy on the test split. Beside
+    the indices that it recorded stands the change of those of its curve, per epoch over the last three
     (``cell_count_change``).
 
     Raises InputError for a study without qualities, and for fewer than 4 networks of equal accuracy.
@@ -40,9 +40,9 @@ def networks_of(selection: Selection) -> Networks:
             f"study {selection.study!r} recorded no quality beside accuracy. Record what you want of the networks, "
             f"e.g. {EXAMPLE}, or give the networks' weights (--model)."
         )
-    if number := min(BANDS, len(accurate(table[ACCURACY])) // FEWEST):
-        bands = bands_of(table[ACCURACY].to_numpy(float), bands=number)
-        strata = {f"{table[ACCURACY][rows].min():.4f}-{table[ACCURACY][rows].max():.4f}": rows for rows in bands}
+    number = min(BANDS, len(accurate(table[ACCURACY])) // FEWEST)
+    if number > 1:
+        strata = named_bands(table[ACCURACY].to_numpy(float), bands=number)
     else:
         strata = {"finalists": np.flatnonzero(table["finalist"])}
     changes = _changes(selection)

@@ -79,9 +79,10 @@ def _project(columns, lengths, target, own, clear, least, residual, slopes):  # 
     _copy(residual, target)
     for _ in range(3 * (size + count)):
         _products(columns, residual, slopes)
-        enough = max(clear * (slopes[own] - slopes[count - 1]), least * np.sqrt(_dot(residual, residual)))
-        if own >= 0 and _lead(slopes, own) > enough:
-            return FAR
+        if own >= 0:
+            enough = max(clear * (slopes[own] - slopes[count - 1]), least * np.sqrt(_dot(residual, residual)))
+            if _lead(slopes, own) > enough:
+                return FAR
         while True:  # activate the independent column that is most along the residual
             best, most = -1, ROUNDING * target_length
             for j in range(count):

@@ -1,4 +1,4 @@
-"""How much the features in front of the last layer say of classes, also of such that the network was not trained on."""
+"""How well the features before the last layer separate classes, including classes it was not trained on."""
 
 from __future__ import annotations
 

@@ -16,5 +16,4 @@ PURPOSES = {  # what networks are chosen for -> the quality that says how good t
     "translation": "translation_accuracy",
     "pruning": "pruned_accuracy",
     "rounding": "rounded_accuracy",
-    "transfer": "linear_probe_accuracy",
 }

@@ -33,7 +33,9 @@ class Result:
     low: float  # the ends of its 95 % interval
     high: float
     worst: float  # the captured gain of the worst band
-    p: float | None  # of its correlation with the quality, adjusted for all columns and qualities; None if HELD_OUT
+    # Of the correlation with the quality, adjusted for all columns and qualities; 1 where it contradicts the gain, None
+    # if HELD_OUT.
+    p: float | None
     supported: bool  # whether the protocol's bar is passed on this body
 
     @property

@@ -154,12 +154,12 @@ def _indices(report: Report) -> Section:
         "over all networks",
         "rank correlation with accuracy",
         "not informative",
-        "choosing equally accurate networks by it, on other data",
+        "choosing equally accurate networks by it, on other data (fully connected layers)",
     ]
     text = (
         "Spearman's rank correlations are computed over all networks that have both indices. "
         "An index that is constant, undefined or saturated for all networks is not informative. The last column says "
-        "what choosing by the index was worth on networks that were measured for it, compared with a random choice."
+        "what choosing by the index was worth on the networks it was measured on, compared with a random choice."
     )
     return Section("Indices", text, (headings, rows), "What the indices mean and how they correlate with accuracy")
 

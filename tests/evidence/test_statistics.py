@@ -9,13 +9,16 @@ from scipy import stats
 
 from nas_relucode.errors import InputError
 from nas_relucode.evidence.examining import ACCURACY, Networks, Pair, direct_gain, examine, with_correlations
-from nas_relucode.evidence.judging import choices, chosen_by_chance
+from nas_relucode.evidence.families import FAMILIES
+from nas_relucode.evidence.judging import Body, Choice, choices, chosen_by_chance, comparable_pairs, judged
+from nas_relucode.evidence.measuring import BASELINES, Measured
 from nas_relucode.evidence.statistics import (
     adjusted_p,
     bands_of,
     captured_gain,
     correlation_intervals,
     gain_interval,
+    named_bands,
     residual_ranks,
 )
 
@@ -196,6 +199,77 @@ def test_measuring_a_quality_on_all_samples_captures_everything() -> None:
 
     assert direct_gain(networks, "noise_accuracy", 50, on, 50, draws=3) == pytest.approx(1)
     assert direct_gain(networks, "noise_accuracy", 2, on, 50) < 0.9
+
+
+def made_body() -> Body:
+    """The family on MNIST with made-up measurements: noise accuracy goes with the index `good`."""
+    rng = np.random.default_rng(13)
+    family, measured = FAMILIES["mnist"], {}
+    for number in range(family.candidates):
+        chances = rng.uniform(0.2, 0.8)
+        measured[number] = []
+        for _ in family.seeds:
+            samples = (rng.random((1, 300)) < chances).astype(np.float32)
+            numbers = {name: float(rng.normal()) for name in BASELINES}
+            numbers |= {ACCURACY: 0.8 + 0.001 * number, "test_accuracy": rng.random(), "good": chances}
+            numbers |= {"noise_accuracy": float(samples.mean()), "none": rng.normal()}
+            measured[number].append(Measured(numbers, {"noise_accuracy": samples}))
+    table = pd.DataFrame(
+        [pd.DataFrame([seed.numbers for seed in seeds]).mean() for seeds in measured.values()], index=list(measured)
+    )
+    networks = Networks(
+        table,
+        ("good", "none"),
+        BASELINES,
+        {"noise_accuracy": "maximize"},
+        named_bands(table[ACCURACY].to_numpy()),
+        {"good": 1.0, "none": 1.0, "noise_accuracy": 4.0},
+    )
+    return Body(family, networks, measured, 0)
+
+
+def test_an_index_that_goes_with_a_quality_is_chosen_on_one_half_and_passes_on_the_other() -> None:
+    body = made_body()
+    development, held_out = body.halves
+    rows = [set(np.concatenate(list(half.strata.values()))) for half in body.halves]
+    assert not rows[0] & rows[1]
+    assert rows[0] | rows[1] == set(np.concatenate(list(body.networks.strata.values())))
+    chosen = choices(development)
+    assert (chosen["noise_accuracy"].column, chosen["noise_accuracy"].sign) == ("good", 1)
+    (row,) = judged(chosen, development, body, held_out).to_dict("records")
+    assert row["gain"] == pytest.approx(chosen["noise_accuracy"].on(held_out).gain)
+    assert row["cost"] == 0.25
+    assert row["gain"] > 0.5
+    # On a quarter of the samples the quality is known up to a spread of 0.04 among chances from 0.2 to 0.8.
+    assert 0.5 < row["direct_gain"] <= 1
+    assert row["baseline_gain"] == max(row["direct_gain"], row["baseline_gain"])
+    assert row["evidence"] == (row["gain"] > row["baseline_gain"])
+
+
+def test_nothing_chosen_is_nothing_judged() -> None:
+    body = made_body()
+    assert judged({}, *body.halves[:1], body, body.halves[1]).empty
+
+
+def test_pairs_that_differ_in_one_parameter_are_counted_by_hand() -> None:
+    designs = [
+        {"head": "16", "learning_rate": 0.010, "epochs": 5},
+        {"head": "32", "learning_rate": 0.014, "epochs": 6},  # the head alone differs from 0
+        {"head": "16", "learning_rate": 0.100, "epochs": 5},  # the learning rate alone differs from 0
+        {"head": "32", "learning_rate": 0.100, "epochs": 9},  # two differ from every other
+    ]
+    table = pd.DataFrame({ACCURACY: [0.9] * 4, "noise_accuracy": [1.0, 2.0, 3.0, 4.0], "index": [1.0, 0.0, 2.0, 3.0]})
+    networks = Networks(table, ("index",), (), {"noise_accuracy": "maximize"}, {"all": np.arange(4)})
+    assert comparable_pairs(designs, networks, Choice("noise_accuracy", "index", 1, 0.0)) == (2, 1)
+    assert comparable_pairs(designs, networks, Choice("noise_accuracy", "index", -1, 0.0)) == (2, 1)
+
+
+def test_finalists_of_a_body_are_within_one_standard_error_of_the_best() -> None:
+    body = made_body()
+    best = body.networks.table[ACCURACY].max()
+    error = np.sqrt(best * (1 - best) / body.family.validated)
+    within = np.flatnonzero(body.networks.table[ACCURACY] > best - 0.9 * error)
+    assert set(within) <= set(body.finalists) <= set(np.flatnonzero(body.networks.table[ACCURACY] > best - 1.2 * error))
 
 
 def test_networks_without_a_quality_are_refused() -> None:
