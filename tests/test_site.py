@@ -35,6 +35,7 @@ def test_the_notebook_runs_and_shows_tables_and_pictures(monkeypatch: pytest.Mon
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     shown = {kind for output in outputs for kind in output.get("data", {})}
     assert {"text/html", "image/png"} <= shown
+    assert "stderr" not in {output.get("name") for output in outputs}
     assert any("Choose" in output.get("text", "") for output in outputs)
 
 
