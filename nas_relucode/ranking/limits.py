@@ -113,8 +113,9 @@ def _test_lower(selection: Selection) -> str:
         return ""
     uncertain = intervals.errors(networks)
     one_seed_each = all(len(network.values) == 1 for network in networks)  # these trained networks are compared then
-    _, multiple = intervals.multiples(uncertain, 0, selection.ranking.level, 0, known=one_seed_each)
-    reach = multiple * uncertain.standard[0]
+    drawn = uncertain.drawn(np.random.default_rng(0))[one_seed_each]
+    standard = uncertain.standard_with(0)
+    reach = intervals.largest_of_one(drawn, standard, 0, selection.ranking.level) * standard
     most = np.array([networks[0].mean - network.mean for network in networks]) + reach
     better = int(np.argmin(most[1:])) + 1
     if most[better] >= 0:

@@ -190,8 +190,10 @@ class Selection:
 
         By place; see `ranking.order.stays_ahead`. Computed when it is first read.
         """
-        trainings = {network: part.sort_values("seed") for network, part in self.trainings.groupby("network")}
-        rows = [trainings[network] for network in self.finalists["network"]]
+        names = self.finalists["network"]
+        table = self.trainings[self.trainings["network"].isin(names)]
+        trainings = {network: part.sort_values("seed") for network, part in table.groupby("network")}
+        rows = [trainings[network] for network in names]
         deciding, ranking = self.deciding, self.ranking
         return stays_ahead(
             [np.column_stack([part["accuracy"], costs(part, deciding)]) for part in rows],

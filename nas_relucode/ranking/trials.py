@@ -26,6 +26,7 @@ from nas_relucode.study.record import (
     checked_record,
     record_of,
 )
+from nas_relucode.study.storage import all_trials
 from nas_relucode.texts import listed
 
 PARAMS = "params_"  # before a parameter's name in a column, as in Optuna's own trials_dataframe
@@ -105,7 +106,7 @@ def read_trials(study: optuna.Study, *, some_ranked: bool = True) -> StudyTrials
     Raises InputError for a study without our records, or if ``some_ranked`` without a complete one, for a record that
     cannot be read, and for trials that have other objectives or another number of classes than the rest.
     """
-    trials = study.get_trials(deepcopy=False)
+    trials = all_trials(study)
     if not any(ATTRIBUTE in trial.user_attrs for trial in trials):
         raise InputError(
             f"no trial of study {study.study_name!r} carries our record (the user attribute {ATTRIBUTE!r}). Call a "

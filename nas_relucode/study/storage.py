@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any
 import filelock
 import optuna
 import sqlalchemy
+from optuna.trial import FrozenTrial
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
@@ -133,6 +135,20 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
 def has_all_tables(bind: sqlalchemy.Engine | sqlalchemy.Connection) -> bool:
     """Whether Optuna has created all its tables in a database: the one looked up is created last, in one step."""
     return sqlalchemy.inspect(bind).has_table("alembic_version")
+
+
+def all_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials of a study by their numbers, not copied: they must not be changed.
+
+    Meanwhile no garbage is collected: of 10,000 trials that would take a third of the time, and find nothing.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return study.get_trials(deepcopy=False)
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def stored_table(study: optuna.Study) -> dict[str, Any]:

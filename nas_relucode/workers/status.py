@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_relucode.study.plan import Plan
 from nas_relucode.study.search_space import stored_search
-from nas_relucode.study.storage import open_storage
+from nas_relucode.study.storage import all_trials, open_storage
 from nas_relucode.texts import duration
 from nas_relucode.workers.database import ENGINE, GRACE, briefly_opened, has_tables, is_queue
 from nas_relucode.workers.defaults import BEAT
@@ -87,7 +87,7 @@ def status_of(study: optuna.Study, silent: int = 0) -> Status:
     """The status of a study, of whose running trials ``silent`` have a worker that misses its heartbeats."""
     search = stored_search(study)
     plan = Plan(study, search, search.search_space)
-    trials = study.get_trials(deepcopy=False)
+    trials = all_trials(study)
     states = Counter(trial.state for trial in trials)
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     own_pruned = [trial for trial in trials if trial.state == TrialState.PRUNED and "same_as" not in trial.user_attrs]

@@ -13,7 +13,7 @@ from simulated import drawn, family, network
 
 from nas_relucode.ranking.accuracies import Accuracies
 from nas_relucode.ranking.equality import judge
-from nas_relucode.ranking.intervals import errors, multiples, sample_covariance, simultaneous_intervals
+from nas_relucode.ranking.intervals import errors, largest_of_pairs, multiples, sample_errors, simultaneous_intervals
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -46,7 +46,7 @@ def test_estimated_variances_need_larger_multiples():
 def test_the_errors_over_samples_are_those_of_the_paired_test_and_four_samples_more():
     generator = np.random.default_rng(1)
     tables = family(generator, 3, 400, [0.0, 0.2, 0.3])
-    covariance = sample_covariance([network(*table) for table in tables])
+    covariance = sample_errors([network(*table) for table in tables]).covariance
     one, other = (table.mean(axis=0) for table in tables[:2])
     expected = stats.ttest_rel(one, other)
     squared = (one - other).mean() ** 2 / expected.statistic**2 + 4 / 400**2
@@ -57,9 +57,40 @@ def test_networks_validated_on_other_samples_or_without_predictions_err_independ
     generator = np.random.default_rng(2)
     one, other, third = (network(*table) for table in family(generator, 3, 400, [0.0] * 3))
     networks = [one, Accuracies(other.values, 400), Accuracies(third.values, 400, third.correct, "other")]
-    covariance = sample_covariance(networks)
+    covariance = sample_errors(networks).covariance
     assert covariance[~np.eye(3, dtype=bool)].tolist() == [0] * 6
     assert covariance[1, 1] == networks[1].sample_variance
+
+
+@pytest.mark.parametrize("samples", [20, 400])
+def test_the_errors_are_drawn_with_their_covariance(samples):
+    """... of more networks than samples, and of fewer."""
+    generator = np.random.default_rng(4)
+    networks = [network(*table) for table in family(generator, 3, samples, [0.0] * 30)]
+    networks.append(Accuracies(networks[0].values, 400))
+    uncertain = errors(networks)
+    _, known = uncertain.drawn(np.random.default_rng(0))
+    expected = uncertain.samples.covariance + np.diag(uncertain.of_seeds)
+    scale = np.sqrt(np.outer(np.diag(expected), np.diag(expected)))
+    assert np.cov(known, rowvar=False) / scale == pytest.approx(expected / scale, abs=0.12)  # 0.022 is a standard error
+    assert uncertain.samples.variance == pytest.approx(np.diag(uncertain.samples.covariance))
+    assert uncertain.samples.covariance_with(2) == pytest.approx(uncertain.samples.covariance[2])
+    alone = np.diag(uncertain.samples.covariance)
+    squares = np.add.outer(alone, alone) - 2 * uncertain.samples.covariance
+    assert uncertain.samples.squares == pytest.approx(squares, rel=1e-3, abs=1e-12)
+
+
+@pytest.mark.parametrize("uneven", [0.0, 1.0])
+@pytest.mark.parametrize("level", [0.001, 0.05, 0.9])
+def test_the_largest_of_all_pairs_is_that_of_comparing_each(uneven, level):
+    generator = np.random.default_rng(5)
+    drawn, of_seeds = generator.normal(size=(300, 25)), np.exp(uneven * generator.normal(size=25))
+    places = generator.normal(size=(25, 3))
+    squares = ((places[:, None] - places) ** 2).sum(axis=2) + 0.01
+    standard = np.sqrt(np.add.outer(of_seeds, of_seeds) + squares)
+    largest = (np.abs(drawn[:, :, None] - drawn[:, None]) / standard).max(axis=(1, 2))
+    found = largest_of_pairs(drawn.astype(np.float32), squares.astype(np.float32), of_seeds, level)
+    assert found == pytest.approx(np.quantile(largest, 1 - level), rel=1e-5)
 
 
 def test_networks_that_are_far_behind_leave_the_others_their_short_intervals():
@@ -70,7 +101,7 @@ def test_networks_that_are_far_behind_leave_the_others_their_short_intervals():
     width = [(ends.high - ends.low)[1:3] for ends in (alone, together)]
     assert width[1] == pytest.approx(width[0], rel=0.05)
     everyone = multiples(errors(close + far), 0, 0.05, 0)[0]
-    assert (alone.smallest_difference[1:] < 0.8 * everyone * errors(close).standard[0, 1:]).all()
+    assert (alone.smallest_difference[1:] < 0.8 * everyone * errors(close).standard_with(0)[1:]).all()
 
 
 def test_networks_that_never_vary_do_not_make_the_others_certain():
