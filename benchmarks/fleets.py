@@ -24,9 +24,10 @@ from sqlalchemy.pool import NullPool
 import nas_relucode as rc
 from nas_relucode.study.candidates import Candidate
 from nas_relucode.study.record import Outcome
-from nas_relucode.study.runner import build_objective, stored_settings
+from nas_relucode.study.runner import build_objective
 from nas_relucode.study.search_space import SearchSettings
 from nas_relucode.study.settings import DataSettings, NetworkSettings, StudySettings
+from nas_relucode.study.stored_settings import stored_settings
 from nas_relucode.workers.planning import open_planned
 from nas_relucode.workers.results import SavedResults
 from nas_relucode.workers.retrying import StorageRetry

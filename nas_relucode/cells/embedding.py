@@ -13,13 +13,13 @@ import torch
 
 from nas_relucode.cells.code_spaces import CodeSpace
 from nas_relucode.cells.hamming import distance_blocks, distance_matrix
+from nas_relucode.cells.layouts import POINTS, check_layout
 from nas_relucode.cells.neighbours import nearest
 from nas_relucode.codes.bits import Codes
-from nas_relucode.codes.packing import PRESETS
+from nas_relucode.codes.reading import PRESETS
 from nas_relucode.codes.words import compiled
 from nas_relucode.errors import InputError, unknown
 
-POINTS = ("cells", "samples")
 RELEASED = {"neighbours": 2, "min_dist": 0.1}  # UMAP's settings in the paper's released code
 MOST_ROWS = 20_000  # of the released code's dense matrix: 1.6 GB, which UMAP copies
 LANDMARKS = 1000  # codes from which the principal axes are computed
@@ -121,18 +121,6 @@ def embed(
         "codes": dict(space.settings),
     }
     return Embedding(layout.astype(np.float32), sizes, labels, cells, settings)
-
-
-def check_layout(neighbours: Any, min_dist: Any, seed: Any, epochs: Any, most: Any) -> None:
-    """Raises InputError unless `embed` can take these settings."""
-    whole_numbers = {"neighbours": (neighbours, 2), "seed": (seed, 0), "epochs": (epochs, 1), "most": (most, 1)}
-    for name, (value, minimum) in whole_numbers.items():
-        if value is None and name != "neighbours":
-            continue
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or not minimum <= value < 2**32:
-            raise InputError(f"{name} {value!r} is not a whole number of at least {minimum}. Give one below 2**32.")
-    if isinstance(min_dist, bool) or not isinstance(min_dist, int | float | np.number) or not 0 <= min_dist <= 1:
-        raise InputError(f"min_dist {min_dist!r} is out of range. Give a number from 0 to 1.")
 
 
 def _choose_points(space: CodeSpace, points: str, preset: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:

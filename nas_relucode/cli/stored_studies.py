@@ -10,7 +10,9 @@ from pathlib import Path
 import optuna
 
 from nas_relucode.errors import InputError, unknown
+from nas_relucode.study.settings import load_settings
 from nas_relucode.study.storage import check_exists, default_storage, open_storage, storage_errors, study_name
+from nas_relucode.study.stored_settings import check_settings
 
 
 @contextlib.contextmanager
@@ -26,9 +28,6 @@ def stored_study(options: argparse.Namespace) -> Iterator[tuple[optuna.Study, st
             raise unknown("study", name, names)
         study = optuna.load_study(study_name=name, storage=engine)
         if options.study.endswith(".toml") and Path(options.study).is_file():
-            from nas_relucode.study.runner import check_settings  # imports torch, which takes seconds
-            from nas_relucode.study.settings import load_settings
-
             check_settings(study, load_settings(options.study))
         yield study, storage
 

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nas_relucode.codes.reading import SMOOTH
+
 
 @dataclass(frozen=True)
 class Pieces:
@@ -107,7 +109,6 @@ _BENT = [
 ]
 
 # "elu" stands for SELU, too.
-SMOOTH = ("gelu", "silu", "elu", "celu", "mish", "hardswish", "softplus", "tanh", "sigmoid", "hardsigmoid")
 _HARD_SIGMOID = Pieces((-3.0, 3.0), (0.0, 1 / 6, 0.0), (0.0, 0.5, 1.0))
 
 

@@ -12,12 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nas_relucode.codes.activations import SMOOTH
 from nas_relucode.codes.batches import Parts, Slices, batches, drawn_apart, each, moved, needed_arguments, read_batch
 from nas_relucode.codes.bits import WORD, Codes, Layer
 from nas_relucode.codes.network_state import run, untouched
 from nas_relucode.codes.packing import Packer
-from nas_relucode.codes.reading import Forward, Reading, ReadingOptions, read_options
+from nas_relucode.codes.reading import SMOOTH, Forward, Reading, ReadingOptions, read_options
 from nas_relucode.codes.relus import Call, ReluCalls, unwrapped
 from nas_relucode.codes.sample_check import SampleCheck, check_samples
 from nas_relucode.errors import InputError, NonFiniteError

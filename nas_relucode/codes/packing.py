@@ -65,7 +65,6 @@ def pack_above(values: Any, level: Any, words: Any) -> bool:  # pragma: no cover
 
 
 TILE = 131_072  # numbers that are compared, checked and packed at a time: 512 KB of float32
-PRESETS = ("paper", "released_code")  # a bit is set above 0, or from 1 on, which is int(activation) > 0
 
 
 def neurons_shape(shape: tuple[int, ...], maps: str) -> tuple[int, ...]:

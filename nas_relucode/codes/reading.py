@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
-from torch import nn
 
-from nas_relucode.codes.activations import SMOOTH
-from nas_relucode.codes.packing import PRESETS
 from nas_relucode.errors import InputError, unknown
 
-Forward = Callable[[nn.Module, Any], Any]  # network, batch -> output
+if TYPE_CHECKING:
+    from torch import nn
+
+Forward = Callable[["nn.Module", Any], Any]  # network, batch -> output
 
 MODES = ("eval", "train")
 MAPS = ("pixel", "channel", "pooled")
+PRESETS = ("paper", "released_code")  # a bit is set above 0, or from 1 on, which is int(activation) > 0
+SMOOTH = ("gelu", "silu", "elu", "celu", "mish", "hardswish", "softplus", "tanh", "sigmoid", "hardsigmoid")
 
 
 class ReadingOptions(TypedDict, total=False):
@@ -52,7 +54,7 @@ class Reading:
     each number; ``"channel"`` a channel, active if any of its pixels is; ``"pooled"`` a block of 2 x 2 pixels, active
     if any of them is (fewer pixels at the edge of an odd size).
 
-    ``also``: smooth activations to read as well, by the sign of their inputs; names from `activations.SMOOTH`. They
+    ``also``: smooth activations to read as well, by the sign of their inputs; names from ``SMOOTH``. They
     have no linear cells, so statements about cells do not hold for their layers, which are labelled.
 
     ``batch_size``: samples per forward pass, unless the data are batches already.

@@ -20,6 +20,7 @@ from nas_relucode.plots.style import without_formulas
 from nas_relucode.texts import plain
 
 MOST_NAMED = 20  # networks that the legend names
+MOST_DRAWN = 1000  # networks that an SVG draws one by one; the points and bars of more are a picture in it
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,17 @@ def _pareto(networks: pd.DataFrame, x: str, titles: tuple[str, str], margin: flo
         if part.empty:
             continue
         bars = np.nan_to_num([part["accuracy"] - part["low"], part["high"] - part["accuracy"]])
-        axes.errorbar(part[x], part["accuracy"], yerr=bars.clip(0), fmt="none", color=style.light, elinewidth=0.8)
+        errorbars = axes.errorbar(
+            part[x], part["accuracy"], bars.clip(0), fmt="none", color=style.light, elinewidth=0.8
+        )
         edges = ["black" if front else style.light for front in part["front"]]
         size = 110 if style.marker == "*" else 45
         shown = {"c": style.light} if style.marker == "x" else {"c": style.light, "edgecolors": edges}
-        axes.scatter(part[x], part["accuracy"], s=size, marker=style.marker, label=style.words, zorder=3, **shown)
+        points = axes.scatter(
+            part[x], part["accuracy"], s=size, marker=style.marker, label=style.words, zorder=3, **shown
+        )
+        for drawn in (points, *errorbars.get_children()):
+            drawn.set_rasterized(len(networks) > MOST_DRAWN)
         for _, row in part[part["mark"] != ""].iterrows():
             at = (row[x], row["accuracy"])
             axes.annotate(row["mark"], at, (6, 5), textcoords="offset points", fontweight="bold")

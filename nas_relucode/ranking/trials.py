@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ class StudyTrials:
     names: dict[str, str]  # key of a network -> its short name
     params: dict[str, Mapping[str, Any]]  # short name of a network -> its parameters
 
-    @property
+    @cached_property
     def networks(self) -> list[str]:
         """The short name of each ranked trial's network."""
         return [self.names[candidate.network] for candidate in self.candidates]
@@ -70,7 +71,7 @@ class StudyTrials:
         complete = (trial for trial in self.trials if trial.state == TrialState.COMPLETE)
         return [trial.number for trial in complete if ATTRIBUTE not in trial.user_attrs]
 
-    @property
+    @cached_property
     def split(self) -> str:
         """The split that accuracy was measured on: "validation", unless all trials say another."""
         splits = {record["validation"].get("split", "validation") for record in self.records}
@@ -80,6 +81,11 @@ class StudyTrials:
     def floor_below_best(self) -> float | None:
         """How far below the best mean accuracy a network is infeasible; None if the study names an accuracy floor."""
         return max((record[FLOOR_BELOW_BEST] for record in self.records if FLOOR_BELOW_BEST in record), default=None)
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """A row per trial, see `trials_frame`; not to be changed."""
+        return _frame(self, ())
 
     @property
     def repeated_seeds(self) -> dict[tuple[str, int], list[int]]:
@@ -144,7 +150,12 @@ def trials_frame(study: optuna.Study, *, also: Iterable[str] = ()) -> pd.DataFra
 
 
 def frame_of(trials: StudyTrials, also: Iterable[str] = ()) -> pd.DataFrame:
-    """`trials_frame` of trials that have been read."""
+    """`trials_frame` of trials that have been read; not to be changed."""
+    further = [name for name in also if name not in trials.objectives]
+    return _frame(trials, further) if further else trials.frame
+
+
+def _frame(trials: StudyTrials, also: Iterable[str]) -> pd.DataFrame:
     also = [*trials.objectives, *also]
     records = dict(zip((trial.number for trial in trials.ranked), trials.records, strict=True))
     rows = [_row(trial, records.get(trial.number), trials, also) for trial in trials.trials]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,6 @@ import numpy as np
 import optuna
 import pandas as pd
 
-from nas_relucode.cells.code_spaces import load_code_space
-from nas_relucode.cells.graph import connectivity
 from nas_relucode.indices.registry import INDICES
 from nas_relucode.plots.pareto import ANSWERS, accuracy_range
 from nas_relucode.ranking.choices import RULES
@@ -229,15 +227,16 @@ def _parallel(report: Report) -> list[str]:
     return shown
 
 
-def network_curves(selection: Selection) -> pd.DataFrame:
-    """The cells over the epochs, seeds and repeated trainings averaged; the finalists first, then the front.
+def network_curves(selection: Selection, networks: Sequence[str]) -> pd.DataFrame:
+    """The cells over the epochs of these networks, in their order; seeds and repeated trainings averaged.
 
     Index: network, layer ("joint" or a layer's own name), epoch. Columns: cell_count, correct_cell_count.
     """
-    source = selection.source
+    source, wanted = selection.source, set(networks)
     rows = [
         {"network": network, "layer": layer, "epoch": int(point["epoch"]), **counts}
         for network, record in zip(source.networks, source.records, strict=True)
+        if network in wanted
         for point in record.get("curve", [])
         for layer, counts in {"joint": point["joint"], **point["layers"]}.items()
     ]
@@ -247,8 +246,7 @@ def network_curves(selection: Selection) -> pd.DataFrame:
     points = (
         pd.DataFrame(rows).reindex(columns=["network", "layer", "epoch", *counts]).astype(dict.fromkeys(counts, float))
     )
-    names = list(dict.fromkeys([*selection.chosen, *selection.networks["network"]]))
-    points["network"] = pd.Categorical(points["network"], names, ordered=True)
+    points["network"] = pd.Categorical(points["network"], list(networks), ordered=True)
     layers = list(dict.fromkeys(points["layer"]))
     points["layer"] = pd.Categorical(points["layer"], layers, ordered=True)
     return points.groupby(["network", "layer", "epoch"], observed=True)[counts].mean()
@@ -256,15 +254,19 @@ def network_curves(selection: Selection) -> pd.DataFrame:
 
 def _curves(report: Report) -> dict[str, Any]:
     """Row -> layer -> epochs, cells and cells with a correct sample, seeds averaged; the chosen networks first."""
-    means = network_curves(report.selection).iloc[: MOST_POINTS // 3]
-    if means.empty:
-        return {}
-    row_of = {name: str(row) for row, name in report.selection.networks["network"].items()}
+    selection = report.selection
+    names = dict.fromkeys([*selection.chosen, *selection.networks["network"]])
+    points = dict.fromkeys(names, 0)  # at least so many a network
+    for network, record in zip(selection.source.networks, selection.source.records, strict=True):
+        points[network] = max(points[network], len(record.get("curve", [])))
+    enough = int(np.searchsorted(np.cumsum(list(points.values())), MOST_POINTS // 3)) + 1
+    means = network_curves(selection, list(names)[:enough]).iloc[: MOST_POINTS // 3].round(2)
+    row_of = {name: str(row) for row, name in selection.networks["network"].items()}
     curves: dict[str, Any] = {}
-    for (network, layer), line in means.groupby(["network", "layer"], observed=True):
-        epochs = line.index.get_level_values("epoch").tolist()
-        cells, correct = (_plain(line[name].round(2)) for name in line)
-        curves.setdefault(row_of[str(network)], {})[str(layer)] = [epochs, cells, correct]
+    for (network, layer, epoch), cells, correct in means.itertuples(name=None):
+        lists = curves.setdefault(row_of[network], {}).setdefault(layer, [[], [], []])
+        for values, value in zip(lists, (int(epoch), finite_or_none(cells), finite_or_none(correct)), strict=True):
+            values.append(value)
     return curves
 
 
@@ -283,6 +285,9 @@ def _profiles(report: Report) -> dict[str, Any]:
         ]
         if not kept:
             continue
+        from nas_relucode.cells.code_spaces import load_code_space  # imports torch, which takes seconds
+        from nas_relucode.cells.graph import connectivity
+
         epoch, seed, path = max(kept)
         space = load_code_space(path)
         profile = connectivity(space.codes)

@@ -21,6 +21,7 @@ from nas_relucode.report.tables import column_in_words, markdown, markdown_table
 START, END = ("[//]: # (nas-relucode)", "[//]: # (/nas-relucode)")  # around our part of the note; not rendered
 FIGURE = "nas-relucode-pareto"  # the identifier by which a later call replaces the figure
 MOST_ROWS = 20  # of the note, which is sent again whenever the dashboard polls
+MOST_POINTS = 300  # networks of the figure, which the storage holds in pieces of 2 KB
 
 
 def dashboard_installed() -> bool:
@@ -48,17 +49,20 @@ def show_in_dashboard(study: optuna.Study, selection: Selection | None = None) -
 
 
 def pareto_figure(selection: Selection) -> Any:
-    """The picture of a report for plotly: accuracy with its interval against the shown objective, a point a network."""
+    """The picture of a report for plotly: accuracy with its interval against the shown objective, a point a network.
+
+    Of more than 300 networks it shows the first ones: the finalists in their order, then the others by accuracy.
+    """
     import plotly.graph_objects as go
 
-    networks, x = selection.networks.join(accuracy_intervals(selection)), selection.shown_objective
+    networks, x = selection.networks.join(accuracy_intervals(selection)).head(MOST_POINTS), selection.shown_objective
+    texts = {name: column_in_words(selection, name) for name in selection.spread.columns}
     figure = go.Figure()
     for answer, style in ANSWERS.items():
-        part = networks[selection.comparison["answer"] == answer]
+        part = networks[selection.comparison["answer"].head(MOST_POINTS) == answer]
         if part.empty:
             continue
         up, down = (part["high"] - part["accuracy"]).fillna(0), (part["accuracy"] - part["low"]).fillna(0)
-        texts = {name: column_in_words(selection, name) for name in selection.spread.columns}
         figure.add_scatter(
             x=part[x],
             y=part["accuracy"],
@@ -72,7 +76,9 @@ def pareto_figure(selection: Selection) -> Any:
             hoverinfo="text",
             name=style.words,
         )
+    hidden = len(selection.networks) - len(networks)
     figure.update_layout(
+        title={"text": f"{hidden} further networks are in the report" if hidden else "", "font_size": 12},
         xaxis_title=_shown(selection.in_words(x)),
         yaxis_title=selection.in_words("accuracy"),
         template="plotly_white",

@@ -118,9 +118,7 @@ def _networks(report: Report) -> Section:
 
 
 def _last_epoch(report: Report) -> list[Section]:
-    means, chosen = network_curves(report.selection), report.selection.chosen
-    if not means.empty:
-        means = means[means.index.get_level_values("network").isin(chosen)]
+    means = network_curves(report.selection, report.selection.chosen)
     if means.empty:
         return []
     last = means.groupby(["network", "layer"], observed=True)["cell_count"].last().unstack("layer")
@@ -185,16 +183,18 @@ def _trials(report: Report) -> Section:
 def _settings(report: Report) -> Section:
     study = report.study
     text = f"Study {study.study_name!r}" + (f" in {report.storage}" if report.storage else "") + "."
-    devices = _devices(study)
+    devices = _devices(report)
     text += f" Device: {', '.join(devices)}." if devices else ""
     text += "".join(f" {name} {version}." for name, version in _table_of(study, "versions").items())
     rows = [[key, json.dumps(value)] for key, value in _flat(_table_of(study, "settings")) if key != "description"]
     return Section("Settings", text, (["setting", "value"], rows) if rows else None, "The settings of the study")
 
 
-def _devices(study: optuna.Study) -> list[str]:
-    records = [record_of(trial) for trial in study.get_trials(deepcopy=False)]
-    return sorted({record["device"] for record in records if "device" in record})
+def _devices(report: Report) -> list[str]:
+    source = report.selection.source
+    ranked = {trial.number for trial in source.ranked}
+    others = [record_of(trial) for trial in source.trials if trial.number not in ranked]
+    return sorted({record["device"] for record in [*source.records, *others] if record.get("device") is not None})
 
 
 def _flat(table: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

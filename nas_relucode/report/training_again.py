@@ -13,8 +13,8 @@ import optuna
 
 from nas_relucode.errors import InputError
 from nas_relucode.study.candidates import Candidate
-from nas_relucode.study.runner import check_settings, stored_settings
 from nas_relucode.study.settings import StudySettings, load_settings
+from nas_relucode.study.stored_settings import check_settings, stored_settings
 from nas_relucode.toml_files import builtin_files, parse, toml_key, toml_table, toml_value
 from nas_relucode.training.names import SOURCES
 

@@ -18,7 +18,7 @@ from nas_relucode.indices.registry import compute_indices
 from nas_relucode.texts import finite_or_none
 from nas_relucode.training.data import ImageData
 from nas_relucode.training.loop import Epoch, Evaluation, evaluate
-from nas_relucode.training.recipe import batch_loss
+from nas_relucode.training.losses import batch_loss
 
 INDICES_OF_A_CURVE = ("cell_count", "correct_cell_count")
 

@@ -25,7 +25,7 @@ from nas_relucode.scoring.scores import Score, score
 from nas_relucode.study.predictions import kept_predictions
 from nas_relucode.study.samples import BATCH_SIZE, OrderedSamples, ordered_samples, pair_of, readable
 from nas_relucode.training.data import ImageData
-from nas_relucode.training.recipe import batch_loss
+from nas_relucode.training.losses import batch_loss
 
 ONLY_MAPS = (
     "the network has no fully connected layer with ReLU, so the codes are those of all layers. In the maps of "

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import platform
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -30,9 +30,8 @@ from nas_relucode.study.storage import (
     redact,
     sqlite_path,
     storage_errors,
-    stored_table,
 )
-from nas_relucode.toml_files import parse
+from nas_relucode.study.stored_settings import check_settings
 from nas_relucode.training.data import ImageData, load_data
 from nas_relucode.training.networks import NamedFactory
 
@@ -62,7 +61,7 @@ def create_or_resume(
         study = optuna.load_study(study_name=name, storage=storage)
         stored = study.user_attrs.get("settings")
         if stored is not None:
-            _check_same(study, settings, {"sha256": current["data"]["sha256"]})
+            check_settings(study, settings, {"sha256": current["data"]["sha256"]})
             if "classes" not in study.user_attrs:  # created by an earlier version
                 study.set_user_attr("classes", classes)
             if stored["search"].get("finalist_seeds") != settings.search.finalist_seeds:
@@ -243,43 +242,3 @@ def _fail_interrupted(study: optuna.Study) -> None:
     """Fails the trials that a dead process left running; this process holds the lock, so no living one runs them."""
     for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
         study.tell(trial.number, state=TrialState.FAIL)
-
-
-def stored_settings(study: optuna.Study) -> StudySettings:
-    """The settings that are stored in a study, those that its version did not have with their defaults.
-
-    Raises InputError for a study that nas-relucode did not create.
-    """
-    table = stored_table(study)
-    table["data"].pop("sha256", None)
-    return parse(StudySettings, table, f"the stored settings of study {study.study_name!r}")
-
-
-def check_settings(study: optuna.Study, settings: StudySettings) -> None:
-    """Raises InputError if a study of nas-relucode's has other settings than these."""
-    if study.user_attrs.get("settings") is not None:
-        _check_same(study, settings, {})
-
-
-def _check_same(study: optuna.Study, settings: StudySettings, data: dict[str, Any]) -> None:
-    """Raises InputError if a study has other settings than these, or ``data`` with another digest."""
-    stored, current = stored_settings(study).as_dict(), settings.as_dict()
-    stored["data"] |= {name: study.user_attrs["settings"]["data"].get(name) for name in data}
-    current["data"] |= data
-    differences = list(_differences(stored, current))
-    if differences:
-        raise InputError(
-            f"study {study.study_name!r} has other settings: {'; '.join(differences)}. "
-            "Give another --study-name to start a new study, or change the settings back."
-        )
-
-
-def _differences(stored: Any, current: Any, path: str = "") -> Iterator[str]:
-    if isinstance(stored, dict) and isinstance(current, dict):
-        for key in sorted({*stored, *current}):
-            if key not in ("description", "figure") and (path, key) != ("search", "finalist_seeds"):  # change no result
-                yield from _differences(stored.get(key), current.get(key), f"{path}.{key}" if path else key)
-        if path == "objectives" and stored == current and list(stored) != list(current):  # the order of values
-            yield f"the order of objectives was {list(stored)} and is {list(current)}"
-    elif stored != current:
-        yield f"{path} was {stored!r} and is {current!r}"

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nas_relucode.cells.embedding import POINTS, check_layout
-from nas_relucode.codes.packing import PRESETS
-from nas_relucode.codes.reading import Reading
+from nas_relucode.cells.layouts import POINTS, check_layout
+from nas_relucode.codes.reading import PRESETS, Reading
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.study.defaults import MARGIN
 from nas_relucode.study.objectives import check_floor, read_objectives

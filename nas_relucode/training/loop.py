@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from nas_relucode.codes.network_state import untouched
 from nas_relucode.errors import InputError, NonFiniteError
 from nas_relucode.training.data import Split
-from nas_relucode.training.recipe import Recipe, batch_loss, epoch_loss
+from nas_relucode.training.losses import batch_loss, epoch_loss
+from nas_relucode.training.recipe import Recipe
 
 GATHERED_NUMBERS = 2**22  # numbers of the inputs that are put in the epoch's order in one copy, at most
 

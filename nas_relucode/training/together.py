@@ -15,7 +15,8 @@ from torch.func import functional_call, stack_module_state, vmap
 from nas_relucode.errors import InputError
 from nas_relucode.training.data import Split
 from nas_relucode.training.loop import batches, check_training, clear_gradients, sgd
-from nas_relucode.training.recipe import LOSSES, Recipe, check_shapes, epoch_loss
+from nas_relucode.training.losses import LOSSES, check_shapes, epoch_loss
+from nas_relucode.training.recipe import Recipe
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,11 @@ from nas_relucode.study.checkpoint_files import digest
 from nas_relucode.study.objective import Objective
 from nas_relucode.study.plan import RETRIED, Plan
 from nas_relucode.study.record import Outcome, write_failed, write_interrupted
-from nas_relucode.study.runner import build_objective, check_settings, load_study_data, stored_settings
+from nas_relucode.study.runner import build_objective, load_study_data
 from nas_relucode.study.search_space import SAMPLERS
 from nas_relucode.study.settings import StudySettings
 from nas_relucode.study.storage import reason, storage_errors
+from nas_relucode.study.stored_settings import check_settings, stored_settings
 from nas_relucode.workers.defaults import PATIENCE
 from nas_relucode.workers.planning import open_planned
 from nas_relucode.workers.queue import Heartbeat, Queue, finished_trial
