@@ -156,9 +156,9 @@ def sample_errors(networks: Sequence[Accuracies]) -> SampleErrors:
     groups = []
     for (_, samples), members in tables.items():
         rows = np.array(members)
-        factor = np.empty((len(rows), samples))
+        factor: np.ndarray = np.empty((len(rows), samples))
         for place, row in enumerate(rows):
-            factor[place] = networks[row].correct.mean(axis=0)  # type: ignore[union-attr]
+            factor[place] = networks[row].correct.mean(axis=0)
         factor -= factor.mean(axis=1, keepdims=True)
         factor /= np.sqrt(samples * (samples - 1.0))
         unseen = UNSEEN / samples**2
