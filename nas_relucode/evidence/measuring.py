@@ -208,14 +208,15 @@ def measure_costs(
 ) -> None:
     """Writes to ``folder`` the seconds of every index and quality, each computed alone on one thread.
 
-    They are the median of the first ``networks``. A folder that has them is left as it is.
+    They are the median of the first ``networks`` of the first seed. A folder that has them is left as it is.
     """
     if (folder / COSTS).exists():
         return
     threads, found = torch.get_num_threads(), []
     torch.set_num_threads(1)
     try:
-        for number, seed in list(_trained(family, folder))[:networks]:
+        first = [(number, seed) for number, seed in _trained(family, folder) if seed == family.seeds[0]]
+        for number, seed in first[:networks]:
             if trained := load_trained(family, data, folder, number, seed):
                 found.append(_costs(trained.network, data, qualities_of(family, data, others)))
     finally:
