@@ -227,7 +227,7 @@ def test_a_group_that_fails_is_retried_twice_and_then_given_up(
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("no memory")
 
-    monkeypatch.setattr("nas_relucode.study.objective.train_together", fail)
+    monkeypatch.setattr("nas_relucode.study.attempts.train_together", fail)
     settings = settings_in(tmp_path, ("8",), "[0.2, 0.1]")
     numbers: list[int] = []
     run(
