@@ -94,7 +94,7 @@ def _storage(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--artifacts",
         metavar="STORE",
-        help="s3://BUCKET or a folder for predictions and checkpoints (the planned one, else --output)",
+        help="s3://BUCKET or a folder for checkpoints (the planned one, else --output)",
     )
     parser.add_argument("--study-name", metavar="NAME", help="the study's name in the storage (that of the file)")
     parser.add_argument("--output", metavar="DIR", help="folder of the report (runs/NAME)")
