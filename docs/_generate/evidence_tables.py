@@ -3,7 +3,7 @@
     python docs/_generate/evidence_tables.py runs/evidence/mnist [runs/evidence/cifar10 ...]
 
 Each folder is the output of ``nas-relucode evidence --body NAME --output FOLDER``, named like its body, the first one
-the body that indices are chosen on. Written: docs/evidence/NAME_*.csv and .png, nas_relucode/ranking/evidence.csv.
+the body that indices are chosen on. Written: docs/evidence/NAME/*.csv and *.png, nas_relucode/ranking/evidence.csv.
 """
 
 from __future__ import annotations
