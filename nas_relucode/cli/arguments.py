@@ -19,7 +19,7 @@ from nas_relucode.workers.defaults import HEARTBEAT, PATIENCE
 
 SHELLS = ("bash", "zsh", "tcsh")
 TOPICS = ("studies", "spaces", "data", "backbones", "indices", "qualities")  # of list
-BODIES = ("digits", "mnist", "cifar10")  # of evidence
+BODIES = ("digits", "mnist", "mnist_again", "cifar10")  # of evidence
 MOST_AHEAD = 100  # places of `ahead` in select's JSON: the number of pairs grows quadratically
 
 FIRST_STEP = (

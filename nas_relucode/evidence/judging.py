@@ -23,7 +23,7 @@ from nas_relucode.evidence.examining import (
 )
 from nas_relucode.evidence.families import FAMILIES, Family
 from nas_relucode.evidence.measuring import BASELINES, Measured, measured_file, of_samples, read_costs, read_measured
-from nas_relucode.evidence.statistics import bands_of
+from nas_relucode.evidence.statistics import named_bands
 from nas_relucode.qualities.calibration import STATISTICS
 from nas_relucode.qualities.registry import QUALITIES
 from nas_relucode.ranking.accuracies import Accuracies
@@ -115,8 +115,7 @@ def read_body(name: str, folder: Path) -> Body:
         table[PARAMS + parameter] = [designs[number][parameter] for number in table.index]
     names = list(next(iter(rows.values())))
     qualities = {column: QUALITIES[column].direction for column in names if _is_quality(column)}
-    bands = bands_of(table[ACCURACY].to_numpy())
-    strata = {f"{table[ACCURACY].iloc[b].min():.3f}-{table[ACCURACY].iloc[b].max():.3f}": b for b in bands}
+    strata = named_bands(table[ACCURACY].to_numpy(float))
     others = {*BASELINES, *QUALITIES, "test_accuracy", "shift_accuracy"}
     indices = [name for name in names if name not in others and not name.startswith(PARAMS)]
     networks = Networks(

@@ -94,7 +94,7 @@ def others_of(family: Family, data: ImageData, data_root: str | Path) -> Tensor 
     """Images out of distribution: CIFAR-10 in grey for MNIST, MNIST in colour for CIFAR-10."""
     if family.name == "digits":
         return None
-    other = load_data("cifar10_small" if family.name == "mnist" else "mnist", data_root=data_root)
+    other = load_data("cifar10_small" if data.image_shape[0] == 1 else "mnist", data_root=data_root)
     images = other.test.inputs[: len(data.test)]
     channels, height, width = data.image_shape
     images = images.mean(dim=1, keepdim=True) if channels == 1 else images.expand(-1, channels, -1, -1)
