@@ -5,8 +5,8 @@ pytest imports this file in every process, also in those that run no test: what 
 
 import itertools
 import os
-import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import private_postgres
@@ -122,17 +122,16 @@ def without_figure(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 500 KB: large enough for a study, too small for its report.html."""
+    from damage import file_system
+
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=500k", "tmpfs", str(disk)], capture_output=True, text=True, check=False
-    )
-    if mount.returncode:
-        pytest.skip(f"no small file system can be mounted here: {mount.stderr.strip()}")
-    try:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(file_system(disk, 500 * 1024))
+        except OSError as error:
+            pytest.skip(str(error))
         yield disk
-    finally:
-        subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 @pytest.fixture

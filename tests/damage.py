@@ -1,4 +1,4 @@
-"""Damaged and forged inputs: files with other bytes, plain values and arrays of which one is another."""
+"""What is injected: files with other bytes, plain values and arrays of which one is another, and small file systems."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import copy
 import io
 import math
 import random
+import subprocess
 import warnings
 import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -109,3 +111,22 @@ def forged(rng: random.Random, arrays: dict[str, np.ndarray]) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return npz(arrays)
+
+
+@contextlib.contextmanager
+def file_system(folder: Path, size: int) -> Iterator[None]:
+    """A tmpfs of so many bytes at an empty folder. Raises OSError where none can be mounted."""
+    try:
+        mount(folder, f"size={size}", "tmpfs")
+    except subprocess.CalledProcessError as error:
+        raise OSError(f"no small file system can be mounted here: {error.stderr.strip()}") from error
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def mount(folder: Path, options: str, *source: str) -> None:
+    """Mounts a tmpfs with these options, or mounts it again with other ones."""
+    command = ["mount", "-t", "tmpfs", "-o", options, *source, str(folder)]
+    subprocess.run(command, capture_output=True, text=True, check=True)

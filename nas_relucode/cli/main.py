@@ -10,24 +10,19 @@ import os
 import sys
 
 from nas_relucode.cli.arguments import read
-from nas_relucode.cli.printing import print_message
+from nas_relucode.cli.printing import INTERRUPTED, print_message
 from nas_relucode.errors import InputError
 from nas_relucode.files import read_text
 
 LONGEST_URL = 65_536  # bytes
-INTERRUPTED = "interrupted. The same command resumes where this one stopped."
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
+    options, collecting = None, gc.isenabled()
     try:
         options = read(arguments)
-    except KeyboardInterrupt:
-        print_message(INTERRUPTED)
-        return 1
-    logging.captureWarnings(True)
-    collecting = gc.isenabled()
-    try:
+        logging.captureWarnings(True)
         _read_storage(options)
         gc.disable()  # looking for garbage among modules that are being imported takes a tenth of the time
         command = importlib.import_module(f"nas_relucode.cli.{options.command}")
@@ -38,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
 
             optuna.logging.set_verbosity(optuna.logging.INFO if options.verbose else optuna.logging.ERROR)
         code: int = command.run(options)
+        sys.stdout.flush()  # at Python's end, an error would be shown with a traceback
         return code
     except BrokenPipeError:  # whoever read our output has seen enough
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - Python closes it at its end
@@ -83,8 +79,8 @@ def _read_storage(options: argparse.Namespace) -> None:
         options.storage = read_text(file, "Name a file that holds the storage's URL.", LONGEST_URL).strip()
 
 
-def _fail(options: argparse.Namespace, error: BaseException, message: str, code: int) -> int:
-    if options.debug:
+def _fail(options: argparse.Namespace | None, error: BaseException, message: str, code: int) -> int:
+    if options is not None and options.debug:
         raise error
     print_message(message)
     return code

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 
+INTERRUPTED = "interrupted. The same command resumes where this one stopped."
+
 
 def print_message(text: str, severity: str = "error") -> None:
     """Prints an error, a warning or a note on standard error."""

@@ -450,3 +450,36 @@ def test_an_interruption_that_a_library_turned_into_an_error_is_one_line(monkeyp
     monkeypatch.setattr("nas_relucode.cli.main.importlib.import_module", interrupted)
     assert main(["list"]) == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+class Interrupting:
+    """Ctrl-C while the command line is imported."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name == "nas_relucode.cli.main":
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_an_interruption_of_the_programmes_own_imports_is_one_line(debug, monkeypatch, capsys):
+    from nas_relucode.__main__ import main as programme
+
+    monkeypatch.setattr("sys.argv", ["nas-relucode", "list", *["--debug"] * debug])
+    monkeypatch.delitem(sys.modules, "nas_relucode.cli.main")
+    monkeypatch.setattr("sys.meta_path", [Interrupting(), *sys.meta_path])
+    if debug:
+        with pytest.raises(KeyboardInterrupt):
+            programme()
+        return
+    assert programme() == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_output_that_cannot_be_written_is_one_line():
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "nas_relucode", "list", "studies"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "full" in done.stderr
