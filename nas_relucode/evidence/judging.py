@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -99,10 +99,12 @@ def _statistics(seeds: Sequence[Sequence[Measured]], parts: Sequence[str]) -> On
     return on_samples
 
 
-def read_body(name: str, folder: Path) -> Body:
-    """The candidates of a family of which every seed was measured."""
+def read_body(name: str, folder: Path, *, without: Collection[int] = ()) -> Body:
+    """The candidates of a family of which every seed was measured, less those of ``without``."""
     family, measured, lost = FAMILIES[name], {}, 0
     for number in range(family.candidates):
+        if number in without:
+            continue
         files = [measured_file(folder, number, seed) for seed in family.seeds]
         if all(file.exists() for file in files):
             measured[number] = [read_measured(folder, number, seed) for seed in family.seeds]
