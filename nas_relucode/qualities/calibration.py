@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nas_relucode.errors import InputError
+from nas_relucode.errors import InputError, unknown
 from nas_relucode.qualities.quality import PerSample, Quality
 
 if TYPE_CHECKING:
@@ -61,25 +61,35 @@ def ood_auroc(
     data: Any,
     *,
     others: Any = None,
+    detector: str = "probability",
     pixel_range: PixelRange = (0.0, 1.0),
     seed: int = 0,
     forward: Forward | None = None,
 ) -> PerSample:
-    """How well confidence separates the samples from ``others``: the area under the ROC curve, 1 is best, 0.5 chance.
+    """How well a detector separates the samples from ``others``: the area under the ROC curve, 1 is best, 0.5 chance.
 
-    That is the share of pairs of a sample and another in which the sample has the larger confidence (Hendrycks and
-    Gimpel 2017, arXiv:1610.02136). ``others`` are samples of the same shape from elsewhere; by default uniform noise in
-    the pixel range, which ``seed`` draws. As many are used of each as there are of both. Labels are not needed. It is
-    no mean over samples.
+    That is the share of pairs of a sample and another in which the detector's value is larger for the sample.
+    ``detector`` is ``probability``, the largest softmax probability (Hendrycks and Gimpel 2017, arXiv:1610.02136);
+    ``logit``, the largest class score (Hendrycks et al. 2022, arXiv:1911.11132); ``energy``, the log of the sum of the
+    exponentials of the class scores (Liu et al. 2020, arXiv:2010.03759); or ``entropy``, minus the entropy of the
+    softmax probabilities. ``others`` are samples of the same shape from elsewhere; by default uniform noise in the
+    pixel range, which ``seed`` draws. As many are used of each as there are of both. Labels are not needed. It is no
+    mean over samples.
     """
     from nas_relucode.qualities.samples import over_batches
 
-    inside = over_batches(network, data, _confidence, forward=forward, labelled=False)
+    if detector not in DETECTORS:
+        raise unknown("detector", detector, DETECTORS)
+
+    def value(batch: Batch, inputs: Any = None) -> Tensor:
+        return DETECTORS[detector](batch.scores(batch.inputs if inputs is None else inputs).double())
+
+    inside = over_batches(network, data, value, forward=forward, labelled=False)
     if others is None:
-        measured = _confidence_on_noise(pixel_range, seed)
+        measured = _on_noise(value, pixel_range, seed)
         outside = over_batches(network, data, measured, forward=forward, labelled=False)
     else:
-        outside = over_batches(network, others, _confidence, forward=forward, labelled=False)
+        outside = over_batches(network, others, value, forward=forward, labelled=False)
     samples = min(len(inside), len(outside))
     return PerSample(_auroc, inside[:samples], outside[:samples])
 
@@ -91,15 +101,24 @@ def _auroc(inside: np.ndarray, outside: np.ndarray) -> float:
     return float(pairs / (len(inside) * len(outside)))
 
 
-def _confidence(batch: Batch, inputs: Any = None) -> Tensor:
-    return _largest_probability(batch.scores(batch.inputs if inputs is None else inputs))
-
-
 def _largest_probability(scores: Tensor) -> Tensor:
     return scores.double().softmax(dim=1).amax(dim=1)  # float32 rounds high ones to 1, where all would tie
 
 
-def _confidence_on_noise(pixel_range: PixelRange, seed: int) -> Any:
+def _negative_entropy(scores: Tensor) -> Tensor:
+    logarithms = scores.log_softmax(dim=1)
+    return (logarithms.exp() * logarithms).sum(dim=1)
+
+
+DETECTORS: dict[str, Callable[[Tensor], Tensor]] = {  # class scores (samples, classes) -> larger for what is known
+    "probability": _largest_probability,
+    "logit": lambda scores: scores.amax(dim=1),
+    "energy": lambda scores: scores.logsumexp(dim=1),
+    "entropy": _negative_entropy,
+}
+
+
+def _on_noise(value: Callable[[Batch, Any], Tensor], pixel_range: PixelRange, seed: int) -> Any:
     import torch
 
     from nas_relucode.qualities.samples import pixels_of
@@ -109,7 +128,7 @@ def _confidence_on_noise(pixel_range: PixelRange, seed: int) -> Any:
     def measured(batch: Batch) -> Tensor:
         pixels = pixels_of(batch.inputs, pixel_range)
         uniform = torch.rand(pixels.images.shape, generator=generator).to(pixels.images)
-        return _confidence(batch, pixels.low + pixels.span * uniform)
+        return value(batch, pixels.low + pixels.span * uniform)
 
     return measured
 
