@@ -17,6 +17,7 @@ import gc
 import importlib
 import io
 import json
+import math
 import os
 import random
 import select
@@ -103,7 +104,7 @@ def forked(call: Callable[[], int], folder: Path) -> tuple[int, int]:
         os.write(write, b".")
         code = call()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        sys.stdout.flush()
+        os.write(write, repr(time.monotonic()).encode())  # it takes a while until a large process is gone
     except SystemExit as stop:
         code = int(stop.code or 0)
     except BaseException:
@@ -130,20 +131,21 @@ def ended(started: tuple[int, int], folder: Path, number: int = 0, moment: float
     """Waits for a process, to which a signal is sent at a ``moment``, in seconds from its beginning."""
     process, ready = started
     os.read(ready, 1)
-    os.close(ready)
-    start, descriptor = time.perf_counter(), os.pidfd_open(process)
+    start, descriptor, sent = time.monotonic(), os.pidfd_open(process), 0.0
     try:
-        signalled = not select.select([descriptor], [], [], moment)[0]
-        if signalled:
+        if not select.select([descriptor], [], [], moment)[0]:
+            sent = time.monotonic()
             os.kill(process, number or signal.SIGKILL)
         if not select.select([descriptor], [], [], LONGEST)[0]:
             os.kill(process, signal.SIGKILL)
     finally:
         os.close(descriptor)
     status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-    seconds = time.perf_counter() - start
+    end = float(os.read(ready, 99) or math.inf)
+    os.close(ready)
+    seconds = min(end, time.monotonic()) - start
     texts = [(folder / name).read_text("utf-8", "replace") for name in ("out", "err")]
-    return Ended(status, seconds, texts[0], texts[1], signalled)
+    return Ended(status, seconds, texts[0], texts[1], 0 < sent < end)
 
 
 class Series:
@@ -360,6 +362,7 @@ def main(arguments: list[str] | None = None) -> int:
         + "|---" * 6
         + "|"
     )
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
     rows: list[Row] = []
 
     def add(row: Row) -> None:

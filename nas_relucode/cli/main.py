@@ -10,6 +10,7 @@ import os
 import sys
 
 from nas_relucode.cli.arguments import read
+from nas_relucode.cli.interruptions import swallowed_interruptions_raised_again
 from nas_relucode.cli.printing import INTERRUPTED, print_message
 from nas_relucode.errors import InputError
 from nas_relucode.files import read_text
@@ -32,7 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
             import optuna
 
             optuna.logging.set_verbosity(optuna.logging.INFO if options.verbose else optuna.logging.ERROR)
-        code: int = command.run(options)
+        with swallowed_interruptions_raised_again():
+            code: int = command.run(options)
         sys.stdout.flush()  # at Python's end, an error would be shown with a traceback
         return code
     except BrokenPipeError:  # whoever read our output has seen enough

@@ -3,8 +3,10 @@
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import chdir
 from pathlib import Path
@@ -26,6 +28,7 @@ from nas_relucode.study.search_space import load_search_space
 from nas_relucode.study.settings import load_settings
 from nas_relucode.toml_files import builtin_files
 from nas_relucode.training.names import BACKBONES, SOURCES
+from nas_relucode.workers.stopping import Stop
 
 pytestmark = pytest.mark.usefixtures("without_figure")
 
@@ -483,3 +486,38 @@ def test_output_that_cannot_be_written_is_one_line():
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "full" in done.stderr
+
+
+def test_an_interruption_that_a_finaliser_swallows_is_raised_after_it(monkeypatch, capsys):
+    class Finalised:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    def work(options):
+        Finalised()
+        time.sleep(20)
+
+    monkeypatch.setattr("nas_relucode.cli.list.run", work)
+    before = sys.unraisablehook, signal.getsignal(signal.SIGALRM)
+    assert main(["list"]) == 1
+    assert (sys.unraisablehook, signal.getsignal(signal.SIGALRM)) == before
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_request_to_stop_that_a_finaliser_swallows_is_left_to_who_asked_for_it(monkeypatch, capsys):
+    stop = Stop()
+
+    class Finalised:
+        def __del__(self):
+            stop.request("SIGTERM")
+
+    def work(options):
+        with stop.interruptible():
+            Finalised()
+            time.sleep(0.05)
+        return 0
+
+    monkeypatch.setattr("nas_relucode.cli.list.run", work)
+    assert main(["list"]) == 0
+    assert stop.reason == "SIGTERM"
+    assert capsys.readouterr().err == ""

@@ -1,0 +1,44 @@
+"""Ctrl-C where Python swallows it: a finaliser or a callback cannot be interrupted, so the code after it is."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+SOON = 0.01  # seconds
+
+
+@contextmanager
+def swallowed_interruptions_raised_again() -> Iterator[None]:
+    """A context in which a KeyboardInterrupt that Python would only print, as "Exception ignored", is raised again.
+
+    One of a subclass, a request to stop (`workers.stopping`), stays swallowed: who asked for it looks for it later.
+    Outside the main thread, where signals are not handled, nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    show, replaced = sys.unraisablehook, list[Any]()
+
+    def hook(unraisable: Any) -> None:
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            show(unraisable)
+        elif unraisable.exc_type is KeyboardInterrupt and hasattr(signal, "setitimer"):  # not on Windows
+            if not replaced:
+                replaced.append(signal.signal(signal.SIGALRM, signal.default_int_handler))
+            signal.setitimer(signal.ITIMER_REAL, SOON)
+        elif unraisable.exc_type is KeyboardInterrupt:
+            threading.Timer(SOON, signal.raise_signal, [signal.SIGINT]).start()
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = show
+        if replaced:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, replaced[0] or signal.SIG_DFL)
