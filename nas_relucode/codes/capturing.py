@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import fnmatch
-import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nas_relucode.codes.batches import Parts, Slices, batches, drawn_apart, each, moved, needed_arguments, read_batch
+from nas_relucode.codes.batches import Slices, batches, drawn_apart, each, moved, needed_arguments, read_batch
 from nas_relucode.codes.bits import WORD, Codes, Layer
 from nas_relucode.codes.network_state import run, untouched
 from nas_relucode.codes.packing import Packer
 from nas_relucode.codes.reading import SMOOTH, Forward, Reading, ReadingOptions, read_options
 from nas_relucode.codes.relus import Call, ReluCalls, unwrapped
-from nas_relucode.codes.sample_check import SampleCheck, check_samples
+from nas_relucode.codes.sample_check import check_samples, known_check
 from nas_relucode.errors import InputError, NonFiniteError
 
 
@@ -102,7 +102,7 @@ def _code_batches(
     writer = _Writer(reading, set(calls.names.values()))
     borrowed = untouched(network, reading.mode)
     needed = None if forward else needed_arguments(network)
-    known = None if forward else _CHECKED.get(network)
+    known = known_check(network, forward)
     start, writes, taken = 0, known is None or known.overwrites, ""
     for part in parts if isinstance(parts, Slices) else drawn_apart(parts):
         held = read_batch(part, needed)
@@ -117,7 +117,9 @@ def _code_batches(
         words = writer.end(network, start, calls.ignored)
         if start == 0:
             writes, taken = writes and _has_written(inputs), str(held)
-            check = _check(network, calls, writer, held, forward)
+            names, rows = [layer.name for layer in writer.layers], partial(held.rows, writer.size)
+            mixed = reading.mode == "train"
+            check = check_samples(network, calls, names, rows, writer.size, forward, mixed=mixed)
             check.overwrites |= writes
         has_rows = isinstance(output, Tensor) and output.ndim > 0 and len(output) == writer.size
         yield CodeBatch(
@@ -169,22 +171,6 @@ def _problem(error: str, network: nn.Module, inputs: Any, reading: Reading) -> s
             "Give another batch_size, so that the last batch too has two samples or more, or mode='eval'."
         )
     return ""
-
-
-_CHECKED: weakref.WeakKeyDictionary[nn.Module, SampleCheck] = weakref.WeakKeyDictionary()
-
-
-def _check(network: nn.Module, calls: ReluCalls, writer: _Writer, held: Parts, forward: Forward | None) -> SampleCheck:
-    """Refuses layers without a row of its own for each sample; a network runs once more for this, the first time."""
-    names = [layer.name for layer in writer.layers]
-    check = _CHECKED.get(network)
-    if check is None or not check.rows.keys() >= set(names):
-        check = check_samples(network, calls, lambda count: held.rows(writer.size, [0] * count), writer.size, forward)
-        for name in names:  # a pass over other samples, or one that failed, may lack some
-            check.rows.setdefault(name, check.copies)
-        _CHECKED[network] = check
-    check.refuse(network, names)
-    return check
 
 
 @dataclass(frozen=True)

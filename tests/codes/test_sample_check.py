@@ -1,4 +1,6 @@
-"""A network whose rows are not the samples, or whose codes are noise, is refused; it runs once more for that."""
+"""A network whose rows are not the samples, or whose codes are noise or depend on the batch, is refused."""
+
+import random
 
 import numpy as np
 import pytest
@@ -43,12 +45,16 @@ def with_numpy(network, x):
     return functional.relu(x + torch.from_numpy(np.random.default_rng().normal(size=x.shape).astype(np.float32)))
 
 
+OWN_GENERATOR = torch.Generator()
+
 NOISE = {
     "dropout": lambda network, x: functional.relu(functional.dropout(x, 0.5) - 0.1),
     "noise": lambda network, x: functional.relu(x + torch.randn_like(x)),
     "noise of the whole batch": lambda network, x: functional.relu(x * torch.randn(x.shape[1:])),
     "dropout of weights": lambda network, x: functional.linear(x, functional.dropout(torch.ones(3, 6)) - 0.5).relu(),
     "numpy": with_numpy,
+    "a generator of its own": lambda network, x: functional.relu(x + torch.randn(6, generator=OWN_GENERATOR)),
+    "Python's random numbers": lambda network, x: functional.relu(x + random.random()),
 }
 
 
@@ -69,22 +75,53 @@ def test_random_numbers_that_change_nothing_are_no_noise():
     assert np.array_equal(capture(network, x).bits(), (network.linear(x) > 0).numpy())
 
 
-@pytest.mark.parametrize("statistics", [True, False])
-@pytest.mark.parametrize("mode", ["eval", "train"])
-def test_normalisation_by_the_batch_is_no_noise(statistics, mode):
+def normalised(statistics):
     torch.manual_seed(0)
     norm = nn.BatchNorm2d(4, track_running_stats=statistics)
-    network = nn.Sequential(nn.Conv2d(1, 4, 3), norm, nn.ReLU(), nn.Flatten(), nn.Linear(144, 8), nn.ReLU())
-    assert capture(network, torch.rand(9, 1, 8, 8), mode=mode).neurons == 152
+    return nn.Sequential(nn.Conv2d(1, 4, 3), norm, nn.ReLU(), nn.Flatten(), nn.Linear(144, 8), nn.ReLU())
+
+
+@pytest.mark.parametrize(("statistics", "mode"), [(True, "eval"), (True, "train"), (False, "train")])
+def test_normalisation_by_the_batch_is_no_noise(statistics, mode):
+    assert capture(normalised(statistics), torch.rand(9, 1, 8, 8), mode=mode).neurons == 152
+
+
+MIXED = {
+    "the mean of the batch": (Calls(lambda network, x: functional.relu(x - x.mean(0))), (20, 4)),
+    "normalisation without statistics": (normalised(statistics=False), (9, 1, 8, 8)),
+    "attention over the first dimension": (nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0), (7, 5, 4)),
+}
+
+
+@pytest.mark.parametrize(("network", "shape"), MIXED.values(), ids=MIXED)
+def test_samples_that_depend_on_each_other_are_refused_in_evaluation_mode(network, shape):
+    x = torch.randn(shape)
+    capture(network, x, mode="train", layers="all")  # where a batch may have statistics
+    with pytest.raises(InputError, match="depend on the batch"):
+        capture(network, x, layers="all")
+
+
+def test_a_refusal_ends_with_its_cause_and_a_new_cause_is_seen():
+    network, x = Calls(lambda network, x: functional.relu(functional.dropout(x, network.rate))), torch.randn(20, 4)
+    for rate in (0.5, 0.0, 0.5, 0.0):
+        network.rate = rate
+        if rate:
+            with pytest.raises(InputError, match="random numbers"):
+                capture(network, x)
+        else:
+            assert capture(network, x).samples == 20
+    with pytest.raises(InputError, match="random numbers"):
+        capture(network, x, forward=lambda network, x: network(functional.dropout(x, 0.5)))
+    assert capture(network, x, forward=lambda network, x: network(x)).samples == 20
 
 
 @pytest.mark.parametrize("samples", [1, 2, 3, 7])
-def test_a_network_runs_once_more_the_first_time_only(samples):
+def test_a_network_is_checked_by_two_small_passes_the_first_time_only(samples):
     network = Calls(lambda network, x: x.relu())
     for _ in range(3):
         capture(network, torch.randn(samples, 4), batch_size=10)
     capture(network, torch.randn(samples, 4), layers="relu", mode="train")
-    assert network.passes == [samples, 3 if samples == 2 else 2, *[samples] * 3]
+    assert network.passes == [samples, *[3 if samples == 2 else 2] * 2, *[samples] * 3]
 
 
 def test_a_network_of_one_batch_size_is_not_checked():

@@ -106,8 +106,9 @@ def test_codes_of_the_validation_split_come_with_its_accuracy(data: ImageData):
         pytest.approx(evaluation.loss, rel=1e-6),
     )
     assert (point["train_accuracy"], point["loss"]) == (None, None)
-    copies = passed[1]  # of one sample, the first time a network is read
-    assert sum(passed[:-1]) - copies == len(data.validation)  # one pass; the last is that of evaluate above
+    first, *checks, last = passed[0], passed[1], passed[2], passed[3:-1]  # the network is checked the first time
+    assert max(checks) <= 3
+    assert first + sum(last) == len(data.validation)  # one pass; the last of all is that of evaluate above
 
 
 def test_only_the_train_split_is_seen_while_training(data: ImageData):
