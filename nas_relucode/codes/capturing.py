@@ -51,13 +51,15 @@ def capture_batches(network: nn.Module, data: Any, **options: Unpack[ReadingOpti
     written as arithmetic (``x * (x > 0)``, ``torch.where``, ``torch.maximum``) and those inside cuDNN's RNN cannot be
     seen.
 
-    The samples must be the first dimension of every activation. The network runs on its own device. Between two batches
+    The samples must be the first dimension of every activation, and in evaluation mode a sample's activations may not
+    depend on the other samples of its batch: the first time, the network runs two small batches more to check this. The
+    network runs on its own device. Between two batches
     its mode, buffers and hooks and torch's random state are as they were before; anything else that a forward pass
     changes stays changed. The network computes in its own precision, without autocast or TF32. A pre-activation within
     rounding of 0 may change its bit with the batch size, which changes the order of the sums in matrix products.
 
     Raises InputError if the network calls no ReLU, or different ReLUs for different samples, if its forward pass draws
-    random numbers, if no layer matches ``layers``, or if there are no samples; NonFiniteError if an
+    random numbers or mixes samples, if no layer matches ``layers``, or if there are no samples; NonFiniteError if an
     activation is not finite.
     """
     reading, forward = read_options(options)
