@@ -366,6 +366,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--moments", type=int, default=50, help="of each signal and command; 0: no signals")
     parser.add_argument("--sizes", type=int, default=20, help="of the file system of each command; 0: no full disks")
+    parser.add_argument("--signals", nargs="+", choices=list(SIGNALS), default=list(SIGNALS))
     parser.add_argument("--commands", nargs="+", choices=list(commands()), default=list(commands()))
     options = parser.parse_args(arguments)
     print(
@@ -390,7 +391,7 @@ def main(arguments: list[str] | None = None) -> int:
                     add(Row("full disk", name, skipped=skipped or "--sizes 0"))
                     continue
                 series.prepare(name)
-                for fault in SIGNALS if signalled else ():
+                for fault in options.signals if signalled else ():
                     add(series.signals(fault, name, options.moments))
                 if options.sizes:
                     add(Row("full disk", name, skipped=skipped) if skipped else series.full_disks(name, options.sizes))
