@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Iterable
 
@@ -26,6 +27,21 @@ class NonFiniteError(InputError):
 
 class SolverError(RuntimeError):
     """A linear programme or a convex hull ended in a status that says nothing about the question asked."""
+
+
+def real_number(value: object, what: str) -> float:
+    """A number of a user's own code as a float: of Python, of NumPy or a tensor of one number.
+
+    >>> real_number(True, "index 'mine'")
+    1.0
+
+    Raises InputError, which names ``what`` returned it, for anything else, texts and None among them.
+    """
+    with contextlib.suppress(TypeError, ValueError, RuntimeError, OverflowError):
+        if not isinstance(value, str | bytes | bytearray | complex):
+            return float(value)  # type: ignore[arg-type]
+    given = f"{value!r:.80}"
+    raise InputError(f"{what} returns {given} ({type(value).__name__}). Return one number; NaN if it is undefined.")
 
 
 def first_line(error: BaseException) -> str:

@@ -28,7 +28,7 @@ from nas_relucode.codes.relus import ReluCalls
 from nas_relucode.errors import InputError, NonFiniteError
 from nas_relucode.geometry.bends import Bend, flat
 from nas_relucode.geometry.program import Between, Program, read_copy
-from nas_relucode.geometry.recording import BendCall, bend_calls, float64_copy
+from nas_relucode.geometry.recording import BendCall, bend_calls, float64_copy, forward_errors
 
 APART = 2.0**-40  # of the segment: borders closer than this count as one
 ROUNDING = 2.0**-40  # of the largest value of a bend's input: what is smaller counts as 0
@@ -171,7 +171,8 @@ class _Run:
         if not bool(torch.isfinite(self.starts).all() and torch.isfinite(self.ends).all()):
             raise NonFiniteError("a segment starts or ends at a point that is not finite. Check the inputs.")
         copy, example = float64_copy(network), self.starts[[0, 0, 0]]
-        self.layers = capture(copy, example, layers=layers, forward=forward, batch_size=batch_size).layers
+        with forward_errors(network, example):
+            self.layers = capture(copy, example, layers=layers, forward=forward, batch_size=batch_size).layers
         chosen = {layer.name for layer in self.layers}
         self.source: Program | _ForwardPass = _ForwardPass(copy, example, chosen, forward, batch_size)
         if forward is None:

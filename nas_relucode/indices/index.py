@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
+from nas_relucode.errors import InputError, real_number
+
 if TYPE_CHECKING:
     from nas_relucode.indices.inputs import IndexInputs
 
@@ -53,6 +55,14 @@ class Index:
     def compute(self, inputs: IndexInputs) -> float:
         """The value; NaN if it is undefined for these inputs."""
         raise NotImplementedError
+
+    def value(self, inputs: IndexInputs) -> float:
+        """What `compute` returns, as a float. Raises InputError, with the index's name, also if it is no number."""
+        try:
+            result = self.compute(inputs)
+        except InputError as error:
+            raise type(error)(f"index {self.name!r}: {error}") from error
+        return real_number(result, f"index {self.name!r}")
 
     def range(self, inputs: IndexInputs) -> tuple[float, float]:
         """The ends between which the value lies; at an end it can no longer distinguish networks."""

@@ -51,6 +51,17 @@ class NetworkSample(_Once):
     forward: Forward | None = None
     _kept: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
+    @property
+    def points(self) -> Tensor:
+        """The inputs, which may be moved a little. Raises InputError for whole numbers."""
+        if not self.inputs.is_floating_point():
+            given = str(self.inputs.dtype).removeprefix("torch.")
+            raise InputError(
+                f"this index needs floating-point inputs, and these are {given}: it moves them a little, or takes "
+                "gradients. Give inputs.float(), to a network that takes them, or leave the index out."
+            )
+        return self.inputs
+
     def geometry(self, module: str | None = None) -> Geometry:
         """The cells as polyhedra, in the space of the network's inputs or of those of its ``module``."""
         return self._once(
@@ -74,7 +85,7 @@ class NetworkSample(_Once):
     def affine_maps(self, samples: int) -> AffineMaps:
         """The affine maps of the cells of the first samples."""
         return self._once(
-            ("affine_maps", samples), lambda: affine_maps(self.network, self.inputs[:samples], forward=self.forward)
+            ("affine_maps", samples), lambda: affine_maps(self.network, self.points[:samples], forward=self.forward)
         )
 
     def cell_margins(self, samples: int) -> np.ndarray:
@@ -92,7 +103,7 @@ class NetworkSample(_Once):
         """The mean number of bits that differ ``radius`` spreads away, in ``directions`` random directions."""
 
         def compute() -> float:
-            inputs, generator = self.inputs[:samples], torch.Generator().manual_seed(0)
+            inputs, generator = self.points[:samples], torch.Generator().manual_seed(0)
             own, length = self.codes_of(inputs), radius * spread(inputs)
             total = 0
             for _ in range(directions):
@@ -107,7 +118,7 @@ class NetworkSample(_Once):
     def pairs(self, samples: int, pairs: int) -> tuple[Tensor, Tensor]:
         """The two ends of ``pairs`` segments between samples of one class."""
         first, second = same_class_pairs(self.first_labels(samples), pairs)
-        return self.inputs[first], self.inputs[second]
+        return self.points[first], self.points[second]
 
     def affine_deviation(self, samples: int, pairs: int, points: int) -> float:
         """See `AffineDeviation`: ``pairs`` segments, each at ``points`` places."""

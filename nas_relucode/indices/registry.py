@@ -146,7 +146,7 @@ def compute_indices(inputs: IndexInputs | CodeSpace, indices: Indices = None) ->
     {'cell_count': 3.0, 'component_count': 2.0, 'connecting_theta_100': 2.0}
     """
     inputs = _as_inputs(inputs)
-    return {name: index.compute(inputs) for name, index in choose(indices, inputs).items()}
+    return {name: index.value(inputs) for name, index in choose(indices, inputs).items()}
 
 
 def saturated_indices(

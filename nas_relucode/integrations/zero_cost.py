@@ -66,7 +66,7 @@ def measure(
             f"index {index!r} needs targets that are whole numbers, one per sample, and rows of two or more class "
             f"scores if it counts correct samples. The targets are {in_words(targets)}."
         )
-    return INDICES[index].compute(batch)
+    return INDICES[index].value(batch)
 
 
 MEASURES: dict[str, Callable[..., float]] = {

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from nas_relucode.errors import InputError
+from nas_relucode.errors import InputError, real_number
 
 if TYPE_CHECKING:
     import numpy as np
@@ -99,9 +99,11 @@ class Quality:
     def values(self, network: nn.Module, inputs: Any = None, forward: Forward | None = None) -> dict[str, float]:
         """The value under the quality's name and, if it is measured with one, its spread under ``NAME_spread``."""
         result = self.measured(network, inputs, forward)
+        what = f"quality {self.name!r}"
         if isinstance(result, Measurement):
-            return {self.name: float(result.value), f"{self.name}_spread": float(result.spread)}
-        return {self.name: float(result)}
+            spread = real_number(result.spread, f"the spread of {what}")
+            return {self.name: real_number(result.value, what), f"{self.name}_spread": spread}
+        return {self.name: real_number(result, what)}
 
     def measured(
         self, network: nn.Module, inputs: Any = None, forward: Forward | None = None

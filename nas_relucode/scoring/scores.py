@@ -135,7 +135,7 @@ def score(
         inputs |= _layer_inputs(inputs["joint"])
     chosen = {layer: choose(indices, read, joint=layer == "joint") for layer, read in inputs.items()}
     values = {
-        layer: {name: index.compute(inputs[layer]) for name, index in own_indices.items()}
+        layer: {name: index.value(inputs[layer]) for name, index in own_indices.items()}
         for layer, own_indices in chosen.items()
     }
     return Score(

@@ -1,18 +1,22 @@
 """Indices against their formulas written out on samples and bits, and against networks with a known answer."""
 
+import json
 import math
 from collections import Counter
+from fractions import Fraction
 from types import SimpleNamespace
 
 import hypothesis.extra.numpy as arrays
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import entropy
 from sklearn.metrics import silhouette_score
+from torch import nn
 
-from nas_relucode import INDICES, CodeSpace, InputError, compute_indices
+from nas_relucode import INDICES, CodeSpace, InputError, compute_indices, score
 from nas_relucode.cells import distance_matrix
 from nas_relucode.codes import pack
 from nas_relucode.indices import (
@@ -26,6 +30,7 @@ from nas_relucode.indices import (
 from nas_relucode.indices.geometric import GeometricIndex
 from nas_relucode.indices.registry import choose, configured, saturated_indices
 from nas_relucode.indices.sensitivity import SensitivityIndex
+from nas_relucode.qualities import Quality, measure
 
 BITS = arrays.arrays(bool, st.tuples(st.integers(1, 20), st.sampled_from([1, 3, 8, 65])))
 
@@ -260,3 +265,37 @@ def test_two_indices_of_one_name_are_an_error():
 
     with pytest.raises(InputError, match="'cell_count'"):
         compute_indices(CodeSpace.of(pack(np.eye(3))), ["cell_count", CellCount()])
+
+
+class Given(Index):
+    """What the test says."""
+
+    def compute(self, inputs):
+        return self.given
+
+
+def of(value):
+    index = Given()
+    object.__setattr__(index, "given", value)
+    return index
+
+
+NETWORK = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("value", [3, np.int64(3), np.float32(3), np.array(3), torch.tensor(3), Fraction(3)])
+def test_what_an_index_or_a_quality_of_ones_own_returns_becomes_a_float(value):
+    values = score(NETWORK, torch.rand(5, 2), indices=[of(value)]).as_dict()["joint"]
+    assert json.loads(json.dumps(values)) == {"given": 3.0}
+    quality = Quality("own", "", "minimize", "x.", lambda network, inputs, forward=None: value)
+    assert json.loads(json.dumps(measure(NETWORK, torch.rand(5, 2), quality))) == {"own": 3.0}
+
+
+@pytest.mark.parametrize("value", [None, "7", [2], 2j, torch.ones(2), 10**400])
+def test_what_is_no_number_is_refused_by_the_name_of_the_index_or_quality(value):
+    quality = Quality("own", "", "minimize", "x.", lambda network, inputs, forward=None: value)
+    kind = type(value).__name__
+    with pytest.raises(InputError, match=f"index 'given' returns .*{kind}.*NaN"):
+        score(NETWORK, torch.rand(5, 2), indices=[of(value)])
+    with pytest.raises(InputError, match=f"quality 'own' returns .*{kind}.*NaN"):
+        measure(NETWORK, torch.rand(5, 2), quality)

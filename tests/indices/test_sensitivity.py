@@ -9,8 +9,9 @@ import torch
 from perceptrons import perceptron
 from torch import nn
 
-from nas_relucode import InputError, Split, score
+from nas_relucode import INDICES, InputError, Split, score
 from nas_relucode.indices import AffineDeviation, CertifiedRadius, LocalComplexity, SpaceFolding
+from nas_relucode.indices.sensitivity import SensitivityIndex
 
 
 def value(network, points, labels, index, **options):
@@ -109,6 +110,42 @@ def test_codes_that_turn_back_fold_the_space():
     length = sum(np.not_equal(a, b).sum() for a, b in itertools.pairwise(codes))
     away = max(np.not_equal(codes[0], code).sum() for code in codes)
     assert value(network, [[-2.0], [2.0]], [0, 0], SpaceFolding(points=16)) == pytest.approx(1 - away / length)
+
+
+class OfWholeNumbers(nn.Module):
+    """A network of images as they are stored, or of the numbers of tokens."""
+
+    def __init__(self, tokens):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding = nn.Embedding(9, 2) if tokens else None
+        self.body = nn.Sequential(nn.LazyLinear(6), nn.ReLU(), nn.Linear(6, 2))
+
+    def forward(self, inputs):
+        return self.body(inputs / 9 - 0.5 if self.embedding is None else self.embedding(inputs).flatten(1))
+
+
+@pytest.mark.parametrize("tokens", [True, False])
+@pytest.mark.parametrize("name", [name for name, index in INDICES.items() if isinstance(index, SensitivityIndex)])
+def test_indices_that_move_inputs_refuse_whole_numbers(name, tokens):
+    inputs = torch.arange(24).reshape(6, 4) % 9
+    inputs, network = inputs.to(torch.int64 if tokens else torch.uint8), OfWholeNumbers(tokens)
+    network(inputs)
+    with pytest.raises(InputError, match=rf"{name}.*floating-point inputs.*int(8|64).*inputs\.float\(\)"):
+        score(network, (inputs, torch.arange(6) % 2), indices=[name])
+
+
+def test_segments_between_tokens_are_refused_and_those_between_bytes_are_computed():
+    inputs, labels = torch.randint(9, (6, 4)), torch.arange(6) % 2
+    of_tokens, of_bytes = OfWholeNumbers(True), OfWholeNumbers(False)
+    of_tokens(inputs), of_bytes(inputs)
+    with pytest.raises(InputError, match=r"segment_transitions.*float64"):
+        score(of_tokens, (inputs, labels), indices=["segment_transitions"])
+    as_bytes, as_floats = (
+        score(of_bytes, (inputs.to(dtype), labels), indices=["segment_transitions"]).joint
+        for dtype in (torch.uint8, torch.float32)
+    )
+    assert as_bytes == as_floats
 
 
 def test_settings_out_of_range_are_refused():
