@@ -40,7 +40,7 @@ class Transformer(nn.Module):
 
 
 def forward(network, batch):
-    inputs = batch[0] if isinstance(batch, tuple | list) else batch
+    inputs, _ = batch  # the labels
     return network(inputs["tokens"], inputs["mask"])
 
 

@@ -18,7 +18,8 @@ from torch import Tensor, distributed, nn
 
 from nas_relucode.cells.code_spaces import CodeSpace, code_space, load_code_space, merge_code_spaces, save_code_space
 from nas_relucode.cells.occupied import check_labels
-from nas_relucode.codes.batches import Slices, batches, leaves
+from nas_relucode.codes.batches import Slices, batches
+from nas_relucode.codes.digests import SamplesDigest
 from nas_relucode.codes.reading import ReadingOptions, read_options
 from nas_relucode.codes.relus import unwrapped
 from nas_relucode.errors import InputError
@@ -89,25 +90,24 @@ class ShardBatches:
     def __init__(self, shard: Any, batch_size: int) -> None:
         self.shard = shard
         self.batch_size = batch_size
-        self.digests: dict[str, Any] = {}
+        self._digest = SamplesDigest()
 
     def __iter__(self) -> Iterator[Any]:
-        self.digests = {}
+        self._digest = SamplesDigest()
         for batch, stored in self._read():
-            self._hash(batch)
+            self._digest.add(batch)
             yield _scaled(batch) if stored else batch
 
     def read(self) -> str:
         """Reads the whole shard and returns its SHA-256."""
-        self.digests = {}
+        self._digest = SamplesDigest()
         for batch, _ in self._read():
-            self._hash(batch)
+            self._digest.add(batch)
         return self.digest()
 
     def digest(self) -> str:
         """The SHA-256 of the inputs and labels, which does not depend on the batches."""
-        parts = {where: digest.hexdigest() for where, digest in sorted(self.digests.items())}
-        return hashlib.sha256(repr(parts).encode()).hexdigest()
+        return self._digest.text
 
     def _read(self) -> Iterator[tuple[Any, bool]]:
         """The batches as they are stored, each with whether it comes from a file or from Ray Data."""
@@ -117,14 +117,6 @@ class ShardBatches:
             yield from ((batch, True) for batch in _ray_batches(self.shard, self.batch_size))
         else:
             yield from ((batch, False) for batch in batches(self.shard, self.batch_size))
-
-    def _hash(self, batch: Any) -> None:
-        for where, values in leaves(batch):
-            dtype = str(values.dtype).removeprefix("torch.")
-            digest = self.digests.setdefault(f"{where} {dtype} {tuple(values.shape[1:])}", hashlib.sha256())
-            if isinstance(values, Tensor):  # as bytes, because numpy lacks some of torch's dtypes
-                values = values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
-            digest.update(np.ascontiguousarray(values))
 
 
 def _scaled(batch: Any) -> Any:

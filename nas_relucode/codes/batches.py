@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from nas_relucode.errors import InputError
 _ARRAYS = (Tensor, np.ndarray)
 _PARTS = (*_ARRAYS, Mapping, tuple, list)
 _WHOLE = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+LABELS = ("labels", "label")  # where a batch is a dict
 
 
 class Slices:
@@ -24,7 +25,8 @@ class Slices:
     def __init__(self, data: Any, batch_size: int) -> None:
         self.data = data
         self.batch_size = batch_size
-        self.samples = samples_of(data)
+        labelled = isinstance(data, tuple) and isinstance(data[-1], Tensor)
+        self.samples = len(data[-1]) if labelled else samples_of(data)
 
     def __iter__(self) -> Iterator[Any]:
         for start in range(0, self.samples, self.batch_size):
@@ -32,20 +34,33 @@ class Slices:
 
 
 def batches(data: Any, batch_size: int) -> Iterable[Any]:
-    """`Slices` of tensors; the batches of a DataLoader or of another iterable as they are."""
-    if hasattr(data, "inputs") and hasattr(data, "labels"):  # a Split
-        data = (data.inputs, data.labels)
-    if isinstance(data, tuple) and len(data) == 2:
-        data = data[0] if data[1] is None else _pair(*data)
-        return Slices(data, batch_size)
-    if isinstance(data, (*_ARRAYS, Mapping)) or labels_of(data) is not None:
-        return Slices(data, batch_size)
+    """`Slices` of data in memory; the batches of a DataLoader or of another iterable as they are."""
+    pair = in_memory(data)
+    if pair is not None:
+        return Slices(pair[0] if pair[1] is None else pair, batch_size)
     if isinstance(data, torch.utils.data.Dataset | str) or not isinstance(data, Iterable):
         raise InputError(
             f"data is a {type(data).__name__}. Give a tensor of inputs, (inputs, labels), a Split, a DataLoader "
             "or an iterator of batches."
         )
     return data
+
+
+def in_memory(data: Any) -> tuple[Any, Tensor | None] | None:
+    """Inputs, and labels where they are given apart, of data that lie in memory; None for batches.
+
+    Data in memory are a tensor, an array, a dict of them, a Split, or a pair of inputs and labels. Raises InputError
+    for inputs that are no numbers, and for labels that are not one whole number per sample.
+    """
+    if hasattr(data, "inputs") and hasattr(data, "labels"):  # a Split
+        data = (data.inputs, data.labels)
+    is_pair = isinstance(data, tuple | list) and len(data) == 2
+    if is_pair and (isinstance(data, tuple) or labels_of(data) is not None):
+        inputs = _inputs(data[0])
+        return inputs, None if data[1] is None else _labels(data[1], inputs)
+    if isinstance(data, (*_ARRAYS, Mapping)) or hasattr(data, "to_numpy"):
+        return _inputs(data), None
+    return None
 
 
 def drawn_apart(parts: Iterable[Any]) -> Iterator[Any]:
@@ -69,14 +84,50 @@ def drawn_apart(parts: Iterable[Any]) -> Iterator[Any]:
         yield part
 
 
-def _pair(inputs: Any, labels: Any) -> tuple[Any, Tensor]:
-    labels = _tensor(labels)
-    pair = inputs if isinstance(inputs, Mapping) else _tensor(inputs), labels
-    if labels_of(pair) is None:
+def _inputs(values: Any) -> Any:
+    """The inputs of data in memory: lists of numbers as a tensor, anything else as it is."""
+    if hasattr(values, "to_numpy"):  # a table
+        raise InputError(f"inputs are a {type(values).__name__}. Give numbers: inputs.to_numpy(dtype='float32').")
+    if isinstance(values, Tensor | Mapping) or any(True for _ in leaves(values)):
+        if isinstance(values, np.ndarray) and values.dtype.kind not in "biufc":
+            raise InputError(f"inputs are {in_words(values)}. Give numbers.")
+        return values
+    try:
+        return torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"inputs are {in_words(values)}, not of numbers. Give a tensor or an array.") from error
+
+
+def _labels(values: Any, inputs: Any) -> Tensor:
+    whole = whole_numbers(values)
+    if whole is None or len(whole) not in lengths_of(inputs):
         raise InputError(
-            f"labels are {in_words(labels)} for {samples_of(pair[0])} inputs. Give whole numbers, one per sample."
+            f"labels are {in_words(values)} for {_counts(lengths_of(inputs))} inputs. Give whole numbers, one per "
+            "sample; numpy.unique(names, return_inverse=True)[1] numbers names."
         )
-    return pair
+    kept = _tensor(values) if isinstance(values, _ARRAYS) else None
+    return kept if kept is not None and kept.dtype in _WHOLE else torch.from_numpy(whole)
+
+
+def whole_numbers(values: Any) -> np.ndarray | None:
+    """Whole numbers of the shape (samples,) or (samples, 1), of any type, as int64, (samples,); None for others.
+
+    >>> whole_numbers([0.0, 2.0]), whole_numbers(np.array([[True], [False]])), whole_numbers([0.5])
+    (array([0, 2]), array([1, 0]), None)
+    """
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError, RuntimeError):  # lists of several lengths
+        return None
+    if not array.ndim or array.shape[1:] not in ((), (1,)) or array.dtype.kind not in "biuf":
+        return None
+    array = array.reshape(-1)
+    with np.errstate(invalid="ignore"):
+        whole = array.astype(np.int64)
+    return whole if (whole == array).all() else None
 
 
 def each(batch: Any, change: Callable[[Any], Any]) -> Any:
@@ -103,9 +154,18 @@ def leaves(batch: Any, where: str = "") -> Iterator[tuple[str, Tensor | np.ndarr
             yield from leaves(value, f"{where}/{key}")
 
 
-def moved(batch: Any, device: torch.device) -> Any:
-    """The batch with its tensors and arrays as tensors on ``device``."""
-    return each(batch, lambda values: _tensor(values).to(device))
+def moved(batch: Any, device: torch.device | None, floats: torch.dtype | None = None) -> Any:
+    """The batch with its tensors and arrays as tensors on ``device``, or where they are.
+
+    NumPy's floats, which are float64 unless one asks for others, become ``floats``, the type of a network's weights;
+    tensors keep theirs.
+    """
+
+    def move(values: Tensor | np.ndarray) -> Tensor:
+        is_float = isinstance(values, np.ndarray) and values.dtype.kind == "f"
+        return _tensor(values).to(device=device, dtype=floats if is_float else None)
+
+    return each(batch, move)
 
 
 def _tensor(values: Any) -> Tensor:
@@ -119,18 +179,46 @@ def _like(batch: Sequence[Any], parts: list[Any]) -> Any:
 
 
 def labels_of(batch: Any) -> np.ndarray | None:
-    """The labels of a pair (inputs, labels): int64, (samples,); None if the batch is anything else.
+    """The labels of a batch: int64, (samples,); None if it has none. See `read_batch`.
 
-    Labels are whole numbers, one per sample: of the shape (samples,) or (samples, 1).
+    >>> labels_of({"x": torch.zeros(2, 3), "label": [4, 5]})
+    array([4, 5])
     """
-    if not (isinstance(batch, tuple | list) and len(batch) == 2 and isinstance(batch[1], _ARRAYS)):
+    return _split(batch, None)[1]
+
+
+def _split(batch: Any, needed: int | None) -> tuple[Any, np.ndarray | None]:
+    """The inputs and the labels of a batch; all of it and None if it has no labels. See `read_batch`."""
+    inputs: Any
+    if isinstance(batch, Mapping):
+        name = next((name for name in LABELS if name in batch), None)
+        if name is None or (needed is not None and len(batch) <= needed):
+            return batch, None
+        values = batch[name]
+        inputs = {key: value for key, value in batch.items() if key != name}
+    elif isinstance(batch, tuple | list) and len(batch) > 1:
+        *others, values = batch
+        if len(batch) == needed and (len(batch) > 2 or isinstance(batch[0], _ARRAYS)):
+            return batch, None  # the network needs them all
+        others_too = needed is not None or any(_labels_beside(part, values) is not None for part in others)
+        if len(others) > 1 and needed != len(others) and others_too:
+            return batch, None  # more than one part may be the labels
+        inputs = others[0] if len(others) == 1 else tuple(others)
+    else:
+        return batch, None
+    labels = _labels_beside(values, inputs)
+    return (batch, None) if labels is None else (inputs, labels)
+
+
+def _labels_beside(values: Any, inputs: Any) -> np.ndarray | None:
+    """The labels that a part of a batch beside its inputs may be; None if it is none."""
+    if not isinstance(values, (*_ARRAYS, tuple, list)):
         return None
-    labels = _tensor(batch[1])
-    if labels.shape[1:] not in ((), (1,)) or not labels.ndim or labels.dtype not in _WHOLE:
-        return None
-    if len(labels) not in lengths_of(batch[0]):
-        return None
-    return labels.reshape(-1).cpu().numpy().astype(np.int64)
+    is_float = "float" in str(getattr(values, "dtype", ""))
+    if is_float and getattr(inputs, "shape", None) == getattr(values, "shape", ()):
+        return None  # two batches of one feature
+    labels = whole_numbers(values)
+    return labels if labels is not None and len(labels) in lengths_of(inputs) else None
 
 
 def lengths_of(batch: Any) -> set[int]:
@@ -153,12 +241,15 @@ def samples_of(data: Any) -> int:
     parts = data if isinstance(data, tuple | list) else [data]
     lengths = set[int]().union(*map(lengths_of, parts))
     if len(lengths) != 1:
-        counts = " or ".join(map(str, sorted(lengths))) or "no"
         raise InputError(
-            f"{in_words(data)} may have {counts} samples. "
+            f"{in_words(data)} may have {_counts(lengths)} samples. "
             "Give tensors, or tuples or dicts of tensors, whose first dimension is the samples."
         )
     return lengths.pop()
+
+
+def _counts(lengths: set[int]) -> str:
+    return " or ".join(map(str, sorted(lengths))) or "no"
 
 
 def rows_of(batch: Any, samples: int, rows: slice | list[int]) -> Any:
@@ -184,16 +275,40 @@ def rows_of(batch: Any, samples: int, rows: slice | list[int]) -> Any:
 class Parts:
     """What a batch holds."""
 
-    inputs: Any  # a tensor, a dict or a tuple of arguments; the whole batch if the user's forward takes it
+    batch: Any  # as it came
+    inputs: Any  # without the labels: a tensor, a dict or a tuple of arguments
     labels: np.ndarray | None  # int64, (samples,)
     lengths: set[int]  # the numbers of samples that it may have, of which the activations have one
-    arguments: bool  # the inputs are a tuple of arguments
+    whole: bool  # a function of the user's takes the batch as it came
+
+    @property
+    def passed(self) -> Any:
+        """What the network, or the user's function, is called with."""
+        return self.batch if self.whole else self.inputs
+
+    @property
+    def arguments(self) -> bool:
+        """Whether the inputs are a tuple of arguments of the network."""
+        return not self.whole and isinstance(self.inputs, tuple | list)
+
+    def with_inputs(self, inputs: Any) -> Any:
+        """What is passed for other inputs of the same form."""
+        if not self.whole or self.labels is None:
+            return inputs
+        if isinstance(self.batch, Mapping):
+            return {**self.batch, **inputs}
+        return _like(self.batch, [*(inputs if len(self.batch) > 2 else [inputs]), self.batch[-1]])
+
+    def moved(self, device: torch.device, floats: torch.dtype) -> Parts:
+        """The same on a device; see `moved`."""
+        parts = replace(self, inputs=moved(self.inputs, device, floats))
+        return replace(parts, batch=moved(parts.with_inputs(parts.inputs), device, floats))
 
     def rows(self, samples: int, rows: slice | list[int]) -> Any:
-        """The inputs of some of the ``samples`` samples."""
+        """What is passed for some of the ``samples`` samples."""
         if self.arguments:
             return _like(self.inputs, [rows_of(part, samples, rows) for part in self.inputs])
-        return rows_of(self.inputs, samples, rows)
+        return rows_of(self.passed, samples, rows)
 
     def __repr__(self) -> str:
         labels = "no labels" if self.labels is None else "whole numbers as labels"
@@ -203,22 +318,19 @@ class Parts:
 def read_batch(batch: Any, needed: int | None) -> Parts:
     """What is input and what is label in a batch, for a network that needs this number of arguments.
 
-    None stands for a function of the user's, which takes the batch as it is.
+    None stands for a function of the user's, which takes the batch as it is, with its labels.
 
-    A pair (inputs, whole numbers) has labels, unless the network needs two arguments. Any other tuple is the arguments
-    of the network if it needs that many. Raises InputError where a tuple has more parts than the network needs: the
-    rest may be labels, or optional arguments.
+    Labels are whole numbers, one per sample, of any type, of the shape (samples,) or (samples, 1): the second of a
+    pair, the last of a longer tuple if the network needs all others or no other could be labels, or the entry
+    ``labels`` or ``label`` of a dict. Where the network needs all parts of a batch, none is its labels. Raises
+    InputError where a tuple has more parts than the network needs: the rest may be labels, or optional arguments.
     """
-    labels = labels_of(batch)
-    if needed is not None and isinstance(batch, tuple | list) and len(batch) > 1:
-        if len(batch) == 2 and batch[1] is None:
-            batch = batch[0]
-        elif labels is not None and needed == 2 and isinstance(batch[0], _ARRAYS):
-            labels = None
-        elif labels is None and any(isinstance(part, _ARRAYS) for part in batch[needed:]):
-            raise _ambiguous(batch, needed)
-    inputs = batch if needed is None or labels is None else batch[0]
+    if needed is not None and isinstance(batch, tuple | list) and len(batch) == 2 and batch[1] is None:
+        batch = batch[0]
+    inputs, labels = _split(batch, needed)
     arguments = needed is not None and isinstance(inputs, tuple | list)
+    if arguments and labels is None and any(isinstance(part, _ARRAYS) for part in batch[needed:]):
+        raise _ambiguous(batch, needed or 1)
     if labels is not None:
         lengths = {len(labels)}
     else:
@@ -228,7 +340,7 @@ def read_batch(batch: Any, needed: int | None) -> Parts:
             f"a batch is {in_words(batch)}, without a tensor whose rows could be counted. "
             "Give tensors, or tuples or dicts of tensors, whose first dimension is the samples."
         )
-    return Parts(inputs, labels, lengths, arguments)
+    return Parts(batch, inputs, labels, lengths, needed is None)
 
 
 def needed_arguments(network: nn.Module) -> int:

@@ -39,8 +39,10 @@ def capture_batches(network: nn.Module, data: Any, **options: Unpack[ReadingOpti
 
     ``data`` is a tensor or array of inputs, a pair (inputs, labels), a Split or a dict of tensors, cut into batches of
     ``batch_size``; or a DataLoader or another iterable of batches, which are used as they are. Such a batch is a
-    tensor, a pair of inputs and labels (one whole number per sample), or else a tuple for ``network(*batch)`` or a dict
-    for ``network(**batch)``. A tuple with more tensors than the network needs is refused: they may be labels. The batch
+    tensor, a tuple for ``network(*batch)`` or a dict for ``network(**batch)``, each perhaps with labels, one whole number
+    per sample: the last of a tuple, such as ``(inputs, labels)``, or a dict's entry ``labels`` or ``label``, unless the
+    network needs it. A tuple with more tensors than that is refused: they may be labels. NumPy's floats take the type
+    of the network's weights. The batch
     has as many samples as its activations have rows, which must be the length of one of its parts. The
     options are those of `Reading`; ``forward(network, batch)`` is for a network that is called in another way.
 
@@ -112,7 +114,7 @@ def _code_batches(
             continue
         writer.begin(held.lengths)
         with borrowed:
-            inputs = moved(held.inputs, borrowed.device)
+            inputs = moved(held.passed, borrowed.device, borrowed.floats)
             inputs = each(inputs, torch.clone) if writes else inputs  # the caller's may share their memory
             with calls.watch_by_hooks(writer.add) if forward is None else calls.watch(writer.add):
                 output = _run(network, inputs, forward, reading)

@@ -20,6 +20,12 @@ def device_of(network: nn.Module) -> torch.device:
     return torch.device("cpu") if tensor is None else tensor.device
 
 
+def float_type_of(network: nn.Module) -> torch.dtype:
+    """The type of the network's first parameter or buffer of floats; torch's default if it has none."""
+    tensors = itertools.chain(network.parameters(), network.buffers())
+    return next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.get_default_dtype())
+
+
 def run(network: nn.Module, inputs: Any, forward: Callable[[nn.Module, Any], Any] | None = None) -> Any:
     """The output: of ``network(**inputs)`` for a dict, ``network(*inputs)`` for a tuple; of ``forward`` if given."""
     if forward is not None:
@@ -65,7 +71,7 @@ class Untouched:
         self.tables += [module._parameters for module in modules if getattr(module, "max_norm", None) is not None]
         self.parallel = [module for module in modules if isinstance(module, nn.DataParallel)]
         self.attends = any(isinstance(module, _WITH_FUSED_PATH) for module in modules)
-        self.device = device_of(network)
+        self.device, self.floats = device_of(network), float_type_of(network)
         self.inference = any(t.is_inference() for t in itertools.chain(network.parameters(), network.buffers()))
         self.precisions = _float32_parts()
 

@@ -59,7 +59,8 @@ class Reading:
 
     ``batch_size``: samples per forward pass, unless the data are batches already.
 
-    ``forward``, an option of the functions only: ``forward(network, batch)`` is called instead of ``network(batch)``.
+    ``forward``, an option of the functions only: ``forward(network, batch)`` is called instead of ``network(batch)``,
+    with the batch as it came, labels among it.
 
     The first time that a network is read it runs once more, on two or three copies of a sample, to see that each sample
     has a row of its own, and the same one each time.

@@ -117,7 +117,7 @@ def check_samples(
     device = evaluation.device if evaluation.device.type == "cuda" else torch.device("cpu")
 
     def watched(chosen: list[int], take: Callable[[Call], None]) -> None:
-        inputs = moved(rows(chosen), evaluation.device)
+        inputs = moved(rows(chosen), evaluation.device, evaluation.floats)
         with evaluation, calls.watch(take):
             torch.rand(1 + len(check.kept), device=device)  # other random numbers than in the first pass
             run(network, each(inputs, torch.clone), forward)

@@ -62,6 +62,17 @@ class NetworkSample(_Once):
             )
         return self.inputs
 
+    @property
+    def on_points(self) -> Forward | None:
+        """The user's ``forward`` for points near samples or between them, which have the first sample's label if the
+        samples have labels: a batch of the form that it knows.
+        """
+        forward, labels = self.forward, self.labels
+        if forward is None or labels is None:
+            return forward
+        first = labels[:1]
+        return lambda network, points: forward(network, (points, first.to(points.device).expand(len(points))))
+
     def geometry(self, module: str | None = None) -> Geometry:
         """The cells as polyhedra, in the space of the network's inputs or of those of its ``module``."""
         return self._once(
@@ -73,7 +84,12 @@ class NetworkSample(_Once):
         if self.labels is None:
             raise InputError("segment_transitions joins samples of one class. Give inputs with their labels.")
         return segment_transitions(
-            self.network, self.inputs, self.labels, segments=segments, layers=self.reading.layers, forward=self.forward
+            self.network,
+            self.inputs,
+            self.labels,
+            segments=segments,
+            layers=self.reading.layers,
+            forward=self.on_points,
         )
 
     def first_labels(self, samples: int) -> np.ndarray:
@@ -85,7 +101,7 @@ class NetworkSample(_Once):
     def affine_maps(self, samples: int) -> AffineMaps:
         """The affine maps of the cells of the first samples."""
         return self._once(
-            ("affine_maps", samples), lambda: affine_maps(self.network, self.points[:samples], forward=self.forward)
+            ("affine_maps", samples), lambda: affine_maps(self.network, self.points[:samples], forward=self.on_points)
         )
 
     def cell_margins(self, samples: int) -> np.ndarray:
@@ -96,7 +112,7 @@ class NetworkSample(_Once):
 
     def codes_of(self, inputs: Tensor) -> Codes:
         """The codes of inputs, (samples, ...), one row each."""
-        options: ReadingOptions = {**self.reading.options, "forward": self.forward}
+        options: ReadingOptions = {**self.reading.options, "forward": self.on_points}
         return capture(self.network, inputs, **options)
 
     def flips(self, samples: int, radius: float, directions: int) -> float:
@@ -124,7 +140,7 @@ class NetworkSample(_Once):
         """See `AffineDeviation`: ``pairs`` segments, each at ``points`` places."""
         starts, ends = self.pairs(samples, pairs)
         size = spread(self.affine_maps(samples).scores)
-        deviations = affine_deviations(self.network, starts, ends, points=points, forward=self.forward)
+        deviations = affine_deviations(self.network, starts, ends, points=points, forward=self.on_points)
         return float(deviations.mean()) / size if size > 0 else math.nan
 
     def folding(self, samples: int, pairs: int, points: int) -> float:

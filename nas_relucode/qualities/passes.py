@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from nas_relucode.codes.batches import batches, each, moved, needed_arguments, read_batch
-from nas_relucode.codes.network_state import device_of, run, untouched
+from nas_relucode.codes.network_state import Untouched, run, untouched
 from nas_relucode.codes.reading import Forward
 from nas_relucode.errors import InputError
 
@@ -42,17 +42,18 @@ def forward_pass(network: nn.Module, inputs: Any, size: int, forward: Forward | 
     """A forward pass of the first ``size`` samples in evaluation mode, which has run once; see `untouched`."""
     if size < 1:
         raise InputError(f"batch size {size} is not positive. Give a whole number of at least 1.")
-    device = device_of(network)
-    with untouched(network):
-        one = ForwardPass(network, _first_samples(network, inputs, size, device, forward), device, forward)
+    borrowed = untouched(network)
+    with borrowed:
+        batch = _first_samples(network, inputs, size, borrowed, forward)
+        one = ForwardPass(network, batch, borrowed.device, forward)
         one()
         yield one
 
 
-def _first_samples(network: nn.Module, inputs: Any, size: int, device: torch.device, forward: Forward | None) -> Any:
+def _first_samples(network: nn.Module, inputs: Any, size: int, borrowed: Untouched, forward: Forward | None) -> Any:
     batch: Any = next(iter(batches(inputs, size)), None)
     parts = None if batch is None else read_batch(batch, None if forward else needed_arguments(network))
     samples = 0 if parts is None else max(parts.lengths)
     if parts is None or samples < size:
         raise InputError(f"the first batch has {samples} samples, fewer than the batch size {size}. Give more.")
-    return each(moved(parts.rows(samples, slice(size)), device), torch.clone)
+    return each(moved(parts.rows(samples, slice(size)), borrowed.device, borrowed.floats), torch.clone)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nas_relucode.codes.batches import batches, labels_of, moved, samples_of
+from nas_relucode.codes.batches import Parts, batches, needed_arguments, read_batch, samples_of
 from nas_relucode.codes.network_state import run, untouched
 from nas_relucode.codes.reading import Forward
 from nas_relucode.codes.relus import unwrapped
@@ -29,14 +29,17 @@ class Batch:
     """Some samples on the network's device, and the network."""
 
     network: nn.Module
-    inputs: Any
+    parts: Parts
     labels: Tensor | None  # int64, (samples,)
     forward: Forward | None
 
+    @property
+    def inputs(self) -> Any:
+        return self.parts.inputs
+
     def scores(self, inputs: Any) -> Tensor:
         """Class scores of other inputs with the labels of these: (samples, classes), finite."""
-        batch = inputs if self.forward is None or self.labels is None else (inputs, self.labels)
-        outputs = run(self.network, batch, self.forward)
+        outputs = run(self.network, self.parts.with_inputs(inputs), self.forward)
         scores = class_scores(outputs, samples_of(self.inputs))
         if scores is None:
             shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
@@ -115,21 +118,22 @@ def over_batches(
     """
     network = unwrapped(network)
     borrowed = untouched(network)
-    parts = []
+    needed = None if forward else needed_arguments(network)
+    results = []
     for batch in batches(data, BATCH_SIZE):
-        labels = labels_of(batch)
-        if labels is None and labelled:
+        parts = read_batch(batch, needed)
+        if parts.labels is None and labelled:
             raise InputError(
                 f"accuracy needs labels, and the samples (a {type(batch).__name__}) have none. "
                 "Give (inputs, labels), labels as whole numbers, or a DataLoader of such pairs."
             )
         with borrowed:
-            on_device = moved(batch, borrowed.device)
-            inputs, targets = (on_device, None) if labels is None else (on_device[0], on_device[1].long())
-            parts.append(measured(Batch(network, inputs, targets, forward)).double().cpu().numpy())
-    if not sum(map(len, parts)):
+            parts = parts.moved(borrowed.device, borrowed.floats)
+            labels = None if parts.labels is None else torch.from_numpy(parts.labels).to(borrowed.device)
+            results.append(measured(Batch(network, parts, labels, forward)).double().cpu().numpy())
+    if not sum(map(len, results)):
         raise InputError("there are no samples to measure the quality on. Give at least one.")
-    return np.concatenate(parts)
+    return np.concatenate(results)
 
 
 def pixels_of(inputs: Any, pixel_range: PixelRange, *, images: bool = False) -> Pixels:

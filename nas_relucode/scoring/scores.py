@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Unpack
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from nas_relucode.cells.code_spaces import code_space
-from nas_relucode.codes.batches import labels_of
+from nas_relucode.codes.batches import in_memory, moved
 from nas_relucode.codes.capturing import CodeBatch
+from nas_relucode.codes.network_state import float_type_of
 from nas_relucode.codes.reading import ReadingOptions, read_options
 from nas_relucode.errors import InputError
 from nas_relucode.indices.index import Index
@@ -163,10 +163,12 @@ def _layer_inputs(joint: IndexInputs) -> dict[str, IndexInputs]:
 
 
 def _network_sample(network: nn.Module, sample: Any, options: ReadingOptions) -> NetworkSample | None:
-    if not isinstance(sample, Split):
+    pair = in_memory(sample)
+    if pair is None or not isinstance(pair[0], Tensor | np.ndarray):
         return None
     reading, forward = read_options(options)
-    return NetworkSample(network, sample.inputs, sample.labels, reading, forward)
+    inputs, labels = moved(pair[0], None, float_type_of(network)), pair[1]
+    return NetworkSample(network, inputs, None if labels is None else labels.reshape(-1).long(), reading, forward)
 
 
 def _samples(data: Any, split: str, held_out: Any) -> tuple[Any, Any, str]:
@@ -176,26 +178,7 @@ def _samples(data: Any, split: str, held_out: Any) -> tuple[Any, Any, str]:
             held_out = "validation"
         if isinstance(held_out, str):
             held_out = data.split(held_out)
-        return _checked(data.split(split)), None if held_out is None else _checked(held_out), split
+        return data.split(split), held_out, split
     if isinstance(held_out, str):
         raise InputError(f"held_out {held_out!r} names a split, but the data have none. Give the samples themselves.")
-    return _checked(data), None if held_out is None else _checked(held_out), "given"
-
-
-def _checked(data: Any) -> Any:
-    """Tensors and arrays as a Split, whose labels are checked to be whole numbers from 0; other data as they are."""
-    if isinstance(data, Tensor | np.ndarray):
-        data = Split(torch.as_tensor(data), None)
-    elif isinstance(data, tuple | list) and len(data) == 2 and isinstance(data[0], Tensor | np.ndarray):
-        labels = None if data[1] is None else torch.as_tensor(data[1])
-        whole = None if labels is None else labels_of((data[0], labels))
-        if whole is not None:
-            data = Split(torch.as_tensor(data[0]), torch.as_tensor(whole))
-        elif labels is None or labels.ndim < 2:  # otherwise it is a second batch
-            data = Split(torch.as_tensor(data[0]), labels)
-    if isinstance(data, Split) and data.labels is not None:
-        labels = data.labels
-        if labels.is_floating_point() or labels.is_complex() or (len(labels) and int(labels.min()) < 0):
-            dtype = str(labels.dtype).removeprefix("torch.")
-            raise InputError(f"labels are {dtype}, and some are not whole numbers from 0. Give one class per sample.")
-    return data
+    return data, held_out, "given"

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nas_relucode.codes.batches import batches, in_words, moved, samples_of
+from nas_relucode.codes.batches import batches, in_words, needed_arguments, read_batch, samples_of
 from nas_relucode.codes.capturing import capture
 from nas_relucode.codes.network_state import device_of, run, untouched
 from nas_relucode.codes.reading import Forward, Reading
@@ -23,7 +23,7 @@ from nas_relucode.qualities.registry import measure
 from nas_relucode.qualities.samples import class_scores
 from nas_relucode.scoring.scores import Score, score
 from nas_relucode.study.predictions import kept_predictions
-from nas_relucode.study.samples import BATCH_SIZE, OrderedSamples, ordered_samples, pair_of, readable
+from nas_relucode.study.samples import BATCH_SIZE, OrderedSamples, ordered_samples, readable
 from nas_relucode.training.data import ImageData
 from nas_relucode.training.losses import batch_loss
 
@@ -186,24 +186,25 @@ def _evaluate_ordered(network: nn.Module, samples: OrderedSamples, forward: Forw
 def _evaluate(network: nn.Module, data: Any, forward: Forward | None, loss: str) -> _Evaluation:
     """One pass over the samples in evaluation mode; the network is left as it was."""
     network = unwrapped(network)
-    borrowed = untouched(network)
+    borrowed, needed = untouched(network), None if forward else needed_arguments(network)
     losses: list[Tensor] = []  # the mean of each batch
     sizes: list[int] = []
     correct: list[Tensor] = []
     labels: list[Tensor] = []
     classes, one_logit = 0, False
     for batch in batches(data, BATCH_SIZE):
+        parts = read_batch(batch, needed)
         with borrowed:
-            batch = moved(batch, borrowed.device)
-            inputs, targets = pair_of(batch)
-            sizes.append(samples_of(inputs))
-            outputs = run(network, batch if forward else inputs, forward)
+            parts = parts.moved(borrowed.device, borrowed.floats)
+            sizes.append(samples_of(parts.inputs))
+            outputs = run(network, parts.passed, forward)
             if loss != "cross_entropy":
-                losses.append(batch_loss(outputs, inputs, loss))
+                losses.append(batch_loss(outputs, parts.inputs, loss))
                 continue
             scores = class_scores(outputs, sizes[-1])
-            if scores is None or targets is None:
+            if scores is None or parts.labels is None:
                 return _Evaluation(None, outputs=in_words(outputs))
+            targets = torch.from_numpy(parts.labels).to(borrowed.device)
             _check_labels(scores, targets)
             losses.append(batch_loss(scores, targets, loss))
             correct.append(scores.argmax(dim=1) == targets)
@@ -243,9 +244,9 @@ def _score(
     held_out = splits.validation.data if split == "train" else None
 
     def scores_of(network: nn.Module, batch: Any) -> Any:
-        inputs = pair_of(batch)[0]
-        outputs = run(network, batch if forward else inputs, forward)
-        scores = class_scores(outputs, samples_of(inputs))
+        parts = read_batch(batch, None if forward else needed_arguments(network))
+        outputs = run(network, parts.passed, forward)
+        scores = class_scores(outputs, samples_of(parts.inputs))
         return outputs if scores is None else scores
 
     options = reading.options | {"forward": scores_of if one_logit else forward}

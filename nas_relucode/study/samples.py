@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,13 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler, Subset, TensorDataset
 
-from nas_relucode.codes.batches import batches, leaves, samples_of
+from nas_relucode.codes.batches import batches, in_memory, in_words, read_batch, samples_of
+from nas_relucode.codes.digests import SamplesDigest
 from nas_relucode.errors import InputError
-from nas_relucode.training.data import ImageData, Split
+from nas_relucode.training.data import ImageData
 
 BATCH_SIZE = 512  # samples, where the data do not come in batches
-LABELS = ("labels", "label")  # where a batch is a dict
-ARRAYS = (Tensor, np.ndarray)
 GIVE = "Give tensors or arrays (inputs, labels), a Split, a Dataset or a DataLoader"
 
 
@@ -45,7 +42,7 @@ def ordered_samples(data: Any, split: str, *, labelled: bool = True) -> OrderedS
     samples = _read(data, split, labelled)
     if not samples.samples:
         raise InputError(f"there are no {split} samples, but accuracy is measured on them. {GIVE} with samples in it.")
-    if isinstance(data, Batches) and _read(data, split, labelled).digest != samples.digest:
+    if in_memory(data) is None and _read(data, split, labelled).digest != samples.digest:
         raise InputError(
             f"two passes over the {split} samples give different samples, or another order, so that the predictions of "
             "two networks could not be compared sample by sample. Give the data set itself, or a loader that neither "
@@ -55,43 +52,31 @@ def ordered_samples(data: Any, split: str, *, labelled: bool = True) -> OrderedS
 
 
 def readable(data: Any, split: str) -> Any:
-    """The data as what functions that read codes take: a Split, a pair of inputs and labels, or `Batches`.
+    """The data as what functions that read codes take: data in memory, or batches that can be read again and again.
 
     A Dataset, and a DataLoader that goes through its data set in order or at random, is read in the data set's order,
-    without leaving out a last batch. Batches are pairs of inputs and labels: of a dict the entry ``labels`` or
-    ``label``, of a tuple the last tensor, if it has one whole number per sample. Arrays of float64 become float32.
+    without leaving out a last batch.
     """
     if isinstance(data, ImageData):
         raise InputError(f"the {split} samples are ImageData, which hold several splits. Give data.{split}.")
-    if isinstance(data, Split):
-        return data
     if isinstance(data, DataLoader):
         data = _in_order(data)
     if isinstance(data, Dataset):
         tensors = _tensors(data)
         data = DataLoader(data, BATCH_SIZE, generator=torch.Generator()) if tensors is None else tensors
-    pair = _in_memory(data, split)
-    if pair is not None:
-        return pair if isinstance(pair[0], Mapping) else Split(*pair)
-    if isinstance(data, str | bytes) or not isinstance(data, Iterable):
+    if isinstance(data, tuple | list) and len(data) == 1:
+        data = data[0]
+    try:
+        lies_in_memory = in_memory(data) is not None
+    except InputError as error:
+        raise type(error)(f"the {split} {error}") from error
+    if not lies_in_memory and (isinstance(data, str | bytes) or not isinstance(data, Iterable)):
         raise InputError(f"the {split} samples are a {type(data).__name__}. {GIVE}.")
-    if iter(data) is data:
+    if not lies_in_memory and iter(data) is data:
         raise InputError(
             f"the {split} samples are an iterator, which can be read once, but they are read for each network. {GIVE}."
         )
-    return Batches(data)
-
-
-@dataclass(frozen=True, eq=False)
-class Batches:
-    """Batches (inputs, labels) that can be read again and again; the labels are int64, or None where there are none."""
-
-    data: Iterable[Any]
-
-    def __iter__(self) -> Iterator[Any]:
-        for batch in self.data:
-            pair = pair_of(batch)
-            yield pair if pair[1] is not None else batch
+    return data
 
 
 def _in_order(loader: DataLoader[Any]) -> Any:
@@ -122,109 +107,21 @@ def _tensors(data: Dataset[Any]) -> tuple[Tensor, ...] | None:
     return None
 
 
-def _in_memory(data: Any, split: str) -> tuple[Any, Tensor | None] | None:
-    """Inputs and labels of data that lie in memory: one tensor or dict of tensors, alone or with labels; else None."""
-    if isinstance(data, (*ARRAYS, Mapping)):
-        inputs, labels = pair_of(data)
-    elif isinstance(data, tuple | list) and 1 <= len(data) <= 2 and isinstance(data[0], (*ARRAYS, Mapping)):
-        inputs, labels = data[0], None
-        if len(data) == 2 and data[1] is not None:
-            labels = _labels(data[1], samples_of(inputs))
-            if labels is None and isinstance(data, list):
-                return None  # two batches
-            if labels is None:
-                raise InputError(
-                    f"the {split} labels are not one whole number for each of {samples_of(inputs)} inputs."
-                )
-    else:
-        return None
-    if isinstance(inputs, Mapping):
-        return {name: _tensor(values) for name, values in inputs.items()}, labels
-    return _tensor(inputs), labels
-
-
-def pair_of(batch: Any) -> tuple[Any, Tensor | None]:
-    """A batch as its inputs and its labels, int64, (samples,); None if it has no labels."""
-    if isinstance(batch, Mapping):
-        for name in LABELS:
-            if name in batch and (labels := _labels(batch[name], samples_of(batch))) is not None:
-                return {key: value for key, value in batch.items() if key != name}, labels
-        return batch, None
-    if isinstance(batch, tuple | list) and len(batch) > 1:
-        *inputs, last = batch
-        labels = _labels(last, samples_of(batch))
-        if labels is not None:
-            return inputs[0] if len(inputs) == 1 else tuple(inputs), labels
-    if isinstance(batch, tuple | list) and len(batch) == 1:
-        return batch[0], None
-    return batch, None
-
-
-def _labels(values: Any, samples: int) -> Tensor | None:
-    """One whole number per sample, int64; None if the values are something else."""
-    if not isinstance(values, (*ARRAYS, list, tuple)):
-        return None
-    try:
-        labels = torch.as_tensor(np.array(values) if isinstance(values, np.ndarray) else values)
-    except (TypeError, ValueError, RuntimeError):
-        return None
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim != 1 or len(labels) != samples or labels.is_complex():
-        return None
-    whole = labels.to(torch.int64)
-    return whole if bool((whole == labels).all()) else None
-
-
-def _tensor(values: Any) -> Any:
-    if not isinstance(values, np.ndarray):
-        return values
-    return torch.from_numpy(values.astype(np.float32 if values.dtype == np.float64 else values.dtype))
-
-
 def _read(data: Any, split: str, labelled: bool) -> OrderedSamples:
     """The samples as they come in this pass."""
     digest, labels, count = SamplesDigest(), [np.zeros(0, np.int64)], 0
     for number, batch in enumerate(batches(data, BATCH_SIZE)):
-        batch_inputs, batch_labels = pair_of(batch)
-        count += samples_of(batch_inputs)
-        digest.add(batch_inputs, batch_labels)
-        if batch_labels is not None:
-            labels.append(batch_labels.cpu().numpy())
+        parts = read_batch(batch, None)
+        count += samples_of(parts.inputs)
+        digest.add({"inputs": parts.inputs, "labels": parts.labels})
+        if parts.labels is not None:
+            labels.append(parts.labels)
         elif labelled:
             raise InputError(
-                f"batch {number} of the {split} samples has no labels, one whole number per sample, but accuracy is "
-                f"measured on them. {GIVE} of inputs and labels."
+                f"batch {number} of the {split} samples ({in_words(batch)}) has no labels, one whole number per "
+                f"sample, but accuracy is measured on them. {GIVE} of inputs and labels."
             )
     known = np.concatenate(labels)
     if known.min(initial=0) < 0:
         raise InputError(f"the smallest {split} label is {known.min()}. Give whole numbers from 0, one per sample.")
     return OrderedSamples(split, data, count, known if len(known) == count else None, digest.text)
-
-
-class SamplesDigest:
-    """Identifies samples in their order: SHA-256 of inputs and labels, whatever the batches they come in.
-
-    >>> whole, halves = SamplesDigest(), SamplesDigest()
-    >>> whole.add(np.zeros((4, 2)), np.arange(4))
-    >>> for half in (slice(0, 2), slice(2, 4)):
-    ...     halves.add(np.zeros((2, 2)), np.arange(4)[half])
-    >>> whole.text == halves.text
-    True
-    """
-
-    def __init__(self) -> None:
-        self._parts: dict[str, Any] = {}  # name of a tensor, with its type and the shape of a row -> SHA-256
-
-    def add(self, inputs: Any, labels: Any) -> None:
-        """Adds a batch: a tensor or array, or tuples and dicts of them, and the labels if there are any."""
-        for name, values in leaves({"inputs": inputs, "labels": labels}):
-            array = np.ascontiguousarray(values.detach().cpu() if isinstance(values, Tensor) else values)
-            key = f"{name} {array.dtype.str} {array.shape[1:]}"
-            self._parts.setdefault(key, hashlib.sha256()).update(array.data)
-
-    @property
-    def text(self) -> str:
-        """The digest of the batches so far."""
-        parts = {name: digest.hexdigest() for name, digest in self._parts.items()}
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -63,17 +63,48 @@ def test_batches_are_used_as_they_are():
 
 
 @pytest.mark.parametrize(
-    "other", [X, (X, Y[:9]), (X, Y.double()), (X, X.long()), (X,), (X, Y, Y), (X, None), {"a": X, "b": Y}, "labels"]
+    "other", [X, (X, Y[:9]), (X, Y + 0.5), (X, X.long()), (X,), (X, Y, Y), (X, None), {"a": X, "b": Y}, "labels"]
 )
 def test_only_whole_numbers_one_a_sample_are_labels(other):
     assert labels_of(other) is None
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.int32, torch.int64, torch.float32, torch.bfloat16])
 def test_labels_become_int64(dtype):
-    labels = labels_of((X, Y.to(dtype)))
-    assert labels.dtype == np.int64
-    assert labels.tolist() == Y.tolist()
+    labels = Y.to(dtype)
+    given = [labels, labels[:, None], Y.tolist(), *([] if dtype == torch.bfloat16 else [labels.numpy()])]
+    for batch in [*((X, some) for some in given), *({"x": X, name: labels} for name in ("label", "labels"))]:
+        found = labels_of(batch)
+        assert found.dtype == np.int64
+        assert found.tolist() == Y.tolist()
+    assert labels_of((X, Y > 4)).tolist() == (Y > 4).tolist()
+
+
+@pytest.mark.parametrize(
+    ("batch", "needed", "inputs"),
+    [
+        ((X, Y), 1, X),
+        ((X, Y), 2, (X, Y)),
+        ((X, Y, Y), 2, (X, Y)),
+        ((X, X, Y), None, (X, X)),
+        (((X, Y), Y), 2, (X, Y)),
+        ({"x": X, "label": Y}, 1, {"x": X}),
+        ({"x": X, "label": Y}, 2, {"x": X, "label": Y}),
+        ({"x": X, "labels": Y + 0.5}, 1, {"x": X, "labels": Y + 0.5}),
+    ],
+)
+def test_what_a_network_does_not_need_may_be_its_labels(batch, needed, inputs):
+    parts = read_batch(batch, needed)
+    assert str(parts.inputs) == str(inputs)
+    assert (parts.labels is None) == (str(parts.inputs) == str(batch))
+    assert parts.passed is (batch if needed is None else parts.inputs)
+
+
+@pytest.mark.parametrize("batch", [(X, Y), [X, Y], {"x": X, "label": Y}, ((X, X), Y), (X, X, Y), X])
+def test_other_inputs_are_passed_in_the_form_of_the_batch(batch):
+    parts = read_batch(batch, None)
+    assert str(parts.with_inputs(parts.inputs)) == str(batch)
+    assert read_batch(batch, 2).labels is None or read_batch(batch, 2).with_inputs("others") == "others"
 
 
 def test_a_moved_batch_keeps_its_form():
@@ -97,7 +128,7 @@ def test_other_data_are_refused():
         with pytest.raises(InputError, match=f"data is a {type(data).__name__}. Give a tensor.*DataLoader"):
             batches(data, 4)
     with pytest.raises(InputError, match=r"labels are float32 of shape \(10,\) for 10 inputs. Give whole numbers"):
-        batches((X, Y.float()), 4)
+        batches((X, Y + 0.5), 4)
     with pytest.raises(InputError, match=r"labels are int64 of shape \(9,\) for 10 inputs"):
         batches((X, Y[:9]), 4)
     with pytest.raises(InputError, match="a dict of 'text' may have no samples"):
@@ -132,7 +163,7 @@ def test_whole_numbers_one_per_sample_are_labels_in_a_column_too(labels):
     assert read_batch([X, labels], 2).labels is None  # a network of two arguments needs them
 
 
-@pytest.mark.parametrize("rest", [(Y.float(),), (Y.float()[:, None],), (torch.eye(10),), (Y, Y)])
+@pytest.mark.parametrize("rest", [(Y + 0.5,), (Y[:, None] + 0.5,), (torch.eye(10),), (Y, Y)])
 def test_what_may_be_labels_or_arguments_is_refused_with_its_shape(rest):
     shape = re.escape(str(tuple(rest[0].shape)))
     with pytest.raises(InputError, match=f"{shape}.*needs 1 argument.*forward="):

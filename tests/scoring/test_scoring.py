@@ -142,7 +142,7 @@ def test_arrays_and_a_single_index_name_are_accepted():
     assert score(network, (inputs, labels), indices="cell_count").joint == {"cell_count": 1}
     assert score(network, torch.utils.data.DataLoader(inputs, batch_size=2)).samples == 5
     with pytest.raises(InputError, match="labels are float64"):
-        score(network, (inputs, labels / 2))
+        score(network, (inputs, labels + 0.5))
 
 
 def test_held_out_samples_tell_how_much_of_the_code_space_the_sample_has_seen(digits):

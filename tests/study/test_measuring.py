@@ -144,7 +144,9 @@ def test_dict_inputs_are_read_with_forward(whole):
         network,
         Splits.of(train=data, validation=data),
         indices=["cell_count"],
-        forward=lambda network, batch: network(**batch[0])["logits"],
+        forward=lambda network, batch: (
+            network(**batch[0])["logits"] if whole else network(batch["a"], batch["b"])["logits"]
+        ),
     )
     rows = slice(None) if whole else slice(0, 3)
     expected = network.body(inputs[rows]).argmax(dim=1) == labels[rows]
