@@ -39,12 +39,12 @@ def capture_batches(network: nn.Module, data: Any, **options: Unpack[ReadingOpti
 
     ``data`` is a tensor or array of inputs, a pair (inputs, labels), a Split or a dict of tensors, cut into batches of
     ``batch_size``; or a DataLoader or another iterable of batches, which are used as they are. Such a batch is a
-    tensor, a tuple for ``network(*batch)`` or a dict for ``network(**batch)``, each perhaps with labels, one whole number
-    per sample: the last of a tuple, such as ``(inputs, labels)``, or a dict's entry ``labels`` or ``label``, unless the
-    network needs it. A tuple with more tensors than that is refused: they may be labels. NumPy's floats take the type
-    of the network's weights. The batch
-    has as many samples as its activations have rows, which must be the length of one of its parts. The
-    options are those of `Reading`; ``forward(network, batch)`` is for a network that is called in another way.
+    tensor, a tuple for ``network(*batch)`` or a dict for ``network(**batch)``, each perhaps with labels, one whole
+    number per sample: the last of a tuple, such as ``(inputs, labels)``, or a dict's entry ``labels`` or ``label``,
+    unless the network needs it. A tuple with more tensors than that is refused: they may be labels. The batch has as
+    many samples as its activations have rows, which must be the length of one of its parts. NumPy's floats take the
+    type of the network's weights. The options are those of `Reading`; ``forward(network, batch)`` is for a network
+    that is called in another way.
 
     Every ReLU that the forward pass calls is read, whether a module or a function and however often it is called;
     ReLU6, LeakyReLU, PReLU, ``clamp(min=0)`` and ``threshold(0, 0)`` are read in the same way. A layer is named after
