@@ -71,7 +71,11 @@ class NetworkSample(_Once):
         if forward is None or labels is None:
             return forward
         first = labels[:1]
-        return lambda network, points: forward(network, (points, first.to(points.device).expand(len(points))))
+
+        def with_label(network: nn.Module, points: Tensor) -> Any:
+            return forward(network, (points, first.to(points.device).expand(len(points))))
+
+        return self._once("on_points", lambda: with_label)  # the same each time, so that the network is checked once
 
     def geometry(self, module: str | None = None) -> Geometry:
         """The cells as polyhedra, in the space of the network's inputs or of those of its ``module``."""
