@@ -75,11 +75,21 @@ def check_new(path: Path, ending: str) -> Path:
     return path
 
 
+def check_folder(folder: Path) -> Path:
+    """A folder that may be made or written to. Raises InputError if a file stands in its way."""
+    for path in (folder, *folder.parents):
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{path} is a file, so nothing can be written to {folder}. Give another --output.")
+    return folder
+
+
 def check_file(path: str | Path, needed: str, most: int | None = None) -> Path:
     """The path of a regular file of at most ``most`` bytes. Raises InputError, ending in ``needed``, for anything else.
 
     A device or a pipe may have no end, and opening a pipe may wait for ever.
     """
+    if not str(path):
+        raise InputError(f"'' names no file. {needed}")
     path = Path(path)
     try:
         if not path.exists():

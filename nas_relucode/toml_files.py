@@ -137,7 +137,14 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         if origin is tuple:
             return tuple(_value(arguments[0], item, f"{where}: item {i}") for i, item in enumerate(value, 1))
         return float(value) if hint is float else value
+    if _is_too_large(value):
+        raise InputError(f"{where} is a number of {len(str(abs(value)))} digits. Give one that 64 bits can hold.")
     raise InputError(f"{where} is {value!r}, but must be {type_in_words(hint)}.")
+
+
+def _is_too_large(value: Any) -> bool:
+    """Whether a whole number is larger than TOML's, which have 64 bits."""
+    return type(value) is int and not -(2**63) <= value < 2**63
 
 
 def _fits(hint: Any, value: Any) -> bool:
@@ -154,7 +161,7 @@ def _fits(hint: Any, value: Any) -> bool:
         return any(_fits(option, value) for option in typing.get_args(hint))
     if isinstance(value, bool):
         return hint is bool
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:  # TOML's whole numbers have 64 bits
+    if _is_too_large(value):
         return False
     return isinstance(value, (int, float) if hint is float else hint)
 

@@ -34,21 +34,22 @@ def network(name: str, seed: int, spread: float = 0.001) -> Table:
     return Table(torch.nn.functional.one_hot(torch.as_tensor(answers), CLASSES).float())
 
 
-def recorder() -> rc.Recorder:
+def recorder(margin: float = 0.005) -> rc.Recorder:
     numbers = torch.arange(SAMPLES)[:, None].float()
     return rc.Recorder(
         train=numbers[:50],
         validation=(numbers, torch.as_tensor(LABELS)),
         objectives=["accuracy"],
         indices=["cell_count"],
+        margin=margin,
     )
 
 
 class Objective:
     """Suggests a network by its name, with a parameter that only some have, and one that is None."""
 
-    def __init__(self, spread: float = 0.001) -> None:
-        self.record, self.spread = recorder(), spread
+    def __init__(self, spread: float = 0.001, margin: float = 0.005) -> None:
+        self.record, self.spread = recorder(margin), spread
         self.calls: list[tuple[str, int]] = []
 
     def __call__(self, trial: optuna.Trial, seed: int = 0) -> float:

@@ -72,6 +72,7 @@ def test_a_whole_number_is_a_number_but_true_is_not():
     ("table", "message"),
     [
         ({"name": 3}, "here: name is 3, but must be a string"),
+        ({"name": "x", "ratio": 10**299}, "here: ratio is a number of 300 digits.*64 bits"),
         ({"name": "x", "flag": 1}, "here: flag is 1, but must be true or false"),
         ({"name": "x", "ratio": "1"}, "here: ratio is '1', but must be a number"),
         ({"name": "x", "sizes": 1}, "here: sizes is 1, but must be a list, each item a whole number"),

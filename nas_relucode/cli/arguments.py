@@ -17,6 +17,7 @@ from nas_relucode.study.defaults import MARGIN
 from nas_relucode.training.names import SOURCES
 from nas_relucode.workers.defaults import HEARTBEAT, PATIENCE
 
+EMPTY = "an empty text is no value. Give one, or leave the option out. --help shows the options."
 SHELLS = ("bash", "zsh", "tcsh")
 TOPICS = ("studies", "spaces", "data", "backbones", "indices", "qualities")  # of list
 BODIES = ("digits", "mnist", "mnist_again", "cifar10")  # of evidence
@@ -48,8 +49,12 @@ def read(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         if re.fullmatch(r"--[\w-]+=--", word):  # argparse would take it for an option without a value
             parser.error(f"argument {word.removesuffix('=--')}: '--' is no value. --help shows the options.")
     options, unknown = parser.parse_known_args(arguments)
+    command = commands[options.command]
+    for action in command._actions:
+        value = getattr(options, action.dest, None)
+        if "" in (value if isinstance(value, list) else [value]):
+            command.error(f"{argparse.ArgumentError(action, EMPTY)}")
     if unknown:
-        command = commands[options.command]
         known = re.findall(r"--[\w-]+", command.format_help())
         suggestions = "".join(suggestion(word.partition("=")[0], known) for word in unknown if word.startswith("--"))
         command.error(f"unrecognized arguments: {' '.join(unknown)}.{suggestions} --help shows the options.")
@@ -87,7 +92,7 @@ def _storage(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--storage",
         metavar="URL",
-        default=os.environ.get("OPTUNA_STORAGE"),
+        default=os.environ.get("OPTUNA_STORAGE") or None,
         help="Optuna storage (OPTUNA_STORAGE, else the SQLite file runs/NAME/study.db)",
     )
     parser.add_argument("--storage-file", metavar="FILE", help="a file that holds the storage's URL and its password")
@@ -258,7 +263,6 @@ def _score(parser: argparse.ArgumentParser) -> None:
 
 
 def _codes(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seed", type=int, default=0, help="for random weights (0)")
     parser.add_argument(
         "--outputs", type=int, metavar="N", help="outputs of torchvision's network (the data's classes, else 1000)"
     )
@@ -279,6 +283,11 @@ def _codes(parser: argparse.ArgumentParser) -> None:
 def _network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, metavar="MODEL", help="package.module:factory, or torchvision's name")
     parser.add_argument("--weights", metavar="FILE", help="a state dict saved by torch.save, or imagenet")
+    _seed(parser)
+
+
+def _seed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=int, default=0, help="for random weights (0)")
 
 
 def _images(parser: argparse.ArgumentParser) -> None:
@@ -307,6 +316,7 @@ def _complex(parser: argparse.ArgumentParser) -> None:
         help="package.module:factory, or an .npz file with W0, b0, W1, b1, ...: hidden layers, then the output",
     )
     parser.add_argument("--weights", metavar="FILE", help="a state dict saved by torch.save, for a factory's network")
+    _seed(parser)
     parser.add_argument("--shape", nargs="+", type=int, metavar="N", help="of one input (features of the first Linear)")
     parser.add_argument("--box", nargs=2, type=float, metavar=("LOW", "HIGH"), help="only cells in low < x < high")
     parser.add_argument("--max-cells", type=int, default=1_000_000, metavar="N", help="stop after N cells (1,000,000)")

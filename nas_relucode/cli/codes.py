@@ -18,7 +18,6 @@ from nas_relucode.cli.score import forward_errors, load_images, reading_options
 from nas_relucode.errors import InputError
 from nas_relucode.texts import as_json
 from nas_relucode.training.loop import pick_device
-from nas_relucode.training.names import check_seed
 from nas_relucode.training.networks import network_by_name
 
 SHARD = 10_000  # samples in a shard, about; the same for any number of processes, so that any number can resume
@@ -30,10 +29,11 @@ def run(options: argparse.Namespace) -> int:
     output = Path(options.output)
     if output.suffix != ".npz" or not output.absolute().parent.is_dir():
         raise InputError(f"--output {output} must be an .npz file in a folder that exists.")
-    check_seed(options.seed)
+    if holds_shards(options.data) and Path(options.data).resolve() in (output.resolve(), output.resolve().parent):
+        raise InputError(f"{output} would be one of the shards in {options.data}. Name a file in another folder.")
     shards, classes = _shards(options)
-    torch.manual_seed(options.seed)
-    network = network_by_name(options.model, options.weights, classes=options.outputs or classes)
+    outputs = classes if options.outputs is None else options.outputs
+    network = network_by_name(options.model, options.weights, classes=outputs, seed=options.seed)
     network = network.to(_device(options.device))
 
     def show(number: int, space: CodeSpace) -> None:

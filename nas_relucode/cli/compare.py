@@ -16,6 +16,7 @@ from nas_relucode.cli.score import image_errors, load_images
 from nas_relucode.cli.select import json_text, lines, ranking_options
 from nas_relucode.codes.reading import Reading
 from nas_relucode.errors import InputError, unknown
+from nas_relucode.files import check_folder
 from nas_relucode.qualities.registry import QUALITIES
 from nas_relucode.ranking.comparing import compare
 from nas_relucode.ranking.selection import Selection
@@ -30,6 +31,8 @@ SEED_AT_THE_END = re.compile(r"(.+?)[-_.]?seed[-_=]?(\d+)")  # of a file's name 
 def run(options: argparse.Namespace) -> int:
     """Prints the verdict on the networks and writes their page if a folder is named; the exit code."""
     ranking = ranking_options(options)
+    if options.output is not None:
+        check_folder(Path(options.output))  # refused now rather than after the measuring
     by = [item if isinstance(item, str) else item[0] for item in ranking["by"] or ()]
     qualities = dict.fromkeys(["parameters", *(name for name in by if name in QUALITIES)])
     _show(compared(options, load_images(options), **ranking, qualities=qualities), options)
@@ -92,6 +95,8 @@ def read_weights(texts: Sequence[str]) -> dict[str, dict[int, str]]:
 def _training(text: str) -> tuple[str, int, str]:
     """The network's name, the seed and the file, from a text such as NAME/SEED=FILE."""
     before, equals, after = text.partition("=")
+    if equals and not after:
+        raise InputError(f"{text!r} names no file. Write NAME=FILE or NAME/SEED=FILE.")
     if equals and not Path(text).is_file() and not SEED_AT_THE_END.fullmatch(Path(text).stem):
         name, slash, seed = before.rpartition("/")
         if slash and seed.isdecimal():
@@ -126,4 +131,4 @@ def read_models(texts: Sequence[str], names: Mapping[str, Any]) -> dict[str, str
         raise InputError(f"{' and '.join(others)} are both the model of all networks. Write NAME=MODEL.")
     if without and not others:
         raise InputError(f"{without[0]} has no model. Give --model MODEL for all, or --model {without[0]}=MODEL.")
-    return {name: models.get(name) or others[0] for name in names}
+    return {name: models[name] if name in models else others[0] for name in names}

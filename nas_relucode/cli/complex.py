@@ -25,9 +25,9 @@ LARGEST = 1e100  # weight; its square must be finite
 def run(options: argparse.Namespace) -> int:
     """Counts the complex of a network and prints it; the exit code."""
     network = from_npz(Path(options.model)) if options.model.endswith(".npz") else None
-    if network is not None and options.weights:
+    if network is not None and options.weights is not None:
         raise InputError(f"{options.model} holds its own weights. Leave out --weights.")
-    network = network_by_name(options.model, options.weights) if network is None else network
+    network = network_by_name(options.model, options.weights, seed=options.seed) if network is None else network
     with tqdm(unit="cell", file=sys.stderr, disable=options.quiet or not sys.stderr.isatty()) as bar:
 
         def progress(done: int, known: int) -> None:

@@ -22,6 +22,7 @@ from nas_relucode.evidence.judging import Body, read_body
 from nas_relucode.evidence.measuring import measure_body, measure_costs, measured_indices, others_of
 from nas_relucode.evidence.report import sentences, write_findings
 from nas_relucode.evidence.studies import networks_of
+from nas_relucode.files import check_folder
 from nas_relucode.qualities.corruptions import LEAST_SIZE
 from nas_relucode.qualities.registry import QUALITIES
 from nas_relucode.ranking.selecting import select
@@ -37,6 +38,7 @@ def run(options: argparse.Namespace) -> int:
     given = [name for name, value in sources.items() if value]
     if len(given) != 1:
         raise InputError(f"evidence of {' and '.join(given) or 'nothing'}. Give one of STUDY, --weights and --body.")
+    check_folder(Path(options.output or FOLDER))  # refused now rather than after the measuring
     if options.body:
         body = _body(options)
         count, seeds = len(body.networks.table), len(body.family.seeds)

@@ -78,7 +78,10 @@ def _read_storage(options: argparse.Namespace) -> None:
             )
     file = getattr(options, "storage_file", None)
     if file is not None:
-        options.storage = read_text(file, "Name a file that holds the storage's URL.", LONGEST_URL).strip()
+        needed = "Name a file that holds the storage's URL."
+        options.storage = read_text(file, needed, LONGEST_URL).strip()
+        if not options.storage:
+            raise InputError(f"{file} is empty. {needed}")
 
 
 def _fail(options: argparse.Namespace | None, error: BaseException, message: str, code: int) -> int:

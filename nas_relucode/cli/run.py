@@ -11,7 +11,7 @@ from nas_relucode.cli.printing import print_message
 from nas_relucode.cli.progress import run_shown
 from nas_relucode.cli.report import report_study
 from nas_relucode.cli.stored_studies import study_folder
-from nas_relucode.errors import InputError
+from nas_relucode.files import check_folder
 from nas_relucode.ranking.trials import trials_frame
 from nas_relucode.report.tables import retries
 from nas_relucode.study.plan import Plan
@@ -24,10 +24,7 @@ def run(options: argparse.Namespace) -> int:
     settings = load_settings(options.study)
     name = study_name(options.study, options.study_name)
     storage = options.storage or default_storage(name)
-    folder = study_folder(options, name)
-    for path in (folder, *folder.parents):  # refused now rather than after the training
-        if path.exists() and not path.is_dir():
-            raise InputError(f"{path} is a file, so no report can be written to {folder}. Give another --output.")
+    folder = check_folder(study_folder(options, name))  # refused now rather than after the training
     study, _ = run_shown(name, settings, options, storage=storage, folder=folder)
     if not study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]):
         print("\n".join(retries(trials_frame(study))), file=sys.stderr)

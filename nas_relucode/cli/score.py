@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     if options.split == "validation":
         raise InputError("--split validation: score uses the whole splits of the data. Give train, test or all.")
     data = load_images(options)
-    network = network_by_name(options.model, options.weights, classes=len(data.classes))
+    network = network_by_name(options.model, options.weights, classes=len(data.classes), seed=options.seed)
     network = network.to(pick_device(options.device))
     with image_errors(options.model, data):
         result = score(

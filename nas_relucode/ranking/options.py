@@ -16,7 +16,7 @@ from nas_relucode.study.defaults import MARGIN
 class RankingOptions(TypedDict, total=False):
     """The keyword arguments of `select` and `compare` that say how networks are compared and ordered; see `Ranking`."""
 
-    margin: float
+    margin: float | None
     rule: str
     by: Iterable[Criterion] | None
     purpose: str | None
@@ -34,8 +34,8 @@ class Ranking:
 
     Each feasible network is compared with the best one, over seeds and validation samples: ``"equal"`` if the
     difference of their accuracies is shown to be less than ``margin``, ``"worse"`` if it is shown to be lower,
-    otherwise ``"cannot be told"``; see `ranking.equality.judge`, also for ``level``. By default the margin is that of
-    the study's settings, if `run_study` made it.
+    otherwise ``"cannot be told"``; see `ranking.equality.judge`, also for ``level``. By default (None) the margin is
+    the study's own: that of its settings, if `run_study` made it, else of its `Recorder` or `Objective`.
 
     ``rule`` decides who is a finalist: ``"1se"``, all whose mean accuracy is at least that of the best network less one
     standard error (a rule of thumb: they are not shown to be equal); ``"margin"``, the best network and those that are

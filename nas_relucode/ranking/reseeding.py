@@ -24,7 +24,6 @@ from nas_relucode.ranking.selecting import select
 from nas_relucode.ranking.selection import Selection
 from nas_relucode.ranking.trials import read_trials
 from nas_relucode.study.candidates import SEED, Candidate
-from nas_relucode.study.defaults import MARGIN
 from nas_relucode.study.record import ATTRIBUTE, candidate_of, record_of, write_failed
 from nas_relucode.texts import listed
 
@@ -66,7 +65,7 @@ def reseed(
     *,
     seeds: Sequence[int],
     which: str | Sequence[str] = EQUAL,
-    margin: float = MARGIN,
+    margin: float | None = None,
     rule: str = "1se",
     level: float = LEVEL,
     n_trials: int | None = None,
@@ -80,7 +79,7 @@ def reseed(
 
     - ``"equal"``: the networks in question, those that can't be told from the best one, and the best one itself;
       first those within one standard error of it. It ends when every network is equal or worse (``margin``, ``rule``
-      and ``level`` are those of `select`), or has every seed.
+      and ``level`` are those of `select`: by default the study's own margin), or has every seed.
     - ``"all"``: every network that can be chosen, with every seed;
     - a list of networks, by their names in `Selection.networks`: these, with every seed.
 
@@ -122,7 +121,7 @@ def next_trainings(
     return [candidate for _, candidate in sorted(candidates, key=lambda pair: pair[0])]
 
 
-def further_trainings(study: optuna.Study, seeds: Sequence[int], *, margin: float = MARGIN) -> list[Candidate]:
+def further_trainings(study: optuna.Study, seeds: Sequence[int], *, margin: float | None = None) -> list[Candidate]:
     """`next_trainings` of a study as it is now, for `run_study` and `work`; empty if it cannot be ranked."""
     try:
         return next_trainings(select(study, margin=margin), seeds)
@@ -201,7 +200,7 @@ class _Reseeder:
             wanted = next_trainings(selection, self.seeds, which=which)
             taken = _taken(trials) | self.skipped
             free = [candidate for candidate in wanted if (candidate.network, candidate.seed) not in taken]
-            running = [trial for trial in trials if CLAIM in trial.user_attrs and trial.state == TrialState.RUNNING]
+            running = [trial for trial in trials if _claim(trial) and trial.state == TrialState.RUNNING]
             if not wanted:
                 return self._ended(FIRM if self.which == EQUAL and is_firm(selection) else SPENT, selection)
             if self._is_enough():
@@ -269,7 +268,7 @@ class _Reseeder:
         running = create_trial(state=TrialState.RUNNING, system_attrs={"fixed_params": params}, user_attrs=attributes)
         self.study.add_trial(running)
         same = [t for t in self.study.get_trials(deepcopy=False) if _training(t) == (candidate.network, candidate.seed)]
-        (own,) = (trial for trial in same if trial.user_attrs.get(CLAIM, {}).get("id") == claim["id"])
+        (own,) = (trial for trial in same if _claim(trial).get("id") == claim["id"])
         first = min(trial.number for trial in same if trial.state != TrialState.FAIL)
         return optuna.Trial(self.study, own._trial_id), first
 
@@ -310,7 +309,7 @@ class _Reseeder:
 def fail_abandoned(study: optuna.Study) -> None:
     """Fails the trials of `reseed` that dead processes of this machine left running."""
     for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-        if CLAIM in trial.user_attrs and _is_here(trial) and not _is_alive(trial.user_attrs[CLAIM]["process"]):
+        if _is_here(trial) and not _is_alive(_claim(trial)["process"]):
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
 
@@ -332,11 +331,21 @@ def _taken(trials: Sequence[FrozenTrial]) -> set[tuple[str | None, int | None]]:
 
 def _training(trial: FrozenTrial) -> tuple[str | None, int | None]:
     """The key of a trial's network and its seed: of its record, or of the training that it stands for; else None."""
-    record, claim = record_of(trial), trial.user_attrs.get(CLAIM, {})
+    record, claim = record_of(trial), _claim(trial)
     if "params" in record and SEED in record:
         candidate = candidate_of(record)
         return candidate.network, candidate.seed
     return claim.get("network"), claim.get("seed")
+
+
+def _claim(trial: FrozenTrial) -> dict[str, Any]:
+    """What a trial of `reseed` trains, and in which process; empty for other trials, whatever is called like it."""
+    claim = trial.user_attrs.get(CLAIM)
+    if not isinstance(claim, dict) or not isinstance(claim.get("process"), dict):
+        return {}
+    types = [(claim, {"network": str, SEED: int}), (claim["process"], {"machine": str, "id": int, "token": str})]
+    valid = all(isinstance(table.get(name), needed) for table, names in types for name, needed in names.items())
+    return claim if valid else {}
 
 
 def _result(record: dict[str, Any]) -> tuple[Any, ...] | None:
@@ -357,7 +366,8 @@ def _machine() -> str:
 
 def _is_here(trial: FrozenTrial) -> bool:
     """Whether a trial of `reseed` runs on this machine."""
-    return bool(trial.user_attrs[CLAIM]["process"]["machine"] == _machine())
+    claim = _claim(trial)
+    return bool(claim) and bool(claim["process"]["machine"] == _machine())
 
 
 def _is_alive(process: dict[str, Any]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
-from typing import Unpack
+from typing import Any, Unpack
 
 import moocore
 import numpy as np
@@ -44,8 +44,9 @@ def select(
     Raises InputError for a study without such trials, and for options out of range. If no network is feasible,
     `Selection.finalists` is empty and `Selection.best` raises InputError.
     """
-    ranking = Ranking(**_with_own_margin(options, study))
     trials = read_trials(study)
+    settings = study.user_attrs.get("settings")
+    ranking = Ranking(**_with_own_margin(options, settings, trials))
     criteria = _criteria(trials, ranking)
     if list(trials.objectives) == ["accuracy"] and ranking.by is None and ranking.how == "pareto":
         ranking = replace(ranking, how="lexicographic")  # costs: parameters, then FLOPs
@@ -75,16 +76,17 @@ def select(
         silent=order.silent,
         hypervolume=volume,
         ranking=ranking,
-        settings=study.user_attrs.get("settings"),
+        settings=settings,
         source=trials,
     )
 
 
-def _with_own_margin(options: RankingOptions, study: optuna.Study) -> RankingOptions:
-    """The options with the margin of the study's settings, if it has any, where none is given."""
-    settings = study.user_attrs.get("settings")
-    margin = settings.get("margin") if isinstance(settings, dict) else None
-    return options if not isinstance(margin, int | float) or "margin" in options else {**options, "margin": margin}
+def _with_own_margin(options: RankingOptions, settings: Any, trials: StudyTrials) -> Any:
+    """The options; where they name no margin, with that of the study's settings, else of its records."""
+    if options.get("margin") is not None:
+        return options
+    own = settings.get("margin") if isinstance(settings, dict) else None
+    return {**options, "margin": own if isinstance(own, int | float) else trials.margin}
 
 
 def _criteria(trials: StudyTrials, ranking: Ranking) -> dict[str, str]:

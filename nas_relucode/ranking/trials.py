@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.ranking.accuracies import Accuracies
 from nas_relucode.study.candidates import Candidate, network_names
+from nas_relucode.study.defaults import MARGIN
 from nas_relucode.study.predictions import correct_samples
 from nas_relucode.study.record import (
     ACCURACIES,
@@ -81,6 +82,11 @@ class StudyTrials:
     def floor_below_best(self) -> float | None:
         """How far below the best mean accuracy a network is infeasible; None if the study names an accuracy floor."""
         return max((record[FLOOR_BELOW_BEST] for record in self.records if FLOOR_BELOW_BEST in record), default=None)
+
+    @property
+    def margin(self) -> float:
+        """The difference of accuracies that does not matter to whoever recorded the trials; MARGIN if none says."""
+        return max((record["margin"] for record in self.records if "margin" in record), default=MARGIN)
 
     @cached_property
     def frame(self) -> pd.DataFrame:

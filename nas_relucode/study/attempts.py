@@ -18,7 +18,6 @@ from nas_relucode.cells.code_spaces import save_code_space
 from nas_relucode.codes.reading import Reading
 from nas_relucode.errors import InputError, NonFiniteError
 from nas_relucode.scoring.code_curves import CodeCurve
-from nas_relucode.study.building import seeded
 from nas_relucode.study.candidates import SEED, Candidate
 from nas_relucode.study.checkpoint_files import CheckpointFiles, digest
 from nas_relucode.study.record import Outcome
@@ -26,6 +25,7 @@ from nas_relucode.study.search_space import LEARNING_RATE
 from nas_relucode.study.settings import CodeSettings
 from nas_relucode.training.data import ImageData
 from nas_relucode.training.loop import Epoch, train
+from nas_relucode.training.networks import seeded
 from nas_relucode.training.recipe import Recipe
 from nas_relucode.training.together import train_together
 

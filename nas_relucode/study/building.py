@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import torch
 from optuna.trial import BaseTrial, FixedTrial
 from torch import nn
 
@@ -17,7 +15,7 @@ from nas_relucode.study.candidates import SEED, Candidate
 from nas_relucode.study.search_space import LEARNING_RATE, SearchSpace, suggest_seed
 from nas_relucode.study.settings import NetworkSettings
 from nas_relucode.training.names import parse_head
-from nas_relucode.training.networks import ImageShape, build_autoencoder, build_network
+from nas_relucode.training.networks import ImageShape, build_autoencoder, build_network, seeded
 
 Factory = Callable[..., nn.Module]
 
@@ -120,15 +118,6 @@ class BuiltIn:
     def key(self) -> list[Any]:
         settings = self.settings
         return [settings.backbone, settings.width, settings.weights, settings.frozen, settings.decoder]
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """A context with torch's random state drawn from ``seed``; it is afterwards as it was before."""
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield
 
 
 def name_of(function: Callable[..., Any]) -> str:

@@ -12,13 +12,13 @@ from typing import Any
 import optuna
 from optuna.trial import FixedTrial
 
-from nas_relucode.study.building import seeded
 from nas_relucode.study.candidates import Candidate
 from nas_relucode.study.objective import Objective
 from nas_relucode.study.plan import structure
 from nas_relucode.study.runner import build_objective, check_search, load_study_data
 from nas_relucode.study.search_space import LEARNING_RATE, SearchSpace
 from nas_relucode.study.settings import StudySettings
+from nas_relucode.training.networks import seeded
 
 DRAWN = 20  # networks drawn from a space that is not searched completely, to see their sizes
 TIMED = 3  # of which the time is measured: the smallest, one in the middle, the largest

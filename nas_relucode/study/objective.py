@@ -63,11 +63,11 @@ class Objective:
     maps, in which nearly every image has a cell of its own.
 
     Which samples are classified correctly, all indices, the curve over the epochs and the test accuracy (for reports
-    only) go into one user attribute, ``"relucode"``. A network is feasible, by a constraint of the trial, if it reaches
-    the ``accuracy_floor``; where none is given, the floor is 10 times ``margin`` below the most accurate complete trial
-    at the time. A trial is pruned if its loss stops being finite or an objective is
-    undefined for the candidate; the reason is kept. ``on_epoch`` is called with the trial's number, the epoch and the
-    curve's point after it.
+    only) go into one user attribute, ``"relucode"``. ``margin`` is the difference of accuracies that does not matter,
+    by which `select` compares the networks. A network is feasible, by a constraint of the trial, if it reaches the
+    ``accuracy_floor``; where none is given, the floor is 10 times ``margin`` below the most accurate complete trial at
+    the time. A trial is pruned if its loss stops being finite or an objective is undefined for the candidate; the
+    reason is kept. ``on_epoch`` is called with the trial's number, the epoch and the curve's point after it.
 
     ``folder`` is where files go: a checkpoint after every epoch of a trial, from which a candidate's next trial goes on
     if this one is interrupted or fails, and which is removed when it is complete; the code space after each of

@@ -105,13 +105,15 @@ def check_directions(trial: BaseTrial, objectives: Iterable[str], remedy: str = 
 def new_record(candidate: Candidate, objectives: Iterable[str], margin: float, floor: float | None) -> dict[str, Any]:
     """A record with what is known before anything is measured.
 
-    Without a named ``floor`` it holds the relative one, by which `select` judges mean accuracies.
+    `select` compares networks by the ``margin``, and judges mean accuracies by the relative floor, which the record
+    holds if no ``floor`` is named.
     """
     return {
         "version": VERSION,
         "params": dict(candidate.params),
         "seed": candidate.seed,
         "objectives": list(objectives),
+        "margin": margin,
         **({FLOOR_BELOW_BEST: FLOOR_MARGINS * margin} if floor is None else {}),
     }
 

@@ -16,6 +16,7 @@ The record of a complete trial, version 2, is a dict of plain values for JSON:
     split, samples                of which samples the codes are
     curve                         one point per epoch, from `CodeCurve`; epoch 0 is before the training
     device
+    margin                        the difference of accuracies that does not matter, by which `select` compares
     floor_below_best              how far below the best mean accuracy a network is infeasible, if no floor is named
     codes                         epoch -> file of the code space kept after it
     slices                        files of the pictures of cells, if any were drawn
@@ -282,6 +283,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "device": _is_text,
     "codes": _are_codes,
     "slices": _are_names,
+    "margin": lambda value: _is_number(value) and 0 < value < 1,
     FLOOR_BELOW_BEST: _is_number,
     **dict.fromkeys(("pruned", "failed", "interrupted"), _is_text),
 }

@@ -63,9 +63,10 @@ class Recorder:
     ``indices`` and ``qualities`` are what else is kept of each network: names, or an Index or Quality of your own; None
     stands for every index that the data allow.
 
-    A network is feasible, by a constraint of the trial, if its accuracy lies at most 10 times ``margin`` below the best
-    so far, or reaches ``accuracy_floor`` if that is given. The options are those of `Reading`; ``layers`` are by
-    default the fully connected ones, or all where there are none.
+    ``margin`` is the difference of accuracies that does not matter, by which `select` and `reseed` compare the
+    networks. A network is feasible, by a constraint of the trial, if its accuracy lies at most 10 times ``margin``
+    below the best so far, or reaches ``accuracy_floor`` if that is given. The options are those of `Reading`;
+    ``layers`` are by default the fully connected ones, or all where there are none.
 
     Raises InputError for samples, objectives or options that cannot be used, before anything is trained.
     """

@@ -194,7 +194,9 @@ def parameter_value(name: str, text: str, distribution: BaseDistribution) -> Any
         for value in distribution.choices:
             if text == value_text(value):
                 return value
-    types = {type(value) for value in _values(distribution)} if _size(distribution) else {float}
+    types: set[type] = {int if isinstance(distribution, IntDistribution) else float}
+    if isinstance(distribution, CategoricalDistribution):
+        types = {type(value) for value in distribution.choices}
     for number_type in (int, float):
         if number_type in types:
             try:
@@ -224,12 +226,13 @@ def _parameters_of(heads: Any, learning_rates: Any) -> dict[str, Any]:
 def _distribution(name: str, values: Any) -> BaseDistribution:
     """Optuna's distribution for what is given as the values of a parameter. Raises InputError, naming the parameter."""
     if name == SEED:
-        raise InputError("seed is no parameter of a network. Give seeds apart: seeds = [0, 1].")
+        raise InputError("seed is not a parameter of a network. Give seeds apart: seeds = [0, 1].")
+    if not name or "=" in name:
+        raise InputError(f"a parameter cannot be called {name!r}: networks are named NAME=VALUE. Leave '=' out.")
     try:
         distribution = values if isinstance(values, BaseDistribution) else _read_values(name, values)
-        if name == LEARNING_RATE:
-            _check_rates(distribution)
-    except (ValueError, TypeError) as error:
+        _check_numbers(name, distribution)
+    except (ValueError, TypeError, ArithmeticError) as error:  # Optuna counts the steps by decimals
         raise InputError(f"the parameter {name} cannot have the values {values!r} ({error}).") from error
     return distribution
 
@@ -251,11 +254,18 @@ def _read_values(name: str, values: Any) -> BaseDistribution:
     return CategoricalDistribution([float(v) if name == LEARNING_RATE else v for v in values])
 
 
-def _check_rates(distribution: BaseDistribution) -> None:
-    rates = _values(distribution) if _size(distribution) else [distribution.low]  # type: ignore[attr-defined]
-    for rate in rates:
-        if not 0 < rate < math.inf:
-            raise InputError(f"learning rate {rate!r} is out of range. Give positive numbers, e.g. 0.01.")
+def _check_numbers(name: str, distribution: BaseDistribution) -> None:
+    """Raises InputError for values that are not finite, and for learning rates that are not above 0."""
+    if isinstance(distribution, CategoricalDistribution):
+        numbers = [value for value in distribution.choices if isinstance(value, int | float)]
+    else:
+        assert isinstance(distribution, IntDistribution | FloatDistribution)
+        numbers = [distribution.low, distribution.high]
+    for number in numbers:
+        if name == LEARNING_RATE and not 0 < number < math.inf:
+            raise InputError(f"learning rate {number!r} is out of range. Give positive numbers, e.g. 0.01.")
+        if not math.isfinite(number):
+            raise InputError(f"the parameter {name} has the value {number!r}. Give finite numbers.")
 
 
 def _suggest(trial: BaseTrial, name: str, distribution: BaseDistribution) -> Any:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_relucode.errors import InputError, first_line, unknown
-from nas_relucode.training.names import BACKBONES, WEIGHTS, parse_head
+from nas_relucode.training.names import BACKBONES, WEIGHTS, check_seed, parse_head
 from nas_relucode.training.weights import load_weights
 
 ImageShape = tuple[int, int, int]  # channels, height, width
@@ -168,32 +168,46 @@ def torchvision_names() -> list[str]:
     return list(models.list_models(module=models))
 
 
-def network_by_name(model: str, weights: str | None = None, *, classes: int | None = None) -> nn.Module:
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """A context with torch's random state drawn from ``seed``; it is afterwards as it was before."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def network_by_name(model: str, weights: str | None = None, *, classes: int | None = None, seed: int = 0) -> nn.Module:
     """The network that ``model`` names, as its factory returns it, with ``weights`` loaded if they are given.
 
     ``model`` is ``package.module:factory``, called without arguments, or the name of one of torchvision's classifiers,
     which then has ``classes`` outputs (None: 1000). ``weights`` is a file of them (see `load_weights`), or
     ``"imagenet"`` for torchvision's default weights of its networks, which it downloads if they are missing and which
-    have 1000 outputs. Random weights are drawn from torch's random state.
+    have 1000 outputs; None leaves the weights random, drawn from ``seed``.
 
     The module is also looked for in the current folder; what it prints goes to standard error. Raises InputError with
     the reason if there is no such network, or the weights do not fit.
     """
+    check_seed(seed)
+    if classes is not None and classes < 1:
+        raise InputError(f"{classes} outputs are too few. Give the number of classes, at least 1.")
     module, colon, factory = model.partition(":")
     pretrained = weights == "imagenet"
     if colon and module and factory:
         if pretrained:
             raise InputError(f"imagenet weights are torchvision's: model {model!r} needs a file of its own.")
-        network = NamedFactory(model)()
+        with seeded(seed):
+            network = NamedFactory(model)()
     elif not colon and model in torchvision_names():
-        network = _torchvision_network(model, pretrained, classes)
+        with seeded(seed):
+            network = _torchvision_network(model, pretrained, classes)
     else:
         similar = difflib.get_close_matches(model, torchvision_names(), n=3)
         raise InputError(
             f"model {model!r} is neither package.module:factory, e.g. torchvision.models:resnet18, nor one of "
             f"torchvision's classifiers, e.g. {', '.join(similar) or 'resnet18, vgg16'}."
         )
-    if weights and not pretrained:
+    if weights is not None and not pretrained:
         load_weights(network, weights, model)
     return network
 

@@ -26,7 +26,7 @@ def load_weights(network: nn.Module, path: str | Path, name: str) -> None:
     network in the file, or several.
     """
     needed = network.state_dict()
-    state = _read(Path(path), name)
+    state = _read(path, name)
     fitting = dict(_state_dicts(state, needed))
     if len(fitting) > 1:
         raise InputError(
@@ -39,8 +39,10 @@ def load_weights(network: nn.Module, path: str | Path, name: str) -> None:
         raise _no_weights(path, name, _problem(error)) from error
 
 
-def _read(path: Path, name: str) -> Any:
-    check_file(path, f"It should hold the weights of {name}: save them with torch.save(network.state_dict(), file).")
+def _read(path: str | Path, name: str) -> Any:
+    path = check_file(
+        path, f"It should hold the weights of {name}: save them with torch.save(network.state_dict(), file)."
+    )
     with path.open("rb") as file:
         if file.read(len(MAGIC)) == MAGIC:
             raise InputError(

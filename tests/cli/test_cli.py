@@ -235,6 +235,36 @@ def test_a_storage_that_cannot_be_used_is_refused(here: Path, capsys: pytest.Cap
     assert "hunter2" not in message
 
 
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_a_storage_file_without_a_url_is_refused(here: Path, capsys: pytest.CaptureFixture[str], text: str):
+    Path("storage.txt").write_text(text)
+    message = refused(capsys, "run", "own.toml", "--device", "cpu", "--storage-file", "storage.txt")
+    assert "storage.txt is empty" in message
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "own.toml", "--output", ""],
+        ["run", "own.toml", "--output="],
+        ["run", "own.toml", "--storage", ""],
+        ["report", "own", "--study-name", ""],
+        ["train", "own.toml", "head=8", "learning_rate=0.1", "--weights", ""],
+        ["score", "--model", "resnet18", "--data", ""],
+        ["select", "own", "--by", ""],
+        ["copy", "digits", ""],
+    ],
+)
+def test_an_empty_text_is_refused_with_the_name_of_its_argument(
+    here: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+):
+    name = next((word.rstrip("=") for word in reversed(words) if word.startswith("--")), "file")
+    message = refused(capsys, *words)
+    assert f"argument {name}: " in message
+    assert "empty" in message
+
+
 # list, copy
 
 

@@ -124,6 +124,19 @@ def test_score_takes_the_weights_of_a_file(
     assert printed == score(trained, load_data("digits"), held_out="test").as_dict() != without
 
 
+def test_random_weights_are_drawn_from_the_seed(
+    images: str, module: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+):
+    model = module(NETWORK.format(pixels=20, classes=3).replace("torch.manual_seed(0)", ""))
+    words = ["score", "--model", f"{model}:make", "--data", images, "--device", "cpu", "-f", "json"]
+    printed = []
+    for seed in (["--seed", "0"], [], ["--seed", "1"]):
+        torch.rand(1)  # whoever drew before does not matter
+        assert main([*words, *seed]) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1] != printed[2]
+
+
 def test_a_network_that_is_not_a_classifier_has_no_accuracy(
     images: str, module: Callable[[str], str], capsys: pytest.CaptureFixture[str]
 ):
@@ -186,6 +199,8 @@ def test_what_a_module_prints_does_not_spoil_the_json(
         (["--model", "os:getcwd"], ["os:getcwd", "torch.nn.Module"]),
         (["--model", "sys:platform"], ["sys:platform", "function that returns a network"]),
         (["--model", "torch.nn:Identity"], ["no ReLU", "Identity"]),
+        (["--weights", ""], ["--weights", "empty"]),
+        (["--seed", "-1"], ["seed -1"]),
         (["--weights", "nosuch.pt"], ["nosuch.pt"]),
         (["--weights", "images.npz"], ["images.npz", "torch.save"]),
         (["--weights", "empty.pt"], ["empty.pt", "torch.save"]),

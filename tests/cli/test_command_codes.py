@@ -43,6 +43,8 @@ def test_the_cells_are_those_of_score_for_any_number_of_shards(tmp_path: Path, c
         (["--device", "nowhere"], "nowhere"),
         (["--weights", "missing.pt"], "missing.pt"),
         (["--seed", "9" * 23], "out of range"),
+        (["--outputs", "-3"], "-3"),
+        (["--outputs", "0"], "0"),
     ],
 )
 def test_bad_input_is_refused_and_nothing_is_written(
@@ -56,6 +58,20 @@ def test_bad_input_is_refused_and_nothing_is_written(
 def test_an_output_in_a_missing_folder_is_refused_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert codes(tmp_path / "nowhere" / "space.npz") == 2
     assert "folder that exists" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("data", "output"), [("shards", "shards/c.npz"), ("shards/0.npz", "shards/0.npz")])
+def test_an_output_among_the_shards_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, data: str, output: str
+):
+    monkeypatch.chdir(tmp_path)
+    Path("shards").mkdir()
+    np.savez("shards/0.npz", inputs=np.zeros((3, 1, 8, 8), np.float32))
+    before = Path("shards/0.npz").read_bytes()
+    assert codes(Path(output), "--data", data) == 2
+    assert output in capsys.readouterr().err
+    assert [file.name for file in Path("shards").iterdir()] == ["0.npz"]
+    assert Path("shards/0.npz").read_bytes() == before
 
 
 def test_shards_of_other_weights_are_not_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -68,6 +68,8 @@ def test_a_network_may_have_a_model_of_its_own(weights, images, module, tmp_path
     ("change", "named"),
     [
         (["--weights", "none.pt"], ["none.pt"]),
+        (["--weights", "c="], ["'c='", "NAME=FILE"]),
+        (["--model", "a="], ["model ''"]),
         (["--weights", "a=b/0.pt", "a/0=b/1.pt"], ["a", "twice"]),
         (["--model", "c=somewhere:make"], ["c"]),
         (["--model", "a:make"], ["NAME=MODEL"]),
@@ -79,6 +81,12 @@ def test_a_network_may_have_a_model_of_its_own(weights, images, module, tmp_path
 def test_bad_input_is_refused(weights, images, capsys, change, named):
     said = refused(capsys, *words(weights, images, "a/0.pt", "b/0.pt"), *change)
     assert all(word in said for word in named)
+
+
+@pytest.mark.parametrize("output", ["a/0.pt", "a/0.pt/below"])
+def test_an_output_that_is_a_file_is_refused_before_anything_is_measured(weights, images, capsys, monkeypatch, output):
+    monkeypatch.setattr("nas_relucode.cli.compare.compare", lambda *given, **settings: pytest.fail("measured"))
+    assert "a/0.pt is a file" in refused(capsys, *words(weights, images, "a/0.pt"), "--output", output)
 
 
 def test_weights_that_are_code_are_not_run(weights, images, tmp_path, capsys):

@@ -52,6 +52,14 @@ def test_a_factorys_network_is_counted(module, capsys):
     assert json.loads(out)["cells"] == 8
 
 
+def test_random_weights_are_drawn_from_the_seed(module, capsys):
+    name = module("from torch import nn\n\ndef make():\n    return nn.Sequential("
+                  "nn.Linear(2, 6), nn.ReLU(), nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 1))\n")  # fmt: skip
+    seeds = ([], ["--seed", "0"], ["--seed", "1"])
+    without, zero, one = (run(capsys, f"{name}:make", "-f", "json", *seed)[1] for seed in seeds)
+    assert without == zero != one
+
+
 def test_at_the_cap_the_counts_so_far_are_printed_and_the_next_call_resumes(tmp_path, capsys):
     _, truth = oracle("A")
     state = tmp_path / "state.npz"

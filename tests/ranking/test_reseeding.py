@@ -45,6 +45,18 @@ def test_it_trains_the_best_networks_until_the_others_are_shown_equal_or_worse()
     assert len(result.trained) == again.total()
 
 
+@pytest.mark.parametrize("by", ["settings", "recorder"])
+def test_the_margin_is_the_studys_own_where_none_is_given(by):
+    objective = Objective(margin=0.3 if by == "recorder" else 0.005)
+    study = study_of(objective)
+    if by == "settings":
+        study.set_user_attr("settings", {"margin": 0.3})
+    result = rc.reseed(study, objective, seeds=[1, 2])
+    assert rc.select(study).ranking.margin == result.selection.ranking.margin == 0.3
+    assert result.reason == "firm"
+    assert rc.select(study, margin=0.01).ranking.margin == 0.01
+
+
 def test_each_training_has_the_same_parameters_conditional_ones_and_none_included():
     objective = Objective()
     study = study_of(objective)
@@ -82,6 +94,16 @@ def test_a_second_call_repeats_nothing():
     before = len(study.trials)
     result = rc.reseed(study, objective, seeds=[1, 2], which="all")
     assert (result.trained, len(study.trials)) == ([], before)
+
+
+@pytest.mark.parametrize("attribute", ["x", 3, None, {}, {"network": "a", "seed": 1}, {"process": {"id": "x"}}])
+def test_an_attribute_of_somebody_else_is_no_claim(attribute):
+    objective = Objective()
+    study = study_of(objective)
+    study.add_trial(create_trial(state=TrialState.RUNNING, user_attrs={CLAIM: attribute}))
+    study.add_trial(create_trial(state=TrialState.FAIL, user_attrs={CLAIM: attribute}))
+    result = rc.reseed(study, objective, seeds=[1], n_trials=1)
+    assert (len(result.trained), result.elsewhere) == (1, [])
 
 
 @pytest.mark.parametrize("budget", [{"n_trials": 2}, {"timeout": 0.0}])

@@ -158,6 +158,15 @@ def test_a_space_of_whole_numbers_and_steps_is_finite():
     assert {space.suggest(study.ask(), [0]) for _ in range(30)} <= set(space.candidates([0]))
 
 
+def test_a_long_grid_is_never_listed_to_read_one_of_its_values():
+    many = {"a": {"low": 0, "high": 10**9}, "learning_rate": {"low": 0.001, "high": 1.0, "step": 1e-10}}
+    space = SearchSpace(parameters=many).parameters
+    assert parameter_value("a", "5", space["a"]) == 5
+    assert parameter_value("learning_rate", "0.5", space["learning_rate"]) == 0.5
+    with pytest.raises(InputError, match=r"0\.5.*10{9}"):
+        parameter_value("a", "0.5", space["a"])
+
+
 def test_too_large_a_space_needs_trials():
     with pytest.raises(InputError, match=r"1,000,000 networks.*trials"):
         SearchSpace(parameters={"a": {"low": 1, "high": 1_000_000}}).check_countable()
@@ -183,6 +192,12 @@ def test_heads_and_rates_are_the_parameters_of_these_names():
         ({"depth": {"low": 0, "high": 5, "log": True}}, "depth cannot have"),
         ({"learning_rate": {"low": -1, "high": 5.0}}, "learning rate"),
         ({"learning_rate": ["fast"]}, "learning_rate cannot have"),
+        ({"learning_rate": {"low": 0.001, "high": 1e400, "step": 1e-10}}, "learning.rate"),
+        ({"depth": {"low": 0.001, "high": 1.0, "step": 1e-300}}, "depth cannot have"),
+        ({"depth": [1.0, math.nan]}, "depth has the value nan"),
+        ({"depth": [-math.inf]}, "depth has the value -inf"),
+        ({"a=b": [1, 2]}, "'a=b'"),
+        ({"": [1, 2]}, "''"),
         ({"seed": [0, 1]}, "seeds = "),
     ],
 )
