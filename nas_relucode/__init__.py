@@ -6,7 +6,7 @@ The stations in reading order; up to ``indices`` they know neither training nor 
     cells        distinct codes are occupied cells: their Hamming distances, graph and clusters
     geometry     a network as linear pieces: its cells as exact polyhedra, their facets, slices, segments and margins
     indices      numbers read off codes, cells and geometry, one pure function an index
-    qualities    what people want of a network besides accuracy: parameters, FLOPs, latency, memory, size on disk
+    qualities    what people want besides accuracy: accuracy on changed samples, calibration, detection, size, speed
     training     data sets, the networks of Table 1, the training recipe and checkpoints
     scoring      the accuracy and the indices of one network
     study        the Optuna objective, what a trial records, and a study of heads, learning rates and seeds
@@ -16,6 +16,7 @@ The stations in reading order; up to ``indices`` they know neither training nor 
     integrations the same score and objective in Ray Tune, Ax, Syne Tune, Lightning and the zero-cost packages
     paper        the figures of the paper, and whether its claims hold
     report       the page, the pictures and the tables that show a study
+    evidence     whether indices say of equally accurate networks what accuracy does not
     cli          the command line, one module per command
 
 Names are imported when they are first used.

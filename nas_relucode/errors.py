@@ -53,8 +53,20 @@ def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
-def unknown(what: str, name: str, names: Iterable[str]) -> InputError:
+def a_type(value: object) -> str:
+    """The type of a value with its article.
+
+    >>> a_type(3), a_type("x")
+    ('an int', 'a str')
+    """
+    name = type(value).__name__
+    return f"{'an' if name == 'ndarray' or name[0] in 'aeioAEIO' else 'a'} {name}"
+
+
+def unknown(what: str, name: str, names: Iterable[str], option: str = "") -> InputError:
     """The error for a name that is not among ``names``: it lists them where they are few, and suggests the closest.
+
+    ``option`` is what the name was given for, where ``what`` does not say it.
 
     >>> print(unknown("backbone", "vgg", ["none", "vgg16"]))
     unknown backbone 'vgg'. Known: none, vgg16. Did you mean 'vgg16'?
@@ -65,7 +77,8 @@ def unknown(what: str, name: str, names: Iterable[str]) -> InputError:
     else:
         how = f"`{LISTS[what]}` shows all" if what in LISTS else f"{len(known)} in all"
         listed = f"Known: {', '.join(known[:3])}, ... ({how})."
-    return InputError(f"unknown {what} {name!r}. {listed}{suggestion(name, known)}")
+    of = f" for {option}" if option else ""
+    return InputError(f"unknown {what} {name!r}{of}. {listed}{suggestion(name, known)}")
 
 
 def suggestion(name: str, names: Iterable[str]) -> str:

@@ -62,6 +62,8 @@ def _named(path: Path) -> Iterator[None]:
 def check_ending(path: Path, ending: str) -> Path:
     """The path of a file to be written. Raises InputError if its name does not end in ``ending``, e.g. .pt."""
     if path.suffix != ending:
+        if path.name in ("", ending):
+            raise InputError(f"{str(path)!r} has no name before {ending}. Name a file, e.g. name{ending}.")
         raise InputError(f"{path} does not end in {ending}. Give the file this ending, e.g. {path.stem}{ending}.")
     return path
 
@@ -107,9 +109,12 @@ def check_file(path: str | Path, needed: str, most: int | None = None) -> Path:
 
 
 def read_text(path: str | Path, needed: str, most: int = LARGEST_TEXT) -> str:
-    """The text of a file in UTF-8. Raises InputError, ending in ``needed``, if it cannot be read."""
+    """The text of a file in UTF-8, less the mark that some editors put first (a BOM).
+
+    Raises InputError, ending in ``needed``, if it cannot be read.
+    """
     try:
-        return check_file(path, needed, most).read_text("utf-8")
+        return check_file(path, needed, most).read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read ({error}). {needed}") from error
 

@@ -79,6 +79,15 @@ def listed(items: Sequence[object], most: int = 10) -> str:
     return shown if len(items) <= most else f"{shown} and {len(items) - most} more"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, which has an s unless there is one of it.
+
+    >>> counted(1, "seed"), counted(2000, "seed")
+    ('1 seed', '2,000 seeds')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """A time in seconds, as people write it.
 

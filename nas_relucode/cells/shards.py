@@ -22,7 +22,7 @@ from nas_relucode.codes.batches import Slices, batches
 from nas_relucode.codes.digests import SamplesDigest
 from nas_relucode.codes.reading import ReadingOptions, read_options
 from nas_relucode.codes.relus import unwrapped
-from nas_relucode.errors import InputError
+from nas_relucode.errors import InputError, a_type
 from nas_relucode.npz_files import array_names, read_arrays
 
 NEEDED = "A shard is an .npz file with inputs (samples, ...) and, if known, labels (samples,)"
@@ -43,7 +43,7 @@ def list_shards(shards: Any) -> Sequence[Any]:
         return [shards]
     if not isinstance(shards, Sequence) or isinstance(shards, tuple):
         raise InputError(
-            f"shards are a {type(shards).__name__}. Give a folder of .npz files, a Ray Dataset, or a list with a shard "
+            f"shards are {a_type(shards)}. Give a folder of .npz files, a Ray Dataset, or a list with a shard "
             "in each place; cut_into_shards makes a list of whole data."
         )
     if not shards:
@@ -74,9 +74,7 @@ def cut_into_shards(data: Any, shards: int, *, batch_size: int = 512) -> list[An
         raise InputError(f"{shards} shards of batches of {batch_size} cannot be cut. Give at least 1 of each.")
     whole = batches(data, batch_size)
     if not isinstance(whole, Slices):
-        raise InputError(
-            f"a {type(data).__name__} cannot be cut into shards. Give a tensor, (inputs, labels), a Split."
-        )
+        raise InputError(f"{a_type(data)} cannot be cut into shards. Give a tensor, (inputs, labels), a Split.")
     all_batches = -(-whole.samples // batch_size)
     return list(Slices(whole.data, max(1, -(-all_batches // shards)) * batch_size))
 

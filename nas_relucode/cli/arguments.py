@@ -17,7 +17,7 @@ from nas_relucode.study.defaults import MARGIN
 from nas_relucode.training.names import SOURCES
 from nas_relucode.workers.defaults import HEARTBEAT, PATIENCE
 
-EMPTY = "an empty text is no value. Give one, or leave the option out. --help shows the options."
+EMPTY = "an empty text is not a value. Give one, or leave the option out. --help shows the options."
 SHELLS = ("bash", "zsh", "tcsh")
 TOPICS = ("studies", "spaces", "data", "backbones", "indices", "qualities")  # of list
 BODIES = ("digits", "mnist", "mnist_again", "cifar10")  # of evidence
@@ -25,7 +25,7 @@ MOST_AHEAD = 100  # places of `ahead` in select's JSON: the number of pairs grow
 
 FIRST_STEP = (
     "To begin with: `nas-relucode run digits` trains small networks and writes their report. "
-    "`nas-relucode COMMAND --help` describes the options of a command, each with its default in parentheses."
+    "`nas-relucode COMMAND --help` describes the options of a command, with their defaults in parentheses."
 )
 
 
@@ -47,7 +47,7 @@ def read(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser, commands = build_parser()
     for word in sys.argv[1:] if arguments is None else arguments:
         if re.fullmatch(r"--[\w-]+=--", word):  # argparse would take it for an option without a value
-            parser.error(f"argument {word.removesuffix('=--')}: '--' is no value. --help shows the options.")
+            parser.error(f"argument {word.removesuffix('=--')}: '--' is not a value. --help shows the options.")
     options, unknown = parser.parse_known_args(arguments)
     command = commands[options.command]
     for action in command._actions:
@@ -80,11 +80,15 @@ def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
-def _data(parser: argparse.ArgumentParser) -> None:
+def _sources(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-root", default="data", metavar="DIR", help="folder of torchvision's data sets (data)")
     parser.add_argument(
         "--download", action="store_true", help="let torchvision check its files and fetch those that are missing"
     )
+
+
+def _data(parser: argparse.ArgumentParser) -> None:
+    _sources(parser)
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (the fastest available)")
 
 
@@ -96,13 +100,17 @@ def _storage(parser: argparse.ArgumentParser) -> None:
         help="Optuna storage (OPTUNA_STORAGE, else the SQLite file runs/NAME/study.db)",
     )
     parser.add_argument("--storage-file", metavar="FILE", help="a file that holds the storage's URL and its password")
-    parser.add_argument(
-        "--artifacts",
-        metavar="STORE",
-        help="s3://BUCKET or a folder for checkpoints (the planned one, else --output)",
-    )
     parser.add_argument("--study-name", metavar="NAME", help="the study's name in the storage (that of the file)")
-    parser.add_argument("--output", metavar="DIR", help="folder of the report (runs/NAME)")
+
+
+def _artifacts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--artifacts", metavar="STORE", help="s3://BUCKET or a folder for checkpoints (the planned one, else --output)"
+    )
+
+
+def _output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", metavar="DIR", help="folder of the study's files and report (runs/NAME)")
 
 
 def _format(parser: argparse.ArgumentParser, more: str = "") -> None:
@@ -174,11 +182,9 @@ def _study(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("study", help="the study's name or .toml file")
 
 
-def _ranking(parser: argparse.ArgumentParser, weights: str) -> None:
-    """How networks are compared and ordered; ``weights`` is the name of the option for the weights of indices."""
-    parser.add_argument(
-        "--margin", type=float, help=f"a difference of accuracies that does not matter (the study's own, else {MARGIN})"
-    )
+def _ranking(parser: argparse.ArgumentParser, margin: str) -> None:
+    """How networks are compared and ordered; ``margin`` is its default in words."""
+    parser.add_argument("--margin", type=float, help=f"a difference of accuracies that does not matter ({margin})")
     parser.add_argument(
         "--rule",
         default="1se",
@@ -198,7 +204,7 @@ def _ranking(parser: argparse.ArgumentParser, weights: str) -> None:
     )
     parser.add_argument("--how", default="pareto", help=f"{', '.join(HOW)} (pareto)")
     parser.add_argument(
-        weights, dest="order_weights", nargs="+", default=[], metavar="INDEX=WEIGHT", help="for --how weighted (1 each)"
+        "--order-weights", nargs="+", default=[], metavar="INDEX=WEIGHT", help="for --how weighted (1 each)"
     )
     parser.add_argument("--scale", default="ranks", help=f"what is weighted: {', '.join(SCALES)} (ranks)")
     _format(
@@ -247,6 +253,7 @@ def _evidence(parser: argparse.ArgumentParser) -> None:
         choices=BODIES,
         help="train and measure a body of docs/evidence.md, or go on with one (hours, but for digits)",
     )
+    parser.add_argument("--output", metavar="DIR", help="folder of tables and pictures (evidence)")
     _storage(parser)
 
 
@@ -319,7 +326,9 @@ def _complex(parser: argparse.ArgumentParser) -> None:
     _seed(parser)
     parser.add_argument("--shape", nargs="+", type=int, metavar="N", help="of one input (features of the first Linear)")
     parser.add_argument("--box", nargs=2, type=float, metavar=("LOW", "HIGH"), help="only cells in low < x < high")
-    parser.add_argument("--max-cells", type=int, default=1_000_000, metavar="N", help="stop after N cells (1,000,000)")
+    parser.add_argument(
+        "--max-cells", type=int, default=1_000_000, metavar="N", help="stop once more than N are known (1,000,000)"
+    )
     parser.add_argument(
         "--tolerance", type=float, default=1e-9, metavar="T", help="relative: closer rows of a cell are equal (1e-9)"
     )
@@ -344,22 +353,23 @@ zsh:  nas-relucode completion zsh > FOLDER/_nas-relucode, a FOLDER of $fpath
 tcsh: nas-relucode completion tcsh > FILE, and source FILE in ~/.tcshrc"""
 
 
+_FILES = (_storage, _artifacts, _output)  # of a command that trains a study's networks
 COMMANDS: dict[str, tuple[str, Sequence[Callable[[argparse.ArgumentParser], None]]]] = {
-    "run": ("run or resume a study, then write its report", [_settings, _dashboard, _data, _storage]),
-    "check": ("say what a study would run, and about how long it would take", [_settings, _format, _data]),
-    "figure": ("run the studies behind a figure of the paper, then draw it", [_figure, _data, _storage]),
+    "run": ("run or resume a study, then write its report", [_settings, _dashboard, _data, *_FILES]),
+    "check": ("show what a study would run, and about how long it would take", [_settings, _format, _data]),
+    "figure": ("run the studies behind a figure of the paper, then draw it", [_figure, _data, *_FILES]),
     "train": ("train one candidate of a study as in its trial, and keep its weights", [_settings, _train, _data]),
-    "plan": ("enqueue a study's candidates for workers", [_settings, _plan, _patience, _data, _storage]),
-    "worker": ("work on a planned study until no trial is left", [_worker, _patience, _data, _storage]),
+    "plan": ("enqueue a study's candidates for workers", [_settings, _plan, _patience, _sources, _storage, _artifacts]),
+    "worker": ("work on a planned study until no trial is left", [_worker, _patience, _data, *_FILES]),
     "status": ("show how far a study has come and how long it will take", [_study, _format, _storage]),
-    "report": ("write the report of a study as it is now", [_study, _dashboard, _storage]),
+    "report": ("write the report of a study as it is now", [_study, _dashboard, _storage, _output]),
     "select": (
         "say which network of a study to choose, and how sure one can be",
-        [_study, partial(_ranking, weights="--weights"), _storage],
+        [_study, partial(_ranking, margin=f"the study's own, else {MARGIN}"), _storage],
     ),
     "compare": (
         "say which of some trained networks to choose, and how sure one can be",
-        [_checkpoints, _compare, partial(_ranking, weights="--order-weights")],
+        [_checkpoints, _compare, partial(_ranking, margin=str(MARGIN))],
     ),
     "evidence": ("say what the indices tell of other qualities of equally accurate networks", [_evidence]),
     "score": ("compute accuracy and code-space indices of any network", [_network, _score, _format, _data]),

@@ -7,7 +7,7 @@ import dataclasses
 
 from nas_relucode.study.forecast import Forecast, forecast
 from nas_relucode.study.settings import StudySettings, load_settings
-from nas_relucode.texts import aligned, as_json, duration
+from nas_relucode.texts import aligned, as_json, counted, duration
 
 SHOWN = 20  # networks in the table
 
@@ -27,11 +27,11 @@ def run(options: argparse.Namespace) -> int:
 def _text(settings: StudySettings, expected: Forecast) -> str:
     seeds = len(settings.search.seeds)
     networks = expected.trials // seeds
-    space = "without end" if expected.networks is None else f"of {expected.networks:,} networks"
+    space = "without end" if expected.networks is None else f"of {counted(expected.networks, 'network')}"
     drawn = "" if settings.search.trials is None else f", drawn from a space {space} by {settings.search.sampler}"
     lines = [
-        f"{networks:,} networks{drawn}, {seeds} seeds each: {expected.trials:,} trials of "
-        f"{settings.training.epochs:,} epochs.",
+        f"{counted(networks, 'network')}{drawn}, {counted(seeds, 'seed')} each: {counted(expected.trials, 'trial')} of "
+        f"{counted(settings.training.epochs, 'epoch')}.",
         f"Objectives: {', '.join(f'{name} ({way})' for name, way in settings.objectives.items())}.",
     ]
     if settings.search.finalist_seeds is not None:

@@ -82,7 +82,7 @@ def _shards(options: argparse.Namespace) -> tuple[Any, int | None]:
         "--normalise": options.normalise,
     }
     if holds_shards(options.data):
-        unusable = [name for name, value in for_data_sets.items() if value]
+        unusable = [name for name, value in for_data_sets.items() if value is not None and value is not False]
         if unusable:
             raise InputError(
                 f"{options.data} holds shards, which are read as they are. Leave out {', '.join(unusable)}."

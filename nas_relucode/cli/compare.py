@@ -71,7 +71,7 @@ def _reading(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def read_weights(texts: Sequence[str]) -> dict[str, dict[int, str]]:
-    """Name of a network -> seed -> file, from FILE, NAME=FILE and NAME/SEED=FILE; a seed stands at most once.
+    """Name of a network -> seed -> file, from FILE, NAME=FILE and NAME/SEED=FILE; each seed is given once.
 
     The name and the seed of a FILE are those of ``NAME/3.pt``, ``NAME_seed3.pt`` or ``NAME_seed=3.pt``; any other is
     seed 0 of a network that is called like the file.
@@ -85,7 +85,7 @@ def read_weights(texts: Sequence[str]) -> dict[str, dict[int, str]]:
         seeds = files.setdefault(name, {})
         if seed in seeds:
             raise InputError(
-                f"seed {seed} of network {name!r} stands twice: {seeds[seed]} and {file}. "
+                f"seed {seed} of network {name!r} is given twice: {seeds[seed]} and {file}. "
                 f"Say which is which: NAME/SEED={file}."
             )
         seeds[seed] = file

@@ -27,6 +27,7 @@ from nas_relucode.qualities.corruptions import LEAST_SIZE
 from nas_relucode.qualities.registry import QUALITIES
 from nas_relucode.ranking.selecting import select
 from nas_relucode.ranking.selection import Selection
+from nas_relucode.texts import counted
 from nas_relucode.training.data import ImageData
 
 FOLDER = "evidence"  # for tables and pictures
@@ -37,14 +38,13 @@ def run(options: argparse.Namespace) -> int:
     sources = {"STUDY": options.study, "--weights": options.weights, "--body": options.body}
     given = [name for name, value in sources.items() if value]
     if len(given) != 1:
-        raise InputError(f"evidence of {' and '.join(given) or 'nothing'}. Give one of STUDY, --weights and --body.")
+        several = f"{' and '.join(given)} are several sources. " if given else ""
+        raise InputError(f"{several}Name one source of evidence: STUDY, --weights or --body.")
     check_folder(Path(options.output or FOLDER))  # refused now rather than after the measuring
     if options.body:
         body = _body(options)
-        count, seeds = len(body.networks.table), len(body.family.seeds)
-        return _write(
-            examine(body.networks), options, f"Evidence: {count} networks on {options.body}, {seeds} seeds each"
-        )
+        count, seeds = counted(len(body.networks.table), "network"), counted(len(body.family.seeds), "seed")
+        return _write(examine(body.networks), options, f"Evidence: {count} on {options.body}, {seeds} each")
     if options.study:
         with stored_study(options) as (study, _):
             selection = select(study)
@@ -65,7 +65,7 @@ def _checkpoints(options: argparse.Namespace) -> Selection:
     """The networks of --weights with every index and quality that their images allow."""
     missing = [name for name in ("model", "data") if not getattr(options, name)]
     if missing:
-        raise InputError(f"--weights need {' and '.join(f'--{name}' for name in missing)}, too. Add what builds them.")
+        raise InputError(f"--weights also needs {' and '.join(f'--{name}' for name in missing)}.")
     data = load_images(options)
     of_layers, whole = measured_indices()
     return compared(options, data, indices=[*of_layers, *whole], qualities=["parameters", "flops", *_measurable(data)])

@@ -20,6 +20,8 @@ from nas_relucode.training.networks import network_by_name
 
 def load_images(options: argparse.Namespace) -> ImageData:
     """The data that the options name."""
+    if getattr(options, "split", None) == "validation":
+        raise InputError("--split validation: the splits of the data are used whole. Give train, test or all.")
     return load_data(
         options.data,
         data_root=options.data_root,
@@ -37,8 +39,6 @@ def reading_options(options: argparse.Namespace) -> ReadingOptions:
 
 def run(options: argparse.Namespace) -> int:
     """Scores the network and prints its accuracy and indices; the exit code."""
-    if options.split == "validation":
-        raise InputError("--split validation: score uses the whole splits of the data. Give train, test or all.")
     data = load_images(options)
     network = network_by_name(options.model, options.weights, classes=len(data.classes), seed=options.seed)
     network = network.to(pick_device(options.device))

@@ -73,9 +73,11 @@ def read_weights(texts: Sequence[str]) -> dict[str, float] | None:
     >>> read_weights(["cell_count=2"]), read_weights([])
     ({'cell_count': 2.0}, None)
     """
-    weights_by_name = {}
+    weights_by_name: dict[str, float] = {}
     for text in texts:
         name, _, weight = text.rpartition("=")
+        if name in weights_by_name:
+            raise InputError(f"the weight of {name} is given twice. Give it once.")
         try:
             weights_by_name[name] = float(weight)
         except ValueError as error:

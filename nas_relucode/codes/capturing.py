@@ -19,7 +19,7 @@ from nas_relucode.codes.packing import Packer
 from nas_relucode.codes.reading import SMOOTH, Forward, Reading, ReadingOptions, read_options
 from nas_relucode.codes.relus import Call, ReluCalls, unwrapped
 from nas_relucode.codes.sample_check import check_samples, known_check
-from nas_relucode.errors import InputError, NonFiniteError
+from nas_relucode.errors import InputError, NonFiniteError, a_type
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def capture_batches(network: nn.Module, data: Any, **options: Unpack[ReadingOpti
     """
     reading, forward = read_options(options)
     if not isinstance(network, nn.Module):
-        raise InputError(f"the network is a {type(network).__name__}. Give a torch.nn.Module.")
+        raise InputError(f"the network is {a_type(network)}. Give a torch.nn.Module.")
     return _code_batches(unwrapped(network), batches(data, reading.batch_size), reading, forward)
 
 
@@ -300,7 +300,7 @@ class _Writer:
 
 
 def _matches(name: str, vector: bool, pattern: str, modules: set[str]) -> bool:
-    """Whether a layer is chosen; a module's name is no glob, and brackets may stand for themselves."""
+    """Whether a layer is chosen; a module's name is not a glob, and brackets may stand for themselves."""
     if pattern in ("all", "fc"):
         return pattern == "all" or vector
     if name == pattern or name.startswith((f"{pattern}.", f"{pattern}#")):

@@ -82,7 +82,7 @@ class Reading:
             raise InputError("layers is empty. Name at least one, or all.")
         for name, choices in {"mode": MODES, "preset": PRESETS, "maps": MAPS}.items():
             if getattr(self, name) not in choices:
-                raise unknown(name, getattr(self, name), choices)
+                raise unknown("value", getattr(self, name), choices, name)
         for activation in self.also:
             if activation not in SMOOTH:
                 raise unknown("smooth activation", activation, SMOOTH)

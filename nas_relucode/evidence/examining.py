@@ -43,8 +43,8 @@ class Networks:
         fewest = min(map(len, self.strata.values()))
         if fewest < LEAST:
             raise InputError(
-                f"only {fewest} networks are equally accurate, too few for any correlation. Train at least {LEAST}, "
-                f"better {FEWEST}, within the margin."
+                f"too few networks are equally accurate for any correlation: {fewest}. Train at least {LEAST}, better "
+                f"{FEWEST}, within the margin."
             )
         varying = {name: direction for name, direction in self.qualities.items() if not self.unusable(name)}
         if not varying:

@@ -78,6 +78,6 @@ def few(networks: Networks) -> str:
     if fewest >= FEWEST:
         return ""
     return (
-        f"Only {fewest} networks are equally accurate: the intervals are too wide to conclude anything from fewer than "
-        f"{FEWEST}."
+        f"Few networks are equally accurate ({fewest}): the intervals are too wide to conclude anything from fewer "
+        f"than {FEWEST}."
     )

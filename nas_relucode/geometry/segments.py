@@ -64,7 +64,7 @@ def crossings(
     `capture`; ``forward(network, inputs)`` calls a network that takes more than one tensor.
 
     The bits are those of the open stretches between borders, where a pre-activation that is 0 all along has bit 0. A
-    border that is touched and not crossed is no transition, nor is one at t = 0 or 1. If all layers are chosen and
+    border that is touched and not crossed is not a transition, nor is one at t = 0 or 1. If all layers are chosen and
     nothing but ReLUs bends, a cell is met once (it is convex); otherwise it may be met again.
 
     Each border of a bend up to the last chosen layer, chosen or not, is carried in float64 through the layers behind

@@ -76,8 +76,8 @@ def regularised_patterns(codes: Codes, parameters: int, *, mu: float, sigma: flo
         raise InputError(f"there are {parameters} parameters. Give the number that the network has.")
     if not (math.isfinite(mu) and 0 < sigma < math.inf):
         raise InputError(
-            f"mu {mu} and sigma {sigma} make no bell curve. Give the wanted size in thousands of parameters, and a "
-            "positive width in its square."
+            f"mu is {mu} and sigma is {sigma}, but mu must be finite and sigma positive. Give the wanted size in "
+            "thousands of parameters, and the width in its square."
         )
     return distinct_patterns(codes) * math.exp(-((parameters / 1000 - mu) ** 2) / sigma)
 

@@ -22,7 +22,7 @@ def calibration_error(network: nn.Module, data: Any, *, bins: int = 15, forward:
     """The expected calibration error (Guo et al. 2017, arXiv:1706.04599); 0 is best.
 
     Samples with labels are put into ``bins`` of equal width by their confidence; the error is the mean distance between
-    confidence and accuracy of a bin, by samples. It is no mean over samples, and is larger on few of them.
+    confidence and accuracy of a bin, by samples. It is not a mean over samples, and is larger on few of them.
     """
     if bins < 1:
         raise InputError(f"bins {bins} is not positive. Give a whole number of at least 1.")
@@ -146,7 +146,7 @@ def _confidence_and_correct(network: nn.Module, data: Any, forward: Forward | No
     return confidence, correct
 
 
-STATISTICS: dict[str, Callable[..., float]] = {  # of the columns of those qualities that are no means over samples
+STATISTICS: dict[str, Callable[..., float]] = {  # of the columns of those qualities that are not means over samples
     "calibration_error": partial(_calibration_error, bins=15),
     "confident_accuracy": partial(_confident_accuracy, share=0.8),
     "ood_auroc": _auroc,

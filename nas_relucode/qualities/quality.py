@@ -42,7 +42,7 @@ class PerSample:
     """What a quality measured at each sample; ``float()`` of it is the quality.
 
     ``statistic`` takes ``columns``, arrays with one number a sample: of an accuracy, the mean of how often each sample
-    is classified correctly. Other statistics, such as the calibration error, are no means over samples.
+    is classified correctly. Other statistics, such as the calibration error, are not means over samples.
     """
 
     def __init__(self, statistic: Callable[..., float], *columns: np.ndarray) -> None:

@@ -57,12 +57,12 @@ def outcomes(network: nn.Module, inputs: Any, quality: str | Quality, *, forward
     >>> outcomes(network, (torch.rand(9, 2), torch.zeros(9).long()), "noise_accuracy").columns[0].shape
     (9,)
 
-    Raises InputError for an unknown quality, and for one that is no statistic of samples, such as latency.
+    Raises InputError for an unknown quality, and for one that is not a statistic of samples, such as latency.
     """
     quality = _by_name(quality)
     result = quality.measured(network, inputs, forward)
     if not isinstance(result, PerSample):
-        raise InputError(f"quality {quality.name!r} is no statistic of samples. Call measure instead.")
+        raise InputError(f"quality {quality.name!r} is not a statistic of samples. Call measure instead.")
     return result
 
 

@@ -12,7 +12,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 from torch import nn
 
 from nas_relucode.codes.reading import ReadingOptions
-from nas_relucode.errors import InputError
+from nas_relucode.errors import InputError, a_type
 from nas_relucode.indices.registry import Indices
 from nas_relucode.qualities.quality import Quality
 from nas_relucode.ranking.options import RankingOptions
@@ -57,7 +57,7 @@ def compare(
     `Ranking` those of `select`. No accuracy is too low to be compared. `write_report` writes the page of what is
     returned.
 
-    Raises InputError for what is no network, and for whatever `Recorder` and `select` refuse.
+    Raises InputError for what is not a network, and for whatever `Recorder` and `select` refuse.
 
     >>> import torch
     >>> inputs, labels = torch.tensor([[-1.0], [1.0], [2.0]]), torch.tensor([0, 1, 1])
@@ -103,7 +103,7 @@ def _trainings(networks: Any) -> Iterator[tuple[str, int, Trained]]:
         )
     for name, entry in networks.items():
         if not isinstance(name, str):
-            raise InputError(f"the name {name!r} is no text. Give the networks by names, or the seeds below a name.")
+            raise InputError(f"the name {name!r} is not a string. Give networks by names, or seeds below a name.")
         of_seeds = entry if isinstance(entry, Mapping) else {0: entry}
         if not of_seeds:
             raise InputError(f"network {name!r} has no seed. Give at least one: {{{name!r}: {{0: network}}}}.")
@@ -112,8 +112,7 @@ def _trainings(networks: Any) -> Iterator[tuple[str, int, Trained]]:
                 raise InputError(f"the seed {seed!r} of network {name!r} is no whole number. Give {{0: network, ...}}.")
             if not isinstance(network, nn.Module) and not callable(network):
                 raise InputError(
-                    f"network {name!r} is a {type(network).__name__}. Give a torch.nn.Module, or a function that "
-                    "loads one."
+                    f"network {name!r} is {a_type(network)}. Give a torch.nn.Module, or a function that loads one."
                 )
             yield name, seed, network
 
@@ -138,5 +137,5 @@ def _loaded(network: Trained, name: str) -> nn.Module:
         return network
     loaded = network()
     if not isinstance(loaded, nn.Module):
-        raise InputError(f"what loads network {name!r} returns a {type(loaded).__name__}. Return a torch.nn.Module.")
+        raise InputError(f"what loads network {name!r} returns {a_type(loaded)}. Return a torch.nn.Module.")
     return loaded

@@ -56,7 +56,7 @@ def read_criteria(
         if direction not in ("minimize", "maximize"):
             raise unknown("direction", direction, ["minimize", "maximize"])
         if name in criteria:
-            raise InputError(f"by names {name} twice. Name it once.")
+            raise InputError(f"{name} is given twice in by. Give it once.")
         criteria[name] = direction
     return criteria
 
@@ -64,7 +64,7 @@ def read_criteria(
 def check_way(how: str, weights: Mapping[str, float] | None, scale: str) -> None:
     """Raises InputError unless networks can be ordered in this way."""
     if how not in HOW:
-        raise unknown("how", how, HOW)
+        raise unknown("value", how, HOW, "how")
     if scale not in SCALES:
         raise unknown("scale", scale, SCALES)
     if weights is not None and how != "weighted":

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas_relucode.errors import InputError
+from nas_relucode.errors import InputError, unknown
 from nas_relucode.ranking.accuracies import Accuracies
 from nas_relucode.ranking.choices import LEVEL, RULES
 from nas_relucode.ranking.intervals import simultaneous_intervals
@@ -40,7 +40,7 @@ class Judgement:
 def check_rule(rule: str, margin: float = MARGIN, level: float = LEVEL) -> None:
     """Raises InputError unless the rule is one of RULES, and margin and level lie between 0 and 1."""
     if rule not in RULES:
-        raise InputError(f"unknown rule {rule!r}. Give one of {', '.join(RULES)}.")
+        raise unknown("rule", rule, RULES)
     for name, value, example in (("margin", margin, MARGIN), ("level", level, LEVEL)):
         if isinstance(value, bool | str) or not 0 < value < 1:
             raise InputError(f"{name} {value!r} is out of range. Give a number between 0 and 1, e.g. {example}.")

@@ -77,8 +77,10 @@ def _few_seeds(selection: Selection) -> str:
         )
     count = f"{int(seeds.min())}" if seeds.min() == seeds.max() else f"{int(seeds.min())} to {int(seeds.max())}"
     smallest, needed = untold["smallest_difference"].median(), untold["seeds_needed"]
+    others = int(selection.compared.sum()) - 1
+    which = "The other network" if others == 1 else f"{len(untold)} of {others} other networks"
     text = (
-        f"{len(untold)} of {int(selection.compared.sum()) - 1} networks cannot be told from the best: {count} seeds "
+        f"{which} cannot be told from the best: {count} seeds "
         f"and {selection.networks['validation_samples'].max():,.0f} {selection.source.split} samples show differences "
         f"of about {smallest:.4f} or more."
     )

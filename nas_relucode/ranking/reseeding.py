@@ -139,7 +139,8 @@ def rounds_ended(selection: Selection, seeds: Sequence[int]) -> str:
 def _untold(selection: Selection) -> str:
     """The networks that cannot be told from the best one, as the end of a sentence; empty if there are none."""
     networks = list(selection.networks["network"][selection.comparison["answer"] == UNTOLD])
-    return f"; it cannot be told of {listed(networks)}" if networks else ""
+    remain = "remains" if len(networks) == 1 else "remain"
+    return f"; {listed(networks)} {remain} undecided" if networks else ""
 
 
 def _in_question(selection: Selection, which: str | Sequence[str]) -> list[str]:

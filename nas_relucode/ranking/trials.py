@@ -213,7 +213,7 @@ def saturated(trials: StudyTrials) -> dict[str, set[str]]:
 def accuracies(trials: StudyTrials, networks: Sequence[str], *, split: str = "validation") -> list[Accuracies]:
     """The accuracies of these networks by seed, on the validation or the test split, with their predictions.
 
-    A training that was repeated (a seed that stands twice) counts once, by its mean. A network has no predictions here
+    A training that was repeated (a seed given twice) counts once, by its mean. A network has no predictions here
     if a trial of it has none, or has those of other samples.
     """
     by_seed: dict[str, dict[int, list[int]]] = {network: {} for network in networks}

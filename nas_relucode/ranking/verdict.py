@@ -11,7 +11,7 @@ import pandas as pd
 
 from nas_relucode.ranking.limits import Remark, warnings_of
 from nas_relucode.ranking.purposes import known_of, order_for
-from nas_relucode.texts import digits
+from nas_relucode.texts import counted, digits
 
 if TYPE_CHECKING:
     from nas_relucode.ranking.selection import Selection
@@ -38,13 +38,13 @@ def verdict_of(selection: Selection) -> Verdict:
 
 def _choice(selection: Selection) -> str:
     first, best = selection.networks.iloc[0], selection.most_accurate
-    seeds = f"{int(first['seeds'])} seed" + ("s" if first["seeds"] > 1 else "")
+    seeds = counted(int(first["seeds"]), "seed")
     accuracy = f"Choose {first['network']}. Its {selection.in_words('accuracy')} is {first['accuracy']:.4f} ({seeds})"
     compared = int(selection.compared.sum())
     if compared == 1:
         return f"{accuracy}; it is the only feasible network, so there is nothing to compare."
     if first["network"] == best["network"]:
-        return f"{accuracy}, the highest of {compared} networks. {_others(selection)}"
+        return f"{accuracy}, the highest of {compared} networks. {_others(selection)}".rstrip()
     comparison, margin = selection.comparison.iloc[0], selection.ranking.margin
     interval = _interval(selection, comparison["low"], comparison["high"])
     below = digits(comparison["difference"])

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from optuna.trial import BaseTrial, FixedTrial
 from torch import nn
 
-from nas_relucode.errors import InputError
+from nas_relucode.errors import InputError, a_type
 from nas_relucode.study.candidates import SEED, Candidate
 from nas_relucode.study.search_space import LEARNING_RATE, SearchSpace, suggest_seed
 from nas_relucode.study.settings import NetworkSettings
@@ -132,7 +132,7 @@ def name_of(function: Callable[..., Any]) -> str:
 
 def _checked(network: Any, function: Callable[..., Any]) -> nn.Module:
     if not isinstance(network, nn.Module):
-        raise InputError(f"{name_of(function)} returns a {type(network).__name__}. It must return a torch.nn.Module.")
+        raise InputError(f"{name_of(function)} returns {a_type(network)}. It must return a torch.nn.Module.")
     return network
 
 

@@ -144,11 +144,11 @@ class _Evaluation:
     """How a network does on the samples of a split."""
 
     loss: float | None
-    correct: np.ndarray | None = None  # bool, (samples,); None where the outputs are no class scores
+    correct: np.ndarray | None = None  # bool, (samples,); None where the outputs are not class scores
     labels: np.ndarray | None = None  # int64, (samples,), in the order of this pass
     classes: int | None = None
     one_logit: bool = False  # for two classes
-    outputs: str = ""  # what they are, in words, where they are no class scores
+    outputs: str = ""  # what they are, in words, where they are not class scores
 
     @property
     def accuracy(self) -> float | None:

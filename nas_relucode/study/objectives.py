@@ -29,7 +29,7 @@ def read_objectives(
     """The objectives' names, in their order, with their directions: that given, ``(name, direction)``, or its own.
 
     A name is ``accuracy``, ``validation_loss``, an index, ``layer:index``, or a quality. Raises InputError for any
-    other, for one that stands twice, and for one without a direction.
+    other, for one that is given twice, and for one without a direction.
 
     >>> read_objectives(["accuracy", ("edge_count", "minimize"), "head.1:cell_count"])
     {'accuracy': 'maximize', 'edge_count': 'minimize', 'head.1:cell_count': 'minimize'}
@@ -41,7 +41,7 @@ def read_objectives(
     for name, given in pairs:
         own = _own_direction(name, indices, qualities)
         if name in directions:
-            raise InputError(f"objective {name!r} stands twice. Name each once.")
+            raise InputError(f"objective {name!r} is given twice. Name each once.")
         direction = own if given is None else given
         if direction is None:
             raise InputError(

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nas_relucode.errors import InputError
+from nas_relucode.errors import InputError, a_type
 from nas_relucode.files import check_file, write_atomically
 
 MAGIC = b"nas-relucode checkpoint 2\n"
@@ -145,6 +145,5 @@ def _plain(value: Any, where: str) -> Any:
     if value is None or type(value) in (bool, int, float, str) or isinstance(value, Tensor):
         return value
     raise InputError(
-        f"{where} is a {type(value).__name__}, which a checkpoint cannot hold. Give tensors, numbers, text, lists, "
-        "dicts."
+        f"{where} is {a_type(value)}, which a checkpoint cannot hold. Give tensors, numbers, text, lists, dicts."
     )

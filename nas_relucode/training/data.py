@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nas_relucode.errors import InputError, unknown
-from nas_relucode.texts import html_table
+from nas_relucode.texts import html_table, plain
 from nas_relucode.training.sources import Images, hold_out, interpolate, read_source, scaled
 
 LARGEST_SIZE = 16_384  # pixels
@@ -76,8 +76,8 @@ class ImageData:
         return f"<p>{html.escape(self._title())}</p>{html_table(self._table())}"
 
     def _title(self) -> str:
-        names = ", ".join([*self.classes[:10], *(["..."] if len(self.classes) > 10 else [])])
-        return f"ImageData {self.name}: {len(self.classes)} classes ({names}), on {self.train.inputs.device}"
+        names = ", ".join([*map(plain, self.classes[:10]), *(["..."] if len(self.classes) > 10 else [])])
+        return f"ImageData {plain(self.name)}: {len(self.classes)} classes ({names}), on {self.train.inputs.device}"
 
     def _table(self) -> list[tuple[str, str, str]]:
         rows = [(name, f"{len(split):,}", str(tuple(split.inputs.shape[1:]))) for name, split in self._splits.items()]

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from nas_relucode.errors import InputError, first_line, unknown
+from nas_relucode.errors import InputError, a_type, first_line, unknown
 from nas_relucode.training.names import BACKBONES, WEIGHTS, check_seed, parse_head
 from nas_relucode.training.weights import load_weights
 
@@ -235,7 +235,7 @@ class NamedFactory:
                 f"is installed or lies in {self.folder}."
             ) from error
         if not callable(self.function):
-            raise InputError(f"{name!r} is a {type(self.function).__name__}. Name a function that returns a network.")
+            raise InputError(f"{name!r} is {a_type(self.function)}. Name a function that returns a network.")
         with contextlib.suppress(ValueError):  # some of Python's own have none
             self.__signature__ = inspect.signature(self.function)
         self.__module__, self.__qualname__ = module_name, function
@@ -248,7 +248,7 @@ class NamedFactory:
             given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
             raise InputError(f"{self.name}({given}) could not be built ({first_line(error)}).") from error
         if not isinstance(network, nn.Module):
-            raise InputError(f"{self.name!r} returns a {type(network).__name__}. It must return a torch.nn.Module.")
+            raise InputError(f"{self.name!r} returns {a_type(network)}. It must return a torch.nn.Module.")
         return network
 
     def _check_file(self, module: Any) -> None:

@@ -44,8 +44,10 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name, low in {"epochs": 0, "batch_size": 1}.items():
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < low:
-                raise InputError(f"{name} {getattr(self, name)!r} is too small. Give a whole number of at least {low}.")
+            value = getattr(self, name)
+            problem = "too small" if isinstance(value, int) and not isinstance(value, bool) else "not a whole number"
+            if problem != "too small" or value < low:
+                raise InputError(f"{name} {value!r} is {problem}. Give a whole number of at least {low}.")
         if not 0 <= self.momentum < 1:
             raise InputError(f"momentum {self.momentum!r} is out of range. Give a number of at least 0 and below 1.")
         if not 0 <= self.weight_decay < math.inf:

@@ -224,9 +224,8 @@ def hold_out(part: Images, fraction: float, seed: int) -> tuple[Images, Images]:
     try:
         kept, held_out = train_test_split(rows, test_size=fraction, random_state=seed, stratify=part.labels.numpy())
     except ValueError as error:
-        raise InputError(
-            f"{len(rows)} images are too few to set {fraction:g} of each class aside ({error})."
-        ) from error
+        images = f"{len(rows)} image{' is' if len(rows) == 1 else 's are'}"
+        raise InputError(f"{images} too few to set {fraction:g} of each class aside ({error}).") from error
     return part.take(np.sort(kept)), part.take(np.sort(held_out))
 
 

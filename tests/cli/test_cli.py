@@ -326,6 +326,13 @@ def test_check_says_what_a_study_would_run_and_trains_nothing(here: Path, capsys
     assert main(["check", "own.toml", "--device", "cpu"]) == 0
     text = capsys.readouterr().out
     assert all(part in text for part in ("2 networks", "2 trials", "head=4-4", "290", "accuracy (maximize)"))
+    assert "1 seed each: 2 trials of 2 epochs" in text
+
+
+def test_a_study_file_may_begin_with_a_mark_of_its_encoding(here: Path):
+    expected = load_settings("own.toml").as_dict()
+    Path("own.toml").write_text(STUDY, "utf-8-sig")
+    assert load_settings("own.toml").as_dict() == expected
 
 
 def test_a_copied_search_space_is_the_built_in_one_and_is_not_called_a_study(
@@ -342,9 +349,14 @@ def test_copy_never_overwrites(here: Path, capsys: pytest.CaptureFixture[str]):
     assert Path("own.toml").read_text() == STUDY
 
 
-def test_copy_refuses_a_file_name_that_could_not_be_read_again(here: Path, capsys: pytest.CaptureFixture[str]):
-    assert ".toml" in refused(capsys, "copy", "digits", "mine.txt")
-    assert not Path("mine.txt").exists()
+@pytest.mark.parametrize(("name", "example"), [("mine.txt", "mine.toml"), (".toml", "name.toml")])
+def test_copy_refuses_a_file_name_that_could_not_be_read_again(
+    here: Path, capsys: pytest.CaptureFixture[str], name: str, example: str
+):
+    message = refused(capsys, "copy", "digits", name)
+    assert name in message
+    assert f"e.g. {example}." in message
+    assert not Path(name).exists()
 
 
 def test_copy_of_an_unknown_name_names_the_closest_one_and_how_to_list_them(

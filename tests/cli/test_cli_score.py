@@ -179,7 +179,7 @@ def test_what_a_module_prints_does_not_spoil_the_json(
         (["--indices", "cells"], ["unknown index 'cells'", "cell_count"]),
         (["--layers", "tail"], ["tail", "all, 2"]),
         (["--module", "1", "--indices", "cell_count"], ["module '1'", "of margin_mean_correct"]),
-        (["--mode", "training"], ["unknown mode 'training'", "eval, train"]),
+        (["--mode", "training"], ["unknown value 'training' for mode", "eval, train"]),
         (["--also", "relu"], ["unknown smooth activation 'relu'", "gelu"]),
         (["--split", "valid"], ["unknown split 'valid'", "train"]),
         (["--split", "validation"], ["--split", "train, test or all"]),

@@ -39,6 +39,7 @@ def test_the_cells_are_those_of_score_for_any_number_of_shards(tmp_path: Path, c
     ("arguments", "message"),
     [
         (["--shards", "0"], "shards"),
+        (["--split", "validation"], "train, test or all"),
         (["--layers", "nowhere"], "nowhere"),
         (["--device", "nowhere"], "nowhere"),
         (["--weights", "missing.pt"], "missing.pt"),
@@ -58,6 +59,15 @@ def test_bad_input_is_refused_and_nothing_is_written(
 def test_an_output_in_a_missing_folder_is_refused_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert codes(tmp_path / "nowhere" / "space.npz") == 2
     assert "folder that exists" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--shards", "--image-size"])
+def test_options_of_data_sets_are_refused_beside_shards_whatever_their_value(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+):
+    np.savez(tmp_path / "0.npz", inputs=np.zeros((3, 1, 8, 8), np.float32))
+    assert codes(tmp_path / "c.npz", "--data", str(tmp_path / "0.npz"), option, "0") == 2
+    assert option in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("data", "output"), [("shards", "shards/c.npz"), ("shards/0.npz", "shards/0.npz")])

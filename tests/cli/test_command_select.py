@@ -36,7 +36,8 @@ def test_the_command_prints_the_selection_of_the_function(ran, here, capsys, rul
 
 
 def test_the_criteria_of_the_order_can_be_named(ran, capsys):
-    arguments = ["--by", "cell_count:maximize", "head.1:cell_count", "--how", "weighted", "--weights", "cell_count=3"]
+    arguments = ["--by", "cell_count:maximize", "head.1:cell_count", "--how", "weighted"]
+    arguments += ["--order-weights", "cell_count=3"]
     assert main(["select", "own", "-f", "json", *arguments]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["by"] == {"cell_count": "maximize", "head.1:cell_count": "minimize"}
@@ -75,8 +76,10 @@ def test_the_help_says_what_the_json_holds(capsys):
         (["--rule", "2se"], "unknown rule '2se'"),
         (["--by", "cells"], "unknown index 'cells'"),
         (["--by", "edge_count"], "no direction of its own"),
-        (["--how", "best"], "unknown how 'best'"),
-        (["--how", "weighted", "--weights", "cell_count"], "weight 'cell_count' cannot be read"),
+        (["--how", "best"], "unknown value 'best' for how"),
+        (["--how", "weighted", "--order-weights", "cell_count"], "weight 'cell_count' cannot be read"),
+        (["--how", "weighted", "--order-weights", "cell_count=1", "cell_count=2"], "cell_count is given twice"),
+        (["--output", "page"], "--output"),
         (["--study-name", "other"], "there is no runs/other/study.db"),
     ],
 )

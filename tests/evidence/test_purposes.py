@@ -145,7 +145,9 @@ def test_bad_calls_of_evidence_are_refused(capsys: pytest.CaptureFixture[str]) -
     assert main(["evidence"]) == 2
     assert main(["evidence", "digits", "--body", "digits"]) == 2
     assert main(["evidence", "--weights", "a.pt"]) == 2
-    assert capsys.readouterr().err.count("error") == 3
+    errors = capsys.readouterr().err
+    assert errors.count("error") == 3
+    assert all(word in errors for word in ("STUDY, --weights or --body", "STUDY and --body", "--model and --data"))
 
 
 def test_a_study_without_qualities_is_told_to_record_some() -> None:

@@ -53,14 +53,14 @@ def test_an_index_without_a_direction_asks_for_one():
 def test_names_are_a_list_without_repeats():
     with pytest.raises(InputError, match="Give a list"):
         read_criteria("cell_count", {})
-    with pytest.raises(InputError, match="names cell_count twice"):
+    with pytest.raises(InputError, match="cell_count is given twice"):
         read_criteria(["cell_count", "-cell_count"], {})
 
 
 @pytest.mark.parametrize(
     ("how", "weights", "scale", "message"),
     [
-        ("best", None, "ranks", "unknown how 'best'"),
+        ("best", None, "ranks", "unknown value 'best' for how"),
         ("weighted", None, "percent", "unknown scale 'percent'"),
         ("pareto", {"a": 1}, "ranks", "weights have no meaning"),
         ("weighted", {"c": 1}, "ranks", "unknown weight 'c'"),

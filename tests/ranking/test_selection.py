@@ -254,7 +254,7 @@ def test_an_error_says_what_a_study_without_our_records_lacks():
         ({"by": ["cells"]}, "unknown index 'cells'"),
         ({"by": ["head.9:cell_count"]}, r"unknown layer 'head.9'. Known: head.1"),
         ({"by": "cell_count"}, "Give a list"),
-        ({"how": "best"}, "unknown how 'best'"),
+        ({"how": "best"}, "unknown value 'best' for how"),
         ({"how": "weighted", "weights": {"edge_count": 1}}, "unknown weight 'edge_count'"),
         ({"level": 2}, "level 2 is out of range"),
         ({"resamples": 0}, "resamples 0 is out of range"),

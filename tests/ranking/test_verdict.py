@@ -129,6 +129,7 @@ def test_the_interval_of_the_rank_correlation_holds_in_95_of_100_draws():
 
 def test_a_study_of_one_network_has_nothing_to_compare():
     verdict = select(study_of([hand_made("8")])).verdict
+    assert "1 seed)" in verdict.text
     assert not verdict.warnings
     assert "only feasible network" in verdict.text
 

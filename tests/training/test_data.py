@@ -463,6 +463,9 @@ def test_data_print_as_a_short_table():
     assert [line.split()[:2] for line in lines[2:]] == [["train", "1,077"], ["validation", "360"], ["test", "360"]]
     assert all(line.endswith("(1, 8, 8)") for line in lines[2:])
     assert repr(data.train) == "Split of 1,077 samples with labels: inputs (1, 8, 8), float32, on cpu"
+    hostile = dataclasses.replace(data, name="a\x1b[31m", classes=("\x1b[2J", "b\nc"))
+    assert "\x1b" not in repr(hostile)
+    assert len(repr(hostile).splitlines()) == len(lines)
     assert "without labels" in repr(Split(data.train.inputs, None))
     page = dataclasses.replace(data, name="<own>", classes=tuple(map(str, range(12))))._repr_html_()
     assert "ImageData &lt;own&gt;: 12 classes (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...)" in page

@@ -200,6 +200,8 @@ def test_training_without_labelled_samples_is_refused(data):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        ({"epochs": 1.5}, "epochs 1.5 is not a whole number"),
+        ({"batch_size": True}, "batch_size True is not a whole number"),
         ({"epochs": -1}, "epochs -1 is too small. Give a whole number of at least 0"),
         ({"batch_size": 0}, "batch_size 0 is too small. Give a whole number of at least 1"),
         ({"momentum": 1}, "momentum 1 is out of range. Give a number of at least 0 and below 1"),
