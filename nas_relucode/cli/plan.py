@@ -9,6 +9,7 @@ from nas_relucode.cli.progress import Progress
 from nas_relucode.cli.stored_studies import queue_address
 from nas_relucode.study.settings import load_settings
 from nas_relucode.study.storage import redact
+from nas_relucode.texts import counted
 from nas_relucode.workers.planning import plan_study
 from nas_relucode.workers.retrying import StorageUnavailableError
 
@@ -32,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     except StorageUnavailableError as error:
         print_message(f"{error}. The same command then resumes.")
         return 1
-    what = f"{added} trials enqueued" if added else "nothing to enqueue"
+    what = f"{counted(added, 'trial')} enqueued" if added else "nothing to enqueue"
     print(f"study {study.study_name} in {redact(storage)}: {what}.")
     print(f"Start as many workers as you like: nas-relucode worker {options.study}")
     return 0

@@ -17,6 +17,7 @@ from nas_relucode.report.tables import retries
 from nas_relucode.study.plan import Plan
 from nas_relucode.study.settings import load_settings
 from nas_relucode.study.storage import default_storage, redact, study_name
+from nas_relucode.texts import counted
 
 
 def run(options: argparse.Namespace) -> int:
@@ -39,5 +40,6 @@ def run(options: argparse.Namespace) -> int:
         print(f"Its figure: nas-relucode figure {options.study}")
     missing = Plan(study, settings.search, settings.search_space).missing_candidates()
     if missing:
-        print_message(f"{len(missing)} candidates have no result; see the report.")
+        have = "has" if len(missing) == 1 else "have"
+        print_message(f"{counted(len(missing), 'candidate')} {have} no result; see the report.")
     return 1 if missing else code

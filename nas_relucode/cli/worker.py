@@ -15,6 +15,7 @@ from nas_relucode.errors import InputError
 from nas_relucode.ranking.reseeding import further_trainings
 from nas_relucode.study.artifact_stores import artifact_store
 from nas_relucode.study.settings import StudySettings, load_settings
+from nas_relucode.texts import counted
 from nas_relucode.toml_files import builtin_files
 from nas_relucode.workers.database import check_queue
 from nas_relucode.workers.fleet import cpu_environments, gpu_environments, run_fleet
@@ -55,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
     except (StorageUnavailableError, DeviceLostError) as error:
         print_message(f"{error}. Start a worker again: it resumes.")
         return 1
-    progress.say(f"{done} trials ended by this worker" + (f"; {stop.reason}" if stop.reason else ""))
+    progress.say(f"{counted(done, 'trial')} ended by this worker" + (f"; {stop.reason}" if stop.reason else ""))
     return 1 if stop.reason and stop.reason.startswith("SIG") else 0
 
 

@@ -451,7 +451,7 @@ def test_warnings_do_not_reach_the_terminal_of_a_user(here: Path):
 def test_where_a_candidate_is_given_up_run_exits_with_1(here: Path, capsys: pytest.CaptureFixture[str]):
     (here / "space.toml").write_text('heads = ["4", "4-4", "999999-999999"]\nlearning_rates = [0.1]\n')
     assert main(["run", "own.toml", "-q", "--device", "cpu"]) == 1
-    assert "1 candidates have no result" in capsys.readouterr().err
+    assert "1 candidate has no result" in capsys.readouterr().err
 
 
 def test_a_read_only_folder_is_named_with_what_to_do(small_disk: Path, capsys: pytest.CaptureFixture[str]):

@@ -143,4 +143,6 @@ def test_a_verdict_can_be_printed_for_small_studies(seeds, networks):
     ]
     verdict = str(select(study_of(trials)).verdict)
     assert "nan" not in verdict.split()
+    assert "  " not in verdict
+    assert "1 of 1" not in verdict
     assert "No test accuracy" in verdict
