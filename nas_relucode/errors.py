@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import math
+import operator
 from collections.abc import Iterable
+from typing import Any
 
 MOST_NAMED = 12  # names that an error lists
 LISTS = {  # what a name stands for -> the command that lists all of them
@@ -42,6 +45,58 @@ def real_number(value: object, what: str) -> float:
             return float(value)  # type: ignore[arg-type]
     given = f"{value!r:.80}"
     raise InputError(f"{what} returns {given} ({type(value).__name__}). Return one number; NaN if it is undefined.")
+
+
+def whole_number(name: str, value: object, *, least: int = 0, most: int | None = None) -> int:
+    """An argument that is a whole number, also one of NumPy's. Raises InputError for anything else.
+
+    >>> whole_number("bins", 15, least=1)
+    15
+    """
+    problem = "is not a whole number"
+    with contextlib.suppress(TypeError):
+        number = operator.index(value)  # type: ignore[arg-type]
+        if not isinstance(value, bool):
+            if least <= number and (most is None or number <= most):
+                return number
+            problem = "is out of range"
+    ends = f"of at least {least}" if most is None else f"from {least} to {most}"
+    raise InputError(f"{name} {value!r:.80} {problem}. Give a whole number {ends}.")
+
+
+def finite_number(
+    name: str, value: object, *, least: float = 0.0, most: float = math.inf, above: bool = False
+) -> float:
+    """An argument that is a finite number from ``least``, or ``above`` it, to ``most``. InputError for anything else.
+
+    >>> finite_number("margin", 0.005, most=1)
+    0.005
+    """
+    real = isinstance(value, int | float) or (hasattr(value, "__float__") and not isinstance(value, str))
+    problem = "is not a number"
+    with contextlib.suppress(TypeError, ValueError, RuntimeError, OverflowError):
+        plain = float(value) if real and not isinstance(value, bool) else math.nan  # type: ignore[arg-type]
+        problem = problem if math.isnan(plain) else "is out of range"
+        if math.isfinite(plain) and least <= plain <= most and (plain > least or not above):
+            return plain
+    low = f"above {least:g}" if above else f"of at least {least:g}"
+    ends = low if most == math.inf else f"{'above' if above else 'from'} {least:g} to {most:g}"
+    raise InputError(f"{name} {value!r:.80} {problem}. Give a number {ends}.")
+
+
+def listed_items(name: str, items: object, *types: type) -> list[Any]:
+    """An argument that is a list of texts or of ``types``; a single one stands for a list of one.
+
+    >>> listed_items("qualities", "parameters")
+    ['parameters']
+    """
+    single = isinstance(items, (str, *types)) and not isinstance(items, tuple | list)
+    several: list[Any] = [items] if single else list(items) if isinstance(items, Iterable) else [items]
+    for item in several:
+        if not isinstance(item, (str, *types)):
+            words = "".join(f", or {one.__name__} objects" for one in types)
+            raise InputError(f"{name} holds {item!r:.80}. Give a list of names{words}.")
+    return several
 
 
 def first_line(error: BaseException) -> str:

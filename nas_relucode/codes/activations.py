@@ -49,7 +49,9 @@ def _always(*_: Any, **__: Any) -> bool:
 
 
 def _is_zero(bound: Any) -> bool:
-    return isinstance(bound, int | float) and bound == 0  # a tensor is not read: on a GPU that waits for it
+    if isinstance(bound, Tensor):  # on a GPU this waits for it, but a ReLU that is left out is an error nobody sees
+        return bool((bound == 0).all())
+    return isinstance(bound, int | float) and bound == 0
 
 
 def _clamped(low: Any = None, high: Any = None) -> Pieces | None:

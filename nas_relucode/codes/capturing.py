@@ -209,6 +209,7 @@ class _Writer:
         self.pending: list[tuple[_Place, np.ndarray | Tensor, bool | Tensor]] = []  # bits that are not in the rows yet
         self.added = 0
         self.differs = False
+        self.reshaped: tuple[str, tuple[int, ...], tuple[int, ...]] | None = None  # a layer with its shape, and before
 
     def add(self, call: Call) -> None:
         self.called.append(call.name)
@@ -220,8 +221,10 @@ class _Writer:
             self.differs |= self._chosen(call)
             return
         self._check_rows(call)
-        if place.number != self.added or call.values.shape[1:] != place.shape:
+        if place.number != self.added:
             self.differs = True
+        elif call.values.shape[1:] != place.shape:
+            self.reshaped = self.reshaped or (call.name, tuple(call.values.shape[1:]), place.shape)
         else:
             self._pack(call, place, self.rows[:, place.columns])
         self.added += 1
@@ -279,6 +282,12 @@ class _Writer:
             raise InputError(
                 f"{type(network).__name__} called other ReLUs for sample {start} than for sample 0 "
                 f"({', '.join(self.called)}). Give a network that calls the same ones for every sample."
+            )
+        if self.reshaped:
+            name, shape, before = self.reshaped
+            raise InputError(
+                f"layer {name!r} has neurons of shape {shape} for sample {start}, but {before} for sample 0. All codes "
+                "have the same neurons: bring the inputs to one size, for example by padding sequences."
             )
         for place, bits, finite in self.pending:
             _check_finite(place.layer.name, bool(finite))

@@ -111,6 +111,10 @@ def read_options(options: ReadingOptions) -> tuple[Reading, Forward | None]:
     forward = values.pop("forward", None)
     if forward is not None and not callable(forward):
         raise InputError(f"forward is {forward!r}. Give a function of the network and a batch.")
+    known = {field.name for field in fields(Reading)}
+    for name in values:
+        if name not in known:  # a TypeError, as of any call, but one that names no class of ours
+            raise TypeError(str(unknown("option", name, ReadingOptions.__annotations__)))
     return Reading(**values), forward
 
 

@@ -78,10 +78,21 @@ class ReluCalls:
         self.wanted = {activation.operation for activation in _READ.values() if activation and not activation.smooth}
         self.wanted.update(also)
         self.names = module_names(network)
+        self.taken = set(self.names.values())
         self.ignored: dict[str, set[str]] = {}  # activations that were called and have no bits: label -> callers
         self.plans: dict[int, Plan] = {}  # of the TorchScript modules that were called
         self.modules = list(network.modules())
         self.hooked: list[nn.Module] | None = None  # unknown before the first forward pass
+
+    def call_name(self, name: str, number: int) -> str:
+        """What the ``number``-th call by a module is called. Raises InputError if that is another module's name."""
+        numbered = name if number == 1 else f"{name}#{number}"
+        if number > 1 and numbered in self.taken:
+            raise InputError(
+                f"call {number} of module {name!r} would be called {numbered!r}, but another module has this name. "
+                "Rename that module."
+            )
+        return numbered
 
     def watch(
         self, take: Callable[[Call], None], *, around: Callable[[Run, Any, Any, Any], Any] | None = None
@@ -139,7 +150,7 @@ class HookedPass:
     def called(self, module: nn.Module, args: Any, output: Tensor) -> None:
         name = self.calls.names[id(module)]
         number = self.numbers[name] = self.numbers.get(name, 0) + 1
-        self.take(Call(name if number == 1 else f"{name}#{number}", _HOOKED[type(module)], output))
+        self.take(Call(self.calls.call_name(name, number), _HOOKED[type(module)], output))
 
 
 class WatchedPass(TorchDispatchMode):
@@ -222,7 +233,7 @@ class WatchedPass(TorchDispatchMode):
             self.callers.append(module)
             number = self.numbers[name] = self.numbers.get(name, 0) + 1
             try:
-                self.take(Call(name if number == 1 else f"{name}#{number}", activation, values))
+                self.take(Call(self.calls.call_name(name, number), activation, values))
             except InputError as error:
                 self.errors.append(error)
 

@@ -28,7 +28,7 @@ from nas_relucode.qualities.calibration import STATISTICS
 from nas_relucode.qualities.registry import QUALITIES
 from nas_relucode.ranking.accuracies import Accuracies
 from nas_relucode.ranking.equality import judge
-from nas_relucode.ranking.trials import PARAMS
+from nas_relucode.study.columns import PARAMS
 
 HALVES = 1  # seed of the generator that divides candidates into halves
 ENOUGH = 0.4  # captured gain that counts as evidence

@@ -18,6 +18,7 @@ from nas_relucode.geometry.program import Program, read_program
 ENOUGH_CELLS = 30  # for a neighbourhood
 MARGIN = 1.25  # half the side of a slice, relative to the largest distance of its samples from the middle
 AT_ONCE = 512  # cells
+ROUNDING = 4 * float(np.finfo(np.float64).eps)  # of the coordinates of points
 
 
 @dataclass(frozen=True)
@@ -34,15 +35,15 @@ class Slice:
         return f"Slice: {len(self.complex)} cells in a square of side {2 * self.reach:.4g}, {len(self.samples)} samples"
 
 
-def plane_through(points: Any) -> tuple[Plane, np.ndarray]:
+def plane_through(points: Any, *, rounding: float = ROUNDING) -> tuple[Plane, np.ndarray]:
     """The plane through three points (3, features), with their mean as origin, and the points' coordinates (3, 2).
 
-    Raises InputError if they lie on a line.
+    Raises InputError if they lie on a line, or are off one by no more than ``rounding``, relative to the points.
     """
     points = np.asarray(points, np.float64).reshape(3, -1)
     middle = points.mean(axis=0)
     directions, sizes, _ = np.linalg.svd((points - middle).T, full_matrices=False)
-    if not sizes[1] > 1e-9 * sizes[0]:
+    if not sizes[1] > max(1e-9 * sizes[0], rounding * np.linalg.norm(points)):
         raise InputError("the three samples lie on a line, or are equal. Give three that span a plane.")
     plane = Plane(middle, directions[:, :2].T.copy())
     return plane, (points - middle) @ plane.directions.T
@@ -67,7 +68,8 @@ def slice_through(
         raise InputError(f"there are {len(samples)} samples. A plane goes through three.")
     program = network if isinstance(network, Program) else read_program(network, samples, module=module)
     points = program.points(samples) if isinstance(network, Program) else program.example
-    plane, coordinates = plane_through(points.flatten(1).cpu().numpy())
+    rounding = 4 * torch.finfo(samples.dtype).eps if samples.is_floating_point() else ROUNDING
+    plane, coordinates = plane_through(points.flatten(1).cpu().numpy(), rounding=rounding)
     reach = MARGIN * float(np.linalg.norm(coordinates, axis=1).max()) if reach is None else reach
     cells = complex_of(program, box=(-reach, reach), plane=plane, max_cells=max_cells)
     return Slice(cells, plane, reach, coordinates, _outputs(program, plane, cells))

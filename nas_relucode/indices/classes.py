@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nas_relucode.errors import InputError
+from nas_relucode.errors import whole_number
 from nas_relucode.indices.index import Index, known
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ class ClassDistanceIndex(Index):
     needs = ("class_counts",)
 
     def __post_init__(self) -> None:
-        if self.theta is not None and self.theta < 0:
-            raise InputError(f"theta {self.theta} is negative. Give a whole number of at least 0, or None.")
+        if self.theta is not None:
+            whole_number("theta", self.theta)
 
     def range(self, inputs: IndexInputs) -> tuple[float, float]:
         from nas_relucode.cells.hamming import whole_theta

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from nas_relucode.errors import InputError
+from nas_relucode.errors import finite_number, whole_number
 from nas_relucode.indices.index import Index, known
 
 if TYPE_CHECKING:
@@ -51,6 +51,10 @@ class MarginIndex(GeometricIndex):
     needs = ("network_sample", "class_counts")
     correct: ClassVar[bool]
     words: ClassVar[tuple[str, str]]  # of the samples
+
+    def __post_init__(self) -> None:
+        if self.share is not None:
+            finite_number("share", self.share, most=1)
 
     @property
     def name(self) -> str:
@@ -169,8 +173,7 @@ class SegmentTransitions(Index):
     on_request = True
 
     def __post_init__(self) -> None:
-        if self.segments < 1:
-            raise InputError(f"{self.segments} segments are too few. Give a whole number of at least 1.")
+        whole_number("segments", self.segments, least=1)
 
     def compute(self, inputs: IndexInputs) -> float:
         return _mean(known(inputs.network_sample).transitions(self.segments))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nas_relucode.errors import InputError
+from nas_relucode.errors import whole_number
 from nas_relucode.indices.index import Index
 
 if TYPE_CHECKING:
@@ -22,8 +22,7 @@ class GraphIndex(Index):
     theta: int = 1
 
     def __post_init__(self) -> None:
-        if self.theta < 0:
-            raise InputError(f"theta {self.theta} is negative. Give a whole number of at least 0.")
+        whole_number("theta", self.theta)
 
 
 class EdgeCount(GraphIndex):

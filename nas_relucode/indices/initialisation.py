@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nas_relucode.errors import InputError
 from nas_relucode.indices.index import Index, known
 
 if TYPE_CHECKING:
@@ -66,6 +67,11 @@ class RegularisedPatterns(Index):
     needs = ("parameters",)
     joint = True
     on_request = True
+
+    def __post_init__(self) -> None:
+        for name, value in (("mu", self.mu), ("sigma", self.sigma)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+                raise InputError(f"{name} is {value!r}. Give a number of thousands of parameters.")
 
     def missing(self, inputs: IndexInputs) -> list[str]:
         size = "a wanted size (mu and sigma, in thousands of parameters)"

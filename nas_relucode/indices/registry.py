@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from nas_relucode.errors import InputError, unknown
+from nas_relucode.errors import InputError, listed_items, unknown
 from nas_relucode.indices import classes, counts, geometric, graph, initialisation, sensitivity
 from nas_relucode.indices.index import Index
 
@@ -87,7 +87,7 @@ def named(indices: Indices) -> tuple[dict[str, Index], set[str]]:
     >>> list(named([EdgeCount(theta=3)])[0]), list(named(["edge_count", EdgeCount(theta=3)])[0])
     (['edge_count'], ['edge_count', 'edge_count[theta=3]'])
     """
-    items = [ALL] if indices is None else [indices] if isinstance(indices, str | Index) else list(indices)
+    items = [ALL] if indices is None else listed_items("indices", indices, Index)
     chosen = list(dict.fromkeys(_by_name(item) for item in items if item != ALL))
     only_all: set[str] = set()
     if ALL in items:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from nas_relucode.errors import InputError
+from nas_relucode.errors import finite_number, whole_number
 from nas_relucode.indices.index import Index, known
 
 if TYPE_CHECKING:
@@ -31,10 +31,8 @@ class SensitivityIndex(Index):
 
     def __post_init__(self) -> None:
         for name, least in {"samples": 1, "directions": 1, "pairs": 1, "points": 1}.items():
-            if getattr(self, name, least) < least:
-                raise InputError(f"{name} {getattr(self, name)} is too small. Give a whole number of at least {least}.")
-        if not getattr(self, "radius", 1.0) > 0:
-            raise InputError(f"radius {self.radius} is not positive. Give a number above 0.")  # type: ignore[attr-defined]
+            whole_number(name, getattr(self, name, least), least=least)
+        finite_number("radius", getattr(self, "radius", 1.0), above=True)
 
     def sample(self, inputs: IndexInputs) -> NetworkSample:
         return known(inputs.network_sample)

@@ -60,7 +60,10 @@ class PerSample:
 
     def of_rows(self, rows: Any) -> float:
         """The quality on the samples in ``rows`` alone: their numbers, or a mask."""
-        return float(self.statistic(*(column[rows] for column in self.columns)))
+        try:
+            return float(self.statistic(*(column[rows] for column in self.columns)))
+        except IndexError as error:
+            raise InputError(f"rows {rows!r:.50} are not of {len(self):,} samples ({error}). Give others.") from error
 
 
 @dataclass(frozen=True)

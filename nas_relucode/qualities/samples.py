@@ -198,8 +198,12 @@ def strengths(
     >>> strengths("sigma", 0.5)
     (0.5,)
     """
-    several = (values,) if isinstance(values, int | float) else tuple(values)
-    fit = all(least <= value <= most and math.isfinite(value) and not (whole and value % 1) for value in several)
+    given: Any = values
+    several = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
+    numbers = all(isinstance(value, int | float | np.number) for value in several)
+    fit = numbers and all(
+        least <= value <= most and math.isfinite(value) and not (whole and value % 1) for value in several
+    )
     if not several or not fit:
         number = "a whole number" if whole else "a number"
         raise InputError(f"{name} is {values!r}. Give {number}, or several, from {least:g} to {most:g}.")

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from nas_relucode.errors import InputError
-from nas_relucode.ranking.trials import FIXED, PARAMS, StudyTrials
+from nas_relucode.ranking.trials import StudyTrials
+from nas_relucode.study.columns import FIXED, PARAMS
 
 
 def averaged(every_trial: pd.DataFrame, trials: StudyTrials) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:

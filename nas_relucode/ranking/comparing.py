@@ -12,7 +12,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 from torch import nn
 
 from nas_relucode.codes.reading import ReadingOptions
-from nas_relucode.errors import InputError, a_type
+from nas_relucode.errors import InputError, NonFiniteError, a_type, unknown, whole_number
 from nas_relucode.indices.registry import Indices
 from nas_relucode.qualities.quality import Quality
 from nas_relucode.ranking.options import RankingOptions
@@ -20,8 +20,10 @@ from nas_relucode.ranking.selecting import select
 from nas_relucode.ranking.selection import Selection
 from nas_relucode.study.candidates import NAME
 from nas_relucode.study.objectives import Objectives
+from nas_relucode.study.record import record_of
 from nas_relucode.study.recorder import Recorder
 from nas_relucode.training.data import ImageData
+from nas_relucode.training.names import LARGEST_SEED
 
 Trained: TypeAlias = nn.Module | Callable[[], nn.Module]  # a network, or what loads it when its turn comes
 STUDY = "comparison"  # its name
@@ -73,6 +75,9 @@ def compare(
         train, test = data.train, data.test if split == "validation" and len(data.test) else None
         data = getattr(data, split)
     trainings = list(_trainings(networks))
+    for name in options:
+        if name not in ComparingOptions.__annotations__:
+            raise TypeError(str(unknown("option", name, ComparingOptions.__annotations__)))
     ranking: Any = {name: value for name, value in options.items() if name in RankingOptions.__annotations__}
     reading: Any = {name: value for name, value in options.items() if name not in ranking}
     record = Recorder(
@@ -91,6 +96,9 @@ def compare(
         trial = FixedTrial({NAME: name}, number)
         trial.suggest_categorical(NAME, list(networks))
         study.add_trial(_recorded(trial, record, _loaded(network, name), seed))
+    if not study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]):
+        (name, seed, _), reason = trainings[0], record_of(study.trials[0])["pruned"]
+        raise NonFiniteError(f"no network could be measured. Network {name!r}, seed {seed}: {reason}")
     return select(study, **ranking)
 
 
@@ -108,8 +116,7 @@ def _trainings(networks: Any) -> Iterator[tuple[str, int, Trained]]:
         if not of_seeds:
             raise InputError(f"network {name!r} has no seed. Give at least one: {{{name!r}: {{0: network}}}}.")
         for seed, network in of_seeds.items():
-            if isinstance(seed, bool) or not isinstance(seed, int):
-                raise InputError(f"the seed {seed!r} of network {name!r} is no whole number. Give {{0: network, ...}}.")
+            seed = whole_number(f"a seed of network {name!r}", seed, most=LARGEST_SEED - 1)
             if not isinstance(network, nn.Module) and not callable(network):
                 raise InputError(
                     f"network {name!r} is {a_type(network)}. Give a torch.nn.Module, or a function that loads one."

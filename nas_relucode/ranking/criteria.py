@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 
-from nas_relucode.errors import InputError, unknown
+from nas_relucode.errors import InputError, finite_number, listed_items, unknown
 from nas_relucode.indices.registry import INDICES
 from nas_relucode.qualities.registry import QUALITIES
 from nas_relucode.ranking.choices import HOW, SCALES
@@ -37,8 +36,11 @@ def read_criteria(
         raise InputError(f"by is {by!r}. Give a list of names, even if there is one.")
     criteria: dict[str, str] = {}
     others = {*QUANTITIES, *objectives, *measured}
-    for item in by:
-        name, direction = (item, None) if isinstance(item, str) else item
+    for item in listed_items("by", by, tuple, list):
+        pair = (item, None) if isinstance(item, str) else tuple(item)
+        if len(pair) != 2 or not isinstance(pair[0], str):
+            raise InputError(f"by holds {item!r}. Give names, or pairs such as ('edge_count', 'minimize').")
+        name, direction = pair
         if direction is None and name[:1] in ("-", "+"):
             name, direction = name[1:], "minimize" if name[0] == "-" else "maximize"
         layer, colon, index = name.rpartition(":")
@@ -77,7 +79,6 @@ def check_weights(weights: Mapping[str, float] | None, by: Iterable[str]) -> Non
     for name, weight in (weights or {}).items():
         if name not in by:
             raise unknown("weight", name, by)
-        if not 0 <= weight < math.inf:
-            raise InputError(f"the weight {weight!r} of {name} is out of range. Give a finite number, at least 0.")
+        finite_number(f"the weight of {name}", weight)
     if weights and not any(weights.get(name, 1.0) for name in by):
         raise InputError("all weights are 0, so nothing orders the networks. Give at least one above 0.")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypedDict
 
-from nas_relucode.errors import InputError
+from nas_relucode.errors import InputError, finite_number, whole_number
 from nas_relucode.ranking.choices import LEVEL
 from nas_relucode.ranking.criteria import Criterion, check_way
 from nas_relucode.ranking.equality import check_rule
@@ -64,8 +64,11 @@ class Ranking:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.resamples < 1:
-            raise InputError(f"resamples {self.resamples!r} is out of range. Give a whole number of at least 1.")
+        whole_number("resamples", self.resamples, least=1)
+        whole_number("seed", self.seed)
+        finite_number("margin", self.margin)
+        if self.weights is not None and not isinstance(self.weights, Mapping):
+            raise InputError(f"weights are {self.weights!r}. Give a dict of names and numbers, {{'cell_count': 2}}.")
         check_rule(self.rule, self.margin, self.level)
         if self.purpose is not None and self.by is not None:
             raise InputError("by and purpose both say what orders the networks. Give one of them.")

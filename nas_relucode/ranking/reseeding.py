@@ -9,7 +9,7 @@ import platform
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from nas_relucode.errors import InputError, unknown
+from nas_relucode.errors import InputError, finite_number, unknown, whole_number
 from nas_relucode.ranking.choices import LEVEL
 from nas_relucode.ranking.selecting import select
 from nas_relucode.ranking.selection import Selection
@@ -94,9 +94,9 @@ def reseed(
     Raises InputError for a study that cannot be ranked, an objective that takes no ``seed``, and arguments out of
     range.
     """
-    _check(objective, seeds, n_trials)
+    seeds, n_trials = _checked(objective, seeds, which, n_trials, timeout)
     options = {"margin": margin, "rule": rule, "level": level}
-    reseeder = _Reseeder(study, objective, list(seeds), which, options, n_trials, timeout, catch)
+    reseeder = _Reseeder(study, objective, seeds, which, options, n_trials, timeout, catch)
     sampler, study.sampler = study.sampler, optuna.samplers.RandomSampler()  # GridSampler would stop the study
     try:
         return reseeder.run()
@@ -314,15 +314,26 @@ def fail_abandoned(study: optuna.Study) -> None:
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
 
-def _check(objective: Callable[..., Any], seeds: Sequence[int], n_trials: int | None) -> None:
+def _checked(
+    objective: Callable[..., Any], seeds: Any, which: Any, n_trials: int | None, timeout: float | None
+) -> tuple[list[int], int | None]:
+    """The seeds and the number of trials. Raises InputError for arguments that cannot be used."""
     parameters = inspect.signature(objective).parameters
     if SEED not in parameters and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         raise InputError("the objective takes no seed. Give a function objective(trial, seed=0) that trains with it.")
-    whole = all(isinstance(seed, int) and not isinstance(seed, bool) for seed in seeds)
-    if not len(seeds) or not whole or len(set(seeds)) < len(seeds):
-        raise InputError(f"seeds are {list(seeds)!r}. Give whole numbers, each once, for example [1, 2, 3, 4].")
-    if n_trials is not None and n_trials < 1:
-        raise InputError(f"n_trials {n_trials!r} is out of range. Give a whole number of at least 1, or None.")
+    given = list(seeds) if isinstance(seeds, Iterable) else []
+    try:
+        numbers = [whole_number("a seed", seed) for seed in given]
+    except InputError:
+        numbers = []
+    if not numbers or len(set(numbers)) < len(numbers):
+        shown = given if isinstance(seeds, Iterable) else seeds
+        raise InputError(f"seeds are {shown!r}. Give whole numbers from 0, each once, for example [1, 2, 3, 4].")
+    if not isinstance(which, str | Iterable):
+        raise InputError(f"which is {which!r}. Give 'equal', 'all' or a list of networks.")
+    if timeout is not None and timeout != math.inf:
+        finite_number("timeout", timeout)
+    return numbers, None if n_trials is None else whole_number("n_trials", n_trials, least=1)
 
 
 def _taken(trials: Sequence[FrozenTrial]) -> set[tuple[str | None, int | None]]:

@@ -95,7 +95,8 @@ def _criteria(trials: StudyTrials, ranking: Ranking) -> dict[str, str]:
     if ranking.purpose is not None:
         return order_for(ranking.purpose, measured).by
     others = [name for name in trials.objectives if name != "accuracy"] or [name for name in COST if name in measured]
-    criteria = read_criteria(others if ranking.by is None else ranking.by, trials.objectives, measured)
+    directions = trials.own_directions | trials.objectives
+    criteria = read_criteria(others if ranking.by is None else ranking.by, directions, measured)
     check_weights(ranking.weights, criteria)
     check_layers(trials, criteria if ranking.by is not None else ())
     return criteria

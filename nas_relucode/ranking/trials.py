@@ -17,11 +17,13 @@ from optuna.trial import FrozenTrial, TrialState
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.ranking.accuracies import Accuracies
 from nas_relucode.study.candidates import Candidate, network_names
+from nas_relucode.study.columns import AT_THE_END, FIXED, PARAMS, is_column
 from nas_relucode.study.defaults import MARGIN
 from nas_relucode.study.predictions import correct_samples
 from nas_relucode.study.record import (
     ACCURACIES,
     ATTRIBUTE,
+    DIRECTIONS,
     FLOOR_BELOW_BEST,
     RELATIVE_FLOOR,
     candidate_of,
@@ -30,22 +32,6 @@ from nas_relucode.study.record import (
 )
 from nas_relucode.study.storage import all_trials
 from nas_relucode.texts import listed
-
-PARAMS = "params_"  # before a parameter's name in a column, as in Optuna's own trials_dataframe
-FIXED = ("number", "state", "network", "seed", *ACCURACIES, "validation_loss")
-AT_THE_END = ("validation_samples", "infeasibility", "ranked", "pruned", "retry_of", "reason")
-# of the table of networks
-RANKED = (
-    "seeds",
-    "trial",
-    "feasible",
-    "finalist",
-    "front",
-    "place",
-    "mark",
-    "size",
-    "answer",
-)
 
 
 @dataclass(frozen=True)
@@ -87,6 +73,11 @@ class StudyTrials:
     def margin(self) -> float:
         """The difference of accuracies that does not matter to whoever recorded the trials; MARGIN if none says."""
         return max((record["margin"] for record in self.records if "margin" in record), default=MARGIN)
+
+    @property
+    def own_directions(self) -> dict[str, str]:
+        """The directions of the user's own indices and qualities."""
+        return {name: way for record in self.records for name, way in record.get(DIRECTIONS, {}).items()}
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -274,7 +265,7 @@ def _row(trial: FrozenTrial, record: dict[str, Any] | None, trials: StudyTrials,
 
 def _is_taken(name: str, values: Mapping[str, Any]) -> bool:
     """Whether a column has this name already, so that an index of the name must not replace it."""
-    return name in values or name in FIXED or name in AT_THE_END or name in RANKED or name.startswith(PARAMS)
+    return name in values or is_column(name)
 
 
 def _directions(study: optuna.Study, names: Sequence[str]) -> dict[str, str]:

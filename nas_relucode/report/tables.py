@@ -10,7 +10,7 @@ import pandas as pd
 
 from nas_relucode.indices.registry import INDICES
 from nas_relucode.ranking.selection import Selection
-from nas_relucode.ranking.trials import PARAMS
+from nas_relucode.study.columns import PARAMS
 from nas_relucode.texts import plain, with_interval, with_spread
 
 Table = tuple[list[str], list[list[str]]]  # headings, rows

@@ -15,7 +15,7 @@ from nas_relucode.codes.batches import in_memory, moved
 from nas_relucode.codes.capturing import CodeBatch
 from nas_relucode.codes.network_state import float_type_of
 from nas_relucode.codes.reading import ReadingOptions, read_options
-from nas_relucode.errors import InputError
+from nas_relucode.errors import InputError, listed_items
 from nas_relucode.indices.index import Index
 from nas_relucode.indices.inputs import IndexInputs, NetworkSample
 from nas_relucode.indices.registry import Indices, choose, named, saturated_indices
@@ -115,7 +115,7 @@ def score(
     >>> result.samples, result.joint, result.layers
     (5, {'cell_count': 1.0}, {'2': {'cell_count': 1.0}})
     """
-    indices = indices if indices is None or isinstance(indices, str | Index) else list(indices)
+    indices = None if indices is None else listed_items("indices", indices, Index)
     requested = named(indices)[0].values()  # a wrong name is an error before the network runs
     sample, held_out_sample, split = _samples(data, split, held_out)
     parts: list[str] = []

@@ -8,7 +8,7 @@ from typing import Any
 import optuna
 from optuna.trial import BaseTrial
 
-from nas_relucode.errors import InputError, unknown
+from nas_relucode.errors import InputError, finite_number, listed_items, unknown
 from nas_relucode.indices.index import Index
 from nas_relucode.indices.registry import INDICES
 from nas_relucode.qualities.quality import Quality
@@ -34,7 +34,11 @@ def read_objectives(
     >>> read_objectives(["accuracy", ("edge_count", "minimize"), "head.1:cell_count"])
     {'accuracy': 'maximize', 'edge_count': 'minimize', 'head.1:cell_count': 'minimize'}
     """
-    pairs = [(item, None) if isinstance(item, str) else tuple(item) for item in objectives]
+    items = listed_items("objectives", objectives, tuple, list)
+    pairs = [(item, None) if isinstance(item, str) else tuple(item) for item in items]
+    for pair in pairs:
+        if len(pair) != 2 or not isinstance(pair[0], str):
+            raise InputError(f"objectives holds {pair!r}. Give names, or pairs such as ('edge_count', 'minimize').")
     if not pairs:
         raise InputError("objectives is empty. Name at least one, e.g. accuracy.")
     directions: dict[str, str] = {}
@@ -86,9 +90,9 @@ def accuracy_constraint(
 
 def check_floor(margin: float, floor: float | None) -> None:
     """Raises InputError unless both are accuracies, or differences of them."""
-    if floor is not None and not 0 <= floor <= 1:
-        raise InputError(f"accuracy_floor {floor!r} is out of range. Give a number from 0 to 1.")
-    if not 0 < margin < 1:
+    if floor is not None:
+        finite_number("accuracy_floor", floor, most=1)
+    if not 0 < finite_number("margin", margin) < 1:
         raise InputError(f"margin {margin!r} is out of range. Give a difference of accuracies, e.g. {MARGIN}.")
 
 

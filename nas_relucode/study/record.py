@@ -18,6 +18,7 @@ The record of a complete trial, version 2, is a dict of plain values for JSON:
     device
     margin                        the difference of accuracies that does not matter, by which `select` compares
     floor_below_best              how far below the best mean accuracy a network is infeasible, if no floor is named
+    directions                    the directions of indices and qualities of the user's own, if they have one
     codes                         epoch -> file of the code space kept after it
     slices                        files of the pictures of cells, if any were drawn
 
@@ -44,6 +45,7 @@ from nas_relucode.study.candidates import Candidate
 ATTRIBUTE = "relucode"  # the user attribute that holds the record
 VERSION = 2
 FLOOR_BELOW_BEST = "floor_below_best"
+DIRECTIONS = "directions"
 RELATIVE_FLOOR = "relative_accuracy_floor"  # the constraint of a trial where no floor is named
 MEASURED = {"accuracy": "maximize", "validation_loss": "minimize"}  # objectives that are neither indices nor qualities
 ACCURACIES = ("accuracy", "train_accuracy", "test_accuracy")
@@ -285,5 +287,6 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "slices": _are_names,
     "margin": lambda value: _is_number(value) and 0 < value < 1,
     FLOOR_BELOW_BEST: _is_number,
+    DIRECTIONS: lambda value: isinstance(value, dict) and set(value.values()) <= {"minimize", "maximize"},
     **dict.fromkeys(("pruned", "failed", "interrupted"), _is_text),
 }

@@ -12,12 +12,13 @@ from optuna.trial import BaseTrial
 from torch import nn
 
 from nas_relucode.codes.reading import Forward, Reading, ReadingOptions, read_options
-from nas_relucode.errors import InputError, NonFiniteError
+from nas_relucode.errors import InputError, NonFiniteError, listed_items
 from nas_relucode.indices.index import Index
 from nas_relucode.indices.registry import INDICES, Indices, named
 from nas_relucode.qualities.quality import Quality
 from nas_relucode.qualities.registry import QUALITIES
 from nas_relucode.study.candidates import SEED, Candidate
+from nas_relucode.study.columns import check_own_name
 from nas_relucode.study.defaults import MARGIN
 from nas_relucode.study.measuring import ONLY_MAPS, Splits, default_layers, measure_network
 from nas_relucode.study.objectives import (
@@ -30,6 +31,7 @@ from nas_relucode.study.objectives import (
     read_objectives,
 )
 from nas_relucode.study.record import (
+    DIRECTIONS,
     Outcome,
     complete_trials,
     objective_values,
@@ -89,9 +91,12 @@ class Recorder:
         self.reading, self.forward = read_options(given)
         listed: list[str | Index] = ["all"]
         if indices is not None:
-            listed = [indices] if isinstance(indices, str | Index) else list(indices)
+            listed = listed_items("indices", indices, Index)
+        qualities = listed_items("qualities", qualities, Quality)
         own = {item.name: item for item in qualities if isinstance(item, Quality)}
-        self.objectives = read_objectives(objectives, indices=INDICES | named(listed)[0], qualities=QUALITIES | own)
+        chosen = named(listed)[0]
+        self.own_directions = _own_directions(own.values(), chosen.values())
+        self.objectives = read_objectives(objectives, indices=INDICES | chosen, qualities=QUALITIES | own)
         self.indices = _with_objectives(listed, self.objectives)
         wanted = [*qualities, *(name for name in self.objectives if name in QUALITIES)]
         self.qualities = list(dict.fromkeys(wanted))
@@ -129,6 +134,7 @@ class Recorder:
         self._check(trial, accuracy, test_accuracy)
         candidate = Candidate.of_trial(trial.params, self._seed(trial, seed))
         record = new_record(candidate, self.objectives, self.margin, self.accuracy_floor)
+        record |= {DIRECTIONS: self.own_directions} if self.own_directions else {}
         forward = forward or self.forward
         try:
             record |= measure_network(
@@ -212,6 +218,22 @@ class Recorder:
     def _warn_saturated(self, record: dict[str, Any]) -> None:
         for sentence in saturated_objectives(record):
             warnings.warn(sentence, stacklevel=4)
+
+
+def _own_directions(qualities: Iterable[Quality], indices: Iterable[Index]) -> dict[str, str]:
+    """The directions of the user's own, whose names are checked."""
+    own_qualities = [item for item in qualities if QUALITIES.get(item.name) is not item]
+    own_indices = [item for item in indices if item.name not in INDICES]
+    taken: dict[str, str] = dict.fromkeys(INDICES, "an index") | dict.fromkeys(("seconds", "parameters"), "a cost")
+    for quality in own_qualities:
+        if quality.name not in QUALITIES:
+            check_own_name("quality", quality.name, taken)
+    taken = {item.name: "a quality" for item in (*QUALITIES.values(), *own_qualities)} | {"seconds": "a cost"}
+    for index in own_indices:
+        check_own_name("index", index.name, taken)
+    directions: dict[str, str | None] = {item.name: item.direction for item in own_qualities}
+    directions |= {item.name: item.direction for item in own_indices}
+    return {name: direction for name, direction in directions.items() if direction is not None}
 
 
 def _with_objectives(indices: list[str | Index], objectives: Iterable[str]) -> list[str | Index]:

@@ -240,12 +240,13 @@ def _check_autoencoder(objectives: list[str], recipe: Recipe, accuracy_floor: fl
         raise InputError("an autoencoder has no accuracy. Leave out accuracy_floor.")
 
 
-def load_settings(name: str) -> StudySettings:
+def load_settings(name: str | Path) -> StudySettings:
     """A built-in study by ``name``, or the user's own by a path that ends in .toml.
 
     >>> load_settings("digits").data.source
     'digits'
     """
+    name = str(name)
     settings = parse(StudySettings, read_toml("studies", name), f"study {name}")
     if name.endswith(".toml"):  # files are named from the study's own folder
         space, source = settings.search.space, settings.data.source

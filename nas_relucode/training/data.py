@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import html
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nas_relucode.errors import InputError, unknown
+from nas_relucode.errors import InputError, unknown, whole_number
 from nas_relucode.texts import html_table, plain
 from nas_relucode.training.sources import Images, hold_out, interpolate, read_source, scaled
 
@@ -118,7 +118,7 @@ class ImageData:
 
 
 def load_data(
-    source: str,
+    source: str | Path,
     *,
     data_root: str | Path = "data",
     download: bool = False,
@@ -156,12 +156,21 @@ def load_data(
     >>> data.image_shape, data.classes, len(data.train), len(data.validation), len(data.test)
     ((1, 8, 8), ('4', '9'), 216, 73, 72)
     """
-    if not 0 <= validation < 1:
+    if not isinstance(source, str | Path):
+        raise InputError(f"source is {source!r}. Give the name of a data set, an .npz file or a folder of images.")
+    source = str(source)
+    if isinstance(validation, str | bool) or not 0 <= validation < 1:
         raise InputError(f"validation {validation!r} is not a fraction. Give a number of at least 0 and below 1.")
-    if not 0 <= seed < 2**32:
-        raise InputError(f"seed {seed!r} is out of range. Give a whole number from 0 to 2**32 - 1.")
-    if image_size is not None and not 1 <= image_size <= LARGEST_SIZE:
-        raise InputError(f"image_size {image_size} is out of range. Give 1 to {LARGEST_SIZE} pixels.")
+    whole_number("seed", seed, most=2**32 - 1)
+    for name, value, most in (
+        ("image_size", image_size, LARGEST_SIZE),
+        ("train_samples", train_samples, None),
+        ("test_samples", test_samples, None),
+    ):
+        if value is not None:
+            whole_number(name, value, least=0 if most is None else 1, most=most)  # how many there are is known later
+    if classes is not None and (isinstance(classes, str) or not isinstance(classes, Iterable)):
+        raise InputError(f"classes are {classes!r}. Give a list of numbers or names.")
     train, test = read_source(source, Path(data_root), download, image_size)
     if classes is not None:
         train, test = _subset(train, classes), _subset(test, classes)

@@ -92,3 +92,10 @@ def test_shards_of_other_weights_are_not_resumed(tmp_path: Path, capsys: pytest.
     assert codes(tmp_path / "space.npz", "-q", "--weights", str(tmp_path / "other.pt")) == 2
     assert "weights" in capsys.readouterr().err
     assert (tmp_path / "space.npz").read_bytes() == before
+
+
+def test_a_number_of_shards_is_refused_where_the_data_are_shards(tmp_path, capsys):
+    (tmp_path / "data").mkdir()
+    np.savez(tmp_path / "data/a.npz", inputs=np.zeros((4, 1, 8, 8), np.float32))
+    assert codes(tmp_path / "space.npz", "--data", str(tmp_path / "data"), "--shards", "0") == 2
+    assert "Leave out --shards" in capsys.readouterr().err

@@ -11,7 +11,8 @@ from command_line import refused
 from hand_made import hand_made, study_of
 
 from nas_relucode.cli.main import main
-from nas_relucode.cli.select import MOST_AHEAD, json_text
+from nas_relucode.cli.select import MOST_AHEAD, json_text, read_weights
+from nas_relucode.errors import InputError
 from nas_relucode.ranking.choices import RULES
 from nas_relucode.ranking.selecting import select
 
@@ -85,3 +86,8 @@ def test_the_help_says_what_the_json_holds(capsys):
 )
 def test_bad_input_is_refused(ran, capsys, arguments, message):
     assert message in refused(capsys, "select", "own", *arguments)
+
+
+def test_a_weight_that_is_given_twice_is_refused():
+    with pytest.raises(InputError, match="cell_count is given twice"):
+        read_weights(["cell_count=1", "cell_count=2"])

@@ -302,3 +302,23 @@ def test_a_code_is_constant_on_segments_inside_its_cell(seed):
         for j in np.flatnonzero((bits == bits[i]).all(axis=1)):
             steps = torch.linspace(0, 1, 11, dtype=torch.float64).reshape(-1, 1, 1, 1)
             assert (capture(network, points[i] + steps * (points[j] - points[i])).bits() == bits[i]).all()
+
+
+def test_batches_of_another_length_are_refused_with_both_shapes():
+    network = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
+    with pytest.raises(InputError, match=r"'1'.*\(9, 4\).*sample 4.*\(7, 4\).*padding"):
+        capture(network, [torch.randn(4, 7, 3), torch.randn(4, 9, 3)])
+
+
+def test_a_module_that_has_the_name_of_a_second_call_is_refused():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.ReLU()
+            self.add_module("a#2", nn.ReLU())
+
+        def forward(self, x):
+            return self.get_submodule("a#2")(self.a(self.a(x)))
+
+    with pytest.raises(InputError, match=r"'a#2'.*Rename"):
+        capture(Twice(), torch.randn(4, 3))

@@ -33,6 +33,15 @@ def test_samples_on_a_line_span_no_plane(points):
         plane_through(points)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_middle_of_two_samples_is_on_their_line_whatever_the_rounding(dtype):
+    network, samples = network_and_samples()
+    first, second, third = samples.to(dtype)
+    with pytest.raises(InputError, match="on a line"):
+        slice_through(network.to(dtype), torch.stack([first, second, (first + second) / 2]))
+    assert len(slice_through(network.to(dtype), torch.stack([first, second, third])).complex)
+
+
 def test_the_cells_of_a_slice_fill_its_square_and_so_do_the_pieces_of_classes():
     network, samples = network_and_samples()
     cut = slice_through(network, samples)

@@ -27,9 +27,9 @@ from nas_relucode.indices import (
     SegmentTransitions,
     WithinClassDistance,
 )
-from nas_relucode.indices.geometric import GeometricIndex
+from nas_relucode.indices.geometric import CorrectMargin, GeometricIndex
 from nas_relucode.indices.registry import choose, configured, saturated_indices
-from nas_relucode.indices.sensitivity import SensitivityIndex
+from nas_relucode.indices.sensitivity import DecisionMargin, SensitivityIndex
 from nas_relucode.qualities import Quality, measure
 
 BITS = arrays.arrays(bool, st.tuples(st.integers(1, 20), st.sampled_from([1, 3, 8, 65])))
@@ -231,7 +231,7 @@ def test_settings_that_make_no_sense_are_errors():
     for wrong in (EdgeCount, WithinClassDistance):
         with pytest.raises(InputError, match="-1"):
             wrong(theta=-1)
-    with pytest.raises(InputError, match="0 segments"):
+    with pytest.raises(InputError, match="segments 0"):
         SegmentTransitions(segments=0)
     with pytest.raises(InputError, match="mu and sigma"):
         compute_indices(IndexInputs(space, parameters=3), ["regularised_patterns"])
@@ -299,3 +299,19 @@ def test_what_is_no_number_is_refused_by_the_name_of_the_index_or_quality(value)
         score(NETWORK, torch.rand(5, 2), indices=[of(value)])
     with pytest.raises(InputError, match=f"quality 'own' returns .*{kind}.*NaN"):
         measure(NETWORK, torch.rand(5, 2), quality)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: WithinClassDistance(theta="3"),
+        lambda: EdgeCount(theta=1.5),
+        lambda: CorrectMargin(share=2),
+        lambda: DecisionMargin(samples=1.5),
+        lambda: RegularisedPatterns(mu="a"),
+        lambda: SegmentTransitions(segments="a"),
+    ],
+)
+def test_settings_of_other_types_are_refused(make):
+    with pytest.raises(InputError, match="Give"):
+        make()

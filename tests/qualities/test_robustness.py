@@ -358,6 +358,8 @@ def test_what_the_samples_lack_is_said_with_the_quality(name, data, words):
     [
         (lambda n, data: noise_accuracy(n, data, deviations=-0.1), ["-0.1", "deviations"]),
         (lambda n, data: noise_accuracy(n, data, deviations=()), ["()", "deviations"]),
+        (lambda n, data: noise_accuracy(n, data, deviations="0.1"), ["'0.1'", "deviations"]),
+        (lambda n, data: outcomes(n, data, "noise_accuracy").of_rows([99]), ["[99]", "samples"]),
         (lambda n, data: noise_accuracy(n, data, pixel_range=(1, 0)), ["(1, 0)", "black"]),
         (lambda n, data: noise_accuracy(n, data, pixel_range=((0, 0, 0), 1)), ["3", "1"]),
         (lambda n, data: pgd_accuracy(n, data, steps=0), ["0", "at least 1"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import optuna
 import pytest
 import simulated_study
@@ -94,6 +95,8 @@ def test_a_network_whose_outputs_are_not_finite_is_left_out_with_the_reason():
         ({"a": {"first": nn.ReLU()}}, "first"),
         ({0: nn.ReLU()}, "0"),
         ({"a": lambda: 3}, "int"),
+        ({"a": {2**70: nn.ReLU()}}, str(2**70)),
+        ({"a": {-1: nn.ReLU()}}, "-1"),
     ],
 )
 def test_what_is_no_network_is_refused(wrong, named):
@@ -110,3 +113,66 @@ def test_networks_with_different_numbers_of_classes_are_refused():
 def test_image_data_take_no_other_samples():
     with pytest.raises(InputError, match="train="):
         rc.compare({"a": nn.ReLU()}, rc.load_data("digits"), train=DATA)
+
+
+def constant(name):
+    return rc.qualities.Quality(name, "", "minimize", "x.", lambda network, inputs, forward=None: 7.0)
+
+
+SMALL = {"objectives": ["accuracy"], "indices": ["cell_count"]}
+
+
+@pytest.mark.parametrize(
+    "name", ["cell_count", "accuracy", "seed", "place", "feasible", "seconds", "params_a", "a:b", ""]
+)
+def test_a_quality_of_ones_own_takes_no_name_that_something_else_has(name):
+    with pytest.raises(InputError, match=f"'{name}'.*another name"):
+        rc.compare({"a": nn.ReLU()}, DATA, qualities=[constant(name)])
+
+
+def test_a_quality_of_ones_own_orders_networks_in_its_own_direction():
+    result = rc.compare(networks("ab"), DATA, qualities=[constant("own")], by=["own"], **SMALL)
+    assert result.by == {"own": "minimize"}
+
+
+def test_names_may_be_single_and_seeds_may_be_those_of_numpy():
+    seeds = {np.int64(seed): network("a", seed) for seed in SEEDS}
+    result = rc.compare({"a": seeds}, DATA, qualities="parameters", objectives="accuracy", indices="cell_count")
+    assert result.networks["seeds"].tolist() == [len(SEEDS)]
+    assert result.objectives == {"accuracy": "maximize"}
+
+
+def test_if_no_network_can_be_measured_the_reason_is_given_once():
+    with pytest.raises(InputError, match="not finite") as error:
+        rc.compare({"a": nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 4))}, (NUMBERS * torch.nan, DATA[1]))
+    assert ".." not in str(error.value)
+    assert "Train" not in str(error.value)
+
+
+@pytest.mark.parametrize("option", ["foo", "layer", "margins"])
+def test_an_unknown_option_is_named_with_the_closest(option):
+    with pytest.raises(TypeError, match=f"'{option}'.*Known"):
+        rc.compare({"a": nn.ReLU()}, DATA, **{option: 1})
+
+
+WRONG_OPTIONS = [
+    {"margin": "a"},
+    {"resamples": "a"},
+    {"resamples": 2.5},
+    {"seed": -1},
+    {"by": [3]},
+    {"by": [("a", "b", "c")]},
+    {"weights": [1], "how": "weighted"},
+    {"weights": {"cell_count": "3"}, "how": "weighted", "by": ["cell_count"]},
+    {"objectives": [3]},
+    {"objectives": None},
+    {"objectives": [("a", "b", "c")]},
+    {"qualities": None},
+    {"indices": 3},
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG_OPTIONS, ids=str)
+def test_options_of_other_types_are_refused(wrong):
+    with pytest.raises(InputError, match="Give"):
+        rc.compare({"a": network("a", 0)}, DATA, **{**SMALL, **wrong})

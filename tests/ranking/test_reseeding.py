@@ -220,8 +220,18 @@ def test_an_objective_that_takes_no_seed_is_refused_before_anything_is_trained()
         rc.reseed(study, lambda trial: objective(trial), seeds=[1])
 
 
+WRONG_TYPES = [
+    {"seeds": 3},
+    {"seeds": [True]},
+    {"seeds": [1], "which": None},
+    {"seeds": [1], "timeout": "x"},
+    {"seeds": [1], "timeout": float("nan")},
+    {"seeds": [1], "n_trials": 1.5},
+]
+
+
 @pytest.mark.parametrize(
-    "settings", [{"seeds": []}, {"seeds": [1, 1]}, {"seeds": [0.5]}, {"seeds": [1], "n_trials": 0}]
+    "settings", [{"seeds": []}, {"seeds": [1, 1]}, {"seeds": [0.5]}, {"seeds": [1], "n_trials": 0}, *WRONG_TYPES]
 )
 def test_seeds_and_budgets_that_mean_nothing_are_refused(settings):
     objective = Objective()

@@ -470,3 +470,21 @@ def test_data_print_as_a_short_table():
     page = dataclasses.replace(data, name="<own>", classes=tuple(map(str, range(12))))._repr_html_()
     assert "ImageData &lt;own&gt;: 12 classes (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...)" in page
     assert "<tr><td>train</td><td>1,077</td><td>(1, 8, 8)</td></tr>" in page
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"validation": "0.2"},
+        {"seed": "a"},
+        {"image_size": 2.5},
+        {"image_size": True},
+        {"train_samples": 2.5},
+        {"classes": 3},
+        {"source": None},
+    ],
+    ids=str,
+)
+def test_settings_of_other_types_are_refused(wrong):
+    with pytest.raises(InputError, match=f"{next(iter(wrong))}.*Give"):
+        load_data(**{"source": "digits", **wrong})
