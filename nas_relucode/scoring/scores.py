@@ -104,9 +104,9 @@ def score(
 
     ``indices`` are names of `INDICES`, or indices with settings, such as ``EdgeCount(theta=3)``; ``"all"``, or None,
     stands for every index that the data allow, except those that are computed on request (``Index.on_request``: of the
-    cells as polyhedra, of sensitivity, segment_transitions and regularised_patterns). A result has the plain name of its index; if several of one name are requested, they have
-    their settings beside it: ``edge_count[theta=3]``. An index with settings takes the place of the one that ``"all"``
-    would add.
+    cells as polyhedra, of sensitivity, segment_transitions and regularised_patterns). A result has the plain name of
+    its index; if several of one name are requested, they have their settings beside it: ``edge_count[theta=3]``. An
+    index with settings takes the place of the one that ``"all"`` would add.
 
     ``held_out`` are other samples, or a split's name; None takes ImageData's validation split beside its train split.
 
