@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import gc
 import importlib
 import logging
@@ -16,6 +17,9 @@ from nas_relucode.errors import InputError
 from nas_relucode.files import read_text
 
 LONGEST_URL = 65_536  # bytes
+READING = ("status", "select", "report")  # read a study and end: to look for garbage would take a tenth of their time
+
+atexit.register(gc.freeze)  # what a process leaves at its end need not be looked through
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         _read_storage(options)
         gc.disable()  # looking for garbage among modules that are being imported takes a tenth of the time
         command = importlib.import_module(f"nas_relucode.cli.{options.command}")
-        if collecting and options.command != "status":  # which imports most of what it needs while it runs
+        if collecting and options.command not in READING:
             gc.enable()
         if "optuna" in sys.modules:
             import optuna

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -44,12 +45,15 @@ ANSWERS: dict[str, AnswerStyle] = {
 }
 
 
-def save_pareto(path: Path, networks: pd.DataFrame, *, x: str, titles: tuple[str, str], margin: float) -> None:
-    """Saves the figure as PNG or SVG by the suffix of ``path``; ``titles`` name the axes, the horizontal one first."""
+def save_pareto(path: Path, figure: Figure) -> None:
+    """Saves the figure as PNG or SVG by the suffix of ``path``."""
     svg = path.suffix == ".svg"
     reproducible = {"savefig.dpi": 150, "svg.hashsalt": "nas-relucode"}  # the same study gives the same file
+    for axes in figure.axes:
+        place: Any = axes.get_subplotspec()
+        axes.set_subplotspec(place)  # from where the layout starts, also if the figure was saved before
     with matplotlib.rc_context(reproducible):
-        _pareto(networks, x, titles, margin).savefig(path, metadata={"Date": None} if svg else None)
+        figure.savefig(path, metadata={"Date": None} if svg else None)
 
 
 def accuracy_range(networks: pd.DataFrame) -> tuple[float, float]:
@@ -62,7 +66,8 @@ def accuracy_range(networks: pd.DataFrame) -> tuple[float, float]:
     return low - room, min(high + room, 1 + 0.02 * (high - low + room))  # a point at 1 is not cut
 
 
-def _pareto(networks: pd.DataFrame, x: str, titles: tuple[str, str], margin: float) -> Figure:
+def pareto_picture(networks: pd.DataFrame, *, x: str, titles: tuple[str, str], margin: float) -> Figure:
+    """The figure; ``titles`` name the axes, the horizontal one first."""
     low, high = accuracy_range(networks)
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.subplots()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from nas_relucode.ranking.choices import LEVEL
 
@@ -113,9 +113,8 @@ def _poolable(variances: np.ndarray, freedom: np.ndarray) -> np.ndarray:
         if not squares.sum():
             break
         p = np.ones(len(poolable))
-        p[poolable] = stats.beta.sf(
-            squares[poolable] / squares.sum(), freedom[poolable] / 2, (total - freedom[poolable]) / 2
-        )
+        shares, own = squares[poolable] / squares.sum(), freedom[poolable]
+        p[poolable] = special.betaincc(own / 2, (total - own) / 2, shares)
         if p.min() * poolable.sum() >= LEVEL:
             break
         poolable[p.argmin()] = False

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special  # of which stats makes the same numbers, and takes a second to import
 
 from nas_relucode.codes.words import compiled
 from nas_relucode.ranking.accuracies import Accuracies, SeedVariance, pooled_seed_variance
@@ -212,7 +212,7 @@ def simultaneous_intervals(
     return Intervals(
         difference - lows * standard,
         difference + highs * standard,
-        (lows + stats.norm.ppf(POWER)) * standard,
+        (lows + special.ndtri(POWER)) * standard,
         _seeds_needed(networks, uncertain, best, margin, with_known),
         _samples_needed(networks, uncertain, best, margin, with_known),
     )
@@ -347,7 +347,7 @@ def _seeds_needed(
     of_one = errors.seeds.variance * seeds
     numbers = np.unique(np.geomspace(2, MOST_SEEDS, 400).round())
     freedom = min(len(networks), 1 + SIMILAR) * (numbers - 1)
-    quantiles = stats.t.isf(stats.norm.sf(multiple), freedom) + stats.norm.ppf(POWER)
+    quantiles = special.ndtri(POWER) - special.stdtrit(freedom, special.ndtr(-multiple))
     variance = errors.limits(best)[:, None] + (of_one + of_one[best])[:, None] / numbers
     enough = quantiles**2 * variance <= margin**2
     return np.where(enough.any(axis=1), numbers[enough.argmax(axis=1)], np.nan)
@@ -358,5 +358,5 @@ def _samples_needed(
 ) -> np.ndarray:
     """How many validation samples would leave half of the variance that ``margin`` allows to the seeds, (networks,)."""
     samples = np.array([network.samples for network in networks])
-    allowed = (margin / (multiple + stats.norm.ppf(POWER))) ** 2
+    allowed = (margin / (multiple + special.ndtri(POWER))) ** 2
     return np.asarray(np.ceil(np.minimum(samples, samples[best]) * errors.limits(best) / (allowed / 2)))

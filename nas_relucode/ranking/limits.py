@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from nas_relucode.ranking import intervals
 from nas_relucode.ranking.order import costs
@@ -166,8 +166,10 @@ def rank_correlation(first: np.ndarray, second: np.ndarray, level: float = 0.05)
     """
     if len(first) < 4 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return math.nan, math.nan, math.nan
+    from scipy import stats  # takes a second to import
+
     rank = float(stats.spearmanr(first, second).statistic)
-    reach = stats.norm.isf(level / 2) * math.sqrt((1 + rank**2 / 2) / (len(first) - 3))
+    reach = -special.ndtri(level / 2) * math.sqrt((1 + rank**2 / 2) / (len(first) - 3))
     middle = math.atanh(max(-1 + 1e-12, min(1 - 1e-12, rank)))
     return rank, math.tanh(middle - reach), math.tanh(middle + reach)
 

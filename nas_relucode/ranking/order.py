@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import moocore
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from nas_relucode.indices.registry import INDICES
 from nas_relucode.ranking.options import Ranking
@@ -30,15 +29,18 @@ class Order:
 
 def order_networks(
     networks: pd.DataFrame,
-    saturated: pd.DataFrame,
+    saturated: Iterable[str],
     by: Mapping[str, str],
     ranking: Ranking,
     columns: Iterable[str] | None = None,
 ) -> Order:
-    """The order of these networks; ``columns`` are looked through for what is silent, see `Selection.order_of`."""
+    """The order of these networks, by what is not silent among ``columns``, see `Selection.order_of`.
+
+    ``saturated`` names the columns that lie at an end of their range for all of them.
+    """
     if columns is None:
         columns = [name for name in networks.columns if name.rpartition(":")[2] in INDICES or name in by]
-    silent = silent_reasons(networks[list(columns)], saturated.columns[saturated.all(axis=0)])
+    silent = silent_reasons(networks[list(columns)], saturated)
     deciding = {name: direction for name, direction in by.items() if name not in silent}
     shares = [(ranking.weights or {}).get(name, 1.0) for name in deciding]
     key = sort_keys(costs(networks, deciding), how=ranking.how, weights=shares, scale=ranking.scale)
@@ -107,6 +109,8 @@ def sort_keys(
         return np.unique(costs, axis=0, return_inverse=True)[1].reshape(-1).astype(float)
     largest = 1.0
     if scale == "ranks":
+        from scipy import stats  # takes a second to import
+
         parts, largest = stats.rankdata(costs, axis=0) - 1, networks - 1.0  # halves, so that equal sums are equal
     else:  # exact sums, which do not depend on the order of the networks
         means = np.array([math.fsum(column) / networks for column in costs.T])

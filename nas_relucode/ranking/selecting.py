@@ -124,7 +124,8 @@ def _placed(
 ) -> tuple[Order, float]:
     """Adds the places of the finalists to the tables; their order, and the hypervolume of what orders them."""
     finalists = networks[networks["finalist"]]
-    order = order_networks(finalists, saturated.loc[finalists.index], criteria, ranking)
+    at_an_end = saturated.columns[saturated.loc[finalists.index].all(axis=0)]
+    order = order_networks(finalists, at_an_end, criteria, ranking)
     deciding = {name: direction for name, direction in criteria.items() if name not in order.silent}
     volume, contributions = hypervolume(costs(finalists.loc[order.rows], deciding))
     for frame, name, values in (

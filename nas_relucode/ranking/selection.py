@@ -111,7 +111,10 @@ class Selection:
 
     @cached_property
     def _seeds(self) -> dict[str, list[int]]:
-        return {str(name): sorted(map(int, seeds)) for name, seeds in self.trainings.groupby("network")["seed"]}
+        seeds: dict[str, list[int]] = {}
+        for network, seed in zip(self.trainings["network"], self.trainings["seed"], strict=True):
+            seeds.setdefault(str(network), []).append(int(seed))
+        return {network: sorted(of_it) for network, of_it in seeds.items()}
 
     def trials_of(self, network: str) -> list[int]:
         """The numbers of a network's complete trials."""
@@ -213,7 +216,8 @@ class Selection:
         """
         names = self.networks.columns if columns is None else [*columns, *self.by, "accuracy", "parameters", "trial"]
         table = self.networks.loc[networks, list(dict.fromkeys(names))]
-        return order_networks(table, self.saturated[networks], self.by, self.ranking, columns)
+        saturated = self.saturated.columns[self.saturated.to_numpy(bool)[np.asarray(networks)].all(axis=0)]
+        return order_networks(table, saturated, self.by, self.ranking, columns)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; NaN becomes None. Raises InputError if no network is feasible."""

@@ -154,8 +154,9 @@ def frame_of(trials: StudyTrials, also: Iterable[str] = ()) -> pd.DataFrame:
 
 def _frame(trials: StudyTrials, also: Iterable[str]) -> pd.DataFrame:
     also = [*trials.objectives, *also]
-    records = dict(zip((trial.number for trial in trials.ranked), trials.records, strict=True))
-    rows = [_row(trial, records.get(trial.number), trials, also) for trial in trials.trials]
+    ranked = zip(trials.ranked, trials.records, trials.candidates, strict=True)
+    known = {trial.number: (record, candidate) for trial, record, candidate in ranked}
+    rows = [_row(trial, known.get(trial.number), trials, also) for trial in trials.trials]
     names = list(dict.fromkeys(name for row in rows for name in row))
     params = [name for name in names if name.startswith(PARAMS)]
     values = [name for name in names if name not in (*FIXED, *AT_THE_END, *params)]
@@ -242,11 +243,13 @@ def _correct(trials: StudyTrials, place: int, split: str) -> np.ndarray | None:
         raise InputError(f"trial {trials.ranked[place].number} of study {trials.study!r}, {split}: {error}") from error
 
 
-def _row(trial: FrozenTrial, record: dict[str, Any] | None, trials: StudyTrials, also: Sequence[str]) -> dict[str, Any]:
+def _row(
+    trial: FrozenTrial, known: tuple[dict[str, Any], Candidate] | None, trials: StudyTrials, also: Sequence[str]
+) -> dict[str, Any]:
+    record, candidate = known or (None, Candidate.of_trial(trial.params))
     loose = record or record_of(trial)
-    candidate = candidate_of(record) if record else Candidate.of_trial(trial.params)
     row: dict[str, Any] = {"number": trial.number, "state": trial.state.name}
-    row["network"] = trials.names.get(candidate.network, candidate.label)
+    row["network"] = trials.names.get(candidate.network) or candidate.label
     row |= {f"{PARAMS}{name}": value for name, value in candidate.params.items()}
     row["seed"] = candidate.seed if record or "seed" in trial.params else loose.get("seed")
     if record:

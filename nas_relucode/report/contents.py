@@ -128,12 +128,12 @@ def page_data(report: Report) -> dict[str, Any]:
         "seeds": [selection.seeds_of(name) for name in networks["network"]],
         "front": networks["front"].tolist(),
         "answer": comparison["answer"].tolist(),
-        "in_words": answers_in_words(selection),
-        "difference": differences_in_words(selection),
+        "in_words": answers_in_words(selection, networks),
+        "difference": differences_in_words(selection, networks),
         "low": _plain(intervals["low"]),
         "high": _plain(intervals["high"]),
         "mean": {name: _plain(networks[name]) for name in columns},
-        "text": {name: column_in_words(selection, name) for name in columns},
+        "text": {name: column_in_words(selection, networks, name) for name in columns},
         "words": {name: selection.in_words(name) for name in columns},
         "answers": {answer: [style.symbol, answer.replace(" ", "-") or "none"] for answer, style in ANSWERS.items()},
         "best": None if best.empty else float(best.max()),
@@ -233,19 +233,17 @@ def network_curves(selection: Selection, networks: Sequence[str]) -> pd.DataFram
     Index: network, layer ("joint" or a layer's own name), epoch. Columns: cell_count, correct_cell_count.
     """
     source, wanted = selection.source, set(networks)
+    counts = ["cell_count", "correct_cell_count"]
     rows = [
-        {"network": network, "layer": layer, "epoch": int(point["epoch"]), **counts}
+        (network, layer, int(point["epoch"]), *map(values.get, counts))
         for network, record in zip(source.networks, source.records, strict=True)
         if network in wanted
         for point in record.get("curve", [])
-        for layer, counts in {"joint": point["joint"], **point["layers"]}.items()
+        for layer, values in {"joint": point["joint"], **point["layers"]}.items()
     ]
     if not rows:
         return pd.DataFrame()
-    counts = ["cell_count", "correct_cell_count"]
-    points = (
-        pd.DataFrame(rows).reindex(columns=["network", "layer", "epoch", *counts]).astype(dict.fromkeys(counts, float))
-    )
+    points = pd.DataFrame(rows, columns=["network", "layer", "epoch", *counts]).astype(dict.fromkeys(counts, float))
     points["network"] = pd.Categorical(points["network"], list(networks), ordered=True)
     layers = list(dict.fromkeys(points["layer"]))
     points["layer"] = pd.Categorical(points["layer"], layers, ordered=True)

@@ -56,7 +56,7 @@ def pareto_figure(selection: Selection) -> Any:
     import plotly.graph_objects as go
 
     networks, x = selection.networks.join(accuracy_intervals(selection)).head(MOST_POINTS), selection.shown_objective
-    texts = {name: column_in_words(selection, name) for name in selection.spread.columns}
+    texts = {name: column_in_words(selection, networks, name) for name in selection.spread.columns}
     figure = go.Figure()
     for answer, style in ANSWERS.items():
         part = networks[selection.comparison["answer"].head(MOST_POINTS) == answer]

@@ -15,7 +15,6 @@ from nas_relucode.plots.pareto import ANSWERS
 from nas_relucode.ranking.words import meaning
 from nas_relucode.report.contents import Report, page_data
 from nas_relucode.report.sections import Section, described
-from nas_relucode.report.tables import answers_in_words, column_in_words, differences_in_words
 from nas_relucode.report.words import TERMS, explained, term_id
 from nas_relucode.texts import as_json
 
@@ -131,7 +130,7 @@ def _picture(report: Report, data: dict[str, Any]) -> str:
 def _networks(report: Report, data: dict[str, Any]) -> str:
     """The table of all networks, the finalists first, with the choice of the rule."""
     if not data["rules"]:
-        return _network_table(report)
+        return _network_table(report, data)
     gaps = [rule["gap"] for rule in data["rules"]]
     end = min(1.0, _rounded_up(max(4 * max(gaps), 10 * data["margin"])))
     presets = "".join(
@@ -147,12 +146,12 @@ def _networks(report: Report, data: dict[str, Any]) -> str:
         '<label for="gap-number">exactly</label><input type="number" id="gap-number" min="0" max="1" step="any" '
         'required inputmode="decimal" aria-describedby="gap-wrong"></div>'
         '<p id="gap-wrong" class="wrong" role="status"></p></fieldset>'
-        f'<p id="chosen" role="status"></p><p id="order"></p>{_network_table(report)}'
+        f'<p id="chosen" role="status"></p><p id="order"></p>{_network_table(report, data)}'
     )
 
 
-def _network_table(report: Report) -> str:
-    selection = report.selection
+def _network_table(report: Report, data: dict[str, Any]) -> str:
+    selection, networks = report.selection, report.selection.networks
     wanted = dict.fromkeys(["test_accuracy", *selection.objectives, *selection.by, "parameters"])
     names = [name for name in wanted if name != "accuracy" and selection.networks[name].notna().any()]
     words = [
@@ -164,21 +163,24 @@ def _network_table(report: Report) -> str:
         "seeds",
     ]
     headings, tips = [*words, "front"], {selection.in_words(name): meaning(name) for name in ("accuracy", *names)}
-    texts = [column_in_words(selection, name) for name in ("accuracy", *names)]
-    answers, differences = answers_in_words(selection), differences_in_words(selection)
-    lines = []
-    for row, network in selection.networks.iterrows():
-        cells = [
-            "" if math.isnan(network["place"]) else f"{network['place']:.0f}",
-            f'<button type="button" class="name" data-row="{row}" aria-expanded="false">'
-            f"{html.escape(network['network'])}</button>",
-            f"<span>{_sign(selection.comparison['answer'][row])} {html.escape(answers[row])}</span>",
-            html.escape(differences[row]),
-            *(html.escape(text[row]) for text in texts),
-            f"{network['seeds']}",
-            "on it" if network["front"] else "",
-        ]
-        lines.append(f'<tr role="row" id="network-{row}">{_cells(headings, cells)}</tr>')
+    signs = {answer: _sign(answer) for answer in ANSWERS}
+    columns = [
+        ["" if math.isnan(place) else f"{place:.0f}" for place in networks["place"]],
+        [
+            f'<button type="button" class="name" data-row="{row}" aria-expanded="false">{html.escape(name)}</button>'
+            for row, name in enumerate(data["label"])
+        ],
+        [
+            f"<span>{signs[answer]} {html.escape(words)}</span>"
+            for answer, words in zip(data["answer"], data["in_words"], strict=True)
+        ],
+        map(html.escape, data["difference"]),
+        *(map(html.escape, data["text"][name]) for name in ("accuracy", *names)),
+        map(str, networks["seeds"]),
+        ["on it" if on_it else "" for on_it in data["front"]],
+    ]
+    labels, rows = list(map(html.escape, headings)), enumerate(zip(*columns, strict=True))
+    lines = [f'<tr role="row" id="network-{row}">{_cells(labels, cells)}</tr>' for row, cells in rows]
     return _lines_table("network-table", "All networks, the finalists first, then by accuracy", headings, lines, tips)
 
 
@@ -275,14 +277,15 @@ def _table(section: Section) -> str:
     if section.table is None:
         return ""
     headings, rows = section.table
-    lines = [f'<tr role="row">{_cells(headings, [html.escape(cell) for cell in row])}</tr>' for row in rows]
+    labels = list(map(html.escape, headings))
+    lines = [f'<tr role="row">{_cells(labels, list(map(html.escape, row)))}</tr>' for row in rows]
     return _lines_table("", section.caption, headings, lines)
 
 
-def _cells(headings: list[str], cells: list[str]) -> str:
+def _cells(labels: Sequence[str], cells: Sequence[str]) -> str:
     """The cells of a row; each names its column, for narrow pages. The roles stay when the style takes the table's."""
-    texts = zip(headings, cells, strict=True)
-    return "".join(f'<td role="cell" data-label="{html.escape(label)}">{cell}</td>' for label, cell in texts)
+    texts = zip(labels, cells, strict=True)
+    return "".join(f'<td role="cell" data-label="{label}">{cell}</td>' for label, cell in texts)
 
 
 def _lines_table(key: str, caption: str, headings: list[str], lines: list[str], tips: Mapping[str, str] = {}) -> str:

@@ -32,36 +32,35 @@ def networks_table(selection: Selection, networks: pd.DataFrame, *, every_index:
     columns = [name for name in columns if not is_constant(networks[name]) and networks[name].notna().any()]
     ends = [name for name in ("parameters", "seconds") if name in networks]
     headings = ["network", "mark", "against the best", "below the best", "seeds", "accuracy", "test accuracy"]
-    texts = [column_in_words(selection, name) for name in ("accuracy", "test_accuracy", *columns, *ends)]
-    answers, differences = answers_in_words(selection), differences_in_words(selection)
-    rows = [
-        [row["network"], row["mark"], answers[i], differences[i], str(row["seeds"]), *(text[i] for text in texts)]
-        for i, row in networks.iterrows()
-    ]
-    return [*headings, *columns, *ends], rows
+    table = [networks[name] for name in ("network", "mark")]
+    table += [answers_in_words(selection, networks), differences_in_words(selection, networks)]
+    table += [map(str, networks["seeds"])]
+    table += [column_in_words(selection, networks, name) for name in ("accuracy", "test_accuracy", *columns, *ends)]
+    return [*headings, *columns, *ends], list(map(list, zip(*table, strict=True)))
 
 
-def column_in_words(selection: Selection, name: str) -> list[str]:
-    """The means of a column, one for each network, with the standard deviations over the seeds where they differ."""
+def column_in_words(selection: Selection, networks: pd.DataFrame, name: str) -> list[str]:
+    """The means of a column of these networks, with the standard deviations over the seeds where they differ."""
     spreads = selection.spread.get(name, pd.Series(math.nan, selection.networks.index))  # NaN if nothing measured it
 
     def text(mean: float, spread: float) -> str:
         whole = not spread > 0 and abs(mean) >= 1000
         return f"{mean:,.0f}" if whole else with_spread(mean, spread if spread > 0 else math.nan)
 
-    return list(map(text, selection.networks[name], spreads))
+    return list(map(text, networks[name].tolist(), spreads[networks.index].tolist()))
 
 
-def answers_in_words(selection: Selection) -> list[str]:
-    """How each network compares with the best, or why it was not compared."""
-    networks = selection.networks
+def answers_in_words(selection: Selection, networks: pd.DataFrame) -> list[str]:
+    """How each of these networks compares with the best, or why it was not compared."""
     reasons = np.select([networks["pruned"] > 0, ~networks["feasible"]], ["pruned", "not feasible"], "no accuracy")
-    return [answer or str(why) for answer, why in zip(selection.comparison["answer"], reasons, strict=True)]
+    answers = selection.comparison.loc[networks.index, "answer"]
+    return [answer or str(why) for answer, why in zip(answers, reasons, strict=True)]
 
 
-def differences_in_words(selection: Selection) -> list[str]:
-    """How far each network lies below the best accuracy, with the interval of the difference if there is one."""
-    rows = selection.comparison[["difference", "low", "high"]].itertuples(index=False, name=None)
+def differences_in_words(selection: Selection, networks: pd.DataFrame) -> list[str]:
+    """How far each of these lies below the best accuracy, with the interval of the difference if there is one."""
+    comparison = selection.comparison.loc[networks.index, ["difference", "low", "high"]]
+    rows = comparison.itertuples(index=False, name=None)
     return ["-" if math.isnan(difference) else with_interval(difference, low, high) for difference, low, high in rows]
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import optuna
 import pandas as pd
+from matplotlib.figure import Figure
 
 from nas_relucode.files import write_together
-from nas_relucode.plots.pareto import save_pareto
+from nas_relucode.plots.pareto import pareto_picture, save_pareto
 from nas_relucode.ranking.selection import Selection
 from nas_relucode.report.contents import Report, accuracy_intervals, gather
 from nas_relucode.report.page import page
@@ -39,13 +40,13 @@ def write_report(
     folder = Path(folder)
     report = gather(study, folder, redact(storage) if storage else "", selection)
     folder.mkdir(parents=True, exist_ok=True)
-    parts = sections(report)
+    parts, picture = sections(report), _picture(report.selection)
     trials = report.selection.trials.drop(columns=["ranked", "pruned"])
     writers: dict[str, Callable[[Path], object]] = {
         "report.html": lambda path: path.write_text(page(report, parts), "utf-8"),
         "report.md": lambda path: path.write_text(_markdown(report, parts), "utf-8"),
-        "pareto.png": lambda path: _save_pareto(report, path),
-        "pareto.svg": lambda path: _save_pareto(report, path),
+        "pareto.png": lambda path: save_pareto(path, picture),
+        "pareto.svg": lambda path: save_pareto(path, picture),
         "pareto.json": lambda path: path.write_text(as_json(_json(report), indent=2), "utf-8"),
         "trials.csv": lambda path: trials.to_csv(path, index=False),
     }
@@ -57,12 +58,11 @@ def write_report(
     return {name: folder / name for name in writers}
 
 
-def _save_pareto(report: Report, path: Path) -> None:
-    selection = report.selection
+def _picture(selection: Selection) -> Figure:
     networks = selection.networks.join(accuracy_intervals(selection)).assign(answer=selection.comparison["answer"])
     x = selection.shown_objective
     titles = (selection.in_words(x), selection.in_words("accuracy"))
-    save_pareto(path, networks, x=x, titles=titles, margin=selection.ranking.margin)
+    return pareto_picture(networks, x=x, titles=titles, margin=selection.ranking.margin)
 
 
 def _markdown(report: Report, sections: Sequence[Section]) -> str:

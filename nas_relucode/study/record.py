@@ -32,7 +32,7 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -230,8 +230,12 @@ def _are_params(value: Any) -> bool:
     return plain and all(isinstance(item, str | bool) or _is_real(item) for item in value.values())
 
 
-def _are_numbers(values: Any) -> bool:
-    return isinstance(values, dict) and all(map(_is_real, values.values()))
+def _are_real(values: Iterable[Any]) -> bool:
+    return all(type(value) is float or _is_real(value) for value in values)
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, dict) and _are_real(value.values())
 
 
 def _are_layers(value: Any) -> bool:
@@ -240,11 +244,11 @@ def _are_layers(value: Any) -> bool:
 
 def _are_points(value: Any) -> bool:
     """Whether a value is a curve: points that have an epoch, counts of all layers and of each, and other numbers."""
-    parts = {"epoch": _is_whole, "joint": _are_numbers, "layers": _are_layers}
     return isinstance(value, list) and all(
         isinstance(point, dict)
-        and parts.keys() <= point.keys()
-        and all(parts.get(name, _is_real)(item) for name, item in point.items())
+        and point.keys() >= _POINT.keys()
+        and all(valid(point[name]) for name, valid in _POINT.items())
+        and _are_real([item for name, item in point.items() if name not in _POINT])
         for point in value
     )
 
@@ -265,6 +269,7 @@ def _are_samples(value: Any) -> bool:
     return all(_is_text(value.get(name)) for name in ("digest", "correct", "split"))
 
 
+_POINT: dict[str, Callable[[Any], bool]] = {"epoch": _is_whole, "joint": _are_numbers, "layers": _are_layers}
 NEEDED = ("params", "seed", "objectives", "accuracy", "validation", "qualities", "joint")
 _CHECKS: dict[str, Callable[[Any], bool]] = {
     "params": _are_params,

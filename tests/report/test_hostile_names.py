@@ -16,7 +16,7 @@ from perceptrons import perceptron
 from reports_read_back import Page, tables, texts_of
 
 from nas_relucode.geometry.slices import slice_through
-from nas_relucode.plots.pareto import save_pareto
+from nas_relucode.plots.pareto import pareto_picture, save_pareto
 from nas_relucode.plots.slices import slice_figure
 from nas_relucode.ranking.selecting import select
 from nas_relucode.report.contents import accuracy_intervals
@@ -111,7 +111,8 @@ def test_figures_are_valid_xml_for_any_names(tmp_path: Path):
     selection = select(study_of(trials))
     networks = selection.networks.join(accuracy_intervals(selection)).assign(answer=selection.comparison["answer"])
     networks["network"] = [f"head={unprintable}", unprintable]
-    save_pareto(tmp_path / "pareto.svg", networks, x="cell_count", titles=(unprintable, "accuracy"), margin=0.005)
+    picture = pareto_picture(networks, x="cell_count", titles=(unprintable, "accuracy"), margin=0.005)
+    save_pareto(tmp_path / "pareto.svg", picture)
     layer = (np.eye(2), np.zeros(2))
     part = slice_through(perceptron([layer, layer]), [[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]])
     slice_figure(part, classes=[unprintable, "b"], labels=[unprintable] * 3).savefig(tmp_path / "slice.svg")
