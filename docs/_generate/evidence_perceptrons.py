@@ -23,10 +23,11 @@ from nas_relucode.evidence.statistics import captured_gain, gain_interval
 from nas_relucode.evidence.studies import networks_of
 from nas_relucode.qualities import measure
 
-QUALITIES = {"noise": "noise_accuracy", "adversarial": "pgd_accuracy"}
+QUALITIES = {"noise": "noise_accuracy", "adversarial": "pgd_accuracy", "adversarial, FGSM": "fgsm_accuracy"}
 ORDERS = {
     "local_complexity": "minimize",
     "code_stability": "maximize",
+    "distinct_patterns": "maximize",
     "cell_count": "minimize",
     "parameters": "minimize",
     VALIDATION_ACCURACY: "maximize",
@@ -61,7 +62,7 @@ def main() -> None:
         train=(data.train.inputs[:512], data.train.labels[:512]),
         validation=data.validation,
         test=data.test,
-        indices=["cell_count", "local_complexity", "code_stability"],
+        indices=["cell_count", "local_complexity", "code_stability", "distinct_patterns"],
         qualities=qualities,
     )
     on_test: dict[tuple[int, int], dict[str, float]] = {}
@@ -89,12 +90,13 @@ def report(study: optuna.Study, on_test: dict[tuple[int, int], dict[str, float]]
             v[quality] for (number, _), v in on_test.items() if number == trial.number
         )
     wanted = np.array([np.mean(of_network[name]) for name in networks.table["network"]])
-    print(f"\n{purpose}: {quality} on test images, in bands of accuracy {', '.join(networks.strata)}")
+    bands = ", ".join(f"{band} ({len(rows)} networks)" for band, rows in networks.strata.items())
+    print(f"\n{purpose}: {quality} on test images, in bands of accuracy {bands}")
     for name, direction in {quality: "maximize", **ORDERS}.items():
         index = networks.table[name].to_numpy(float) * (1 if direction == "maximize" else -1)
-        bands = [(index[rows], wanted[rows]) for rows in networks.strata.values()]
-        gains = [captured_gain(*band) for band in bands]
-        low, high = gain_interval(bands)
+        pairs = [(index[rows], wanted[rows]) for rows in networks.strata.values()]
+        gains = [captured_gain(*pair) for pair in pairs]
+        low, high = gain_interval(pairs)
         text = f"captured gain {np.mean(gains):+.2f} ({low:+.2f} to {high:+.2f}; worst {min(gains):+.2f})"
         print(f"  {name:18} {direction}: {text}")
 
