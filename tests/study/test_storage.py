@@ -1,16 +1,17 @@
 """Storages that are locked, full, unreachable or invalid: the error names the storage without its password."""
 
+import math
 import sqlite3
 from collections import Counter
 from pathlib import Path
 
 import optuna
 import pytest
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 from small_studies import Failing, candidates, reread, run, settings_in
 
 from nas_relucode.errors import InputError
-from nas_relucode.study.storage import only_process, redact
+from nas_relucode.study.storage import all_trials, only_process, open_storage, redact
 
 
 def test_a_locked_file_refuses_a_run_until_the_lock_is_released(tmp_path: Path, url: str):
@@ -146,3 +147,35 @@ def test_a_url_is_shown_without_its_password(url: str, shown: str):
 def test_no_part_of_a_password_is_ever_shown(url: str):
     shown = redact(url)
     assert not any(part in shown for part in ("secret", "ecr", "cret", "ret@", "sec/"))
+
+
+def test_trials_of_a_database_are_those_that_optuna_reads(url: str):
+    open_storage(url)
+    optuna.create_study(study_name="other", storage=url).add_trial(optuna.trial.create_trial(value=0.5))
+    study = optuna.create_study(study_name="own", storage=url, directions=["maximize", "minimize"])
+    study.enqueue_trial({"width": 3})
+    for number in range(4):
+        trial = study.ask()
+        trial.suggest_int("width", 1, 9)
+        trial.suggest_categorical("norm", ["batch", None, 2.5, True])
+        trial.suggest_float("rate", 1e-5, 0.1 + number, log=True)
+        trial.set_user_attr("record", {"text": "é\ud800", "numbers": [1, 0.1, None]})
+        if number == 0:
+            study.tell(trial, (math.inf, -0.1))
+    single = optuna.create_study(study_name="single", storage=url)
+    trial = single.ask()
+    for step, value in enumerate([0.5, math.nan, math.inf, -math.inf]):
+        trial.report(value, step)
+    single.tell(trial, state=TrialState.PRUNED)
+    single.tell(single.ask(), state=TrialState.FAIL)
+    single.enqueue_trial({"x": 1})
+    for name, trials in (("other", 1), ("own", 4), ("single", 3)):
+        study = optuna.load_study(study_name=name, storage=url)
+        assert len(study.trials) == trials
+        assert repr(all_trials(study)) == repr(study.trials)
+
+
+def test_trials_in_memory_are_those_that_optuna_reads():
+    study = optuna.create_study()
+    study.add_trial(optuna.trial.create_trial(value=0.5, user_attrs={"a": 1}))
+    assert all_trials(study) == study.trials
