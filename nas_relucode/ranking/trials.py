@@ -219,9 +219,8 @@ def _accuracies(trials: StudyTrials, seeds: Sequence[Sequence[int]], split: str)
     """The accuracies of one network; ``seeds`` are the places of its trials in the records, by seed."""
     name = "accuracy" if split == "validation" else f"{split}_accuracy"
     records = trials.records
-    values = np.array(
-        [np.mean([np.nan if (v := records[i].get(name)) is None else v for i in places]) for places in seeds]
-    )
+    measured = [[records[place].get(name) for place in places] for places in seeds]
+    values = np.array([_mean([math.nan if value is None else value for value in of_one]) for of_one in measured], float)
     kept = {place: records[place].get(split) or {} for places in seeds for place in places}
     sizes = [samples["samples"] for samples in kept.values() if "samples" in samples]
     samples = math.fsum(sizes) / len(sizes) if sizes else math.nan
@@ -232,8 +231,13 @@ def _accuracies(trials: StudyTrials, seeds: Sequence[Sequence[int]], split: str)
     correct = {place: bits for place, bits in kept_bits.items() if bits is not None}
     if len(correct) < len(kept_bits):
         return Accuracies(values, samples)
-    means = [np.mean([correct[place] for place in places], axis=0) for places in seeds]
-    return Accuracies(values, samples, np.array(means), digests.pop())
+    means = [_mean([correct[place] for place in places]) for places in seeds]
+    return Accuracies(values, samples, np.array(means, float), digests.pop())
+
+
+def _mean(repeated: Sequence[Any]) -> Any:
+    """The mean of what repeated trainings gave; of one, which most are, itself."""
+    return repeated[0] if len(repeated) == 1 else np.mean(repeated, axis=0)
 
 
 def _correct(trials: StudyTrials, place: int, split: str) -> np.ndarray | None:
