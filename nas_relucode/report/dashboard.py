@@ -124,7 +124,7 @@ def _dashboard() -> tuple[Any, Any]:
 
 
 def _part(name: str) -> Any:
-    """A module of optuna-dashboard by itself: the package imports a web server and scikit-learn, which take a second."""
+    """A module of optuna-dashboard alone: the package imports a web server and scikit-learn, which takes a second."""
     package = importlib.util.find_spec("optuna_dashboard")
     if package is None:
         raise ImportError("No module named 'optuna_dashboard'")
