@@ -5,7 +5,6 @@ network and predictions of 1,000 validation samples.
 """
 
 import hashlib
-import os
 import subprocess
 import sys
 import tempfile
@@ -30,6 +29,13 @@ MEMORY = Path("/dev/shm")  # where a storage of 10,000 trials is written quickly
 DIGEST = hashlib.sha256(b"validation").hexdigest()
 FINITE = TrialValueModel.TrialValueType.FINITE
 TRIALS, SEEDS, SAMPLES, EPOCHS = 10_000, 3, 1_000, 10
+MEASURING = """
+import os, subprocess, sys
+
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, used = os.wait4(process.pid, 0)
+print(os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime, used.ru_maxrss)
+"""  # in a small process: the peak that the system reports is at least the size of the process that starts a command
 COMMANDS = ("status", "select", "report")
 CLAIMS = {
     **{name: Claim(f"{name} of {TRIALS:,} trials", "at most 10 s", 1) for name in COMMANDS},
@@ -53,14 +59,13 @@ def main() -> None:
 
 def measured(arguments: list[str], folder: str) -> tuple[float, int]:
     """The processor seconds and the peak memory in bytes of one command."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "nas_relucode", *arguments], cwd=folder, stdout=subprocess.DEVNULL
-    ) as p:
-        _, status, used = os.wait4(p.pid, 0)
-        p.returncode = os.waitstatus_to_exitcode(status)
-    if p.returncode:
-        raise SystemExit(f"{arguments[0]} ended with exit code {p.returncode}.")
-    return used.ru_utime + used.ru_stime, used.ru_maxrss * 1024
+    command = [sys.executable, "-m", "nas_relucode", *arguments]
+    measuring = [sys.executable, "-c", MEASURING, *command]
+    measured = subprocess.run(measuring, cwd=folder, capture_output=True, text=True, check=True).stdout
+    code, seconds, kibibytes = measured.split()
+    if code != "0":
+        raise SystemExit(f"{arguments[0]} ended with exit code {code}.")
+    return float(seconds), float(kibibytes) * 1024
 
 
 def page_size(folder: Path) -> int:
