@@ -49,6 +49,7 @@ def hand_made(
         "objectives": list(objectives),
         "params": {"head": head, "learning_rate": rate},
         "seed": seed,
+        "margin": 0.005,
         "qualities": {"parameters": parameters, "seconds": 1.5},
         "validation": validation or {"samples": samples, "digest": None, "correct": None},
         "test": test,

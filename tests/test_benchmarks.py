@@ -76,14 +76,18 @@ def test_every_work_of_the_issue_is_claimed(monkeypatch):
     cells, matrix, components = [300, 15, 4], [60], [40]
     tree = [150, 2, 1, 1]  # the last two: its memory, and its time at 300,000 cells
     capture = [33.333, 16.667, 20]  # at most 3 %, 6 % and 5 % of the forward pass
-    polyhedra = [20, 1, 1, 1]  # the last three: facets, margins and the audit, in so many seconds
+    polyhedra = [20, *4 * [20, 1], 1, 1, 1]  # relucent; in space, affinitree, too; facets, margins, audit in seconds
     embedding = [1, 1, 1]  # in 4 minutes, in 4 GiB, and no slower than umap-learn's own search
-    training = [3, 3, 1, 10, 3]  # digits, autoencoder, VGG16; on a frozen backbone; 8 learning rates together
+    training = [1.4, 2.5, 1.5, 1, 10, 2.2]  # digits, perceptron, autoencoder, VGG16; frozen; 8 rates together
     workers = [2, 10, 1, 1, 1, 0.67, 0.67, 0.95]  # planning, handing out; at most; 10,000 waiting; 32 workers
     capacity = 9 * [1]  # connections, flushes, bytes, statements and memory, at most
     equality = 11 * [1]  # false answers: 5 % at most, in all and in each part; the time of a judgement
+    start = 6 * [2]  # as python -c 'import torch'
+    large = 7 * [1]  # three commands in so many seconds and GiB, a page in so many MiB
     shown = (
         equality
+        + start
+        + large
         + pairs
         + cells
         + matrix

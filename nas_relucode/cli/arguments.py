@@ -80,15 +80,11 @@ def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
-def _sources(parser: argparse.ArgumentParser) -> None:
+def _data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-root", default="data", metavar="DIR", help="folder of torchvision's data sets (data)")
     parser.add_argument(
         "--download", action="store_true", help="let torchvision check its files and fetch those that are missing"
     )
-
-
-def _data(parser: argparse.ArgumentParser) -> None:
-    _sources(parser)
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (the fastest available)")
 
 
@@ -353,13 +349,14 @@ zsh:  nas-relucode completion zsh > FOLDER/_nas-relucode, a FOLDER of $fpath
 tcsh: nas-relucode completion tcsh > FILE, and source FILE in ~/.tcshrc"""
 
 
-_FILES = (_storage, _artifacts, _output)  # of a command that trains a study's networks
+# Options of a command that trains a study's networks, and of `plan`: jobs hand it the same options as `worker`.
+_FILES = (_storage, _artifacts, _output)
 COMMANDS: dict[str, tuple[str, Sequence[Callable[[argparse.ArgumentParser], None]]]] = {
     "run": ("run or resume a study, then write its report", [_settings, _dashboard, _data, *_FILES]),
     "check": ("show what a study would run, and about how long it would take", [_settings, _format, _data]),
     "figure": ("run the studies behind a figure of the paper, then draw it", [_figure, _data, *_FILES]),
     "train": ("train one candidate of a study as in its trial, and keep its weights", [_settings, _train, _data]),
-    "plan": ("enqueue a study's candidates for workers", [_settings, _plan, _patience, _sources, _storage, _artifacts]),
+    "plan": ("enqueue a study's candidates for workers", [_settings, _plan, _patience, _data, *_FILES]),
     "worker": ("work on a planned study until no trial is left", [_worker, _patience, _data, *_FILES]),
     "status": ("show how far a study has come and how long it will take", [_study, _format, _storage]),
     "report": ("write the report of a study as it is now", [_study, _dashboard, _storage, _output]),

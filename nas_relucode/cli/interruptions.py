@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 SOON = 0.01  # seconds
@@ -24,12 +25,20 @@ def swallowed_interruptions_raised_again() -> Iterator[None]:
         return
     show, replaced = sys.unraisablehook, list[Any]()
 
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        while frame is not None:
+            if frame.f_code is hook.__code__:  # which would swallow it, too
+                signal.setitimer(signal.ITIMER_REAL, SOON)
+                return
+            frame = frame.f_back
+        raise KeyboardInterrupt
+
     def hook(unraisable: Any) -> None:
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):
             show(unraisable)
         elif unraisable.exc_type is KeyboardInterrupt and hasattr(signal, "setitimer"):  # not on Windows
             if not replaced:
-                replaced.append(signal.signal(signal.SIGALRM, signal.default_int_handler))
+                replaced.append(signal.signal(signal.SIGALRM, interrupt))
             signal.setitimer(signal.ITIMER_REAL, SOON)
         elif unraisable.exc_type is KeyboardInterrupt:
             threading.Timer(SOON, signal.raise_signal, [signal.SIGINT]).start()

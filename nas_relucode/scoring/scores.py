@@ -110,6 +110,7 @@ def score(
 
     ``held_out`` are other samples, or a split's name; None takes ImageData's validation split beside its train split.
 
+    >>> import torch
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
     >>> result = score(network, torch.zeros(5, 1, 2, 2), indices=["cell_count"])
     >>> result.samples, result.joint, result.layers

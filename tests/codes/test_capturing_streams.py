@@ -221,7 +221,7 @@ def test_no_samples_and_other_bad_input_are_errors():
         "preset": "paper, released_code",
         "maps": "pixel, channel, pooled",
     }.items():
-        with pytest.raises(InputError, match=f"unknown {bad} 'nil'. Known: {known}"):
+        with pytest.raises(InputError, match=f"unknown value 'nil' for {bad}. Known: {known}"):
             capture(network, X, **{bad: "nil"})
     with pytest.raises(InputError, match=r"unknown smooth activation 'relu'. Known: gelu, silu"):
         Reading(also="relu")
@@ -282,7 +282,7 @@ def test_a_network_that_calls_other_relus_for_other_samples_is_an_error():
     assert capture(Branching(), data, batch_size=1, layers="relu#2").neurons == 3
     with pytest.raises(InputError, match="Swapping called other ReLUs for sample 1 than for sample 0"):
         capture(Swapping(), data, batch_size=1)
-    with pytest.raises(InputError, match="other ReLUs for sample 10 than for sample 0"):
+    with pytest.raises(InputError, match=r"shape \(3,\) for sample 10, but \(5,\) for sample 0"):
         capture(nn.Sequential(nn.ReLU()), [X, X[:, :3]])
 
 

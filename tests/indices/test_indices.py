@@ -235,7 +235,7 @@ def test_settings_that_make_no_sense_are_errors():
         SegmentTransitions(segments=0)
     with pytest.raises(InputError, match="mu and sigma"):
         compute_indices(IndexInputs(space, parameters=3), ["regularised_patterns"])
-    with pytest.raises(InputError, match="sigma 0"):
+    with pytest.raises(InputError, match="sigma is 0"):
         compute_indices(IndexInputs(space, parameters=3), RegularisedPatterns(mu=1, sigma=0))
     with pytest.raises(InputError, match=r"module 'head' .* name some of them"):
         configured(["cell_count"], module="head")

@@ -83,7 +83,7 @@ def test_the_regularised_patterns_are_weighed_by_the_size_of_the_network():
 
 @pytest.mark.parametrize(("mu", "sigma"), [(1, 0), (1, -2), (math.nan, 1), (1, math.inf)])
 def test_a_bell_without_a_middle_or_a_width_is_an_error(mu, sigma):
-    with pytest.raises(InputError, match="no bell curve"):
+    with pytest.raises(InputError, match="mu must be finite and sigma positive"):
         regularised_patterns(pack(np.eye(2)), 1000, mu=mu, sigma=sigma)
     with pytest.raises(InputError, match="-1 parameters"):
         regularised_patterns(pack(np.eye(2)), -1, mu=1, sigma=1)

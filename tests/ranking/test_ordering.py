@@ -65,7 +65,7 @@ def test_names_are_a_list_without_repeats():
         ("pareto", {"a": 1}, "ranks", "weights have no meaning"),
         ("weighted", {"c": 1}, "ranks", "unknown weight 'c'"),
         ("weighted", {"a": -1}, "ranks", "out of range"),
-        ("weighted", {"a": math.nan}, "ranks", "out of range"),
+        ("weighted", {"a": math.nan}, "ranks", "not a number"),
         ("weighted", {"a": 0, "b": 0}, "ranks", "all weights are 0"),
     ],
 )

@@ -196,6 +196,6 @@ def test_numbers_of_numpy_are_written_as_plain_ones(tmp_path):
 
 
 def test_a_value_that_a_checkpoint_cannot_hold_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"results\.curve\.1 is a ndarray, which a checkpoint cannot hold"):
+    with pytest.raises(InputError, match=r"results\.curve\.1 is an ndarray, which a checkpoint cannot hold"):
         written(tmp_path / "run.pt", results={"curve": [1, np.zeros(2)]})
     assert not list(tmp_path.iterdir())
