@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -12,46 +13,54 @@ from typing import Any
 import sqlalchemy
 from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.storages import RDBStorage
-from optuna.storages._rdb.models import (
-    TrialIntermediateValueModel,
-    TrialModel,
-    TrialParamModel,
-    TrialSystemAttributeModel,
-    TrialUserAttributeModel,
-    TrialValueModel,
-)
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import DateTime, column, table
 
-TIMES = ("_datetime_start_utc", "_datetime_complete_utc")
-VALUES = ("objective", "value", "value_type")
-PARAMS = ("param_name", "param_value", "distribution_json")
-ATTRIBUTES = ("key", "value_json")
-STEPS = ("step", "intermediate_value", "intermediate_value_type")
+UNTYPED = {  # table -> its key, then what is read of it after the trial's id
+    "trial_values": ("trial_value_id", "objective", "value", "value_type"),
+    "trial_params": ("param_id", "param_name", "param_value", "distribution_json"),
+    "trial_user_attributes": ("trial_user_attribute_id", "key", "value_json"),
+    "trial_system_attributes": ("trial_system_attribute_id", "key", "value_json"),
+    "trial_intermediate_values": (
+        "trial_intermediate_value_id",
+        "step",
+        "intermediate_value",
+        "intermediate_value_type",
+    ),
+}
+INFINITE = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}  # types of values that have no number
+TRIALS = table(
+    "trials",
+    *map(column, ("study_id", "trial_id", "number", "state")),
+    *(column(name, DateTime) for name in ("datetime_start", "datetime_complete")),
+)
 
 
 def stored_trials(storage: RDBStorage, study_id: int) -> list[FrozenTrial]:
     """The trials of a study by their numbers, as Optuna reads them; trials with equal distributions share them."""
     with storage.engine.connect() as connection:
 
-        def rows(model: Any, *names: str) -> Iterable[Any]:
-            """These columns of the study's trials, after the trial's id, in the order in which they were written."""
-            own = sqlalchemy.select(TrialModel.trial_id).where(TrialModel.study_id == study_id)
-            columns = [getattr(model, name) for name in ("trial_id", *names)]
-            statement = sqlalchemy.select(*columns).where(model.trial_id.in_(own))
-            return connection.execute(statement.order_by(*model.__table__.primary_key))
+        def rows(name: str) -> Iterable[Any]:
+            """What is read of the study's trials in a table, in the order in which it was written."""
+            key, *names = UNTYPED[name]
+            columns = table(name, *map(column, (key, "trial_id", *names))).c
+            own = sqlalchemy.select(TRIALS.c.trial_id).where(TRIALS.c.study_id == study_id)
+            statement = sqlalchemy.select(columns.trial_id, *(columns[each] for each in names))
+            return connection.execute(statement.where(columns.trial_id.in_(own)).order_by(columns[key]))
 
         # The trials first: one that another process completes meanwhile stays what it was.
-        trials = list(rows(TrialModel, "number", "state", *TIMES))
-        values = _gathered(rows(TrialValueModel, *VALUES), TrialValueModel.stored_repr_to_value)
-        params = _gathered(rows(TrialParamModel, *PARAMS), _reader_of_params())
-        user = _gathered(rows(TrialUserAttributeModel, *ATTRIBUTES), json.loads)
-        system = _gathered(rows(TrialSystemAttributeModel, *ATTRIBUTES), json.loads)
-        step = TrialIntermediateValueModel.stored_repr_to_intermediate_value
-        steps = _gathered(rows(TrialIntermediateValueModel, *STEPS), step)
+        _, *columns = TRIALS.c
+        statement = sqlalchemy.select(*columns).where(TRIALS.c.study_id == study_id)
+        trials = list(connection.execute(statement.order_by(TRIALS.c.trial_id)))
+        values = _gathered(rows("trial_values"), _number)
+        params = _gathered(rows("trial_params"), _reader_of_params())
+        user = _gathered(rows("trial_user_attributes"), json.loads)
+        system = _gathered(rows("trial_system_attributes"), json.loads)
+        steps = _gathered(rows("trial_intermediate_values"), _number)
     read = [
         FrozenTrial(
             number=number,
-            state=state,
+            state=TrialState[state],
             value=None,
             values=[value for _, value in sorted(values[trial].items())] or None,
             datetime_start=_local(start),
@@ -74,6 +83,10 @@ def _gathered(rows: Iterable[Any], value_of: Callable[..., Any]) -> defaultdict[
     for trial, name, *stored in rows:
         gathered[trial][name] = value_of(*stored)
     return gathered
+
+
+def _number(value: float | None, kind: str) -> float:
+    return INFINITE[kind] if value is None else value
 
 
 def _reader_of_params() -> Callable[[float, str], tuple[BaseDistribution, Any]]:
