@@ -1,8 +1,9 @@
 """The facets of many cells of few dimensions at once, compiled; `find_facets` decides the cells that are left open.
 
-The rows are as in `find_facets`. The facets that are known so far decide the next row (Clarkson): it is redundant if it
-is in their cone; else its residual leads to a point where it is negative and they are not, and on the way there from
-inside the cell, the border of an unknown facet is crossed first.
+The rows are as in `find_facets`. The border that is crossed first along a row, from inside the cell, is that of a
+facet: so most are found. They decide the next row (Clarkson): it is redundant if it is in their cone; else its residual
+leads to a point where it is negative and they are not, and on the way there the border of an unknown facet is crossed
+first. Quick ways are tried first, and count only where they prove what they find.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ WHITE = 1e-6  # how far a Gram matrix that should be the identity may be from it
 
 # What becomes of a row
 OPEN, FACET, REDUNDANT, EQUAL = 0, 1, 2, 3
+
+SETTLED, STOPPED = -1, -2  # of a search for a facet
+MOSTLY = 1e-6  # of its square: a longer residual is not due to rounding
 
 
 def facets_of_cells(
@@ -51,6 +55,38 @@ def facets_of_cells(
         parts.append((kept[facets.rows], facets.points))
     owner = np.repeat(np.arange(cells), [len(part) for part, _ in parts])
     return owner, np.concatenate([part for part, _ in parts]), np.concatenate([part for _, part in parts]), bounded
+
+
+def tied_rows(
+    gradients: np.ndarray, slacks: np.ndarray, used: np.ndarray, owner: np.ndarray, row: np.ndarray, tolerance: float
+) -> np.ndarray:
+    """The rows that vanish on each facet, the facet's own among them: bool, (facets, rows).
+
+    ``owner`` and ``row`` (facets,) are the place of the facet's cell and its row.
+    """
+    ties = np.empty((len(owner), slacks.shape[1]), np.bool_)
+    _tie_rows(np.ascontiguousarray(gradients), slacks, used, owner, row, tolerance, ties)
+    return ties
+
+
+@compiled
+def _tie_rows(gradients, slacks, used, owner, row, tolerance, ties):  # type: ignore  # pragma: no cover
+    k = gradients.shape[2]
+    own = np.empty(k)
+    for facet in range(len(owner)):
+        cell = owner[facet]
+        most = 0.0
+        for a in range(k):
+            own[a] = gradients[cell, row[facet], a] / slacks[cell, row[facet]]
+            most += own[a] ** 2
+        most *= tolerance**2
+        for i in range(ties.shape[1]):
+            square = 0.0 if used[cell, i] else np.inf
+            for a in range(k):
+                if square > most:
+                    break
+                square += (gradients[cell, i, a] / slacks[cell, i] - own[a]) ** 2
+            ties[facet, i] = square <= most
 
 
 @compiled
@@ -163,50 +199,183 @@ def _forward(root, pivots, vector):  # type: ignore[no-untyped-def]  # pragma: n
 def _facets(rows, back, tolerance, numbers, row, point):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Writes the facets' rows and points, and returns how many there are; -1 if a row could not be decided.
 
-    The last of the ``rows`` is (0, 1); ``numbers`` (rows,) says what each is called.
+    The last of the ``rows`` is (0, 1); ``numbers`` (rows,) says what each is called. Most rows are decided by vectors
+    that are quickly found and prove it: most facets are hit along the row of one.
     """
     n, size = len(rows) - 1, rows.shape[1]
     lengths, products, state = np.empty(n + 1), np.empty(n + 1), np.full(n, OPEN)
+    gram, known = _gram(rows), np.empty(n + 1, np.int64)
     for i in range(n + 1):
-        lengths[i] = np.sqrt(_dot(rows[i], rows[i]))
-    # A row to be decided, the known facets, and (0, 1)
-    others, other_lengths = np.empty((n + 2, size)), np.empty(n + 2)
-    slopes, residual = np.empty(n + 2), np.empty(size)
-    others[1], other_lengths[1] = rows[n], lengths[n]
-    found = 0
+        lengths[i] = np.sqrt(gram[i, i])
+    known[0] = n  # (0, 1), and then the facets
+    residual, work = np.empty(size), np.empty((size + 2, size))
+    found, shot = 0, 0  # rows along which was shot
     while True:
-        i = _longest(lengths, state)  # facets first, most likely
-        if i < 0:
-            return found
-        while state[i] == OPEN:
-            others[0], other_lengths[0] = rows[i], lengths[i]
-            columns = np.ascontiguousarray(others[: found + 2].T)
-            least = _least(lengths[i], n, tolerance)
-            status = _project(columns, other_lengths, rows[i], np.int64(0), CLEAR, least, residual, slopes[: found + 2])
-            if status == STUCK:
-                return -1
-            length = np.sqrt(_dot(residual, residual))
-            if status == DONE and length <= tolerance * lengths[i]:
+        if shot < n:
+            i, shot = shot, shot + 1
+            if state[i] != OPEN:
+                continue
+            share = max(gram[i, n], 0.0) / gram[n, n]
+            for a in range(size):
+                residual[a] = rows[i, a] - share * rows[n, a]
+            hit = _clear_hit(rows, lengths, residual, state, products, tolerance)
+            if hit < 0:
+                continue
+        else:
+            i = _longest(lengths, state)
+            if i < 0:
+                return found
+            status = _project_quickly(rows, gram, i, known[: found + 1], tolerance * lengths[i], work, residual)
+            if status == DONE:
                 state[i] = REDUNDANT
-                break
-            hit = _first_hit(rows, residual, state, products)
-            if not _drop_equal(rows, lengths, hit, tolerance, state, numbers):
-                return -1
-            if not _is_clear(products, state, hit, _least(lengths[hit], n, tolerance) * length):
-                status = _against_all(rows, lengths, hit, tolerance, state, residual)
-                if status == STUCK:
+                continue
+            hit = _clear_hit(rows, lengths, residual, state, products, tolerance) if status == FAR else -1
+            if hit < 0:
+                hit = _searched(rows, lengths, i, known[: found + 1], tolerance, state, numbers, residual, products)
+                if hit == STOPPED:
                     return -1
-                if status == DONE:
-                    state[hit] = REDUNDANT
+                if hit == SETTLED:
                     continue
-            state[hit] = FACET
-            own, last = _dot(residual, rows[hit]), _dot(residual, rows[n])
-            for a in range(point.shape[1]):
-                point[found, a] = -_dot(residual, back[a]) / (own - last)
-            row[found] = numbers[hit]
-            others[found + 2], other_lengths[found + 2] = rows[n], lengths[n]
-            others[found + 1], other_lengths[found + 1] = rows[hit], lengths[hit]
-            found += 1
+        state[hit] = FACET
+        own, last = _dot(residual, rows[hit]), _dot(residual, rows[n])
+        for a in range(point.shape[1]):
+            point[found, a] = -_dot(residual, back[a]) / (own - last)
+        row[found], known[found + 1] = numbers[hit], hit
+        found += 1
+
+
+@compiled
+def _clear_hit(rows, lengths, residual, state, products, tolerance):  # type: ignore  # pragma: no cover
+    """The open row whose border is crossed against the residual, clearly before all others; -1 if there is none."""
+    hit = _first_hit(rows, residual, state, products)
+    length = np.sqrt(_dot(residual, residual))
+    least = _least(lengths[hit], len(state), tolerance) * length
+    return hit if state[hit] == OPEN and _is_clear(products, state, hit, least) else -1
+
+
+@compiled
+def _searched(rows, lengths, i, known, tolerance, state, numbers, residual, products):  # type: ignore  # pragma: no cover
+    """A facet's row, with its residual, found by deciding row i; SETTLED if it led to none, STOPPED if undecided."""
+    n, size, found = len(rows) - 1, rows.shape[1], len(known)
+    others, other_lengths, slopes = np.empty((found + 1, size)), np.empty(found + 1), np.empty(found + 1)
+    for number in range(found + 1):  # row i, the known facets, (0, 1)
+        own = i if number == 0 else known[number] if number < found else n
+        others[number], other_lengths[number] = rows[own], lengths[own]
+    columns = np.ascontiguousarray(others.T)
+    least = _least(lengths[i], n, tolerance)
+    status = _project(columns, other_lengths, rows[i], np.int64(0), CLEAR, least, residual, slopes)
+    if status == STUCK:
+        return STOPPED
+    length = np.sqrt(_dot(residual, residual))
+    if status == DONE and length <= tolerance * lengths[i]:
+        state[i] = REDUNDANT
+        return SETTLED
+    hit = _first_hit(rows, residual, state, products)
+    if not _drop_equal(rows, lengths, hit, tolerance, state, numbers):
+        return STOPPED
+    if not _is_clear(products, state, hit, _least(lengths[hit], n, tolerance) * length):
+        status = _against_all(rows, lengths, hit, tolerance, state, residual)
+        if status == STUCK:
+            return STOPPED
+        if status == DONE:
+            state[hit] = REDUNDANT
+            return SETTLED
+    return hit
+
+
+@compiled
+def _gram(rows):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """The products of the rows with each other: (rows, rows)."""
+    n, size = rows.shape
+    gram = np.empty((n, n))
+    for i in range(n):
+        for j in range(i + 1):
+            total = 0.0
+            for a in range(size):
+                total += rows[i, a] * rows[j, a]
+            gram[i, j] = gram[j, i] = total
+    return gram
+
+
+@compiled
+def _project_quickly(rows, gram, own, known, most, work, residual):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Projects row ``own`` onto the cone of the ``known`` ones: DONE if it is in it, but for ``most``; FAR; or STUCK.
+
+    The active set method of `_project` on the products of the rows (``gram``). It gives up where a row would leave the
+    set or depends on it. DONE is proved by the multiples that were found; FAR comes with a residual and proves nothing.
+    """
+    size = rows.shape[1]
+    root, factors, optimum, active = work[:size], work[size], work[size + 1], np.empty(size, np.int64)
+    count = 0
+    while True:
+        best, steepest = -1, ROUNDING
+        for number in range(len(known)):
+            j = known[number]
+            slope = gram[own, j]
+            for a in range(count):
+                slope -= factors[a] * gram[active[a], j]
+            if slope > 0 and slope**2 > steepest * gram[j, j] * gram[own, own]:
+                steepest, best = slope**2 / (gram[j, j] * gram[own, own]), j
+        if best < 0:
+            break
+        if count == size or not _append_factored(root, gram, active, count, best):
+            return STUCK
+        count += 1
+        for a in range(count):
+            optimum[a] = gram[own, active[a]]
+        _solve_factored(root, optimum, count)
+        for a in range(count):
+            if optimum[a] <= 0:
+                return STUCK
+            factors[a] = optimum[a]
+    for last in range(2):  # the multiples are corrected once, against rounding
+        square = 0.0
+        for a in range(size):
+            residual[a] = rows[own, a]
+            for b in range(count):
+                residual[a] -= factors[b] * rows[active[b], a]
+            square += residual[a] ** 2
+        if square <= most**2:
+            return DONE
+        if last == 1 or square > MOSTLY * gram[own, own]:
+            return FAR
+        for b in range(count):
+            optimum[b] = _dot(rows[active[b]], residual)
+        _solve_factored(root, optimum, count)
+        for b in range(count):
+            factors[b] += optimum[b]
+            if factors[b] < 0:
+                return STUCK
+    return FAR
+
+
+@compiled
+def _append_factored(root, gram, active, count, j):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Appends row j to the ``active`` ones and to the factor of their products; False if it may depend on them."""
+    left = gram[j, j]
+    for a in range(count):
+        root[count, a] = gram[j, active[a]]
+        for b in range(a):
+            root[count, a] -= root[count, b] * root[a, b]
+        root[count, a] /= root[a, a]
+        left -= root[count, a] ** 2
+    if left < CLEAR_PIVOT * gram[j, j]:
+        return False
+    root[count, count], active[count] = np.sqrt(left), j
+    return True
+
+
+@compiled
+def _solve_factored(root, vector, count):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Overwrites the first ``count`` numbers of the vector by (root @ root.T)^-1 @ vector."""
+    for a in range(count):
+        for b in range(a):
+            vector[a] -= root[a, b] * vector[b]
+        vector[a] /= root[a, a]
+    for a in range(count - 1, -1, -1):
+        for b in range(a + 1, count):
+            vector[a] -= root[b, a] * vector[b]
+        vector[a] /= root[a, a]
 
 
 @compiled
@@ -233,7 +402,10 @@ def _first_hit(rows, residual, state, products):  # type: ignore[no-untyped-def]
     """
     hit = -1
     for i in range(len(rows)):
-        products[i] = _dot(rows[i], residual)
+        product = 0.0
+        for a in range(rows.shape[1]):
+            product += rows[i, a] * residual[a]
+        products[i] = product
         if i < len(state) and state[i] <= FACET and (hit < 0 or products[i] > products[hit]):
             hit = i
     return hit

@@ -244,9 +244,9 @@ def _complex_so_far(search: FacetSearch, unsaved: OSError | None) -> Complex:
         points=np.array(search.points),
         bounded=np.array(search.bounded + [False] * unexpanded),
         facet_counts=np.array(search.facet_counts + [0] * unexpanded),
-        facet_neighbours=np.unique(np.sort(sides[:, :2], axis=1), axis=0),
+        facet_neighbours=_distinct_pairs(sides[:, :2], cells),
         corners=_merged(corners, sides),
-        outlines=tuple(np.split(corners, np.searchsorted(corner_of, np.arange(1, cells)))),
+        outlines=_outlines(corners, corner_of, cells),
         walls=search.walls,
         search=search,
         complete=search.is_done,
@@ -254,8 +254,23 @@ def _complex_so_far(search: FacetSearch, unsaved: OSError | None) -> Complex:
     )
 
 
+def _distinct_pairs(pairs: np.ndarray, cells: int) -> np.ndarray:
+    """The pairs of cells, (pairs, 2), each once and with the first cell before the second, lexicographic."""
+    numbers = np.unique(pairs.min(axis=1) * cells + pairs.max(axis=1))  # a tenth of the time that rows take
+    return np.stack([numbers // cells, numbers % cells], axis=1)
+
+
+def _outlines(corners: np.ndarray, corner_of: np.ndarray, cells: int) -> tuple[np.ndarray, ...]:
+    """The corners of each cell; none in other than two dimensions."""
+    if not len(corners):
+        return (corners,) * cells
+    return tuple(np.split(corners, np.searchsorted(corner_of, np.arange(1, cells))))
+
+
 def _merged(corners: np.ndarray, sides: np.ndarray) -> np.ndarray:
     """The corners, (corners, 2), without repetitions: the two cells of a side share its ends."""
+    if not len(corners):
+        return corners
     size = max(1, int(sides[:, :2].max(initial=0)) + 1)
     here, there = sides[:, 0] * size + sides[:, 1], sides[:, 1] * size + sides[:, 0]
     order = np.argsort(here)

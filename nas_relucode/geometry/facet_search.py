@@ -14,7 +14,7 @@ from torch import Tensor
 from nas_relucode.errors import InputError
 from nas_relucode.files import write_atomically
 from nas_relucode.geometry.bends import Bend
-from nas_relucode.geometry.cell_facets import facets_of_cells
+from nas_relucode.geometry.cell_facets import facets_of_cells, tied_rows
 from nas_relucode.geometry.centres import centre
 from nas_relucode.geometry.crossing import nonzero_rows, states_behind, vanished
 from nas_relucode.geometry.half_spaces import chebyshev
@@ -175,7 +175,8 @@ class FacetSearch:
             tangents = self.bends[at].row_tangents(dx, state)
             gradients.append(tangents.expand(len(points), *tangents.shape[1:]))
             states.append(state)
-        return torch.cat(values, 1).cpu().numpy(), torch.cat(gradients, 2).transpose(1, 2).cpu().numpy(), states
+        together = torch.cat(gradients, 2).transpose(1, 2).contiguous()
+        return torch.cat(values, 1).cpu().numpy(), together.cpu().numpy(), states
 
     def rows(
         self, points: np.ndarray, values: np.ndarray, gradients: np.ndarray
@@ -231,12 +232,13 @@ class FacetSearch:
         ties = ties[:, : values.shape[1]] | vanished(values, used, self.program.widths, self.tolerance)[owner]
         key_rows, codes = self.across(cells, states, owner, at, outward, ties)
         keys = as_bytes(key_rows)
-        first_side = {key: side for side, key in reversed(list(enumerate(keys))) if key not in self.number}
+        sides = dict(zip(reversed(keys), range(len(keys) - 1, -1, -1), strict=True))  # of each key the first
+        first_side = {key: side for key, side in sides.items() if key not in self.number}
         if first_side:  # of each new cell
             chosen = np.sort(np.fromiter(first_side.values(), int))
             inner = self.settled(at[chosen], outward[chosen], self.unpacked(key_rows[chosen]))
             self.add(inner, [keys[side] for side in chosen], codes[chosen])
-        there = np.fromiter((self.number[key] for key in keys), int, len(keys))
+        there = np.fromiter(map(self.number.__getitem__, keys), int, len(keys))
         self.sides.append(np.column_stack([cells[owner], there, ends]))
 
     def facets_of(
@@ -253,10 +255,7 @@ class FacetSearch:
             at += points[owner]
             self.bounded += bounded.tolist()
             ends = np.full((len(owner), 2), -1)
-        dual = -gradients[owner] / np.where(used, slacks, np.inf)[owner][..., None]
-        own = dual[np.arange(len(owner)), row]
-        ties = np.linalg.norm(dual - own[:, None], axis=2) <= self.tolerance * np.linalg.norm(own, axis=1)[:, None]
-        ties &= used[owner]
+        ties = tied_rows(gradients, slacks, used, owner, row, self.tolerance)
         inner = ~ties[:, len(self.layer_of) :].any(axis=1)  # not on the box
         self.walls += int((~inner).sum())
         self.facet_counts += np.bincount(owner[inner], minlength=len(points)).tolist()
@@ -411,4 +410,5 @@ class FacetSearch:
 
 def as_bytes(rows: np.ndarray) -> list[bytes]:
     """Each row of uint8, (rows, bytes), as bytes."""
-    return [row.tobytes() for row in rows]
+    together, size = rows.tobytes(), rows.shape[1]
+    return [together[start : start + size] for start in range(0, len(together), size)]
