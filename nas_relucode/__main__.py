@@ -1,16 +1,19 @@
-"""The programme, `nas-relucode` or `python -m nas_relucode`: Ctrl-C ends it in one line, also while it is imported."""
+"""The programme `nas-relucode`, or `python -m nas_relucode`; Ctrl-C ends it with one line, even during its imports."""
 
+import atexit
+import gc
 import signal
 import sys
 
 
 def main() -> int:
     """Runs the command line on the programme's arguments and returns the exit code."""
+    atexit.register(gc.freeze)  # at its end Python need not collect what is left
     try:
         from nas_relucode.cli.main import main as command_line
 
         code = command_line()
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is done: Python would show where in its own end it was
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # the work is done: no traceback of Python's shutdown
         return code
     except KeyboardInterrupt:
         if "--debug" in sys.argv:

@@ -1,4 +1,7 @@
-"""The one exception for input that cannot be used; the command line answers it with exit code 2."""
+"""The exception for input that cannot be used, checks of arguments that raise it, and the words of its messages.
+
+The command line answers it with exit code 2.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,7 @@ def real_number(value: object, what: str) -> float:
 
 
 def whole_number(name: str, value: object, *, least: int = 0, most: int | None = None) -> int:
-    """An argument that is a whole number, also one of NumPy's. Raises InputError for anything else.
+    """A whole number, of Python or NumPy, that is given for the argument ``name``. InputError for anything else.
 
     >>> whole_number("bins", 15, least=1)
     15
@@ -67,7 +70,9 @@ def whole_number(name: str, value: object, *, least: int = 0, most: int | None =
 def finite_number(
     name: str, value: object, *, least: float = 0.0, most: float = math.inf, above: bool = False
 ) -> float:
-    """An argument that is a finite number from ``least``, or ``above`` it, to ``most``. InputError for anything else.
+    """A number from ``least`` to ``most`` that is given for the argument ``name``. InputError for anything else.
+
+    With ``above`` it must be larger than ``least``. NaN and infinity are refused.
 
     >>> finite_number("margin", 0.005, most=1)
     0.005
@@ -85,7 +90,7 @@ def finite_number(
 
 
 def listed_items(name: str, items: object, *types: type) -> list[Any]:
-    """An argument that is a list of texts or of ``types``; a single one stands for a list of one.
+    """The list, of texts or of ``types``, that is given for the argument ``name``; a single item is a list of one.
 
     >>> listed_items("qualities", "parameters")
     ['parameters']

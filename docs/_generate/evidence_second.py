@@ -21,20 +21,10 @@ from torch import nn
 from nas_relucode.evidence.examining import Networks, Pair, with_correlations
 from nas_relucode.evidence.families import Family, SmallNetwork
 from nas_relucode.evidence.judging import Body, Choice, judged, read_body
-from nas_relucode.evidence.measuring import read_costs
+from nas_relucode.evidence.measuring import WITHOUT_CODES, read_costs
 
 INDEX = "all:distinct_patterns"
 QUALITIES = ("fgsm_accuracy", "pgd_accuracy")
-BASELINES = (
-    "parameters",
-    "flops",
-    "train_loss",
-    "validation_loss",
-    "validation_accuracy",
-    "confidence",
-    "logit_norm",
-    "weight_norm",
-)
 NEURONS = "neurons"
 OTHERS = {
     "all:logdet_kernel": 1,
@@ -49,7 +39,7 @@ SHAPES = {"mnist_again": (1, 28, 28), "cifar10": (3, 32, 32)}
 def main() -> None:
     mnist, again, cifar10 = (Path(folder) / "weights" for folder in sys.argv[1:])
     costs = read_costs(mnist)
-    development = replace(read_body("mnist", mnist).halves[0], baselines=BASELINES)
+    development = replace(read_body("mnist", mnist).halves[0], baselines=WITHOUT_CODES)
     body = read_body("mnist_again", again)
     bodies = {
         "mnist_again": replace(body, networks=replace(body.networks, seconds=costs)),
@@ -65,7 +55,7 @@ def answer(name: str, body: Body, development: Networks) -> pd.DataFrame:
     table = body.networks.table.assign(
         **{NEURONS: [neurons(body.family, name, candidate) for candidate in body.networks.table.index]}
     )
-    networks = replace(body.networks, table=table, baselines=BASELINES)
+    networks = replace(body.networks, table=table, baselines=WITHOUT_CODES)
     sizes = {band: len(rows) for band, rows in networks.strata.items()}
     print(f"\n{name}: {len(table)} candidates, {body.diverged} diverged; bands {sizes}")
     choices = {quality: Choice(quality, INDEX, 1, np.nan) for quality in QUALITIES}

@@ -1,4 +1,4 @@
-"""Ctrl-C where Python swallows it: a finaliser or a callback cannot be interrupted, so the code after it is."""
+"""Ctrl-C during a finaliser or a callback, where Python prints the exception and goes on: it is raised again later."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SOON = 0.01  # seconds
 def swallowed_interruptions_raised_again() -> Iterator[None]:
     """A context in which a KeyboardInterrupt that Python would only print, as "Exception ignored", is raised again.
 
-    One of a subclass, a request to stop (`workers.stopping`), stays swallowed: who asked for it looks for it later.
+    A subclass, such as a worker's request to stop (`workers.stopping`), stays swallowed: the worker looks for it.
     Outside the main thread, where signals are not handled, nothing is changed.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -27,7 +27,7 @@ def swallowed_interruptions_raised_again() -> Iterator[None]:
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         while frame is not None:
-            if frame.f_code is hook.__code__:  # which would swallow it, too
+            if frame.f_code is hook.__code__:  # an exception raised here would be swallowed, too
                 signal.setitimer(signal.ITIMER_REAL, SOON)
                 return
             frame = frame.f_back

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import atexit
 import gc
 import importlib
 import logging
@@ -17,9 +16,7 @@ from nas_relucode.errors import InputError
 from nas_relucode.files import read_text
 
 LONGEST_URL = 65_536  # bytes
-READING = ("status", "select", "report")  # read a study and end: to look for garbage would take a tenth of their time
-
-atexit.register(gc.freeze)  # what a process leaves at its end need not be looked through
+READING = ("status", "select", "report")  # they read a study and end: collecting garbage takes a tenth of their time
 
 
 def main(arguments: list[str] | None = None) -> int:

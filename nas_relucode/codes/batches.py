@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nas_relucode.errors import InputError
+from nas_relucode.errors import InputError, a_type
 
 _ARRAYS = (Tensor, np.ndarray)
 _PARTS = (*_ARRAYS, Mapping, tuple, list)
@@ -40,7 +40,7 @@ def batches(data: Any, batch_size: int) -> Iterable[Any]:
         return Slices(pair[0] if pair[1] is None else pair, batch_size)
     if isinstance(data, torch.utils.data.Dataset | str) or not isinstance(data, Iterable):
         raise InputError(
-            f"data is a {type(data).__name__}. Give a tensor of inputs, (inputs, labels), a Split, a DataLoader "
+            f"data is {a_type(data)}. Give a tensor of inputs, (inputs, labels), a Split, a DataLoader "
             "or an iterator of batches."
         )
     return data
@@ -87,7 +87,7 @@ def drawn_apart(parts: Iterable[Any]) -> Iterator[Any]:
 def _inputs(values: Any) -> Any:
     """The inputs of data in memory: lists of numbers as a tensor, anything else as it is."""
     if hasattr(values, "to_numpy"):  # a table
-        raise InputError(f"inputs are a {type(values).__name__}. Give numbers: inputs.to_numpy(dtype='float32').")
+        raise InputError(f"inputs are {a_type(values)}. Give numbers: inputs.to_numpy(dtype='float32').")
     if isinstance(values, Tensor | Mapping) or any(True for _ in leaves(values)):
         if isinstance(values, np.ndarray) and values.dtype.kind not in "biufc":
             raise InputError(f"inputs are {in_words(values)}. Give numbers.")
@@ -357,7 +357,7 @@ def needed_arguments(network: nn.Module) -> int:
 def _ambiguous(batch: Sequence[Any], needed: int) -> InputError:
     others = " and ".join(map(in_words, batch[needed:]))
     return InputError(
-        f"a batch is a {type(batch).__name__} of {len(batch)}: beside {in_words(batch[0])} it holds {others}, but "
+        f"a batch is {a_type(batch)} of {len(batch)}: beside {in_words(batch[0])} it holds {others}, but "
         f"the network needs {needed} argument{'s' * (needed > 1)}. Labels are whole numbers, one per "
         "sample, in a pair (inputs, labels): give such pairs, or inputs alone, or forward=, for example "
         "forward=lambda network, batch: network(batch[0])."
@@ -373,5 +373,5 @@ def in_words(part: Any) -> str:
     if isinstance(part, _ARRAYS):
         return f"{str(part.dtype).removeprefix('torch.')} of shape {tuple(part.shape)}"
     if isinstance(part, Mapping):
-        return f"a {type(part).__name__} of {', '.join(map(repr, part)) or 'nothing'}"
-    return f"a {type(part).__name__}" + (f" of {len(part)}" if isinstance(part, tuple | list) else "")
+        return f"{a_type(part)} of {', '.join(map(repr, part)) or 'nothing'}"
+    return a_type(part) + (f" of {len(part)}" if isinstance(part, tuple | list) else "")

@@ -37,7 +37,7 @@ class SampleCheck:
         self.rows[call.name] = len(values) if values.ndim else 0
         if self.rows[call.name] != self.copies or not values.is_floating_point() or not values.numel():
             return
-        values = values.to_dense() if values.layout != torch.strided else values
+        values = _dense(values)
         self.kept[call.name] = values[:1].clone()
         if _differ(values, values[:1]):
             self.noisy.add(call.name)
@@ -47,7 +47,7 @@ class SampleCheck:
         values, first = call.values.detach(), self.kept.get(call.name)
         if first is None or values.ndim == 0 or len(values) != self.copies:
             return
-        values = values.to_dense() if values.layout != torch.strided else values
+        values = _dense(values)
         if first.shape == values[:1].shape and _differ(values[:1], first):
             changed.add(call.name)
 
@@ -75,6 +75,10 @@ class SampleCheck:
                     "function of its sample alone; if the statistics of a batch are wanted, use mode='train'."
                 )
         return ""
+
+
+def _dense(values: torch.Tensor) -> torch.Tensor:
+    return values.to_dense() if values.layout != torch.strided else values
 
 
 def _differ(values: torch.Tensor, first: torch.Tensor) -> bool:
@@ -143,7 +147,7 @@ def check_samples(
 
 
 def _circumstances(network: nn.Module, forward: Forward | None) -> Hashable:
-    """What decides whether samples are mixed or noisy: the numbers and words among the modules' attributes, forward."""
+    """What a check depends on: numbers and texts among the modules' attributes, such as a rate, and ``forward``."""
     settings = [
         (name, value)
         for module in network.modules()
@@ -152,5 +156,5 @@ def _circumstances(network: nn.Module, forward: Forward | None) -> Hashable:
     ]
     try:
         return tuple(settings), None if forward is None else weakref.ref(forward)
-    except TypeError:  # an object that cannot be referred to is another one each time
+    except TypeError:  # no weak reference to it can be made: such a ``forward`` is checked each time
         return object()

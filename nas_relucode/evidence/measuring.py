@@ -39,7 +39,7 @@ ATTACKED = 500  # test images of PGD
 CORRUPTED = 1000  # test images of the common corruptions
 COSTS = "costs.csv"  # beside the weights
 ALL = "all:"  # before the names of indices of the codes of all layers
-BASELINES = (
+WITHOUT_CODES = (  # baselines that are known once a network is trained and evaluated
     "parameters",
     "flops",
     "train_loss",
@@ -48,6 +48,9 @@ BASELINES = (
     "confidence",
     "logit_norm",
     "weight_norm",
+)
+BASELINES = (
+    *WITHOUT_CODES,
     "affine_norm",
     "logdet_kernel",
     "distinct_patterns",

@@ -1,9 +1,10 @@
 """The facets of many cells of few dimensions at once, compiled; `find_facets` decides the cells that are left open.
 
-The rows are as in `find_facets`. The border that is crossed first along a row, from inside the cell, is that of a
-facet: so most are found. They decide the next row (Clarkson): it is redundant if it is in their cone; else its residual
-leads to a point where it is negative and they are not, and on the way there the border of an unknown facet is crossed
-first. Quick ways are tried first, and count only where they prove what they find.
+The rows are as in `find_facets`. From inside the cell, the first border that is crossed in the direction of a row
+belongs to a facet; most facets are found so. The known facets decide the next row (Clarkson): the row is redundant if
+it is in their cone; else its residual leads to a point where the row is negative and they are not, and on the way there
+the first border that is crossed belongs to an unknown facet. Quick searches come first; a result of theirs counts only
+with its proof.
 """
 
 from __future__ import annotations
@@ -199,8 +200,8 @@ def _forward(root, pivots, vector):  # type: ignore[no-untyped-def]  # pragma: n
 def _facets(rows, back, tolerance, numbers, row, point):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Writes the facets' rows and points, and returns how many there are; -1 if a row could not be decided.
 
-    The last of the ``rows`` is (0, 1); ``numbers`` (rows,) says what each is called. Most rows are decided by vectors
-    that are quickly found and prove it: most facets are hit along the row of one.
+    The last of the ``rows`` is (0, 1); ``numbers`` (rows,) says what each is called. The direction of
+    each row finds most facets, `_project_quickly` shows most other rows to be redundant, `_searched` decides the rest.
     """
     n, size = len(rows) - 1, rows.shape[1]
     lengths, products, state = np.empty(n + 1), np.empty(n + 1), np.full(n, OPEN)
@@ -209,10 +210,10 @@ def _facets(rows, back, tolerance, numbers, row, point):  # type: ignore[no-unty
         lengths[i] = np.sqrt(gram[i, i])
     known[0] = n  # (0, 1), and then the facets
     residual, work = np.empty(size), np.empty((size + 2, size))
-    found, shot = 0, 0  # rows along which was shot
+    found, tried = 0, 0  # facets; rows whose direction was tried
     while True:
-        if shot < n:
-            i, shot = shot, shot + 1
+        if tried < n:
+            i, tried = tried, tried + 1
             if state[i] != OPEN:
                 continue
             share = max(gram[i, n], 0.0) / gram[n, n]
@@ -299,10 +300,11 @@ def _gram(rows):  # type: ignore[no-untyped-def]  # pragma: no cover
 
 @compiled
 def _project_quickly(rows, gram, own, known, most, work, residual):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Projects row ``own`` onto the cone of the ``known`` ones: DONE if it is in it, but for ``most``; FAR; or STUCK.
+    """Projects row ``own`` onto the cone of the ``known`` ones; DONE if the residual is at most ``most`` long.
 
-    The active set method of `_project` on the products of the rows (``gram``). It gives up where a row would leave the
-    set or depends on it. DONE is proved by the multiples that were found; FAR comes with a residual and proves nothing.
+    Else FAR or STUCK. The active set method of `_project` on the products of the rows (``gram``). It gives up, STUCK, where a row would
+    leave the set or depends on it. The multiples that were found prove DONE; FAR comes with a residual and proves
+    nothing.
     """
     size = rows.shape[1]
     root, factors, optimum, active = work[:size], work[size], work[size + 1], np.empty(size, np.int64)

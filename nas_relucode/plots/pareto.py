@@ -51,7 +51,7 @@ def save_pareto(path: Path, figure: Figure) -> None:
     reproducible = {"savefig.dpi": 150, "svg.hashsalt": "nas-relucode"}  # the same study gives the same file
     for axes in figure.axes:
         place: Any = axes.get_subplotspec()
-        axes.set_subplotspec(place)  # from where the layout starts, also if the figure was saved before
+        axes.set_subplotspec(place)  # the layout starts here again, as if the figure had not been saved before
     with matplotlib.rc_context(reproducible):
         figure.savefig(path, metadata={"Date": None} if svg else None)
 

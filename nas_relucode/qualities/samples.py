@@ -15,7 +15,7 @@ from nas_relucode.codes.batches import Parts, batches, needed_arguments, read_ba
 from nas_relucode.codes.network_state import run, untouched
 from nas_relucode.codes.reading import Forward
 from nas_relucode.codes.relus import unwrapped
-from nas_relucode.errors import InputError, NonFiniteError
+from nas_relucode.errors import InputError, NonFiniteError, a_type
 from nas_relucode.qualities.quality import PerSample
 
 BATCH_SIZE = 256  # samples of a forward pass, unless the data are batches already
@@ -124,7 +124,7 @@ def over_batches(
         parts = read_batch(batch, needed)
         if parts.labels is None and labelled:
             raise InputError(
-                f"accuracy needs labels, and the samples (a {type(batch).__name__}) have none. "
+                f"accuracy needs labels, and the samples ({a_type(batch)}) have none. "
                 "Give (inputs, labels), labels as whole numbers, or a DataLoader of such pairs."
             )
         with borrowed:

@@ -7,7 +7,6 @@ import html
 import importlib.util
 import io
 import warnings
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -36,16 +35,16 @@ def show_in_dashboard(study: optuna.Study, selection: Selection | None = None) -
     The rest of the note stays. A second call replaces what the first one wrote. Raises InputError if optuna-dashboard
     is not installed.
     """
-    notes, figures = _dashboard()
+    dashboard = _dashboard()
     selection = selection or select(study)
     limits = [*(warning.text for warning in selection.verdict.warnings), *selection.notes]
     parts = ["## Verdict", markdown(selection.verdict.text), "\n".join(f"- {markdown(text)}" for text in limits)]
     if not selection.finalists.empty:
         parts.append(markdown_table(networks_table(selection, selection.finalists.head(MOST_ROWS))))
     text = "\n\n".join(filter(None, parts))
-    note = _put(notes.get_note(study), f"{START}\n\n{text}\n\n{END}")
-    notes.save_note(study, note)
-    figures.save_plotly_graph_object(study, pareto_figure(selection), graph_object_id=FIGURE)
+    note = _put(dashboard.get_note(study), f"{START}\n\n{text}\n\n{END}")
+    dashboard.save_note(study, note)
+    dashboard.save_plotly_graph_object(study, pareto_figure(selection), graph_object_id=FIGURE)
     return note
 
 
@@ -111,29 +110,14 @@ def _put(note: str, part: str) -> str:
     return f"{note.rstrip()}\n\n{part}" if note.strip() else part
 
 
-def _dashboard() -> tuple[Any, Any]:
-    """What of optuna-dashboard writes notes, and what writes figures."""
+def _dashboard() -> Any:
     try:
-        import plotly  # noqa: F401
-
-        return _part("_note"), _part("_custom_plot_data")
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")  # which its dependencies raise
+            import optuna_dashboard
+            import plotly  # noqa: F401
     except ImportError as error:
         raise InputError(
             f"optuna-dashboard is not installed ({error}). Install it: pip install nas-relucode[dashboard]."
         ) from error
-
-
-def _part(name: str) -> Any:
-    """A module of optuna-dashboard alone: the package imports a web server and scikit-learn, which takes a second."""
-    package = importlib.util.find_spec("optuna_dashboard")
-    if package is None:
-        raise ImportError("No module named 'optuna_dashboard'")
-    file = Path(*package.submodule_search_locations or (), f"{name}.py")
-    spec = importlib.util.spec_from_file_location(f"{package.name}.{name}", file)
-    if spec is None or spec.loader is None or not file.is_file():  # a later version has its modules elsewhere
-        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")  # which its dependencies raise
-            return importlib.import_module(package.name)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return optuna_dashboard

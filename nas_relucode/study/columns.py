@@ -29,7 +29,9 @@ def is_column(name: str) -> bool:
 
 
 def check_own_name(what: str, name: str, others: dict[str, str]) -> None:
-    """Raises InputError for a name of the user's own that is taken; ``others``: what has which names.
+    """Raises InputError if the name of the user's own quality or index (``what``) is taken, or cannot be used in `by`.
+
+    ``others`` maps further names that are taken to what has them.
 
     >>> check_own_name("quality", "largest", {"cell_count": "an index"})
     """
@@ -38,6 +40,6 @@ def check_own_name(what: str, name: str, others: dict[str, str]) -> None:
         why = (
             f"the name of {taken}"
             if taken
-            else "which no order could name: it is empty, has a colon or begins with a sign"
+            else "which cannot be used in by: it is empty, has a colon or begins with a sign"
         )
         raise InputError(f"a {what} of your own is called {name!r}, {why}. Give it another name, such as own_{what}.")

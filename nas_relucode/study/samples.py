@@ -13,7 +13,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, S
 
 from nas_relucode.codes.batches import batches, in_memory, in_words, read_batch, samples_of
 from nas_relucode.codes.digests import SamplesDigest
-from nas_relucode.errors import InputError
+from nas_relucode.errors import InputError, a_type
 from nas_relucode.training.data import ImageData
 
 BATCH_SIZE = 512  # samples, where the data do not come in batches
@@ -71,7 +71,7 @@ def readable(data: Any, split: str) -> Any:
     except InputError as error:
         raise type(error)(f"the {split} {error}") from error
     if not lies_in_memory and (isinstance(data, str | bytes) or not isinstance(data, Iterable)):
-        raise InputError(f"the {split} samples are a {type(data).__name__}. {GIVE}.")
+        raise InputError(f"the {split} samples are {a_type(data)}. {GIVE}.")
     if not lies_in_memory and iter(data) is data:
         raise InputError(
             f"the {split} samples are an iterator, which can be read once, but they are read for each network. {GIVE}."
