@@ -302,7 +302,7 @@ def _gram(rows):  # type: ignore[no-untyped-def]  # pragma: no cover
 def _project_quickly(rows, gram, own, known, most, work, residual):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Projects row ``own`` onto the cone of the ``known`` ones; DONE if the residual is at most ``most`` long.
 
-    Else FAR or STUCK. The active set method of `_project` on the products of the rows (``gram``). It gives up, STUCK, where a row would
+    The active set method of `_project` on the products of the rows (``gram``). It gives up, STUCK, where a row would
     leave the set or depends on it. The multiples that were found prove DONE; FAR comes with a residual and proves
     nothing.
     """
