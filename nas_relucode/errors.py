@@ -85,7 +85,7 @@ def finite_number(
         if math.isfinite(plain) and least <= plain <= most and (plain > least or not above):
             return plain
     low = f"above {least:g}" if above else f"of at least {least:g}"
-    ends = low if most == math.inf else f"{'above' if above else 'from'} {least:g} to {most:g}"
+    ends = low if most == math.inf else f"{low}, at most {most:g}" if above else f"from {least:g} to {most:g}"
     raise InputError(f"{name} {value!r:.80} {problem}. Give a number {ends}.")
 
 

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from nas_relucode.codes.batches import Slices, batches, drawn_apart, each, moved, needed_arguments, read_batch
 from nas_relucode.codes.bits import WORD, Codes, Layer
-from nas_relucode.codes.network_state import run, untouched
+from nas_relucode.codes.network_state import check_network, run, untouched
 from nas_relucode.codes.packing import Packer
 from nas_relucode.codes.reading import SMOOTH, Forward, Reading, ReadingOptions, read_options
 from nas_relucode.codes.relus import Call, ReluCalls, unwrapped
 from nas_relucode.codes.sample_check import check_samples, known_check
-from nas_relucode.errors import InputError, NonFiniteError, a_type
+from nas_relucode.errors import InputError, NonFiniteError
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,7 @@ def capture_batches(network: nn.Module, data: Any, **options: Unpack[ReadingOpti
     activation is not finite.
     """
     reading, forward = read_options(options)
-    if not isinstance(network, nn.Module):
-        raise InputError(f"the network is {a_type(network)}. Give a torch.nn.Module.")
-    return _code_batches(unwrapped(network), batches(data, reading.batch_size), reading, forward)
+    return _code_batches(unwrapped(check_network(network)), batches(data, reading.batch_size), reading, forward)
 
 
 def capture(network: nn.Module, inputs: Any, **options: Unpack[ReadingOptions]) -> Codes:

@@ -11,7 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nas_relucode.errors import InputError
+from nas_relucode.errors import InputError, a_type
+
+
+def check_network(network: object, what: str = "the network") -> nn.Module:
+    """The network itself. Raises InputError if it is something else than a module."""
+    if not isinstance(network, nn.Module):
+        raise InputError(f"{what} is {a_type(network)}. Give a torch.nn.Module.")
+    return network
 
 
 def device_of(network: nn.Module) -> torch.device:

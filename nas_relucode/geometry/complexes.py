@@ -24,7 +24,8 @@ from nas_relucode.cells.graph import components
 from nas_relucode.cells.neighbours import pairs_within
 from nas_relucode.cells.occupied import Cells, find_cells
 from nas_relucode.codes.bits import Codes, pack
-from nas_relucode.errors import InputError, SolverError
+from nas_relucode.codes.network_state import check_network
+from nas_relucode.errors import InputError, SolverError, a_type, finite_number, whole_number
 from nas_relucode.geometry.bends import Levels, flat
 from nas_relucode.geometry.crossing import largest_so_far
 from nas_relucode.geometry.facet_search import FacetSearch
@@ -154,15 +155,15 @@ def complex_of(
     >>> complex_of(nn.Sequential(layer, nn.ReLU()), 2).summary()["facet_neighbours"]
     4
     """
-    if not 0 < tolerance < 1:
-        raise InputError(f"the tolerance is {tolerance}. Give a number between 0 and 1, for example 1e-9.")
+    tolerance = finite_number("tolerance", tolerance, most=1, above=True)
+    if max_cells is not None:
+        max_cells = whole_number("max_cells", max_cells, least=1)
+    if plane is not None and not isinstance(plane, Plane):
+        raise InputError(f"plane is {a_type(plane)}. Give a Plane, made of an origin and directions.")
+    box = None if box is None else _box(box)
     if not isinstance(network, Program):
         network = read_program(network, torch.zeros(1, *_shape(network, shape, plane)))
     program = network
-    if box is not None and not (np.isfinite(box).all() and box[0] < box[1]):
-        raise InputError(f"the box {box[0]} to {box[1]} is empty or not finite. Give two finite numbers, low < high.")
-    if max_cells is not None and max_cells < 1:
-        raise InputError(f"max_cells is {max_cells}. Give at least 1.")
     plane = plane or Plane(np.zeros(program.features), np.eye(program.features))
     search = FacetSearch(program, plane.origin, plane.directions, box, tolerance)
     file = None if state is None else Path(state)
@@ -211,9 +212,21 @@ def _save(search: FacetSearch, file: Path) -> OSError | None:
     return None
 
 
+def _box(box: Any) -> tuple[float, float]:
+    """The two ends of a box. Raises InputError unless they are finite numbers, the lower one first."""
+    try:
+        low, high = (math.nan if isinstance(end, str) else float(end) for end in box)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise InputError(f"the box is {box!r:.80}. Give two finite numbers, low < high.")
+    return low, high
+
+
 def _shape(network: nn.Module, shape: tuple[int, ...] | int | None, plane: Plane | None) -> tuple[int, ...]:
     """The shape of an input, by default that of the first layer's. Raises InputError if it is too large."""
     if shape is None:
+        check_network(network)
         first = next((module for module in network.modules() if isinstance(module, nn.Linear | nn.Conv2d)), None)
         if not isinstance(first, nn.Linear):
             raise InputError(
@@ -221,9 +234,7 @@ def _shape(network: nn.Module, shape: tuple[int, ...] | int | None, plane: Plane
                 "Give its shape (--shape 1 28 28, for example), or the number of features."
             )
         shape = first.in_features
-    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
-    if any(size < 1 for size in sizes):
-        raise InputError(f"the shape {' '.join(map(str, sizes))} has a size below 1. Give positive sizes.")
+    sizes = tuple(whole_number("a size of the shape", size, least=1) for size in np.atleast_1d(shape).tolist())
     features, most = math.prod(sizes), MOST_DIMENSIONS if plane is None else MOST_FEATURES
     if features > most:
         raise InputError(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from nas_relucode.cells.neighbours import pairs_within
 from nas_relucode.cells.occupied import Cells, find_cells
 from nas_relucode.codes.bits import pack
-from nas_relucode.errors import SolverError
+from nas_relucode.errors import SolverError, finite_number, whole_number
 from nas_relucode.geometry.bends import flat
 from nas_relucode.geometry.crossing import nonzero_rows, states_behind, vanished
 from nas_relucode.geometry.program import Program, read_program
@@ -77,6 +77,9 @@ def audit(
     one: a pair may stay "undecided". ``tolerance`` is relative to the largest value of a layer: a value closer to 0
     counts as on the border. Raises InputError as `read_program`.
     """
+    most = None if max_pairs is None else whole_number("max_pairs", max_pairs)
+    generator = np.random.default_rng(whole_number("seed", seed))
+    tolerance = finite_number("tolerance", tolerance, most=1)
     if isinstance(network, Program):
         program, points = network, network.points(inputs)
     else:
@@ -85,8 +88,8 @@ def audit(
     cells = find_cells(pack(program.bits(points)))
     near = pairs_within(cells.codes, 1)  # of distinct codes: all at distance 1
     pairs = np.stack([near.first, near.second], axis=1)
-    if max_pairs is not None and len(pairs) > max_pairs:
-        pairs = pairs[np.sort(np.random.default_rng(seed).choice(len(pairs), max_pairs, replace=False))]
+    if most is not None and len(pairs) > most:
+        pairs = pairs[np.sort(generator.choice(len(pairs), most, replace=False))]
     return Audit(cells, pairs, *_Certifier(program, tolerance).certify(pairs, points[cells.first]))
 
 

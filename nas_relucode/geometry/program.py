@@ -18,7 +18,17 @@ from nas_relucode.codes.network_state import untouched
 from nas_relucode.codes.relus import ReluCalls
 from nas_relucode.errors import InputError, NonFiniteError
 from nas_relucode.geometry.bends import Bend, flat
-from nas_relucode.geometry.recording import SAMPLES, Ref, Step, bend_calls, float64_copy, forward_errors, leaves, record
+from nas_relucode.geometry.recording import (
+    SAMPLES,
+    Ref,
+    Step,
+    bend_calls,
+    float64_copy,
+    float64_points,
+    forward_errors,
+    leaves,
+    record,
+)
 
 BATCH = 256  # samples of a forward pass that leads to a module
 AGREES = 1e-9  # of the largest value: by how much what was read may differ from the network's own forward pass
@@ -139,7 +149,7 @@ class Program:
 
     def points(self, values: Any) -> Tensor:
         """``values`` as points, float64, (points, *shape), on the device; one point may be given alone."""
-        points = torch.as_tensor(values, dtype=torch.float64, device=self.device).detach()
+        points = float64_points(values, "points", self.device)
         if points.shape in (self.shape, (self.features,)):
             points = points[None]
         if points.ndim == 0 or points.shape[1:] not in (self.shape, (self.features,)):
@@ -255,7 +265,7 @@ def read_copy(inner: nn.Module, example: Any, module: str | None = None) -> Prog
     """As `read_program`, for a copy as `float64_copy` makes it, which is not copied again."""
     _check_weights(inner)
     inner.requires_grad_(False)
-    inputs = torch.as_tensor(example, dtype=torch.float64).detach()
+    inputs = float64_points(example, "inputs")
     if inputs.ndim < 2 or len(inputs) == 0:
         raise InputError(f"the example has shape {tuple(inputs.shape)}. Give at least one input, samples first.")
     evaluation = untouched(inner)

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nas_relucode.codes.batches import in_words
+from nas_relucode.codes.network_state import check_network
 from nas_relucode.codes.relus import Call, ReluCalls, Run, WatchedPass, unwrapped
 from nas_relucode.errors import InputError
 from nas_relucode.geometry.bends import DECOMPOSED, Bend, bend_of
@@ -94,11 +96,21 @@ def bend_calls(relus: ReluCalls, forward: Callable[[], Any]) -> tuple[list[BendC
         return calls, forward()
 
 
+def float64_points(values: Any, what: str, device: torch.device | None = None) -> Tensor:
+    """Points as float64, on ``device`` or where they are. Raises InputError, which names ``what``, for other values."""
+    try:
+        return torch.as_tensor(values, dtype=torch.float64, device=device).detach()
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{what} are {in_words(values)}. Give a tensor or an array of numbers, samples first, without labels."
+        ) from error
+
+
 def float64_copy(network: nn.Module) -> nn.Module:
     """A copy that computes in float64, without the wrappers of torch.compile and DataParallel."""
     try:
         with torch.no_grad():  # otherwise a copied TorchScript module's weights would be results, not weights
-            return copy.deepcopy(unwrapped(network)).double()
+            return copy.deepcopy(unwrapped(check_network(network))).double()
     except RuntimeError as error:
         raise InputError(
             f"{type(network).__name__} cannot be copied, as happens where weights are computed anew at each call. "

@@ -28,7 +28,7 @@ from nas_relucode.codes.relus import ReluCalls
 from nas_relucode.errors import InputError, NonFiniteError
 from nas_relucode.geometry.bends import Bend, flat
 from nas_relucode.geometry.program import Between, Program, read_copy
-from nas_relucode.geometry.recording import BendCall, bend_calls, float64_copy, forward_errors
+from nas_relucode.geometry.recording import BendCall, bend_calls, float64_copy, float64_points, forward_errors
 
 APART = 2.0**-40  # of the segment: borders closer than this count as one
 ROUNDING = 2.0**-40  # of the largest value of a bend's input: what is smaller counts as 0
@@ -162,11 +162,11 @@ class _Run:
         forward: Forward | None,
         batch_size: int,
     ) -> None:
-        self.starts, self.ends = (torch.as_tensor(points).detach().double() for points in (starts, ends))
-        if self.starts.shape != self.ends.shape or self.starts.ndim == 0 or len(self.starts) == 0:
+        self.starts, self.ends = float64_points(starts, "the starts"), float64_points(ends, "the ends")
+        if self.starts.shape != self.ends.shape or self.starts.ndim < 2 or len(self.starts) == 0:
             raise InputError(
                 f"the starts have the shape {tuple(self.starts.shape)}, the ends {tuple(self.ends.shape)}. "
-                "Give one start and one end for each segment, at least one."
+                "Give tensors (segments, ...), with one start and one end for each segment, at least one."
             )
         if not bool(torch.isfinite(self.starts).all() and torch.isfinite(self.ends).all()):
             raise NonFiniteError("a segment starts or ends at a point that is not finite. Check the inputs.")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nas_relucode.cells.code_spaces import code_space
 from nas_relucode.codes.batches import in_words
+from nas_relucode.codes.network_state import check_network
 from nas_relucode.codes.reading import ReadingOptions
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.indices.inputs import IndexInputs
@@ -77,8 +78,7 @@ MEASURES: dict[str, Callable[..., float]] = {
 
 
 def _check(net: Any, inputs: Any) -> None:
-    if not isinstance(net, nn.Module):
-        raise InputError(f"net is {in_words(net)}. Give a torch.nn.Module.")
+    check_network(net, "net")
     if not isinstance(inputs, Tensor | np.ndarray) or not inputs.ndim:
         raise InputError(f"inputs are {in_words(inputs)}. Give a tensor with one row per sample.")
 

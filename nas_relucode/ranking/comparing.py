@@ -117,7 +117,7 @@ def _trainings(networks: Any) -> Iterator[tuple[str, int, Trained]]:
             raise InputError(f"network {name!r} has no seed. Give at least one: {{{name!r}: {{0: network}}}}.")
         for seed, network in of_seeds.items():
             seed = whole_number(f"a seed of network {name!r}", seed, most=LARGEST_SEED - 1)
-            if not isinstance(network, nn.Module) and not callable(network):
+            if not callable(network):  # as networks are, and functions that load one
                 raise InputError(
                     f"network {name!r} is {a_type(network)}. Give a torch.nn.Module, or a function that loads one."
                 )

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nas_relucode.errors import InputError, unknown, whole_number
+from nas_relucode.errors import InputError, a_type, unknown, whole_number
 from nas_relucode.texts import html_table, plain
 from nas_relucode.training.sources import Images, hold_out, interpolate, read_source, scaled
 
@@ -30,6 +30,13 @@ class Split:
     labels: Tensor | None
 
     def __post_init__(self) -> None:
+        for name, values in {"inputs": self.inputs, "labels": self.labels}.items():
+            if not isinstance(values, Tensor) and (values is not None or name == "inputs"):
+                raise InputError(f"the {name} of a Split are {a_type(values)}. Give a tensor: torch.as_tensor(...).")
+        if not self.inputs.ndim:
+            raise InputError("the inputs of a Split are a single number. Give a tensor (samples, ...).")
+        if self.labels is not None and (self.labels.is_floating_point() or self.labels.is_complex()):
+            raise InputError(f"the labels of a Split are {self.labels.dtype}. Give whole numbers: labels.long().")
         if self.labels is not None and self.labels.shape != self.inputs.shape[:1]:
             raise InputError(
                 f"there are {len(self.inputs)} inputs, but labels of shape {tuple(self.labels.shape)}. "

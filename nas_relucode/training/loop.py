@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nas_relucode.codes.network_state import untouched
-from nas_relucode.errors import InputError, NonFiniteError
+from nas_relucode.codes.network_state import check_network, untouched
+from nas_relucode.errors import InputError, NonFiniteError, a_type, finite_number
 from nas_relucode.training.data import Split
 from nas_relucode.training.losses import batch_loss, epoch_loss
+from nas_relucode.training.names import check_seed
 from nas_relucode.training.recipe import Recipe
 
 GATHERED_NUMBERS = 2**22  # numbers of the inputs that are put in the epoch's order in one copy, at most
@@ -87,6 +88,8 @@ def train(
     state of another network, of other data or of other settings.
     """
     check_training(data, recipe, learning_rate)
+    check_network(network)
+    check_seed(seed)
     if recipe.channels_last and data.inputs.ndim == 4:
         network.to(memory_format=torch.channels_last)
     training = _Training(network, len(data), learning_rate, recipe, seed)
@@ -126,6 +129,7 @@ def evaluate(network: nn.Module, data: Split, *, loss: str = "cross_entropy", ba
     >>> evaluate(nn.Linear(2, 2), Split(torch.zeros(3, 2), None), loss="mse").accuracy is None
     True
     """
+    check_split(data)
     recipe = Recipe(loss=loss, batch_size=batch_size)
     reconstructs = loss != "cross_entropy"
     targets = data.inputs if reconstructs else data.labels
@@ -149,14 +153,17 @@ def evaluate(network: nn.Module, data: Split, *, loss: str = "cross_entropy", ba
 
 def accuracy(network: nn.Module, data: Split, *, batch_size: int = 512) -> float:
     """The fraction of the samples that are classified as labelled (see `evaluate`); NaN if there are none."""
+    check_split(data)
     value = None if data.labels is None else evaluate(network, data, batch_size=batch_size).accuracy
     return math.nan if value is None else value
 
 
 def check_training(data: Split, recipe: Recipe, learning_rate: float) -> None:
     """Raises InputError unless the data suit the recipe's loss and the learning rate is positive."""
-    if not 0 < learning_rate < math.inf:
-        raise InputError(f"learning rate {learning_rate!r} is out of range. Give a positive number, e.g. 0.01.")
+    check_split(data)
+    if not isinstance(recipe, Recipe):
+        raise InputError(f"the recipe is {a_type(recipe)}. Give a Recipe.")
+    finite_number("learning rate", learning_rate, above=True)
     if recipe.loss == "cross_entropy" and (data.labels is None or not len(data)):
         raise InputError("there are no labelled samples to train on. Give at least one.")
     if not len(data):
@@ -168,6 +175,12 @@ def check_training(data: Split, recipe: Recipe, learning_rate: float) -> None:
                 f"the loss sigmoid needs images from 0 to 1, but these lie in {low:g} .. {high:g}. "
                 "Load them without normalise, or take the loss mse."
             )
+
+
+def check_split(data: object) -> None:
+    """Raises InputError for data that are no Split."""
+    if not isinstance(data, Split):
+        raise InputError(f"the data are {a_type(data)}. Give a Split: Split(inputs, labels).")
 
 
 def batches(data: Split, order: Tensor, recipe: Recipe) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -262,6 +275,8 @@ class _Training:
 
     def resume(self, state: Mapping[str, Any]) -> None:
         """Takes over a state. Raises InputError, and changes nothing, if it is not a state of this training."""
+        if not isinstance(state, Mapping):
+            raise InputError(f"the state to resume from is {a_type(state)}. Give that of Epoch.state().")
         self._check_settings(state)
         stored, current = state["network"], self.network.state_dict()
         differing = [name for name in {**stored, **current} if _shape(stored.get(name)) != _shape(current.get(name))]

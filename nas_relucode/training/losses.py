@@ -20,7 +20,13 @@ LOSSES: dict[str, Callable[..., Tensor]] = {  # of `recipe.LOSSES`
 def batch_loss(outputs: Tensor, targets: Tensor, loss: str) -> Tensor:
     """The mean loss of one batch; ``targets`` are its labels, or the images that the network reconstructs."""
     check_shapes(outputs.shape, targets.shape, loss)
-    return LOSSES[loss](outputs, targets)
+    try:
+        return LOSSES[loss](outputs, targets)
+    except IndexError as error:  # as torch raises on a CPU; a GPU gives up the process
+        raise InputError(
+            f"labels go from {int(targets.min())} to {int(targets.max())}, but the network has outputs of shape "
+            f"{tuple(outputs.shape)}. Give labels from 0 to the number of classes - 1."
+        ) from error
 
 
 def epoch_loss(batch_losses: Tensor, samples: int, batch_size: int) -> Tensor:

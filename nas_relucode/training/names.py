@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from nas_relucode.errors import InputError
+from nas_relucode.errors import InputError, whole_number
 
 SOURCES = {
     "digits": "scikit-learn's 8x8 digits, embedded; nothing is downloaded",
@@ -27,7 +27,7 @@ def parse_head(head: str) -> list[int]:
     >>> parse_head("256-128-128")
     [256, 128, 128]
     """
-    if not re.fullmatch(r"[1-9][0-9]{0,5}(-[1-9][0-9]{0,5})*", head):
+    if not isinstance(head, str) or not re.fullmatch(r"[1-9][0-9]{0,5}(-[1-9][0-9]{0,5})*", head):
         raise InputError(
             f"head {head!r} is not a list of layer widths. "
             "Write widths joined by '-', each from 1 to 999999, e.g. '256-128-128'."
@@ -36,6 +36,5 @@ def parse_head(head: str) -> list[int]:
 
 
 def check_seed(seed: int) -> None:
-    """Raises InputError for a seed that is out of the range of torch's generators."""
-    if not 0 <= seed < LARGEST_SEED:
-        raise InputError(f"seed {seed} is out of range. Give a whole number from 0 to {LARGEST_SEED - 1}.")
+    """Raises InputError for a seed that is no whole number, or out of the range of torch's generators."""
+    whole_number("seed", seed, most=LARGEST_SEED - 1)

@@ -6,7 +6,6 @@ import contextlib
 import difflib
 import importlib
 import inspect
-import math
 import os
 import sys
 import warnings
@@ -17,7 +16,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from nas_relucode.errors import InputError, a_type, first_line, unknown
+from nas_relucode.errors import InputError, a_type, finite_number, first_line, unknown, whole_number
 from nas_relucode.training.names import BACKBONES, WEIGHTS, check_seed, parse_head
 from nas_relucode.training.weights import load_weights
 
@@ -81,8 +80,7 @@ def build_network(
     torch.Size([2, 10])
     """
     widths = parse_head(head)
-    if classes < 1:
-        raise InputError(f"{classes} classes are too few. Give the number of outputs.")
+    whole_number("classes", classes, least=1)
     has_own_backbone = weights != "random" or backbone_seed is not None
     backbone_layers = build_backbone(
         image_shape,
@@ -102,6 +100,15 @@ def build_network(
     return initialise(network, seed)
 
 
+def check_image_shape(shape: ImageShape) -> None:
+    """Raises InputError for what is not the shape (channels, height, width) of an image."""
+    sizes = list(shape) if isinstance(shape, tuple | list) else []
+    if len(sizes) != 3:
+        raise InputError(f"image_shape is {shape!r:.80}. Give (channels, height, width).")
+    for size in sizes:
+        whole_number("a size of image_shape", size, least=1)
+
+
 def build_backbone(
     image_shape: ImageShape, *, backbone: str = "vgg16", width: float = 1.0, seed: int = 0, weights: str = "random"
 ) -> nn.Sequential:
@@ -118,10 +125,8 @@ def build_backbone(
     """
     if backbone not in BACKBONES:
         raise unknown("backbone", backbone, BACKBONES)
-    if not 0 < width < math.inf:
-        raise InputError(
-            f"width {width!r} is not a positive number. Give the factor of the backbone's channels, e.g. 0.125."
-        )
+    check_image_shape(image_shape)
+    width = finite_number("width", width, above=True)  # a factor of the backbone's channels
     if weights not in WEIGHTS:
         raise unknown("weights", weights, WEIGHTS)
     if weights == "imagenet" and (backbone != "vgg16" or width != 1 or image_shape[0] != 3):
@@ -141,6 +146,7 @@ def build_autoencoder(
     image_shape: ImageShape, *, head: str = "128-64-32", decoder: str = "128-256", seed: int = 0
 ) -> Autoencoder:
     """The autoencoder of Table 1 with Xavier weights drawn from ``seed`` and zero biases."""
+    check_image_shape(image_shape)
     with torch.random.fork_rng(devices=[]):
         network = Autoencoder(image_shape, head, decoder)
     return initialise(network, seed)
@@ -148,6 +154,7 @@ def build_autoencoder(
 
 def initialise(network: Module, seed: int = 0) -> Module:
     """Gives Linear and Conv2d layers Xavier (Glorot) uniform weights, drawn from ``seed``, and zero biases."""
+    check_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):

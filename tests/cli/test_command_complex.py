@@ -95,8 +95,8 @@ def test_objects_in_a_file_are_not_run(tmp_path, capsys):
 def test_bad_options_are_refused(tmp_path, capsys):
     oracle("A")
     model = str(ORACLES / "A.npz")
-    assert "is empty or not finite" in refused(capsys, "complex", model, "--box", "1", "-1")
-    assert "max_cells is 0" in refused(capsys, "complex", model, "--max-cells", "0")
+    assert "two finite numbers, low < high" in refused(capsys, "complex", model, "--box", "1", "-1")
+    assert "max_cells 0" in refused(capsys, "complex", model, "--max-cells", "0")
     assert "there is no" in refused(capsys, "complex", str(tmp_path / "none.npz"))
     assert "Leave out --weights" in refused(capsys, "complex", model, "--weights", "some.pt")
     assert "no folder" in refused(capsys, "complex", model, "--state", str(tmp_path / "none" / "state.npz"))

@@ -320,9 +320,9 @@ def test_the_state_of_another_network_or_a_damaged_one_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"box": (1.0, -1.0)}, "is empty or not finite"),
-        ({"box": (0.0, math.inf)}, "is empty or not finite"),
-        ({"max_cells": 0}, "max_cells is 0"),
+        ({"box": (1.0, -1.0)}, "two finite numbers, low < high"),
+        ({"box": (0.0, math.inf)}, "two finite numbers, low < high"),
+        ({"max_cells": 0}, "max_cells 0"),
         ({"start": [0.0]}, "shape"),
         ({"start": [0.0, 0.0]}, "border"),
     ],

@@ -175,7 +175,7 @@ def test_a_head_that_is_not_a_list_of_widths_is_refused(head):
         ((3, 32, 32), {"backbone": "resnet"}, r"unknown backbone 'resnet'\. Known: none, small_conv, vgg16"),
         ((3, 32, 32), {"weights": "cifar"}, r"unknown weights 'cifar'\. Known: random, imagenet"),
         *(
-            ((3, 32, 32), {"width": width}, rf"width {width} is not .*Give the factor")
+            ((3, 32, 32), {"width": width}, rf"width {width} is .*Give a number above 0")
             for width in (0, -1, math.nan, math.inf)
         ),
         ((1, 28, 28), {}, r"vgg16 .*28x28.*Set image_size to at least 32"),
