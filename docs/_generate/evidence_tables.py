@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from nas_relucode.evidence.examining import (
     FEWEST,
@@ -24,7 +25,7 @@ from nas_relucode.evidence.examining import (
 )
 from nas_relucode.evidence.judging import Body, choices, chosen_by_chance, judged, read_body
 from nas_relucode.evidence.known import known_results, write_known
-from nas_relucode.evidence.nas_bench_201 import networks_at_initialisation, published
+from nas_relucode.evidence.nas_bench_201 import networks_at_initialisation, published, read_images, score_networks
 from nas_relucode.evidence.report import write_findings
 
 ROOT = Path(__file__).parents[2]
@@ -38,9 +39,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="*", type=Path)
     parser.add_argument("--nas-bench-201", nargs=2, type=Path, metavar=("TABLE", "SCORES"))
+    parser.add_argument(
+        "--images", type=Path, help="score what SCORES lacks first, on the images of cifar10_subset.npz"
+    )
     options = parser.parse_args()
     if options.nas_bench_201:
-        at_initialisation(*options.nas_bench_201)
+        table, scores = options.nas_bench_201
+        if options.images:
+            torch.set_num_threads(1)
+            score_networks(published(table), read_images(options.images), scores, on_network=print)
+        at_initialisation(table, scores)
     if options.folders:
         trained(options.folders)
 

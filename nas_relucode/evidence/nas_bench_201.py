@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nas_relucode.errors import InputError
 from nas_relucode.evidence.examining import ACCURACY, Networks
+from nas_relucode.npz_files import read_arrays
 from nas_relucode.scoring.scores import score
 
 
@@ -96,10 +97,25 @@ def published(path: Path) -> pd.DataFrame:
     return table[kept].reset_index(drop=True)
 
 
+def read_images(path: Path) -> Tensor:
+    """The first 96 training images of ``path`` (.npz with ``x_train``, uint8, NHWC): float32, NCHW, normalised.
+
+    They are normalised by their own mean and standard deviation, channel by channel. Raises InputError for other files.
+    """
+    needed = f"Give an .npz file with x_train, at least {IMAGES} images (height, width, 3)."
+    images = read_arrays(path, needed, ("x_train",)).get("x_train", np.empty(0))[:IMAGES] / 255
+    if images.ndim != 4 or images.shape[0] < IMAGES or images.shape[3] != 3:
+        raise InputError(f"x_train of {path} has the shape {images.shape}. {needed}")
+    images = (images - images.mean(axis=(0, 1, 2))) / images.std(axis=(0, 1, 2))
+    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).float()
+
+
 def score_networks(
     table: pd.DataFrame, images: Tensor, file: Path, *, on_network: Callable[[int], None] | None = None
 ) -> None:
     """Adds the indices of each network that ``file`` lacks, one line each, in an order drawn at random.
+
+    ``on_network`` is called with the number of networks scored so far.
 
     The networks are untrained (seed 0 each), in train mode, as zero-cost scores are published.
     """
@@ -118,6 +134,7 @@ def score_networks(
             values = score(network, images, indices=INDICES_READ, mode="train").joint
             writer.writerow([architecture, *(values[name] for name in INDICES_READ)])
             stream.flush()
+            done.add(architecture)
             if on_network:
                 on_network(len(done))
 
