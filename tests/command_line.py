@@ -1,5 +1,7 @@
 """The command line from the outside: a small study to run, a network to score, and what is said on a refusal."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,3 +56,9 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2) 
     assert "error: " in captured.err, captured.err
     assert "Traceback" not in captured.err, captured.err
     return captured.err
+
+
+def start(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command line as a process of its own in ``folder``."""
+    command = [sys.executable, "-m", "nas_relucode", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
