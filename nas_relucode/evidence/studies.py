@@ -19,7 +19,7 @@ EXAMPLE = 'Recorder(..., qualities=["noise_accuracy", "pgd_accuracy", "calibrati
 
 
 def networks_of(selection: Selection) -> Networks:
-    """The feasible networks of a selection (see `select` and `compare`), in strata of nearly equal accuracy.
+    """The networks of a selection (see `select` and `compare`) near the best, in strata of nearly equal accuracy.
 
     These are two or three bands of accuracy without the 15 % of least accuracy, ten networks or more in each; with
     fewer networks, the finalists. Qualities are those that the study recorded, and accuracy on the test split. Beside
@@ -29,7 +29,7 @@ def networks_of(selection: Selection) -> Networks:
     Raises InputError for a study without qualities, and for fewer than 4 networks of equal accuracy.
     """
     selection.require_feasible()
-    table = selection.networks[selection.compared].reset_index(drop=True).rename(columns={"accuracy": ACCURACY})
+    table = selection.networks[selection.near_best].reset_index(drop=True).rename(columns={"accuracy": ACCURACY})
     measured = [name for name in table if name in QUALITIES and QUALITIES[name].held_out]
     qualities = {name: QUALITIES[name].direction for name in measured}
     if table["test_accuracy"].notna().all():

@@ -140,7 +140,7 @@ def _silent_order(selection: Selection) -> str:
 
 def _against_test(selection: Selection) -> str:
     """The order goes against test accuracy in this study."""
-    compared = selection.networks[selection.compared & selection.networks["test_accuracy"].notna()]
+    compared = selection.networks[selection.near_best & selection.networks["test_accuracy"].notna()]
     against = []
     for name, direction in selection.deciding.items():
         both = compared[compared[name].notna()]

@@ -23,6 +23,7 @@ from nas_relucode.ranking.choices import LEVEL
 from nas_relucode.ranking.selecting import select
 from nas_relucode.ranking.selection import Selection
 from nas_relucode.ranking.trials import read_trials
+from nas_relucode.ranking.verdict import not_compared
 from nas_relucode.study.candidates import SEED, Candidate
 from nas_relucode.study.record import ATTRIBUTE, candidate_of, record_of, write_failed
 from nas_relucode.texts import listed
@@ -36,7 +37,7 @@ PAUSE = 1.0  # seconds between two looks at what other processes run
 
 FIRM, SPENT, ENOUGH, ELSEWHERE = "firm", "seeds spent", "budget spent", "running elsewhere"
 REASONS = {
-    FIRM: "the verdict is firm: every network is equal to the best one or worse",
+    FIRM: "the verdict is firm: every network that was compared is equal to the best one or worse",
     SPENT: "each network in question has every seed",
     ENOUGH: "the budget is spent",
     ELSEWHERE: "what is left runs elsewhere",
@@ -56,7 +57,8 @@ class Reseeding:
     def __str__(self) -> str:
         reason = f"{REASONS[self.reason]}{f', in trial {listed(self.elsewhere)}' if self.elsewhere else ''}"
         failed = f" {len(self.failed)} failed." if self.failed else ""
-        return f"{len(self.trained)} trained again, then {reason}{_untold(self.selection)}.{failed}"
+        left_out = f" {left_out}" if (left_out := not_compared(self.selection)) else ""
+        return f"{len(self.trained)} trained again, then {reason}{_untold(self.selection)}.{left_out}{failed}"
 
 
 def reseed(
@@ -133,7 +135,8 @@ def rounds_ended(selection: Selection, seeds: Sequence[int]) -> str:
     """Why no network of a study with ``finalist_seeds`` is trained again, in a sentence; empty if one would be."""
     if next_trainings(selection, seeds):
         return ""
-    return f"No network is trained again: {REASONS[FIRM if is_firm(selection) else SPENT]}{_untold(selection)}."
+    reason = f"No network is trained again: {REASONS[FIRM if is_firm(selection) else SPENT]}{_untold(selection)}."
+    return f"{reason} {not_compared(selection)}".rstrip()
 
 
 def _untold(selection: Selection) -> str:

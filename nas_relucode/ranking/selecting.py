@@ -18,7 +18,7 @@ from nas_relucode.ranking.equality import Judgement, judge
 from nas_relucode.ranking.options import Ranking, RankingOptions
 from nas_relucode.ranking.order import Order, costs, hypervolume, order_networks
 from nas_relucode.ranking.purposes import order_for
-from nas_relucode.ranking.selection import Selection
+from nas_relucode.ranking.selection import Selection, near_best
 from nas_relucode.ranking.trials import StudyTrials, accuracies, check_layers, frame_of, read_trials
 from nas_relucode.ranking.trials import saturated as saturated_networks
 
@@ -33,10 +33,11 @@ def select(
     """Which networks of any Optuna study are equal to the best, worse, or cannot be told from it, and which to choose.
 
     The trials carry our record (of `Recorder` or `Objective`). A network is the parameters of a trial less the seed;
-    its seeds are averaged first. It is feasible if it reaches the study's accuracy floor (where none is named, 10 times
-    the study's margin below the best mean) and none of its seeds was pruned (because it diverged, or an objective is
-    undefined for it). The best network is the feasible one of the highest mean accuracy (then of fewer parameters, then
-    the first by its name).
+    its seeds are averaged first. It is feasible if it reaches the accuracy floor that the study names, if it names one,
+    and none of its seeds was pruned (because it diverged, or an objective is undefined for it). Every feasible network
+    is compared with the best one, that of the highest mean accuracy (then of fewer parameters, then the first by its
+    name). The Pareto front leaves out networks that samplers avoid: without a named floor, those whose mean accuracy
+    lies more than 10 times the study's margin below the best mean.
 
     The options say how networks are compared with the best one, and what orders the finalists: ``margin``, ``rule``,
     ``by``, ``purpose``, ``how``, ``weights``, ``scale``, ``level``, ``resamples``, ``seed``; see `Ranking`.
@@ -51,10 +52,7 @@ def select(
     if list(trials.objectives) == ["accuracy"] and ranking.by is None and ranking.how == "pareto":
         ranking = replace(ranking, how="lexicographic")  # costs: parameters, then FLOPs
     trainings, networks, spread = averaged(frame_of(trials, criteria), trials)
-    if trials.floor_below_best is not None:
-        best = networks.loc[networks["feasible"], "accuracy"].max()
-        networks["feasible"] &= ~(networks["accuracy"] < best - trials.floor_below_best)
-    networks["front"] = _on_front(networks, trials.objectives)
+    networks["front"] = _on_front(networks, trials)
     comparison, one_error_below = _compared(networks, trials, ranking)
     saturated = _saturated(networks, trials)
     order, volume = _placed(networks, comparison, saturated, criteria, ranking)
@@ -144,10 +142,10 @@ def _saturated(networks: pd.DataFrame, trials: StudyTrials) -> pd.DataFrame:
     return pd.DataFrame({index: networks["network"].isin(ends[index]) for index in ends}, index=networks.index)
 
 
-def _on_front(networks: pd.DataFrame, objectives: dict[str, str]) -> np.ndarray:
-    """Feasible networks that no other dominates; equal points stay together, undefined ones are not on the front."""
-    points = costs(networks, objectives)
-    front = networks["feasible"].to_numpy() & np.isfinite(points).all(axis=1)
+def _on_front(networks: pd.DataFrame, trials: StudyTrials) -> np.ndarray:
+    """Networks near the best that no other dominates; equal points stay together, undefined ones are not on it."""
+    points = costs(networks, trials.objectives)
+    front = near_best(networks, trials) & np.isfinite(points).all(axis=1)
     if front.any():
         front[front] = moocore.is_nondominated(points[front], keep_weakly=True)
     return front

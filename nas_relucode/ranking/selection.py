@@ -144,6 +144,11 @@ class Selection:
         return self.comparison["difference"].notna()
 
     @property
+    def near_best(self) -> np.ndarray:
+        """The compared networks that samplers do not avoid as far below the best, bool (networks,)."""
+        return near_best(self.networks, self.source) & self.compared.to_numpy()
+
+    @property
     def deciding(self) -> dict[str, str]:
         """``by`` without what is silent."""
         return {name: direction for name, direction in self.by.items() if name not in self.silent}
@@ -278,6 +283,14 @@ class Selection:
             table[name] = list(map(with_spread, shown[name], self.spread.loc[shown.index, name]))
         more = len(finalists) - MOST_PRINTED
         return str(self.verdict), table, [f"and {more} more"] if more > 0 else []
+
+
+def near_best(networks: pd.DataFrame, trials: StudyTrials) -> np.ndarray:
+    """The feasible networks that samplers do not avoid (`study.objectives.accuracy_constraint`), bool (networks,)."""
+    near = networks["feasible"]
+    if trials.floor_below_best is not None:
+        near = near & ~(networks["accuracy"] < networks.loc[near, "accuracy"].max() - trials.floor_below_best)
+    return near.to_numpy(bool)
 
 
 def _plain(value: Any) -> Any:

@@ -66,7 +66,7 @@ class StudyTrials:
 
     @property
     def floor_below_best(self) -> float | None:
-        """How far below the best mean accuracy a network is infeasible; None if the study names an accuracy floor."""
+        """How far below the best a network is infeasible for samplers; None if the study names an accuracy floor."""
         return max((record[FLOOR_BELOW_BEST] for record in self.records if FLOOR_BELOW_BEST in record), default=None)
 
     @property

@@ -11,7 +11,7 @@ import pandas as pd
 
 from nas_relucode.ranking.limits import Remark, warnings_of
 from nas_relucode.ranking.purposes import known_of, order_for
-from nas_relucode.texts import counted, digits
+from nas_relucode.texts import counted, digits, listed
 
 if TYPE_CHECKING:
     from nas_relucode.ranking.selection import Selection
@@ -32,7 +32,8 @@ def verdict_of(selection: Selection) -> Verdict:
     """The verdict on a selection; its reason if no network can be chosen."""
     if selection.finalists.empty:
         return Verdict(selection.infeasibility, ())
-    sentences = [_choice(selection), _preference(selection), _worth(selection), _stability(selection), _test(selection)]
+    parts = (_choice, not_compared, _preference, _worth, _stability, _test)
+    sentences = [part(selection) for part in parts]
     return Verdict(" ".join(filter(None, sentences)), warnings_of(selection))
 
 
@@ -42,7 +43,8 @@ def _choice(selection: Selection) -> str:
     accuracy = f"Choose {first['network']}. Its {selection.in_words('accuracy')} is {first['accuracy']:.4f} ({seeds})"
     compared = int(selection.compared.sum())
     if compared == 1:
-        return f"{accuracy}; it is the only feasible network, so there is nothing to compare."
+        alone = len(selection.networks) == 1  # otherwise the others are named with why they were not compared
+        return f"{accuracy}{', and there is no other network, so that there is nothing to compare' * alone}."
     if first["network"] == best["network"]:
         return f"{accuracy}, the highest of {compared} networks. {_others(selection)}".rstrip()
     comparison, margin = selection.comparison.iloc[0], selection.ranking.margin
@@ -77,6 +79,21 @@ def _others(selection: Selection) -> str:
             verb = "" if answer == "cannot be told" else "is " if count == 1 else "are "
             parts.append(f"{count} {verb}{text}")
     return f"Of the {others} other networks {', '.join(parts)}."
+
+
+def not_compared(selection: Selection) -> str:
+    """The networks that were not compared with the best one, and why; empty if there are none."""
+    networks = selection.networks[~selection.compared]
+    if networks.empty:
+        return ""
+    reasons = {
+        "pruned with some seed": networks["pruned"] > 0,
+        "below the accuracy floor": (networks["pruned"] == 0) & ~networks["feasible"],
+        "without an accuracy": networks["feasible"],
+    }
+    parts = [f"{listed(list(networks['network'][kept]), 5)} ({why})" for why, kept in reasons.items() if kept.any()]
+    count = f"{len(networks)} of the {counted(len(selection.networks), 'network')}"
+    return f"{count} {'was' if len(networks) == 1 else 'were'} not compared: {'; '.join(parts)}."
 
 
 def _preference(selection: Selection) -> str:

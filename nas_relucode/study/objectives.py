@@ -74,8 +74,8 @@ def accuracy_constraint(
     """The constraint of a trial, feasible up to 0: its accuracy reaches the ``floor``.
 
     Without a ``floor`` it lies 10 times ``margin`` below the best accuracy so far, that of the trial included, so that
-    no sampler spends its trials on networks that collapsed. This one, ``relative_accuracy_floor``, is for samplers:
-    `select` compares each network's mean accuracy with the best mean instead.
+    no sampler spends its trials on networks that collapsed. This one, ``relative_accuracy_floor``, is for samplers
+    alone: `select` compares such networks, too, since one seed may be a bad one.
 
     >>> round(accuracy_constraint(0.80, 0.90, margin=0.005)["relative_accuracy_floor"], 6)
     0.05
@@ -109,8 +109,8 @@ def check_directions(trial: BaseTrial, objectives: Iterable[str], remedy: str = 
 def new_record(candidate: Candidate, objectives: Iterable[str], margin: float, floor: float | None) -> dict[str, Any]:
     """A record with what is known before anything is measured.
 
-    `select` compares networks by the ``margin``, and judges mean accuracies by the relative floor, which the record
-    holds if no ``floor`` is named.
+    `select` compares networks by the ``margin``; of those below the relative floor, which the record holds if no
+    ``floor`` is named, none is on its Pareto front.
     """
     return {
         "version": VERSION,

@@ -17,7 +17,7 @@ The record of a complete trial, version 2, is a dict of plain values for JSON:
     curve                         one point per epoch, from `CodeCurve`; epoch 0 is before the training
     device
     margin                        the difference of accuracies that does not matter, by which `select` compares
-    floor_below_best              how far below the best mean accuracy a network is infeasible, if no floor is named
+    floor_below_best              how far below the best mean accuracy samplers avoid a network, if no floor is named
     directions                    the directions of indices and qualities of the user's own, if they have one
     codes                         epoch -> file of the code space kept after it
     slices                        files of the pictures of cells, if any were drawn

@@ -516,10 +516,16 @@ def test_a_failed_trial_may_carry_anything():
         select(study_of(trials[1:]))
 
 
-def test_without_a_named_floor_a_network_far_below_the_best_mean_is_not_feasible():
+def test_without_a_named_floor_a_network_far_below_the_best_is_compared_but_not_on_the_front():
     accuracies = {"8": (0.90, 0.91), "4": (0.87, 0.87), "2": (0.85, 0.85)}
     trials = [hand_made(head, seed=s, accuracy=a) for head, values in accuracies.items() for s, a in enumerate(values)]
     for trial in trials:
         trial.user_attrs[ATTRIBUTE][FLOOR_BELOW_BEST] = 0.05
-    networks = select(study_of(trials)).networks
-    assert networks.set_index("params_head")["feasible"].to_dict() == {"8": True, "4": True, "2": False}
+        trial.user_attrs[ATTRIBUTE]["joint"]["cell_count"] = float(trial.params["head"])
+    selection = select(study_of(trials))
+    assert selection.compared.all()
+    assert dict(zip(selection.networks["params_head"], selection.networks["front"], strict=True)) == {
+        "8": True,
+        "4": True,
+        "2": False,
+    }
