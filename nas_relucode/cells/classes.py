@@ -10,6 +10,7 @@ import torch
 
 from nas_relucode.cells.code_spaces import CodeSpace
 from nas_relucode.cells.hamming import as_columns, ones_by_class
+from nas_relucode.cells.occupied import check_counts
 from nas_relucode.codes.bits import Codes
 from nas_relucode.codes.words import BLOCK, GLANCE, any_below, compiled, distances_to
 from nas_relucode.errors import InputError
@@ -31,6 +32,7 @@ def knn_accuracy(cells: Codes, class_counts: np.ndarray, *, k: int = 5, threads:
     """
     if k < 1:
         raise InputError(f"k {k} is not positive. Give the number of neighbours that vote.")
+    class_counts = check_counts(class_counts, cells.samples)
     samples = int(class_counts.sum())
     if samples < 2:
         return float("nan")
@@ -105,6 +107,7 @@ def class_silhouette(cells: Codes, class_counts: np.ndarray) -> float:
     >>> class_silhouette(pack([[0, 0, 0, 0], [0, 0, 0, 1], [1, 1, 1, 1]]), np.array([[1, 0], [1, 0], [0, 2]]))
     0.8541666666666666
     """
+    class_counts = check_counts(class_counts, cells.samples)
     counts = class_counts[:, class_counts.sum(axis=0) > 0]
     sizes = counts.sum(axis=0)
     if len(sizes) < 2:

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from nas_relucode.cells.neighbours import Pairs, pairs_within
-from nas_relucode.cells.occupied import Cells
+from nas_relucode.cells.occupied import Cells, check_counts
 from nas_relucode.cells.spanning import SpanningTree, spanning_tree
 from nas_relucode.codes.bits import Codes
 from nas_relucode.codes.words import compiled, inlined
@@ -118,6 +118,7 @@ class Connectivity:
 
         ``class_counts`` (cells, classes) are the samples of each class in each cell.
         """
+        class_counts = check_counts(class_counts, self.cells)
         clusters = self.clusters(theta)
         cluster_counts = np.zeros((clusters.max(initial=-1) + 1, class_counts.shape[1]), np.int64)
         np.add.at(cluster_counts, clusters, class_counts)
@@ -129,7 +130,7 @@ class Connectivity:
         Between 0 and 1; 1 if every class is one cluster before another class joins it; NaN if no class has two samples.
         Source: Heller and Ghahramani, "Bayesian Hierarchical Clustering", ICML 2005.
         """
-        tree = self.tree
+        class_counts, tree = check_counts(class_counts, self.cells), self.tree
         total, pairs = _dendrogram_purity(class_counts, tree.first, tree.second, tree.distance)
         return float(total / pairs) if pairs else float("nan")
 

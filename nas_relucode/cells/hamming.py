@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from nas_relucode.cells.occupied import check_counts
 from nas_relucode.codes.bits import WORD, Codes
 from nas_relucode.codes.words import BLOCK, compiled, distances_to
 from nas_relucode.errors import InputError
@@ -93,6 +94,7 @@ def ones_by_class(cells: Codes, class_counts: np.ndarray) -> np.ndarray:
 
     ``class_counts`` (cells, classes) are the samples of each class in each of the ``cells``.
     """
+    class_counts = check_counts(class_counts, cells.samples)
     ones = np.zeros((class_counts.shape[1], cells.words.shape[1] * WORD), np.int64)
     _count_ones(cells.words, *np.nonzero(class_counts), class_counts, ones)
     return ones[:, cells.columns]
@@ -104,6 +106,7 @@ def class_distance_sums(cells: Codes, class_counts: np.ndarray, theta: int) -> t
     ``cells`` are distinct codes and ``class_counts`` (cells, classes) the samples of each class in each. Each pair of
     cells is compared once, however many pairs of samples it stands for.
     """
+    class_counts = check_counts(class_counts, cells.samples)
     classes, rows = np.nonzero(class_counts.T)  # ordered by class, so that the rows of a class are contiguous
     weights = class_counts[rows, classes].astype(np.uint64)
     stops = np.searchsorted(classes, classes, side="right")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -59,6 +60,22 @@ def check_labels(labels: np.ndarray) -> np.ndarray:
     if len(labels) and int(labels.max()) >= MOST_CLASSES:
         raise InputError(f"labels go up to {labels.max()}. Number the classes from 0, below {MOST_CLASSES}.")
     return labels.astype(np.int64)
+
+
+def check_counts(class_counts: Any, cells: int) -> np.ndarray:
+    """Class counts of so many cells as int64, (cells, classes). Raises InputError for any other array.
+
+    Compiled code does not check the bounds of arrays: it takes counts that come from here.
+    """
+    counts = np.asarray(class_counts)
+    if counts.dtype.kind not in "iub" or counts.ndim != 2 or len(counts) != cells:
+        raise InputError(
+            f"class counts are {counts.dtype} of shape {counts.shape} for {cells} cells. Give whole numbers, with a "
+            "row for each cell and a column for each class, as in the class_counts of the same code space."
+        )
+    if counts.min(initial=0) < 0:
+        raise InputError(f"class counts go down to {counts.min()}. Give numbers of samples, from 0.")
+    return np.ascontiguousarray(counts, np.int64)
 
 
 def find_cells(codes: Codes) -> Cells:
