@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_relucode.geometry.crossing import zero_share
-from nas_relucode.geometry.program import Program, read_program
+from nas_relucode.geometry.program import Program, program_of
 
 AT_ONCE = 2**21  # bytes of a layer's tangents at a time, so that they stay in the cache
 AT_MOST = 2**27  # bytes of a layer's tangents of one point; more are taken in parts
@@ -38,10 +38,7 @@ def margins(network: nn.Module | Program, inputs: Any, *, module: str | None = N
     layer's inputs and outputs is the number of tangents: minutes per point for a whole VGG16. Raises InputError as
     `read_program`.
     """
-    if isinstance(network, Program):
-        return _margins(network, network.points(inputs))
-    program = read_program(network, inputs, module=module)
-    return _margins(program, program.example)
+    return _margins(*program_of(network, inputs, module))
 
 
 def _margins(program: Program, points: Tensor) -> Margins:

@@ -31,6 +31,7 @@ from nas_relucode.geometry.crossing import largest_so_far
 from nas_relucode.geometry.facet_search import FacetSearch
 from nas_relucode.geometry.facets import find_facets
 from nas_relucode.geometry.program import Program, read_program
+from nas_relucode.geometry.recording import float64_points
 
 AT_ONCE = 512  # cells whose facets are crossed at a time
 SAVED_EVERY = 30.0  # seconds
@@ -142,9 +143,9 @@ def complex_of(
     ``box`` restricts the complex to low < x < high in each coordinate, ``plane`` to a flat in the input space; the box
     is then in its coordinates. The search begins at ``start`` (coordinates; None: near 0, or the middle of the box) and
     stops at more than ``max_cells`` cells: the cells so far are returned, with ``complete`` False. ``state`` is a file
-    in which the search is saved every half minute and at its end, and from which it is continued; if it cannot be
-    written at the end, there is a warning, and ``unsaved`` says why. ``progress`` is
-    called with the number of cells whose facets were crossed and the number of known cells.
+    in which the search is saved every half minute and at its end, and from which it is continued (with the same start,
+    or None); if it cannot be written at the end, there is a warning, and ``unsaved`` says why. ``progress`` is called
+    with the number of cells whose facets were crossed and the number of known cells.
 
     Fast in two dimensions (thousands of cells a second), feasible in up to about six. ``tolerance`` is relative: rows
     of a cell that differ by less count as equal. Raises InputError as `read_program`, SolverError if facets and pairs
@@ -158,21 +159,17 @@ def complex_of(
     tolerance = finite_number("tolerance", tolerance, most=1, above=True)
     if max_cells is not None:
         max_cells = whole_number("max_cells", max_cells, least=1)
-    if plane is not None and not isinstance(plane, Plane):
-        raise InputError(f"plane is {a_type(plane)}. Give a Plane, made of an origin and directions.")
     box = None if box is None else _box(box)
     if not isinstance(network, Program):
-        network = read_program(network, torch.zeros(1, *_shape(network, shape, plane)))
-    program = network
-    plane = plane or Plane(np.zeros(program.features), np.eye(program.features))
-    search = FacetSearch(program, plane.origin, plane.directions, box, tolerance)
-    file = None if state is None else Path(state)
-    if file is not None and not file.parent.is_dir():
-        raise InputError(f"there is no folder {file.parent} for the state file {file.name}. Name another file.")
-    if file is not None and file.exists():
-        search.load(file)
+        program = read_program(network, torch.zeros(1, *_shape(network, shape, plane)))
+    elif shape is None:
+        program = network
     else:
-        search.begin(start)
+        raise InputError(f"shape {shape!r:.80} is given beside a Program, which has one. Leave out shape.")
+    origin, directions = _flat(plane, program.features)
+    search = FacetSearch(program, origin, directions, box, tolerance)
+    file = None if state is None else Path(state)
+    _begin(search, file, None if start is None else _coordinates("start", start, (search.k,)))
     _expand_all(search, file, max_cells, progress)
     cells = _complex_so_far(search, None if file is None else _save(search, file))
     if cells.complete and cells.facet_counts.sum() != 2 * len(cells.facet_neighbours):
@@ -181,6 +178,18 @@ def complex_of(
             "share one, which is not half as many: some were lost by rounding. Try another tolerance."
         )
     return cells
+
+
+def _begin(search: FacetSearch, file: Path | None, start: np.ndarray | None) -> None:
+    """Continues the search in ``file`` if it exists, and otherwise begins one at ``start``."""
+    if file is not None and not file.parent.is_dir():
+        raise InputError(f"there is no folder {file.parent} for the state file {file.name}. Name another file.")
+    if file is None or not file.exists():
+        search.begin(start)
+        return
+    search.load(file)
+    if start is not None and not np.array_equal(search.points[:1], [start]):
+        raise InputError(f"the search in {file} did not begin at start {start}. Leave out start, or name a new file.")
 
 
 def _expand_all(
@@ -198,7 +207,7 @@ def _expand_all(
                 saved = time.monotonic()
     except BaseException:
         if file is not None:
-            search.save(file)
+            _save(search, file)
         raise
 
 
@@ -207,9 +216,32 @@ def _save(search: FacetSearch, file: Path) -> OSError | None:
     try:
         search.save(file)
     except OSError as error:
-        warnings.warn(f"the search is not saved: {error.strerror}. It goes on.", RuntimeWarning, stacklevel=3)
+        warnings.warn(f"the search is not saved: {error.strerror}.", RuntimeWarning, stacklevel=3)
         return error
     return None
+
+
+def _flat(plane: Plane | None, features: int) -> tuple[np.ndarray, np.ndarray]:
+    """The origin and the directions of a plane; of the whole input space for None."""
+    if plane is None:
+        return np.zeros(features), np.eye(features)
+    if not isinstance(plane, Plane):
+        raise InputError(f"plane is {a_type(plane)}. Give a Plane, made of an origin and directions.")
+    directions = float64_points(plane.directions, "the directions of the plane")
+    if directions.ndim != 2 or not len(directions):
+        raise InputError(f"the directions of the plane have shape {tuple(directions.shape)}. Give one in each row.")
+    rows = _coordinates("the directions of the plane", directions, (len(directions), features))
+    return _coordinates("the origin of the plane", plane.origin, (features,)), rows
+
+
+def _coordinates(what: str, values: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Finite numbers of the given shape as float64. Raises InputError, which names ``what``, for others."""
+    coordinates = float64_points(values, f"the coordinates of {what}").cpu().numpy()
+    if coordinates.shape != shape or not np.isfinite(coordinates).all():
+        raise InputError(
+            f"the coordinates of {what} have shape {coordinates.shape}. Give finite numbers of shape {shape}."
+        )
+    return coordinates
 
 
 def _box(box: Any) -> tuple[float, float]:

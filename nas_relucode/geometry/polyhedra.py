@@ -20,7 +20,8 @@ from nas_relucode.geometry.bends import Bend
 from nas_relucode.geometry.borders import margins
 from nas_relucode.geometry.crossing import ZERO, nonzero_rows, states_behind, vanished
 from nas_relucode.geometry.facets import Facets, find_facets
-from nas_relucode.geometry.program import Program, read_program
+from nas_relucode.geometry.program import Program, program_of
+from nas_relucode.geometry.recording import float64_points
 
 MOST_BYTES = 2**31  # of a weight matrix
 AT_ONCE = 2**23  # bytes of rows that are computed at a time
@@ -253,12 +254,8 @@ def polyhedron(network: nn.Module | Program, point: Any, *, module: str | None =
 
     Raises InputError as `read_program`, and for a point of another shape.
     """
-    if isinstance(network, Program):
-        program, at = network, network.points(point)
-    else:
-        example = torch.as_tensor(point, dtype=torch.float64)
-        program = read_program(network, example[None] if example.ndim == 1 else example, module=module)
-        at = program.example
+    example = float64_points(point, "the coordinates of the point")
+    program, at = program_of(network, example[None] if example.ndim == 1 else example, module)
     if len(at) != 1:
         raise InputError(f"there are {len(at)} points, but a polyhedron takes one. Give points[:1] or image[None].")
     return Polyhedron(program, at.flatten().cpu().numpy(), tuple(program.states(at)))

@@ -261,6 +261,19 @@ def read_program(network: nn.Module, example: Any, *, module: str | None = None)
         return read_copy(float64_copy(network), example, module)
 
 
+def program_of(network: nn.Module | Program, inputs: Any, module: str | None = None) -> tuple[Program, Tensor]:
+    """A network as `read_program` reads it, or the Program that it is already, and the inputs as its points.
+
+    Raises InputError as `read_program`, and for a ``module`` beside a Program, which has been read.
+    """
+    if not isinstance(network, Program):
+        program = read_program(network, inputs, module=module)
+        return program, program.example
+    if module is not None:
+        raise InputError(f"module {module!r:.80} is given beside a Program. Give the network itself, or leave it out.")
+    return network, network.points(inputs)
+
+
 def read_copy(inner: nn.Module, example: Any, module: str | None = None) -> Program:
     """As `read_program`, for a copy as `float64_copy` makes it, which is not copied again."""
     _check_weights(inner)

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from nas_relucode.errors import InputError
+from nas_relucode.errors import InputError, finite_number
 from nas_relucode.geometry.complexes import Complex, Plane, complex_of
 from nas_relucode.geometry.crossing import nonzero_rows
 from nas_relucode.geometry.polyhedra import Polyhedron, polyhedron
-from nas_relucode.geometry.program import Program, read_program
+from nas_relucode.geometry.program import Program, program_of
+from nas_relucode.geometry.recording import float64_points
 
 ENOUGH_CELLS = 30  # for a neighbourhood
 MARGIN = 1.25  # half the side of a slice, relative to the largest distance of its samples from the middle
@@ -63,12 +64,13 @@ def slice_through(
     ``reach`` is half the side of the square; None: 1.25 times the largest distance of a sample from the middle. Raises
     InputError as `read_program`, and if the samples lie on a line.
     """
-    samples = torch.as_tensor(samples)
-    if len(samples) != 3:
-        raise InputError(f"there are {len(samples)} samples. A plane goes through three.")
-    program = network if isinstance(network, Program) else read_program(network, samples, module=module)
-    points = program.points(samples) if isinstance(network, Program) else program.example
-    rounding = 4 * torch.finfo(samples.dtype).eps if samples.is_floating_point() else ROUNDING
+    reach = None if reach is None else finite_number("reach", reach, above=True)
+    three = float64_points(samples, "the samples")
+    if three.ndim < 2 or len(three) != 3:
+        raise InputError(f"the samples have shape {tuple(three.shape)}. A plane goes through three: give (3, ...).")
+    program, points = program_of(network, three, module)
+    given = samples.dtype if isinstance(samples, Tensor) else torch.as_tensor(np.asarray(samples)).dtype
+    rounding = 4 * torch.finfo(given).eps if given.is_floating_point else ROUNDING
     plane, coordinates = plane_through(points.flatten(1).cpu().numpy(), rounding=rounding)
     reach = MARGIN * float(np.linalg.norm(coordinates, axis=1).max()) if reach is None else reach
     cells = complex_of(program, box=(-reach, reach), plane=plane, max_cells=max_cells)
@@ -88,6 +90,7 @@ def neighbourhood(
     ``reach`` is half the side of the square; None: twice the distance of the second border, doubled until there are 30
     cells, at most 10 times. Raises InputError as `read_program`, and if the borders have fewer than two directions.
     """
+    reach = None if reach is None else finite_number("reach", reach, above=True)
     cell = polyhedron(network, sample, module=module)
     plane, distance = _plane_of_nearest_borders(cell)
     for size in [reach] if reach is not None else [distance * 2**power for power in range(1, 12)]:

@@ -43,7 +43,7 @@ class EpochIndices:
         *,
         indices: Iterable[str] | None = ("cell_count", "largest_component_share", "dead_neuron_fraction"),
         every: int = 1,
-        split: str = "train",
+        split: str | None = None,
         held_out: Any = None,
         **options: Unpack[ReadingOptions],
     ) -> None:

@@ -92,7 +92,7 @@ def score(
     data: Any,
     *,
     indices: Indices = None,
-    split: str = "train",
+    split: str | None = None,
     held_out: str | Split | tuple[Any, Any] | Tensor | None = None,
     **options: Unpack[ReadingOptions],
 ) -> Score:
@@ -108,6 +108,7 @@ def score(
     its index; if several of one name are requested, they have their settings beside it: ``edge_count[theta=3]``. An
     index with settings takes the place of the one that ``"all"`` would add.
 
+    ``split`` names the split of ImageData, "train" if it is None; other data have none.
     ``held_out`` are other samples, or a split's name; None takes ImageData's validation split beside its train split.
 
     >>> import torch
@@ -172,14 +173,16 @@ def _network_sample(network: nn.Module, sample: Any, options: ReadingOptions) ->
     return NetworkSample(network, inputs, None if labels is None else labels.reshape(-1).long(), reading, forward)
 
 
-def _samples(data: Any, split: str, held_out: Any) -> tuple[Any, Any, str]:
+def _samples(data: Any, split: str | None, held_out: Any) -> tuple[Any, Any, str]:
     """The sample to read codes of, the held-out samples or None, and the name of the split."""
     if isinstance(data, ImageData):
+        split = "train" if split is None else split
         if held_out is None and split == "train" and len(data.validation):
             held_out = "validation"
         if isinstance(held_out, str):
             held_out = data.split(held_out)
         return data.split(split), held_out, split
-    if isinstance(held_out, str):
-        raise InputError(f"held_out {held_out!r} names a split, but the data have none. Give the samples themselves.")
+    for name, value in {"split": split, "held_out": held_out}.items():
+        if isinstance(value, str):
+            raise InputError(f"{name} {value!r} names a split, but the data have none. Give the samples themselves.")
     return data, held_out, "given"

@@ -157,6 +157,8 @@ def test_held_out_samples_tell_how_much_of_the_code_space_the_sample_has_seen(di
         score(network, digits.train, indices=["new_cell_fraction"])
     with pytest.raises(InputError, match="'test' names a split, but the data have none"):
         score(network, digits.train, held_out="test")
+    with pytest.raises(InputError, match="'validation' names a split, but the data have none"):
+        score(network, digits.train, split="validation")
 
 
 def test_transitions_are_counted_on_request(digits):
