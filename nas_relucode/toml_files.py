@@ -77,6 +77,11 @@ def toml_value(value: Any) -> str:
     return repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
+def table_fields(dataclass: type) -> list[dataclasses.Field[Any]]:
+    """The fields of a dataclass that a table may hold: those in which two of its instances can differ."""
+    return [field for field in dataclasses.fields(dataclass) if field.init and field.compare]
+
+
 def parse(dataclass: type[T], table: Any, where: str) -> T:
     """The instance of ``dataclass`` that ``table`` describes; ``where`` names the table in errors.
 
@@ -89,7 +94,7 @@ def parse(dataclass: type[T], table: Any, where: str) -> T:
     if not isinstance(table, dict):
         raise InputError(f"{where} is {table!r}, but must be a table.")
     hints = typing.get_type_hints(dataclass)
-    fields = [field for field in dataclasses.fields(dataclass) if field.init]  # type: ignore[arg-type]
+    fields = table_fields(dataclass)
     names = [field.name for field in fields]
     for key in table:
         if key not in names:

@@ -2,7 +2,7 @@
 
 import os
 import tomllib
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nas_relucode.errors import InputError
 from nas_relucode.study.search_space import SearchSpace, load_search_space
 from nas_relucode.study.settings import DataSettings, StudySettings, load_settings
-from nas_relucode.toml_files import builtin_files, parse, read_toml
+from nas_relucode.toml_files import builtin_files, parse, read_toml, table_fields
 
 CHECKOUT = Path(__file__).parents[1]
 STUDY = '[data]\nsource = "digits"\n[search]\nspace = "digits"\n'
@@ -104,7 +104,7 @@ VALUES = st.recursive(
 
 @given(
     st.sampled_from(
-        [*[(None, f.name) for f in fields(StudySettings)], ("training", "epochs"), ("training", "momentum")]
+        [*[(None, f.name) for f in table_fields(StudySettings)], ("training", "epochs"), ("training", "momentum")]
     )
     | st.tuples(st.sampled_from(["data", "network", "search", "codes"]), st.sampled_from(["seeds", "seed", "width"])),
     VALUES,

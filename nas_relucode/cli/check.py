@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
-from nas_relucode.study.forecast import Forecast, forecast
+from nas_relucode.study.forecast import Forecast, Timing, forecast
 from nas_relucode.study.settings import StudySettings, load_settings
 from nas_relucode.texts import aligned, as_json, counted, duration
 
@@ -39,10 +39,18 @@ def _text(settings: StudySettings, expected: Forecast) -> str:
     names = list(expected.parameters)
     rows = [["structure", "parameters"], *([name, f"{expected.parameters[name]:,}"] for name in names[:SHOWN])]
     lines += ["", aligned(rows), *([f"and {len(names) - SHOWN:,} more"] if len(names) > SHOWN else []), ""]
-    timed = [
-        f"{timing.candidate.label} {timing.epoch:.3g} s an epoch and {timing.rest:.3g} s besides"
-        for timing in expected.timings
-    ]
-    lines.append(f"Timed: {'; '.join(timed)}. The first trial takes {expected.start:.3g} s longer.")
+    lines.append(f"Timed: {'; '.join(map(_timed, expected.timings))}.")
+    if expected.start >= 1:
+        lines.append(f"The first trial takes about {_about(expected.start)} more, since loops are compiled once.")
     lines.append(f"All trials, one after the other on this machine: about {duration(expected.seconds)}.")
     return "\n".join(lines)
+
+
+def _timed(timing: Timing) -> str:
+    epoch = f"{_about(timing.epoch)} an epoch and " if timing.epoch else ""  # there may be none
+    return f"{timing.candidate.label} {epoch}{_about(timing.rest)} besides"
+
+
+def _about(seconds: float) -> str:
+    """A time that was measured once: two digits say all that is known."""
+    return f"{seconds:,.0f} s" if seconds >= 10 else f"{seconds:.2g} s"

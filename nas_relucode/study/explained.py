@@ -9,7 +9,7 @@ from typing import Any
 
 from nas_relucode.study.search_space import HeadGrid, Interval, Range, SearchSettings, SearchSpace
 from nas_relucode.study.settings import CodeSettings, DataSettings, FigureSettings, NetworkSettings, StudySettings
-from nas_relucode.toml_files import field_comments, toml_key, toml_value, type_in_words
+from nas_relucode.toml_files import field_comments, table_fields, toml_key, toml_value, type_in_words
 from nas_relucode.training.recipe import Recipe
 
 TABLES: dict[str, type] = {  # the tables of a study's file, in their order; "" holds the keys before the first table
@@ -44,8 +44,8 @@ def keys_of(table: type) -> list[Key]:
     hints, meanings = typing.get_type_hints(table), field_comments(table)
     return [
         Key(field.name, type_in_words(hints[field.name]), _default(field), meanings.get(field.name, ""))
-        for field in dataclasses.fields(table)
-        if field.init and not (table is StudySettings and field.name in TABLES)
+        for field in table_fields(table)
+        if not (table is StudySettings and field.name in TABLES)
     ]
 
 

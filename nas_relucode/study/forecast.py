@@ -108,5 +108,6 @@ def _time(objective: Objective, candidate: Candidate, parameters: int, times: li
     start = time.perf_counter()
     objective.outcome(FixedTrial(dict(candidate.params)), candidate.seed)
     end = time.perf_counter()
+    objective.forget(candidate)  # whose checkpoint would spare the next timing its epoch
     epoch = times[-1] - times[0] if len(times) > 1 else 0.0
     return Timing(candidate, parameters, epoch, end - start - epoch)

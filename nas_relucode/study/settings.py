@@ -164,7 +164,7 @@ class StudySettings:
     objectives: dict[str, str] = field(default_factory=_default_objectives)  # name = "maximize" or "minimize"
     accuracy_floor: float | None = None  # networks below it are infeasible; left out: 10 margins below the best so far
     margin: float = MARGIN  # a difference of accuracies that does not matter
-    folder: str | None = field(default=None, init=False, compare=False)  # of the file, where a factory's module may be
+    folder: str | None = field(default=None, compare=False)  # of the file, where a factory's module may be
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "codes", self.codes.with_layers_of(self.network))
@@ -248,13 +248,11 @@ def load_settings(name: str | Path) -> StudySettings:
     """
     name = str(name)
     settings = parse(StudySettings, read_toml("studies", name), f"study {name}")
-    if name.endswith(".toml"):  # files are named from the study's own folder
-        space, source = settings.search.space, settings.data.source
-        if isinstance(space, str) and space.endswith(".toml"):
-            search = dataclasses.replace(settings.search, space=str(Path(name).parent / space))
-            settings = dataclasses.replace(settings, search=search)
-        if source not in SOURCES:
-            data = dataclasses.replace(settings.data, source=str(Path(name).parent / source))
-            settings = dataclasses.replace(settings, data=data)
-        object.__setattr__(settings, "folder", str(Path(name).parent))
-    return settings
+    if not name.endswith(".toml"):
+        return settings
+    folder, search, data = Path(name).parent, settings.search, settings.data  # files are named from the study's folder
+    if isinstance(search.space, str) and search.space.endswith(".toml"):
+        search = dataclasses.replace(search, space=str(folder / search.space))
+    if data.source not in SOURCES:
+        data = dataclasses.replace(data, source=str(folder / data.source))
+    return dataclasses.replace(settings, search=search, data=data, folder=str(folder))

@@ -71,6 +71,7 @@ def test_check_says_what_a_study_would_run_and_trains_nothing(here: Path, capsys
         "head=8": (inputs + 1) * 8 + (8 + 1) * classes,
     }
     assert (checked["networks"], checked["trials"]) == (2, 2)
+    assert all(timing["epoch"] > 0 for timing in checked["timings"])
     seconds = [timing["epoch"] * 2 + timing["rest"] for timing in checked["timings"]]  # of 2 epochs
     assert checked["seconds"] == pytest.approx(checked["start"] + 2 * sum(seconds) / len(seconds))
     assert not Path("runs").exists()

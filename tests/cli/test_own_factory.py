@@ -1,5 +1,6 @@
 """A study of one's own networks: a TOML file beside a module, run in one process, by workers, and trained again."""
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -99,6 +100,15 @@ def test_a_study_beside_its_module_is_run_reported_and_trained_again(
     assert torch.load("w.pt", weights_only=True)["1.weight"].shape == (trials[-1].params["width"], 64)
     assert main(["run", file, "-q", "--device", "cpu"]) == 0
     assert len(complete("sqlite:///runs/nets/study.db")) == 3
+
+
+def test_check_builds_the_networks_of_a_module_beside_the_study(
+    study: tuple[str, str], capsys: pytest.CaptureFixture[str]
+):
+    assert main(["check", study[0], "-f", "json", "--device", "cpu"]) == 0
+    parameters = json.loads(capsys.readouterr().out)["parameters"]
+    shallow = {width: (64 + 1) * width + (width + 1) * 2 for width in (4, 8)}  # one hidden layer
+    assert set(parameters.values()) <= {n + (depth - 1) * (w + 1) * w for w, n in shallow.items() for depth in (1, 2)}
 
 
 def test_workers_train_the_networks_of_a_module_beside_the_study(

@@ -123,6 +123,15 @@ def test_a_search_space_is_looked_for_beside_the_study_that_names_it(tmp_path: P
     assert beside.search_space == load_search_space(str(tmp_path / "space.toml"))
 
 
+def test_the_folder_of_a_study_is_kept_by_a_copy_and_is_no_key_of_its_file(tmp_path: Path):
+    write_study(tmp_path)
+    settings = load_settings(tmp_path / "own.toml")
+    assert dataclasses.replace(settings, description="another").folder == str(tmp_path)
+    (tmp_path / "own.toml").write_text(f'folder = "elsewhere"\n{STUDY}')
+    with pytest.raises(InputError, match="folder"):
+        load_settings(tmp_path / "own.toml")
+
+
 # Settings that have changed
 
 
