@@ -249,7 +249,7 @@ def _evidence(parser: argparse.ArgumentParser) -> None:
         choices=BODIES,
         help="train and measure a body of docs/evidence.md, or go on with one (hours, but for digits)",
     )
-    parser.add_argument("--output", metavar="DIR", help="folder of tables and pictures (evidence)")
+    parser.add_argument("--output", metavar="DIR", help="folder of tables and pictures (evidence, or evidence/BODY)")
     _storage(parser)
 
 

@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     if len(given) != 1:
         several = f"{' and '.join(given)} are several sources. " if given else ""
         raise InputError(f"{several}Name one source of evidence: STUDY, --weights or --body.")
-    check_folder(Path(options.output or FOLDER))  # refused now rather than after the measuring
+    check_folder(_folder(options))  # refused now rather than after the measuring
     if options.body:
         body = _body(options)
         count, seeds = counted(len(body.networks.table), "network"), counted(len(body.family.seeds), "seed")
@@ -53,8 +53,13 @@ def run(options: argparse.Namespace) -> int:
     return _write(examine(networks_of(selection)), options, f"Evidence: {selection.study}")
 
 
+def _folder(options: argparse.Namespace) -> Path:
+    """Where tables and pictures go; each body has its own folder, which also holds its trainings."""
+    return Path(options.output or Path(FOLDER, options.body or ""))
+
+
 def _write(findings: Findings, options: argparse.Namespace, title: str) -> int:
-    files = write_findings(findings, options.output or FOLDER, title)
+    files = write_findings(findings, _folder(options), title)
     for sentence in sentences(findings):
         print(textwrap.fill(sentence, WIDTH, initial_indent="- ", subsequent_indent="  "))
     print(f"\nWritten: {', '.join(map(str, files))}")
@@ -81,7 +86,7 @@ def _measurable(data: ImageData) -> list[str]:
 
 def _body(options: argparse.Namespace) -> Body:
     """A body of docs/evidence.md: what is not trained and measured yet is done first."""
-    family, folder = FAMILIES[options.body], Path(options.output or FOLDER) / "weights"
+    family, folder = FAMILIES[options.body], _folder(options) / "weights"
     data = load_family(family, data_root=options.data_root, download=options.download)
     others = others_of(family, data, options.data_root)
     for words, suffix, work in (

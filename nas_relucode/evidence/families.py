@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -36,8 +39,22 @@ class Family:
     flip: bool = False  # images are mirrored at random
     draw: int = 0  # seed of the generator that draws the designs
 
+    def digest(self, number: int, seed: int) -> str:
+        """Identifies the training of a candidate among those of all families.
+
+        Nine digits of a number, of which another processor may round the last ones otherwise.
+        """
+        design = {
+            key: f"{value:.9g}" if isinstance(value, float) else value for key, value in self.designs()[number].items()
+        }
+        return hashlib.sha256(json.dumps([self.name, design, seed], sort_keys=True).encode()).hexdigest()
+
     def designs(self) -> list[dict[str, Any]]:
         """The parameters of all candidates, in the order in which they are drawn; always the same."""
+        return self._designs
+
+    @cached_property
+    def _designs(self) -> list[dict[str, Any]]:
         generator = np.random.default_rng(self.draw)
         low, high = map(math.log, self.learning_rate)
         designs = []

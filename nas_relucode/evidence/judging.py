@@ -107,8 +107,8 @@ def read_body(name: str, folder: Path, *, without: Collection[int] = ()) -> Body
             continue
         files = [measured_file(folder, number, seed) for seed in family.seeds]
         if all(file.exists() for file in files):
-            measured[number] = [read_measured(folder, number, seed) for seed in family.seeds]
-        elif any(diverged(folder, number, seed) for seed in family.seeds):
+            measured[number] = [read_measured(family, folder, number, seed) for seed in family.seeds]
+        elif any(diverged(family, folder, number, seed) for seed in family.seeds):
             lost += 1
     rows = {number: _mean(seeds) for number, seeds in measured.items()}
     table = pd.DataFrame.from_dict(rows, orient="index")

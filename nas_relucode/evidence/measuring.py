@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nas_relucode.evidence.bodies import load_trained, weights_file
+from nas_relucode.evidence.bodies import check_training, load_trained, weights_file
 from nas_relucode.evidence.families import Family
 from nas_relucode.files import write_atomically
 from nas_relucode.indices.index import Index
@@ -117,6 +117,7 @@ def measure_body(
     for number, seed in _trained(family, folder):
         file = measured_file(folder, number, seed)
         if file.exists():
+            read_measured(family, folder, number, seed)  # refuses a file of another body
             continue
         trained = load_trained(family, data, folder, number, seed)
         if trained is None:
@@ -130,7 +131,7 @@ def measure_body(
         for name, (quality, images) in qualities.items():
             result = outcomes(trained.network, images, quality)
             values[name], samples[name] = float(result), np.stack(result.columns).astype(np.float32)
-        _write(file, Measured(values, samples))
+        _write(file, Measured(values, samples), family.digest(number, seed))
         if on_network:
             on_network(number, seed)
 
@@ -140,19 +141,23 @@ def measured_file(folder: Path, number: int, seed: int) -> Path:
     return weights_file(folder, number, seed).with_suffix(".npz")
 
 
-def read_measured(folder: Path, number: int, seed: int) -> Measured:
-    """The measurements of a trained network."""
-    arrays = read_arrays(measured_file(folder, number, seed), "Measure the body's networks first.")
+def read_measured(family: Family, folder: Path, number: int, seed: int) -> Measured:
+    """The measurements of a trained network. Raises InputError for those of another body."""
+    file = measured_file(folder, number, seed)
+    arrays = read_arrays(file, "Measure the body's networks first.")
+    digest = arrays.pop("training", None)
+    check_training(file, None if digest is None else str(digest), family, number, seed)
     names = [str(name) for name in arrays.pop("names")]
     return Measured(dict(zip(names, map(float, arrays.pop("values")), strict=True)), arrays)
 
 
-def _write(file: Path, measured: Measured) -> None:
+def _write(file: Path, measured: Measured, training: str) -> None:
     names, values = np.array(list(measured.numbers)), np.array(list(measured.numbers.values()))
 
     def write(path: Path) -> None:
         with path.open("wb") as stream:
-            np.savez_compressed(stream, **{"names": names, "values": values, **measured.samples})  # type: ignore[arg-type]
+            arrays = {"training": np.array(training), "names": names, "values": values, **measured.samples}
+            np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
 
     write_atomically(file, write)
 
