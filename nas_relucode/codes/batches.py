@@ -141,6 +141,11 @@ def each(batch: Any, change: Callable[[Any], Any]) -> Any:
     return batch
 
 
+def copied(batch: Any) -> Any:
+    """The batch with copies of its tensors and arrays, which may be overwritten."""
+    return each(batch, lambda values: values.clone() if isinstance(values, Tensor) else values.copy())
+
+
 def leaves(batch: Any, where: str = "") -> Iterator[tuple[str, Tensor | np.ndarray]]:
     """The tensors and arrays in a batch, each with its place in it; anything else is left out.
 

@@ -9,12 +9,11 @@ from functools import partial
 from typing import Any, Unpack
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-from nas_relucode.codes.batches import Slices, batches, drawn_apart, each, moved, needed_arguments, read_batch
+from nas_relucode.codes.batches import Slices, batches, copied, drawn_apart, each, moved, needed_arguments, read_batch
 from nas_relucode.codes.bits import WORD, Codes, Layer
-from nas_relucode.codes.network_state import check_network, run, untouched
+from nas_relucode.codes.network_state import call, check_network, untouched
 from nas_relucode.codes.packing import Packer
 from nas_relucode.codes.reading import SMOOTH, Forward, Reading, ReadingOptions, read_options
 from nas_relucode.codes.relus import Call, ReluCalls, unwrapped
@@ -113,7 +112,7 @@ def _code_batches(
         writer.begin(held.lengths)
         with borrowed:
             inputs = moved(held.passed, borrowed.device, borrowed.floats)
-            inputs = each(inputs, torch.clone) if writes else inputs  # the caller's may share their memory
+            inputs = copied(inputs) if writes else inputs  # the caller's may share their memory
             with calls.watch_by_hooks(writer.add) if forward is None else calls.watch(writer.add):
                 output = _run(network, inputs, forward, reading)
         words = writer.end(network, start, calls.ignored)
@@ -147,7 +146,7 @@ def _has_written(copies: Any) -> bool:
 def _run(network: nn.Module, inputs: Any, forward: Forward | None, reading: Reading) -> Any:
     """The output; an InputError instead of torch's error where the cause is known."""
     try:
-        return run(network, inputs, forward)
+        return call(network, inputs, forward)
     except InputError:
         raise
     except Exception as error:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nas_relucode.codes.batches import copied
 from nas_relucode.errors import InputError, a_type
 
 
@@ -34,7 +35,15 @@ def float_type_of(network: nn.Module) -> torch.dtype:
 
 
 def run(network: nn.Module, inputs: Any, forward: Callable[[nn.Module, Any], Any] | None = None) -> Any:
-    """The output: of ``network(**inputs)`` for a dict, ``network(*inputs)`` for a tuple; of ``forward`` if given."""
+    """The output for a copy of the inputs, because a forward pass may overwrite what it is given; otherwise `call`."""
+    return call(network, copied(inputs), forward)
+
+
+def call(network: nn.Module, inputs: Any, forward: Callable[[nn.Module, Any], Any] | None = None) -> Any:
+    """The output: of ``network(**inputs)`` for a dict, ``network(*inputs)`` for a tuple; of ``forward`` if given.
+
+    The network may overwrite the inputs: give some that nobody needs any more, or see `run`.
+    """
     if forward is not None:
         return forward(network, inputs)
     if isinstance(inputs, Mapping):

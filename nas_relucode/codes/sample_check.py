@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nas_relucode.codes.batches import each, moved
+from nas_relucode.codes.batches import moved
 from nas_relucode.codes.network_state import run, untouched
 from nas_relucode.codes.reading import Forward
 from nas_relucode.codes.relus import Call, ReluCalls
@@ -124,7 +124,7 @@ def check_samples(
         inputs = moved(rows(chosen), evaluation.device, evaluation.floats)
         with evaluation, calls.watch(take):
             torch.rand(1 + len(check.kept), device=device)  # other random numbers than in the first pass
-            run(network, each(inputs, torch.clone), forward)
+            run(network, inputs, forward)
 
     again = partial(check.compare, check.noisy)
     try:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nas_relucode.codes.network_state import run
 from nas_relucode.evidence.bodies import check_training, load_trained, weights_file
 from nas_relucode.evidence.families import Family
 from nas_relucode.files import write_atomically
@@ -197,7 +198,7 @@ def _baselines(network: nn.Module, data: ImageData) -> dict[str, float]:
     assert data.validation.labels is not None
     assert data.test.labels is not None
     with torch.no_grad():
-        scores, test_scores = network(data.validation.inputs), network(data.test.inputs)
+        scores, test_scores = run(network, data.validation.inputs), run(network, data.test.inputs)
         weights = sum(float(parameter.square().sum()) for parameter in network.parameters() if parameter.ndim > 1)
     labels = data.validation.labels
     return {

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nas_relucode.cells.hamming import distance_blocks
 from nas_relucode.cells.occupied import find_cells
 from nas_relucode.codes.bits import pack
-from nas_relucode.codes.network_state import untouched
+from nas_relucode.codes.network_state import run, untouched
 from nas_relucode.errors import InputError
 from nas_relucode.geometry.borders import margins
 from nas_relucode.geometry.half_spaces import recession_direction
@@ -129,7 +129,7 @@ def _predicted(network: nn.Module, inputs: Tensor) -> np.ndarray | None:
     outputs = []
     for part in inputs.split(256):
         with unchanged:
-            outputs.append(network(part.to(unchanged.device)))
+            outputs.append(run(network, part.to(unchanged.device)))
     if not all(isinstance(part, Tensor) and part.ndim == 2 and part.shape[1] > 1 for part in outputs):
         return None
     return np.asarray(torch.cat(outputs).argmax(dim=1).cpu().numpy())

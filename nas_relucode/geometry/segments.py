@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from nas_relucode.codes.bits import Codes, pack
 from nas_relucode.codes.capturing import capture
-from nas_relucode.codes.network_state import untouched
+from nas_relucode.codes.network_state import run, untouched
 from nas_relucode.codes.reading import Forward
 from nas_relucode.codes.relus import ReluCalls
 from nas_relucode.errors import InputError, NonFiniteError
@@ -189,7 +189,7 @@ class _ForwardPass:
         self, network: nn.Module, example: Tensor, chosen: set[str], forward: Forward | None, batch_size: int
     ) -> None:
         self.network, self.batch_size = network, batch_size
-        self.forward: Forward = forward or (lambda network, inputs: network(inputs))
+        self.forward = forward
         self.relus = ReluCalls(network)
         self.evaluation = untouched(network)
         self.device = self.evaluation.device
@@ -240,7 +240,7 @@ class _ForwardPass:
     def _calls(self, points: Tensor) -> list[BendCall]:
         points = points.to(self.device)
         with self.evaluation:
-            return bend_calls(self.relus, lambda: self.forward(self.network, points))[0]
+            return bend_calls(self.relus, lambda: run(self.network, points, self.forward))[0]
 
     def _check_straight(self, at: int, between: Between, values: Tensor, added: Tensor) -> None:
         off, scale = (between.on_lines(values) - added).abs().max(), values.abs().max()

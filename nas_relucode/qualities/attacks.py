@@ -102,7 +102,7 @@ def _gradient(batch: Batch, images: Tensor) -> Tensor:
 
     variable = images.detach().requires_grad_()
     with torch.enable_grad():
-        scores = batch.scores(variable.clone())  # a first layer may work in place
+        scores = batch.scores(variable)
         if not scores.requires_grad:
             raise InputError("the outputs have no gradient with regard to the images. Attacks need one.")
         is_label = torch.nn.functional.one_hot(batch.labels, scores.shape[1]).bool()

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from nas_relucode.codes.batches import batches, each, moved, needed_arguments, read_batch
-from nas_relucode.codes.network_state import Untouched, run, untouched
+from nas_relucode.codes.batches import batches, copied, moved, needed_arguments, read_batch
+from nas_relucode.codes.network_state import Untouched, call, untouched
 from nas_relucode.codes.reading import Forward
 from nas_relucode.errors import InputError
 
@@ -26,7 +26,7 @@ class ForwardPass:
     forward: Forward | None
 
     def __call__(self) -> Any:
-        output = run(self.network, self.batch, self.forward)
+        output = call(self.network, self.batch, self.forward)
         if self.device.type != "cpu":
             torch.accelerator.synchronize(self.device)
         return output
@@ -56,4 +56,4 @@ def _first_samples(network: nn.Module, inputs: Any, size: int, borrowed: Untouch
     samples = 0 if parts is None else max(parts.lengths)
     if parts is None or samples < size:
         raise InputError(f"the first batch has {samples} samples, fewer than the batch size {size}. Give more.")
-    return each(moved(parts.rows(samples, slice(size)), borrowed.device, borrowed.floats), torch.clone)
+    return copied(moved(parts.rows(samples, slice(size)), borrowed.device, borrowed.floats))

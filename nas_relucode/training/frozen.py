@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nas_relucode.codes.network_state import device_of, untouched
+from nas_relucode.codes.network_state import device_of, run, untouched
 from nas_relucode.errors import InputError
 from nas_relucode.files import write_atomically
 from nas_relucode.training.data import ImageData, Split
@@ -85,7 +85,7 @@ def _write(path: Path, backbone: nn.Module, split: Split, shape: tuple[int, ...]
 
 def _outputs(backbone: nn.Module, inputs: Tensor) -> Tensor:
     with untouched(backbone), torch.no_grad():
-        outputs: Tensor = backbone(inputs.to(device_of(backbone)))
+        outputs: Tensor = run(backbone, inputs.to(device_of(backbone)))
     if outputs.ndim not in (2, 4) or len(outputs) != len(inputs):
         raise InputError(
             f"the backbone gives outputs of shape {tuple(outputs.shape)} for {len(inputs)} images. "

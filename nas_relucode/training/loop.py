@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nas_relucode.codes.network_state import check_network, untouched
+from nas_relucode.codes.network_state import check_network, run, untouched
 from nas_relucode.errors import InputError, NonFiniteError, a_type, finite_number
 from nas_relucode.training.data import Split
 from nas_relucode.training.losses import batch_loss, epoch_loss
@@ -143,7 +143,7 @@ def evaluate(network: nn.Module, data: Split, *, loss: str = "cross_entropy", ba
     correct: list[Tensor] = []
     with untouched(network), torch.no_grad():
         for inputs, batch_targets in zip(data.inputs.split(batch_size), targets.split(batch_size), strict=True):
-            outputs = network(inputs)
+            outputs = run(network, inputs)
             losses.append(batch_loss(outputs, batch_targets, loss))
             if not reconstructs:
                 correct.append((outputs.argmax(dim=1) == batch_targets).sum())
@@ -194,9 +194,9 @@ def batches(data: Split, order: Tensor, recipe: Recipe) -> Iterator[tuple[Tensor
     numbers_per_batch = data.inputs[0].numel() * order[..., 0].numel() * size
     batches_at_once = max(1, GATHERED_NUMBERS // max(1, numbers_per_batch))
     for rows in order.to(data.inputs.device).split(size * batches_at_once, axis):
-        inputs = _gather(data.inputs, rows).split(size, axis)
-        targets = inputs if labels is None else _gather(labels, rows).split(size, axis)
-        yield from zip(rows.split(size, axis), inputs, targets, strict=True)
+        inputs = _gather(data.inputs, rows)
+        targets = inputs.clone() if labels is None else _gather(labels, rows)  # a forward pass may overwrite its inputs
+        yield from zip(*(part.split(size, axis) for part in (rows, inputs, targets)), strict=True)
 
 
 def sgd(weights: Sequence[Tensor], learning_rate: float, *, momentum: float, weight_decay: float) -> torch.optim.SGD:
