@@ -42,7 +42,7 @@ def measure(
     Raises InputError for an unknown quality, and for one that needs inputs, labels or images if there are none.
     """
     wanted = cost.QUALITIES if names is None else [names] if isinstance(names, str | Quality) else names
-    qualities = [_by_name(item) for item in wanted]  # a wrong name is an error before anything is measured
+    qualities = [by_name(item) for item in wanted]  # a wrong name is an error before anything is measured
     values: dict[str, float] = {}
     for quality in qualities:
         values |= quality.values(network, inputs, forward)
@@ -59,14 +59,14 @@ def outcomes(network: nn.Module, inputs: Any, quality: str | Quality, *, forward
 
     Raises InputError for an unknown quality, and for one that is not a statistic of samples, such as latency.
     """
-    quality = _by_name(quality)
+    quality = by_name(quality)
     result = quality.measured(network, inputs, forward)
     if not isinstance(result, PerSample):
         raise InputError(f"quality {quality.name!r} is not a statistic of samples. Call measure instead.")
     return result
 
 
-def _by_name(item: str | Quality) -> Quality:
+def by_name(item: str | Quality) -> Quality:
     if isinstance(item, Quality):
         return item
     if item not in QUALITIES:

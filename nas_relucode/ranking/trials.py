@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.ranking.accuracies import Accuracies
-from nas_relucode.study.candidates import Candidate, network_names
+from nas_relucode.study.candidates import SEED, Candidate, as_seed, network_names
 from nas_relucode.study.columns import AT_THE_END, FIXED, PARAMS, is_column
 from nas_relucode.study.defaults import MARGIN
 from nas_relucode.study.predictions import correct_samples
@@ -250,12 +251,12 @@ def _correct(trials: StudyTrials, place: int, split: str) -> np.ndarray | None:
 def _row(
     trial: FrozenTrial, known: tuple[dict[str, Any], Candidate] | None, trials: StudyTrials, also: Sequence[str]
 ) -> dict[str, Any]:
-    record, candidate = known or (None, Candidate.of_trial(trial.params))
+    record, candidate = known or (None, Candidate({name: v for name, v in trial.params.items() if name != SEED}))
     loose = record or record_of(trial)
     row: dict[str, Any] = {"number": trial.number, "state": trial.state.name}
     row["network"] = trials.names.get(candidate.network) or candidate.label
     row |= {f"{PARAMS}{name}": value for name, value in candidate.params.items()}
-    row["seed"] = candidate.seed if record or "seed" in trial.params else loose.get("seed")
+    row["seed"] = candidate.seed if record else _seed_of(trial.params.get(SEED, loose.get(SEED)))
     if record:
         row |= column_values(record, also)
         row["validation_samples"] = record["validation"]["samples"]
@@ -268,6 +269,13 @@ def _row(
     if "same_as" in trial.user_attrs:
         row["reason"] = f"the same candidate as trial {trial.user_attrs['same_as']}"
     return row
+
+
+def _seed_of(value: Any) -> int | None:
+    """The seed of a trial without a result; None if it is none."""
+    with contextlib.suppress(InputError):
+        return as_seed(value)
+    return None
 
 
 def _is_taken(name: str, values: Mapping[str, Any]) -> bool:

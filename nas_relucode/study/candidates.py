@@ -9,13 +9,34 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nas_relucode.errors import InputError
+from nas_relucode.errors import InputError, whole_number
 from nas_relucode.texts import plain
+from nas_relucode.training.names import LARGEST_SEED
 
 SEED = "seed"  # the parameter of a trial that does not make another network
 NAME = "network"  # a parameter whose value is a name already
 LONGEST_FILE_NAME = 80  # characters of a candidate's parameters; longer ones are cut, and a digest tells them apart
 FEWEST_DIGITS, ALL_DIGITS = 3, 17  # of numbers in names
+
+
+def as_seed(seed: object) -> int:
+    """A seed as an int. Raises InputError unless it is a whole number that torch's generators take.
+
+    >>> as_seed(3.0)
+    3
+    """
+    given = int(seed) if isinstance(seed, float) and seed.is_integer() else seed  # suggest_float(..., step=1)
+    return whole_number("seed", given, most=LARGEST_SEED - 1)
+
+
+def check_seeds(seeds: Any) -> list[int]:
+    """Seeds as a list. Raises InputError unless they are whole numbers, each once, at least one."""
+    if isinstance(seeds, str) or not isinstance(seeds, Iterable):
+        raise InputError(f"seeds are {seeds!r:.80}. Give a list of whole numbers from 0, for example [0, 1].")
+    numbers = [as_seed(seed) for seed in seeds]
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise InputError(f"seeds {numbers!r:.80} are refused. Give at least one, and each once, for example [0, 1].")
+    return numbers
 
 
 @dataclass(frozen=True)
@@ -39,11 +60,13 @@ class Candidate:
     def of_trial(cls, params: Mapping[str, Any], seed: int = 0) -> Candidate:
         """From ``params``, those of a trial: one called seed is the seed, otherwise it is ``seed``.
 
+        Raises InputError for a seed that is not a whole number.
+
         >>> Candidate.of_trial({"depth": 2, "seed": 3})
         Candidate(params={'depth': 2}, seed=3)
         """
         rest = {name: value for name, value in params.items() if name != SEED}
-        return cls(rest, int(params.get(SEED, seed)))
+        return cls(rest, as_seed(params.get(SEED, seed)))
 
     @property
     def label(self) -> str:

@@ -13,7 +13,7 @@ from optuna.trial import BaseTrial, FixedTrial
 from torch import nn
 
 from nas_relucode.codes.capturing import capture
-from nas_relucode.errors import InputError, NonFiniteError, unknown
+from nas_relucode.errors import InputError, NonFiniteError, a_type, listed_items, unknown
 from nas_relucode.indices.geometric import GeometricIndex
 from nas_relucode.indices.index import Index
 from nas_relucode.indices.registry import INDICES, configured
@@ -22,12 +22,12 @@ from nas_relucode.qualities.registry import QUALITIES
 from nas_relucode.scoring.code_curves import CodeCurve
 from nas_relucode.study.attempts import Attempt, Fit, OnEpoch, Trainer
 from nas_relucode.study.building import BuiltIn, Factory, FactoryNetworks, Networks, OwnNetworks
-from nas_relucode.study.candidates import SEED, Candidate
+from nas_relucode.study.candidates import SEED, Candidate, check_seeds
 from nas_relucode.study.checkpoint_files import CheckpointFiles
 from nas_relucode.study.defaults import MARGIN
 from nas_relucode.study.measuring import ONLY_MAPS, Splits, default_layers, measure_network
 from nas_relucode.study.objectives import accuracy_constraint, best_accuracy, check_directions, new_record
-from nas_relucode.study.record import Outcome, objective_values, saturated_objectives, write_outcome
+from nas_relucode.study.record import MEASURED, Outcome, objective_values, saturated_objectives, write_outcome
 from nas_relucode.study.search_space import LEARNING_RATE, SearchSpace
 from nas_relucode.study.settings import DEFAULT_LAYERS, CodeSettings, NetworkSettings, check_fit, check_parameters
 from nas_relucode.training.data import ImageData
@@ -105,7 +105,8 @@ class Objective:
             self.codes = self.codes.with_layers_of(self.network)
         self.fit, self.learning_rate = fit, learning_rate
         self.recipe = recipe or Recipe(loss="cross_entropy" if self.network.decoder is None else "sigmoid")
-        self.objectives, self.seeds = list(objectives), list(seeds)
+        self.objectives = listed_items("objectives", objectives)
+        self.seeds = check_seeds(seeds)
         self.accuracy_floor, self.margin = accuracy_floor, margin
         self.folder = None if folder is None else Path(folder)
         self.on_epoch = on_epoch
@@ -129,7 +130,7 @@ class Objective:
 
     def __call__(self, trial: BaseTrial, seed: int | None = None) -> tuple[float, ...]:
         """Trains and scores the trial's network; with ``seed`` as it is, otherwise with one of the objective's."""
-        check_directions(trial, self.objectives)  # before the training, not after it
+        self._check_directions(trial)  # before the training, not after it
         outcome = self.outcome(trial, seed)
         if outcome.values is not None and not self.has_finished:
             self.has_finished = True
@@ -183,7 +184,7 @@ class Objective:
         if self.codes.while_training:
             raise InputError("with while_training, codes are read from one candidate at a time. Train each by itself.")
         for trial in trials:
-            check_directions(trial, self.objectives)
+            self._check_directions(trial)
         attempts = [self._begin(trial, trial.user_attrs.get(SEED)) for trial in trials]
         results = []
         for attempt, epoch in zip(attempts, self.trainer.train_together(attempts), strict=True):
@@ -296,6 +297,13 @@ class Objective:
 
     def _check(self, data: ImageData, factory: Factory | None, build: Callable[[Any], nn.Module] | None) -> None:
         """Refuses data and settings that cannot be trained or judged."""
+        if not isinstance(data, ImageData):
+            raise InputError(f"the data are {a_type(data)}. Give ImageData, as nas_relucode.load_data returns them.")
+        if self.space is not None and not isinstance(self.space, SearchSpace):
+            raise InputError(
+                f"the search space is {a_type(self.space)}. Give a SearchSpace; "
+                "study.search_space.load_search_space reads one from a file."
+            )
         check_fit(self.objectives, self.network, self.codes, self.recipe, self.accuracy_floor, self.margin)
         if (self.space is None) == (build is None) or (build is not None and factory is not None):
             raise InputError("networks come from a search space or from build. Give one: a factory needs a space.")
@@ -310,8 +318,6 @@ class Objective:
                 f"the search space has {', '.join(names)}, but no learning_rate. Add one, even a list of one: "
                 "learning_rate = [0.01]."
             )
-        if not self.seeds:
-            raise InputError("seeds is empty. Give at least one, e.g. 0.")
         if not len(data.validation):
             raise InputError(
                 "the validation split is empty, but accuracy is measured on it. "
@@ -321,6 +327,10 @@ class Objective:
             raise InputError("slices, features of a frozen backbone and kept code spaces are files. Name a folder.")
         if self.fit is not None and (self.codes.kept_epochs or self.codes.while_training):
             raise InputError("fit shows no epochs. Leave out kept_epochs and while_training, or fit.")
+
+    def _check_directions(self, trial: BaseTrial) -> None:
+        """Refuses a study that minimizes accuracy, say; the directions of indices are the study's own."""
+        check_directions(trial, {name: MEASURED.get(name) for name in self.objectives})
 
     def _check_layers(self, candidate: Candidate, network: nn.Module) -> None:
         """Refuses a network that lacks a layer of the objectives."""

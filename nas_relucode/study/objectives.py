@@ -16,6 +16,7 @@ from nas_relucode.qualities.registry import QUALITIES
 from nas_relucode.study.candidates import Candidate
 from nas_relucode.study.defaults import MARGIN
 from nas_relucode.study.record import FLOOR_BELOW_BEST, MEASURED, RELATIVE_FLOOR, VERSION, complete_trials, record_of
+from nas_relucode.texts import counted
 
 DIRECTIONS = ("maximize", "minimize")
 FLOOR_MARGINS = 10  # a network is infeasible that lies more than so many margins below the best so far
@@ -96,14 +97,28 @@ def check_floor(margin: float, floor: float | None) -> None:
         raise InputError(f"margin {margin!r} is out of range. Give a difference of accuracies, e.g. {MARGIN}.")
 
 
-def check_directions(trial: BaseTrial, objectives: Iterable[str], remedy: str = "with one for each") -> None:
-    """Raises InputError if the trial is that of a study with another number of directions than ``objectives``."""
+def check_directions(trial: BaseTrial, objectives: Mapping[str, str | None], remedy: str = "") -> None:
+    """Raises InputError if the trial is that of a study with other directions than ``objectives``.
+
+    None stands for either direction. ``remedy`` is what creates a right study, if it can be given without a list.
+    """
     study, names = getattr(trial, "study", None), list(objectives)
-    if study is not None and len(study.directions) != len(names):
+    if study is None:
+        return
+    given = [direction.name.lower() for direction in study.directions]
+    if len(given) != len(names):
+        values = f"{counted(len(names), 'value')} ({', '.join(names)})"
         raise InputError(
-            f"the study has {len(study.directions)} directions, but its objective returns {len(names)} values "
-            f"({', '.join(names)}). Create the study {remedy}."
+            f"the study has {counted(len(given), 'direction')}, but its objective returns {values}. "
+            f"Create the study with {remedy or 'a direction for each'}."
         )
+    right = [wanted or way for wanted, way in zip(objectives.values(), given, strict=True)]
+    for name, direction, wanted in zip(names, given, right, strict=True):
+        if wanted != direction:
+            raise InputError(
+                f"the study is to {direction} {name}, but its objective is to {wanted} it (Optuna minimizes where no "
+                f"direction is given). Create the study with {remedy or f'directions={right}'}."
+            )
 
 
 def new_record(candidate: Candidate, objectives: Iterable[str], margin: float, floor: float | None) -> dict[str, Any]:

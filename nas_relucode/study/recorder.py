@@ -12,12 +12,12 @@ from optuna.trial import BaseTrial
 from torch import nn
 
 from nas_relucode.codes.reading import Forward, Reading, ReadingOptions, read_options
-from nas_relucode.errors import InputError, NonFiniteError, listed_items
+from nas_relucode.errors import InputError, NonFiniteError, finite_number, listed_items
 from nas_relucode.indices.index import Index
 from nas_relucode.indices.registry import INDICES, Indices, named
 from nas_relucode.qualities.quality import Quality
-from nas_relucode.qualities.registry import QUALITIES
-from nas_relucode.study.candidates import SEED, Candidate
+from nas_relucode.qualities.registry import QUALITIES, by_name
+from nas_relucode.study.candidates import SEED, Candidate, as_seed
 from nas_relucode.study.columns import check_own_name
 from nas_relucode.study.defaults import MARGIN
 from nas_relucode.study.measuring import ONLY_MAPS, Splits, default_layers, measure_network
@@ -93,6 +93,8 @@ class Recorder:
         if indices is not None:
             listed = listed_items("indices", indices, Index)
         qualities = listed_items("qualities", qualities, Quality)
+        for item in qualities:
+            by_name(item)  # a wrong name is an error before anything is trained
         own = {item.name: item for item in qualities if isinstance(item, Quality)}
         chosen = named(listed)[0]
         self.own_directions = _own_directions(own.values(), chosen.values())
@@ -183,7 +185,8 @@ class Recorder:
     def _seed(self, trial: BaseTrial, seed: int | None) -> int:
         """The seed that was given, that of `reseed`, or 0; a parameter of the trial called seed must agree with it."""
         if seed is None:
-            return int(trial.params.get(SEED, trial.user_attrs.get(SEED, 0)))
+            return as_seed(trial.params.get(SEED, trial.user_attrs.get(SEED, 0)))
+        seed = as_seed(seed)
         if trial.params.get(SEED, seed) != seed:
             raise InputError(
                 f"seed={seed} was given, but the trial has the parameter seed={trial.params[SEED]}. Give one of them."
@@ -191,10 +194,12 @@ class Recorder:
         return seed
 
     def _check(self, trial: BaseTrial, accuracy: float | None, test_accuracy: float | None) -> None:
-        check_directions(trial, self.objectives, "with directions=record.directions")
+        check_directions(trial, self.objectives, "directions=record.directions")
         for name, value in {"accuracy": accuracy, "test_accuracy": test_accuracy}.items():
-            if value is not None and not 0 <= value <= 1:
-                raise InputError(f"{name} {value!r} is not a fraction. Give a number from 0 to 1, for example 0.93.")
+            try:
+                finite_number(name, 0 if value is None else value, most=1)
+            except InputError as error:
+                raise InputError(f"{error} It is a fraction, for example 0.93.") from error
 
     def _check_same(self, study: optuna.Study | None, number: int, record: dict[str, Any]) -> None:
         """Raises InputError if the network has another number of classes, warns of other validation samples."""

@@ -13,10 +13,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import BaseTrial
 
 from nas_relucode.errors import InputError, unknown
-from nas_relucode.study.candidates import SEED, Candidate, value_text
+from nas_relucode.study.candidates import SEED, Candidate, check_seeds, value_text
 from nas_relucode.study.storage import stored_table
 from nas_relucode.toml_files import parse, read_toml
-from nas_relucode.training.names import check_seed, parse_head
+from nas_relucode.training.names import parse_head
 
 LEARNING_RATE = "learning_rate"  # the parameter that is the recipe's, not the network's
 MOST_LAYERS = 1000  # of a head
@@ -344,10 +344,7 @@ class SearchSettings:
             object.__setattr__(self, "parameters", {})
         if self.sampler not in SAMPLERS:
             raise unknown("sampler", self.sampler, SAMPLERS)
-        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
-            raise InputError(f"seeds {list(self.seeds)} must be different whole numbers of at least 0.")
-        for seed in self.seeds:
-            check_seed(seed)
+        check_seeds(self.seeds)
         for name in ("trials", "together", "finalist_seeds"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"{name} {getattr(self, name)} is too small. Give at least 1.")

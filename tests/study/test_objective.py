@@ -398,3 +398,29 @@ def test_the_report_shows_the_slices_that_were_drawn(data: ImageData, tmp_path: 
     (tmp_path / "slices" / "trial_0.png").unlink()
     write_report(study, tmp_path)
     assert (tmp_path / "report.html").read_text("utf-8").count('<img alt="The cells of') == 1
+
+
+def test_a_study_that_minimizes_accuracy_is_refused_before_the_training(data: ImageData):
+    objective = make(data, objectives=["accuracy", "cell_count"])
+    with pytest.raises(InputError, match=r"minimize accuracy.*\['maximize', 'maximize'\]"):
+        optuna.create_study(directions=["minimize", "maximize"]).optimize(objective, n_trials=1)
+    study = optuna.create_study(directions=["maximize", "maximize"])  # of an index either may be wanted
+    study.optimize(objective, n_trials=1)
+    assert study.trials[0].state == TrialState.COMPLETE
+
+
+@pytest.mark.parametrize("seeds", [3, "01", [], ["a"], [0, 0], [1.5], [-1], None])
+def test_seeds_that_are_none_are_refused(data: ImageData, seeds: Any):
+    with pytest.raises(InputError, match=r"seed.*whole number|each once"):
+        make(data, seeds=seeds)
+
+
+def test_what_is_no_data_no_space_and_no_list_of_objectives_is_named(data: ImageData):
+    for arguments, settings, words in (
+        (("digits",), {}, "a str.*load_data"),
+        ((data, "table1"), {}, "a str.*SearchSpace"),
+        ((data,), {"objectives": 3}, "objectives holds 3"),
+    ):
+        with pytest.raises(InputError, match=words):
+            make(*arguments, **settings)
+    assert make(data, objectives="accuracy").objectives == ["accuracy"]

@@ -166,6 +166,51 @@ def test_a_study_with_another_number_of_directions_is_refused():
         run(recorder(), lambda trial: build(3), study=study)
 
 
+def test_a_study_that_minimizes_what_the_recorder_maximizes_is_refused_at_the_first_trial():
+    built = []
+    record = recorder(objectives=["accuracy"])
+    with pytest.raises(InputError, match=r"minimize accuracy.*directions=record\.directions"):
+        run(record, lambda trial: built.append(trial) or build(3), trials=3, study=optuna.create_study())
+    assert len(built) == 1
+    with pytest.raises(InputError, match=r"maximize cell_count.*record\.directions"):
+        run(recorder(), lambda trial: build(3), study=optuna.create_study(directions=["maximize", "maximize"]))
+    run(recorder(objectives=[("accuracy", "minimize")]), lambda trial: build(3), study=optuna.create_study())
+
+
+@pytest.mark.parametrize("seed", [1.5, -1, "a", True, 2**63])
+def test_a_seed_that_is_none_is_refused_wherever_it_comes_from(seed):
+    record = recorder(objectives=["accuracy"])
+    with pytest.raises(InputError, match=r"seed .*whole number"):
+        record(FixedTrial({}), build(3), seed=seed)
+    trial = FixedTrial({"seed": seed})
+    trial.suggest_categorical("seed", [seed])
+    with pytest.raises(InputError, match=r"seed .*whole number"):
+        record(trial, build(3))
+
+
+def test_a_study_with_a_trial_whose_seed_was_refused_can_be_read():
+    record = recorder(objectives=["accuracy"])
+    study = run(record, lambda trial: build(3))
+
+    def seeded(trial: optuna.Trial) -> float:
+        trial.suggest_float("seed", 1.5, 1.5)
+        return record(trial, build(3))
+
+    study.optimize(seeded, n_trials=1, catch=(InputError,))
+    assert rc.select(study).networks["seeds"].tolist() == [1]
+
+
+@pytest.mark.parametrize("accuracy", ["x", -0.1, 93, float("nan"), True])
+def test_an_accuracy_that_is_no_fraction_is_refused(accuracy):
+    with pytest.raises(InputError, match=r"accuracy.* from 0 to 1"):
+        recorder(objectives=["accuracy"])(FixedTrial({}), build(3), accuracy=accuracy)
+
+
+def test_a_misspelt_quality_is_refused_before_anything_is_trained():
+    with pytest.raises(InputError, match=r"'robustness'.*list qualities"):
+        recorder(qualities=["robustness"])
+
+
 def test_a_saturated_objective_is_a_warning_in_the_first_trial_only():
     record = recorder(train=samples(8))
     with pytest.warns(UserWarning, match=r"cell_count is 8 .*layers") as warned:
