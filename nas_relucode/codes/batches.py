@@ -115,11 +115,8 @@ def whole_numbers(values: Any) -> np.ndarray | None:
     >>> whole_numbers([0.0, 2.0]), whole_numbers(np.array([[True], [False]])), whole_numbers([0.5])
     (array([0, 2]), array([1, 0]), None)
     """
-    if isinstance(values, Tensor):
-        values = values.detach().cpu()
-        values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
     try:
-        array = np.asarray(values)
+        array = as_array(values)
     except (TypeError, ValueError, RuntimeError):  # lists of several lengths
         return None
     if not array.ndim or array.shape[1:] not in ((), (1,)) or array.dtype.kind not in "biuf":
@@ -128,6 +125,14 @@ def whole_numbers(values: Any) -> np.ndarray | None:
     with np.errstate(invalid="ignore"):
         whole = array.astype(np.int64)
     return whole if (whole == array).all() else None
+
+
+def as_array(values: Any) -> np.ndarray:
+    """The values as a NumPy array; a tensor may lie on any device and have any type."""
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        return np.asarray((values.float() if values.dtype == torch.bfloat16 else values).numpy())
+    return np.asarray(values)
 
 
 def each(batch: Any, change: Callable[[Any], Any]) -> Any:

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from nas_relucode.cells.hamming import distance_blocks
 from nas_relucode.cells.occupied import find_cells
+from nas_relucode.codes.batches import as_array
 from nas_relucode.codes.bits import pack
+from nas_relucode.codes.class_scores import class_scores
 from nas_relucode.codes.network_state import run, untouched
 from nas_relucode.errors import InputError
 from nas_relucode.geometry.borders import margins
@@ -34,7 +36,8 @@ class Geometry:
     program: Program
     points: Tensor  # float64, (samples, *shape): inputs of the program
     labels: np.ndarray | None  # int64, (samples,)
-    predicted: np.ndarray | None  # int64, (samples,): of the first 1,000; None without two or more class scores
+    predicted: np.ndarray | None  # int64, (samples,): of the first 1,000; None without class scores
+    two_classes: bool = False  # one output per sample stands for two classes
 
     def __repr__(self) -> str:
         rows = sum(self.program.widths)
@@ -63,7 +66,8 @@ class Geometry:
         if self.predicted is None or self.program.opaque is not None:
             return False
         *_, (_, outputs, _, _) = self.program.run(self.points[:100])
-        return outputs.ndim == 2 and np.array_equal(outputs.argmax(dim=1).cpu().numpy(), self.predicted[:100])
+        winners = _winners(outputs, self.two_classes)
+        return winners is not None and np.array_equal(winners, self.predicted[:100])
 
     @cached_property
     def audit(self) -> Audit:
@@ -107,8 +111,12 @@ class Geometry:
         return np.asarray(distances.min(axis=1))
 
 
-def read_geometry(network: nn.Module, inputs: Any, labels: Any = None, *, module: str | None = None) -> Geometry:
+def read_geometry(
+    network: nn.Module, inputs: Any, labels: Any = None, *, module: str | None = None, two_classes: bool = False
+) -> Geometry:
     """A network and a sample, read for the geometric indices; with ``module`` in the space of that module's inputs.
+
+    With ``two_classes`` one output per sample is the logit of the second of two classes; without, it is no class score.
 
     Raises InputError as `read_program`, and if the rows of a cell take more than 256 MiB.
     """
@@ -119,20 +127,28 @@ def read_geometry(network: nn.Module, inputs: Any, labels: Any = None, *, module
             f"a cell has {rows:,} rows of {program.features:,} features, too many for the geometric indices. "
             "Compute them for a module of the network, for example its head: module='head'."
         )
-    labels = None if labels is None else np.asarray(torch.as_tensor(labels).cpu()).astype(np.int64)
-    return Geometry(program, program.example, labels, _predicted(network, torch.as_tensor(inputs)[:SAMPLES]))
+    labels = None if labels is None else as_array(labels).astype(np.int64)
+    predicted = _predicted(network, torch.as_tensor(inputs)[:SAMPLES], two_classes)
+    return Geometry(program, program.example, labels, predicted, two_classes)
 
 
-def _predicted(network: nn.Module, inputs: Tensor) -> np.ndarray | None:
-    """The class of the largest output: int64, (samples,); None unless the outputs are rows of two or more numbers."""
+def _predicted(network: nn.Module, inputs: Tensor, two_classes: bool) -> np.ndarray | None:
+    """The class of the largest score: int64, (samples,); None unless the outputs are class scores."""
     unchanged = untouched(network)
-    outputs = []
+    predicted = []
     for part in inputs.split(256):
         with unchanged:
-            outputs.append(run(network, part.to(unchanged.device)))
-    if not all(isinstance(part, Tensor) and part.ndim == 2 and part.shape[1] > 1 for part in outputs):
+            predicted.append(_winners(run(network, part.to(unchanged.device)), two_classes))
+    known = [part for part in predicted if part is not None]
+    return np.concatenate(known) if len(known) == len(predicted) else None
+
+
+def _winners(outputs: Any, two_classes: bool) -> np.ndarray | None:
+    """The class of the largest score of each row; None unless the outputs are class scores."""
+    scores = class_scores(outputs, len(outputs)) if two_classes else outputs
+    if not isinstance(scores, Tensor) or scores.ndim != 2 or scores.shape[1] < 2:
         return None
-    return np.asarray(torch.cat(outputs).argmax(dim=1).cpu().numpy())
+    return np.asarray(scores.argmax(dim=1).cpu().numpy())
 
 
 def confidence_growth(cell: Polyhedron) -> float:

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nas_relucode.codes.batches import as_array
 from nas_relucode.codes.bits import Codes, pack
 from nas_relucode.codes.capturing import capture
 from nas_relucode.codes.network_state import run, untouched
@@ -110,11 +111,10 @@ def segment_transitions(
     >>> segment_transitions(network, torch.tensor([[0.0], [3.0], [0.5]]), [7, 7, 7])
     array([1, 0, 1])
     """
+    labels = as_array(labels)
     first, second = same_class_pairs(labels, segments, seed)
-    if len(inputs) != len(np.asarray(labels)):
-        raise InputError(
-            f"there are {len(inputs)} inputs and {len(np.asarray(labels))} labels. Give one label for each input."
-        )
+    if len(inputs) != len(labels):
+        raise InputError(f"there are {len(inputs)} inputs and {len(labels)} labels. Give one label for each input.")
     run = _Run(network, inputs[first], inputs[second], layers, forward, batch_size)
     cells = np.zeros(len(first), np.int64)
     for numbers, _, _ in _changes(run):
@@ -130,7 +130,7 @@ def same_class_pairs(labels: Any, pairs: int, seed: int = 0) -> tuple[np.ndarray
     >>> same_class_pairs([5, 8, 5, 5], 10)
     (array([0, 0, 2]), array([2, 3, 3]))
     """
-    labels = np.asarray(labels)
+    labels = as_array(labels)
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise InputError(f"labels are {labels.dtype} of shape {labels.shape}. Give one whole number per sample.")
     if pairs < 1:

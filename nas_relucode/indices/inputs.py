@@ -16,8 +16,10 @@ from nas_relucode.cells.code_spaces import CodeSpace
 from nas_relucode.cells.graph import AdjacencyGraph, Connectivity, adjacency_graph, connectivity
 from nas_relucode.cells.hamming import class_distance_sums, ones_by_class, whole_theta
 from nas_relucode.cells.occupied import Cells
+from nas_relucode.codes.batches import as_array
 from nas_relucode.codes.bits import Codes
 from nas_relucode.codes.capturing import capture
+from nas_relucode.codes.class_scores import TwoClasses
 from nas_relucode.codes.reading import Forward, Reading, ReadingOptions
 from nas_relucode.errors import InputError
 from nas_relucode.geometry.affine_maps import AffineMaps, affine_deviations, affine_maps, spread
@@ -48,7 +50,7 @@ class NetworkSample(_Once):
     inputs: Tensor  # (samples, ...)
     labels: Tensor | None  # whole numbers, (samples,)
     reading: Reading = field(default_factory=Reading)  # how codes are read
-    forward: Forward | None = None
+    forward: Forward | None = None  # the user's, or TwoClasses for a network with one logit
     _kept: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -79,9 +81,18 @@ class NetworkSample(_Once):
 
     def geometry(self, module: str | None = None) -> Geometry:
         """The cells as polyhedra, in the space of the network's inputs or of those of its ``module``."""
+        self._check_no_forward()
+        two_classes = isinstance(self.forward, TwoClasses)
         return self._once(
-            ("geometry", module), lambda: read_geometry(self.network, self.inputs, self.labels, module=module)
+            ("geometry", module),
+            lambda: read_geometry(self.network, self.inputs, self.labels, module=module, two_classes=two_classes),
         )
+
+    def _check_no_forward(self) -> None:
+        """Raises InputError if the user calls the network in a way of their own: its cells would be of other points."""
+        forward = self.forward.forward if isinstance(self.forward, TwoClasses) else self.forward
+        if forward is not None:
+            raise InputError("cells as polyhedra are read off network(inputs). Leave out forward, or this index.")
 
     def transitions(self, segments: int) -> np.ndarray:
         """Cell borders between samples of one class on ``segments`` segments: int64, (segments,)."""
@@ -100,7 +111,7 @@ class NetworkSample(_Once):
         """int64, (samples,): the labels of the first samples."""
         if self.labels is None:
             raise InputError("this index compares predictions with labels. Give inputs with their labels.")
-        return np.asarray(self.labels[:samples].cpu()).astype(np.int64)
+        return as_array(self.labels[:samples]).astype(np.int64)
 
     def affine_maps(self, samples: int) -> AffineMaps:
         """The affine maps of the cells of the first samples."""
@@ -110,8 +121,7 @@ class NetworkSample(_Once):
 
     def cell_margins(self, samples: int) -> np.ndarray:
         """float64, (samples,): the distance of the first samples to the border of their cell."""
-        if self.forward is not None:
-            raise InputError("cells as polyhedra are read off network(inputs). Leave out forward, or this index.")
+        self._check_no_forward()
         return self._once(("cell_margins", samples), lambda: margins(self.network, self.inputs[:samples]).distance)
 
     def codes_of(self, inputs: Tensor) -> Codes:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_relucode.codes.batches import Parts, batches, needed_arguments, read_batch, samples_of
+from nas_relucode.codes.class_scores import class_scores
 from nas_relucode.codes.network_state import run, untouched
 from nas_relucode.codes.reading import Forward
 from nas_relucode.codes.relus import unwrapped
@@ -83,24 +84,6 @@ class Pixels:
     def clipped(self, images: Tensor) -> Tensor:
         """The images with every pixel in the range."""
         return torch.minimum(torch.maximum(images, self.low), self.high)
-
-
-def class_scores(outputs: Any, samples: int) -> Tensor | None:
-    """The outputs of a network as scores, (samples, classes): one logit per sample becomes the scores 0 and itself.
-
-    None if they are something else.
-
-    >>> class_scores(torch.tensor([2.0, -1.0]), 2).argmax(dim=1)
-    tensor([1, 0])
-    """
-    if not isinstance(outputs, Tensor) or not outputs.is_floating_point() or not outputs.ndim:
-        return None
-    if len(outputs) != samples or outputs.ndim > 2 or outputs.numel() < samples:
-        return None
-    if outputs.ndim == 2 and outputs.shape[1] > 1:
-        return outputs.float()
-    logits = outputs.reshape(samples).float()
-    return torch.stack([torch.zeros_like(logits), logits], dim=1)
 
 
 def over_batches(

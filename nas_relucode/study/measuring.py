@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nas_relucode.codes.batches import batches, in_words, needed_arguments, read_batch, samples_of
 from nas_relucode.codes.capturing import capture
+from nas_relucode.codes.class_scores import TwoClasses, class_scores
 from nas_relucode.codes.network_state import device_of, run, untouched
 from nas_relucode.codes.reading import Forward, Reading
 from nas_relucode.codes.relus import unwrapped
@@ -20,7 +21,6 @@ from nas_relucode.errors import InputError, NonFiniteError
 from nas_relucode.indices.registry import Indices
 from nas_relucode.qualities.quality import Quality
 from nas_relucode.qualities.registry import measure
-from nas_relucode.qualities.samples import class_scores
 from nas_relucode.scoring.scores import Score, score
 from nas_relucode.study.predictions import kept_predictions
 from nas_relucode.study.samples import BATCH_SIZE, OrderedSamples, ordered_samples, readable
@@ -242,12 +242,5 @@ def _score(
     if data is None:
         raise InputError("there are no training samples to read codes of. Give train=.")
     held_out = splits.validation.data if split == "train" else None
-
-    def scores_of(network: nn.Module, batch: Any) -> Any:
-        parts = read_batch(batch, None if forward else needed_arguments(network))
-        outputs = run(network, parts.passed, forward)
-        scores = class_scores(outputs, samples_of(parts.inputs))
-        return outputs if scores is None else scores
-
-    options = reading.options | {"forward": scores_of if one_logit else forward}
+    options = reading.options | {"forward": TwoClasses(forward) if one_logit else forward}
     return score(network, data, indices=indices, held_out=held_out, **options)

@@ -185,6 +185,26 @@ def test_pairs_of_classes_of_unequal_size_are_equally_likely():
     assert len(set(zip(first.tolist(), second.tolist(), strict=True))) == 1000
 
 
+class OnAnotherDevice(torch.Tensor):
+    """Stands in for a tensor on a GPU, which NumPy can't read before it is copied to the CPU."""
+
+    def __array__(self, *_, **__):
+        raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu()")
+
+    def cpu(self):
+        return self.as_subclass(torch.Tensor)
+
+
+def test_labels_may_lie_on_another_device():
+    network, (inputs, _) = mlp(6, 20, 20), ends(30, 6)
+    labels = torch.arange(30) % 4
+    elsewhere = labels.as_subclass(OnAnotherDevice)
+    with pytest.raises(TypeError, match="cuda"):
+        np.asarray(elsewhere)
+    counts = segment_transitions(network, inputs, elsewhere, segments=25)
+    assert counts.tolist() == segment_transitions(network, inputs, labels.tolist(), segments=25).tolist()
+
+
 def test_labels_that_do_not_fit_are_errors():
     network, (inputs, _) = mlp(4, 5), ends(3, 4)
     with pytest.raises(InputError, match="3 inputs and 2 labels"):

@@ -135,6 +135,13 @@ def test_an_iterator_cannot_be_read_twice():
         score(quadrants(), iter([torch.randn(4, 2, dtype=torch.float64)]), indices=["phantom_fraction"])
 
 
+@pytest.mark.parametrize("index", [*GEOMETRIC, "certified_radius"])
+def test_cells_as_polyhedra_are_refused_beside_a_forward_of_ones_own(index):
+    data = Split(torch.randn(9, 2, dtype=torch.float64), torch.arange(9) % 3)
+    with pytest.raises(InputError, match="forward"):
+        score(quadrants(), data, indices=[index], forward=lambda network, batch: network(10 * batch[0]))
+
+
 def test_without_class_scores_no_sample_is_right_or_wrong():
     network = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 1))
     data = Split(torch.randn(40, 4), torch.arange(40) % 2)
@@ -180,3 +187,15 @@ def test_polyhedra_on_a_gpu_are_those_of_the_cpu():
     assert np.array_equal(there.facet_counts, here.facet_counts)
     assert np.array_equal(there.other_class_distances, here.other_class_distances)
     assert complex_of(there.program).summary() == complex_of(here.program).summary()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_indices_of_samples_on_a_gpu_are_those_of_the_cpu():
+    torch.manual_seed(0)
+    network = build_network("9-6", (1, 1, 3), 3, backbone="none")
+    inputs, labels = torch.randn(60, 1, 1, 3), torch.arange(60) % 3
+    indices = [name for name, index in INDICES.items() if index.on_request and name != "regularised_patterns"]
+    here = score(network, (inputs, labels), indices=indices).joint
+    there = score(network.cuda(), (inputs.cuda(), labels.cuda()), indices=indices).joint
+    assert there == pytest.approx(here, rel=1e-3, nan_ok=True)

@@ -121,6 +121,22 @@ def test_one_logit_per_sample_is_judged_as_two_classes(outputs):
     assert result["joint"]["correct_cell_count"] > 0
 
 
+@pytest.mark.parametrize("outputs", ["one column", "no column"])
+def test_the_cells_of_one_logit_are_those_of_the_scores_0_and_the_logit(outputs):
+    inputs, labels = inputs_and_labels(classes=2)
+    network, both = classifier(1), classifier(2)
+    both.load_state_dict(network.state_dict() | {"2.weight": torch.zeros(2, 5), "2.bias": torch.zeros(2)})
+    both[2].weight.data[1], both[2].bias.data[1] = network[2].weight.data[0], network[2].bias.data[0]
+    if outputs == "no column":
+        network.append(nn.Flatten(0))
+    indices = [name for name, index in rc.INDICES.items() if index.on_request and name != "regularised_patterns"]
+    splits = Splits.of(train=(inputs, labels), validation=(inputs, labels))
+    result, expected = (measure_network(each, splits, indices=indices)["joint"] for each in (network, both))
+    assert result == pytest.approx(expected, rel=1e-5)
+    assert result["margin_mean_correct"] > 0
+    assert result["confidence_growth"] > 0
+
+
 class Sum(nn.Module):
     """A network with two named inputs."""
 
