@@ -1,4 +1,4 @@
-"""Rank equally accurate networks by their ReLU code space.
+"""Which networks of an Optuna study are equally accurate, what else distinguishes them, and which one to choose.
 
 The stations in reading order; up to ``indices`` they know neither training nor Optuna:
 
