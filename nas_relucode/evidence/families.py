@@ -40,7 +40,7 @@ class Family:
     draw: int = 0  # seed of the generator that draws the designs
 
     def digest(self, number: int, seed: int) -> str:
-        """Identifies the training of a candidate among those of all families.
+        """Identifies the training of candidate ``number`` with ``seed`` among those of all families.
 
         Nine digits of a number, of which another processor may round the last ones otherwise.
         """
