@@ -38,8 +38,8 @@ def report_study(study: optuna.Study, options: argparse.Namespace, storage: str)
     if constant:
         print("\nThe same on the whole front: " + ", ".join(f"{k} = {v:.4g}" for k, v in constant.items()))
     if not selection.finalists.empty:
-        print("\nThe finalists, in their order:\n")
-        print(text_table(networks_table(selection, selection.finalists)))
+        print("\nThe networks that were compared, the finalists first:\n")
+        print("\n".join(filter(None, [text_table(networks_table(selection, selection.shown)), selection.not_shown])))
     sentences = [*selection.notes, *_rounds(study, selection), *retries(selection.trials)]
     print("\n" + "\n".join([*sentences, f"Report: {files['report.html']}"]))
     return 0

@@ -13,7 +13,7 @@ from nas_relucode.cli.stored_studies import stored_study
 from nas_relucode.errors import InputError
 from nas_relucode.ranking.criteria import Criterion
 from nas_relucode.ranking.selecting import select
-from nas_relucode.ranking.selection import Selection
+from nas_relucode.ranking.selection import SPREAD, Selection
 from nas_relucode.report.tables import text_table
 from nas_relucode.texts import as_json, with_interval, with_spread
 
@@ -89,17 +89,17 @@ def lines(selection: Selection) -> list[str]:
     """The selection to be read on a terminal."""
     deciding = selection.deciding
     text = [*textwrap.wrap(selection.verdict.text, WIDTH)]
-    for warning in selection.verdict.warnings:
-        text += textwrap.wrap(warning.text, WIDTH, initial_indent="- ", subsequent_indent="  ")
+    for sentence in selection.limits:
+        text += textwrap.wrap(sentence, WIDTH, initial_indent="- ", subsequent_indent="  ")
     shown = [name for name in deciding if name not in ("accuracy", "parameters")]
     rows = []
-    for i, (at, row) in enumerate(selection.finalists.iterrows()):
+    for i, (at, row) in enumerate(selection.shown.iterrows()):
         spread, comparison = selection.spread.loc[at], selection.comparison.loc[at]
         follows = selection.ahead[i, i + 1] if i + 1 < len(selection.ahead) else math.nan
         rows.append(
             [
                 row["network"],
-                f"{row['place']:.0f}",
+                "" if math.isnan(row["place"]) else f"{row['place']:.0f}",
                 str(row["seeds"]),
                 with_spread(row["accuracy"], spread["accuracy"]),
                 with_spread(row["test_accuracy"], spread["test_accuracy"]),
@@ -112,4 +112,4 @@ def lines(selection: Selection) -> list[str]:
         )
     headings = ["network", "place", "seeds", "accuracy", "test accuracy", "against the best", "difference", *shown]
     text += ["", text_table(([*headings, "parameters", "ahead of next"], rows))]
-    return [*text, *(["", *selection.notes] if selection.notes else [])]
+    return [*text, *([selection.not_shown] if selection.not_shown else []), SPREAD]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from nas_relucode.texts import listed
 if TYPE_CHECKING:
     from nas_relucode.ranking.selection import Selection
 
+MOST_REPEATED = 3  # repeated trainings that are named
 FEWEST_RANKED = 5  # networks whose order is compared with their test accuracies
 
 
@@ -40,7 +40,8 @@ def notes_on(selection: Selection) -> tuple[str, ...]:
     notes = []
     if skipped := selection.source.without_record:
         notes.append(f"Trials without our record, which are left out: {listed(skipped)}.")
-    for (network, seed), numbers in itertools.islice(selection.source.repeated_seeds.items(), 3):
+    repeated = [item for item in selection.source.repeated_seeds.items() if len(_accuracies_of(selection, item[1])) < 2]
+    for (network, seed), numbers in repeated[:MOST_REPEATED]:
         notes.append(
             f"{network} was trained {len(numbers)} times with seed {seed} (trials {listed(numbers)}): "
             "they count as one training."
@@ -62,6 +63,29 @@ def notes_on(selection: Selection) -> tuple[str, ...]:
     if not selection.deciding and len(selection.finalists) > 1:
         notes.append("No index orders the finalists: accuracy and size do.")
     return tuple(notes)
+
+
+def _accuracies_of(selection: Selection, numbers: Sequence[int]) -> list[float]:
+    """The different accuracies of some trials, in order."""
+    ranked = zip(selection.source.ranked, selection.source.records, strict=True)
+    chosen = {record["accuracy"] for trial, record in ranked if trial.number in set(numbers)}
+    return sorted(accuracy for accuracy in chosen if accuracy is not None)
+
+
+def _unseeded(selection: Selection) -> str:
+    """Repeats of one network and seed that are not equally accurate."""
+    parts = []
+    for (network, seed), numbers in selection.source.repeated_seeds.items():
+        if len(values := _accuracies_of(selection, numbers)) > 1:
+            often = f"{len(numbers)} times with seed {seed} (trials {listed(numbers)})"
+            parts.append(f"{network} was trained {often}, with accuracies from {values[0]:.4f} to {values[-1]:.4f}")
+    if not parts:
+        return ""
+    return (
+        f"{'; '.join(parts[:MOST_REPEATED])}{'; and others' * (len(parts) > MOST_REPEATED)}: the seed does not decide "
+        "the training. Repeats count as one training, by their mean. Call torch.manual_seed(seed) in the objective and "
+        "pass seed=seed to the recorder."
+    )
 
 
 def _few_seeds(selection: Selection) -> str:
@@ -176,6 +200,7 @@ def rank_correlation(first: np.ndarray, second: np.ndarray, level: float = 0.05)
 
 WARNINGS: dict[str, Callable[[Selection], str]] = {
     "few_seeds": _few_seeds,
+    "unseeded": _unseeded,
     "rules_disagree": _rules_disagree,
     "test_lower": _test_lower,
     "silent_index": _silent_order,

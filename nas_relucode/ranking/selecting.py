@@ -160,8 +160,7 @@ def _marks(networks: pd.DataFrame) -> list[str]:
 
 def _comparison(networks: pd.DataFrame, compared: pd.Index, judgement: Judgement | None) -> pd.DataFrame:
     """A row per network: how it compares with the best, NaN (and no answer) for networks that were not compared."""
-    comparison = pd.DataFrame(index=networks.index)
-    comparison["answer"] = ""
+    comparison = networks[["network"]].assign(answer="")
     if judgement:
         comparison.loc[compared, "answer"] = judgement.answer
     for name in COMPARISON:

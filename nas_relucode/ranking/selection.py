@@ -21,9 +21,10 @@ from nas_relucode.ranking.order import Order, costs, order_networks, stays_ahead
 from nas_relucode.ranking.trials import StudyTrials, frame_of
 from nas_relucode.ranking.verdict import Verdict, verdict_of
 from nas_relucode.ranking.words import in_words
-from nas_relucode.texts import with_spread
+from nas_relucode.texts import with_interval, with_spread
 
-MOST_PRINTED = 5  # networks of a selection
+MOST_PRINTED = 20  # networks of a selection
+SPREAD = "± is the standard deviation over seeds."
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -33,9 +34,9 @@ class Selection:
     Columns of ``networks``: network (its name), its parameters (``params_NAME``), seeds, means over seeds of the
     numeric columns of `trials_frame`, trial (the number of its first), pruned (seeds), feasible, front, finalist
     (booleans), place (1 for the first of the finalists, NaN for the others), rank (like place, but shared by networks
-    that only the numbers of their trials order) and mark (in figures and tables). Columns of ``comparison``: answer
-    ("best", "equal", "worse", "cannot be told"; empty for networks that were not compared), difference, low, high,
-    smallest_difference, seeds_needed, samples_needed and paired (see `ranking.equality.Judgement`), key (what ``how``
+    that only the numbers of their trials order) and mark (in figures and tables). Columns of ``comparison``: network,
+    answer ("best", "equal", "worse", "cannot be told"; empty for networks that were not compared), difference, low,
+    high, smallest_difference, seeds_needed, samples_needed and paired (see `ranking.equality.Judgement`), key (what ``how``
     sorts by) and contribution (to the hypervolume), NaN where there is no value.
     """
 
@@ -261,28 +262,50 @@ class Selection:
             "notes": list(self.notes),
         }
 
+    @property
+    def shown(self) -> pd.DataFrame:
+        """The networks that are printed: of those that were compared, the finalists first, MOST_PRINTED at most."""
+        return self.networks[self.compared].head(MOST_PRINTED)
+
+    @property
+    def not_shown(self) -> str:
+        """How many more were compared; empty if none were."""
+        more = int(self.compared.sum()) - MOST_PRINTED
+        return f"and {more:,} more" if more > 0 else ""
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """Everything that limits the comparison, in sentences: the warnings, then the notes."""
+        return (*(warning.text for warning in self.verdict.warnings), *self.notes)
+
     def __repr__(self) -> str:
         verdict, table, rest = self._printed()
-        return "\n".join([verdict, *([] if table.empty else ["", table.to_string(index=False)]), *rest])
+        return "\n".join([*verdict, *([] if table.empty else ["", table.to_string(index=False)]), *rest])
 
     def _repr_html_(self) -> str:
         verdict, table, rest = self._printed()
-        paragraphs = [f"<p>{html.escape(line)}</p>" for line in (*verdict.split("\n"), *rest)]
-        return "".join(paragraphs) + ("" if table.empty else table.to_html(index=False, border=0))
+        before, after = ("".join(f"<p>{html.escape(line)}</p>" for line in lines) for lines in (verdict, rest))
+        return before + ("" if table.empty else table.to_html(index=False, border=0)) + after
 
-    def _printed(self) -> tuple[str, pd.DataFrame, list[str]]:
-        """The verdict, the first of the finalists, and how many more there are."""
-        finalists = self.finalists
-        if finalists.empty:
-            return f"Selection from study {self.study!r}. {self.infeasibility}", pd.DataFrame(), []
-        columns = list(dict.fromkeys(["accuracy", *self.deciding]))
-        shown = finalists.head(MOST_PRINTED)
-        table = pd.DataFrame({"place": shown["place"].astype(int), "network": shown["network"]})
-        table["against the best"] = self.comparison.loc[shown.index, "answer"]
-        for name in columns:
-            table[name] = list(map(with_spread, shown[name], self.spread.loc[shown.index, name]))
-        more = len(finalists) - MOST_PRINTED
-        return str(self.verdict), table, [f"and {more} more"] if more > 0 else []
+    def _printed(self) -> tuple[list[str], pd.DataFrame, list[str]]:
+        """The verdict with what limits it, how the networks compare, and what is said below the table."""
+        limits = [f"- {sentence}" for sentence in self.limits]
+        if self.finalists.empty:
+            return [f"Selection from study {self.study!r}. {self.infeasibility}", *limits], pd.DataFrame(), []
+        shown = self.shown
+        comparison, spread = self.comparison.loc[shown.index], self.spread.loc[shown.index]
+        table = pd.DataFrame({"place": ["" if math.isnan(place) else f"{place:.0f}" for place in shown["place"]]})
+        table["network"] = shown["network"].to_numpy()
+        table["against the best"] = comparison["answer"].to_numpy()
+        ends = (comparison[name] for name in ("difference", "low", "high"))
+        table["below the best"] = list(map(with_interval, *ends))
+        table["seeds"] = shown["seeds"].to_numpy()
+        for name in dict.fromkeys(["accuracy", *self.deciding]):
+            table[name] = list(map(with_spread, shown[name], spread[name]))
+        rest = [self.not_shown] if self.not_shown else []
+        if (shown["seeds"] > 1).any():
+            rest.append(SPREAD)
+        return [self.verdict.text, *limits], table, rest
 
 
 def near_best(networks: pd.DataFrame, trials: StudyTrials) -> np.ndarray:

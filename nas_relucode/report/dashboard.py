@@ -37,8 +37,8 @@ def show_in_dashboard(study: optuna.Study, selection: Selection | None = None) -
     """
     dashboard = _dashboard()
     selection = selection or select(study)
-    limits = [*(warning.text for warning in selection.verdict.warnings), *selection.notes]
-    parts = ["## Verdict", markdown(selection.verdict.text), "\n".join(f"- {markdown(text)}" for text in limits)]
+    limits = "\n".join(f"- {markdown(text)}" for text in selection.limits)
+    parts = ["## Verdict", markdown(selection.verdict.text), limits]
     if not selection.finalists.empty:
         parts.append(markdown_table(networks_table(selection, selection.finalists.head(MOST_ROWS))))
     text = "\n\n".join(filter(None, parts))

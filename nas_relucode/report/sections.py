@@ -57,8 +57,7 @@ def sections(report: Report) -> list[Section]:
 def _verdict(report: Report) -> Section:
     """What the comparison says, and everything that limits it."""
     selection = report.selection
-    limits = [*(warning.text for warning in selection.verdict.warnings), *selection.notes]
-    return Section("Verdict", selection.verdict.text, points=tuple(limits))
+    return Section("Verdict", selection.verdict.text, points=selection.limits)
 
 
 def _finalists(report: Report) -> list[Section]:

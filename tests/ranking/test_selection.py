@@ -1,5 +1,6 @@
 """Selection: from trials with predictions, or without, to the network that is chosen."""
 
+import html
 import json
 
 import numpy as np
@@ -119,7 +120,7 @@ def test_the_order_of_the_trials_does_not_matter(data):
     tables = []
     for order in (trials, data.draw(st.permutations(trials))):
         selection = select(study_of(order), rule=rule, resamples=20)
-        table = selection.networks[["network", "finalist", "rank"]].join(selection.comparison)
+        table = selection.networks[["network", "finalist", "rank"]].join(selection.comparison.drop(columns="network"))
         tables.append(table.sort_values("network").reset_index(drop=True))
     assert tables[0].equals(tables[1])
 
@@ -205,15 +206,52 @@ def test_where_all_are_infeasible_there_is_nothing_to_choose():
 
 
 def test_a_selection_prints_as_its_verdict_and_a_short_table():
-    trials = [hand_made(str(number), seed=s, cell_count=float(number + s)) for number in range(9) for s in (0, 1)]
+    rates = range(1, 25)
+    trials = [hand_made("0", rate, s, cell_count=float(rate + s)) for rate in rates for s in (0, 1)]
     selection = select(study_of(trials))
     printed = repr(selection)
     assert printed.startswith(f"Choose {selection.best['network']}.")
     table = printed[printed.index("\n\n") :].split("\n")[2:]
-    assert len(table) == 7  # the names of the columns, five networks, and how many more
-    assert table[1].split()[:2] == ["1", "head=0"]
-    assert table[-1] == "and 4 more"
-    assert selection._repr_html_().count("<tr") == 6
+    assert len(table) == 23  # the names of the columns, 20 networks, how many more, and what the spread is
+    assert table[1].split()[:2] == ["1", "learning_rate=1"]
+    assert "and 4 more" in table[-2]
+    assert selection._repr_html_().count("<tr") == 21
+
+
+def test_every_network_that_was_compared_is_printed_with_its_answer_the_finalists_first():
+    values = {"1": 0.9, "2": 0.9, "4": 0.7, "8": 0.6}
+    trials = [hand_made(head, seed=s, accuracy=v + s / 1e4) for head, v in values.items() for s in range(4)]
+    trials.append(hand_made("3", infeasibility=1.0))
+    selection = select(study_of(trials))
+    table = repr(selection).split("\n\n")[1].split("\n")[1:5]
+    assert [line.split()[1] if line.split()[0].isdigit() else line.split()[0] for line in table] == [
+        *("head=1", "head=2"),
+        *("head=4", "head=8"),
+    ]
+    for line, answer in zip(table, selection.comparison["answer"], strict=False):
+        assert f" {answer} " in line
+    assert selection.comparison["network"].equals(selection.networks["network"])
+
+
+def test_what_limits_a_selection_is_printed_with_it():
+    foreign = create_trial(values=[0.5, 1.0])
+    selection = select(study_of([hand_made("8"), hand_made("4"), foreign]))
+    for printed in (repr(selection), html.unescape(selection._repr_html_())):
+        for sentence in selection.limits:
+            assert sentence in printed
+    assert any("left out: 2" in sentence for sentence in selection.notes)
+
+
+def test_repeats_of_a_seed_that_differ_in_accuracy_are_a_warning_and_equal_ones_a_note():
+    same, other = ([hand_made("8", accuracy=0.9), hand_made("8", accuracy=last)] for last in (0.9, 0.86))
+    selection = select(study_of(other))
+    (warning,) = [warning.text for warning in selection.verdict.warnings if warning.name == "unseeded"]
+    for word in ("2 times with seed 0", "0.86", "0.9", "manual_seed", "seed=seed"):
+        assert word in warning
+    assert not selection.notes
+    selection = select(study_of(same))
+    assert not selection.verdict.warnings
+    assert "2 times with seed 0" in selection.notes[0]
 
 
 def test_names_in_the_table_of_a_notebook_are_escaped():
