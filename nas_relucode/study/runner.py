@@ -139,39 +139,17 @@ def run_study(
         if on_start:
             on_start(study, plan.size)
         while waiting := plan.enqueue_missing():
-            if settings.search.together > 1:
-                _run_together(plan, objective, min(waiting, settings.search.together), on_trial)
-                continue
-            study.optimize(
-                partial(_run_alone, plan, objective),
-                n_trials=waiting,
-                catch=RETRIED,
-                callbacks=[on_trial] if on_trial else None,
-            )
+            _run_trials(plan, objective, min(waiting, settings.search.together), on_trial)
     return study
 
 
-def _run_alone(plan: Plan, objective: Objective, trial: optuna.Trial) -> tuple[float, ...]:
-    """The objective's values. A duplicate of a complete candidate is pruned; the reason of a failure is stored."""
-    if plan.is_duplicate(trial):
-        raise optuna.TrialPruned("another trial has completed this candidate")
-    try:
-        return objective(trial, trial.user_attrs.get(SEED))
-    except (*RETRIED, OSError) as error:
-        _write_failed(trial, error)
-        raise
-
-
-def _write_failed(trial: optuna.Trial, error: Exception) -> None:
-    """Stores the reason of a failure; after an error of the system, such as a full disk, where it can be."""
-    with contextlib.suppress(Exception) if isinstance(error, OSError) else contextlib.nullcontext():
-        write_failed(trial, error)
-
-
-def _run_together(
+def _run_trials(
     plan: Plan, objective: Objective, count: int, on_trial: Callable[[optuna.Study, FrozenTrial], None] | None
 ) -> None:
-    """Takes ``count`` waiting trials and trains those of one structure as one batched network."""
+    """Takes ``count`` waiting trials; those of one structure are trained as one batched network.
+
+    Not by `Study.optimize`: where the storage cannot take a result, it hides the reason behind an AssertionError.
+    """
     study = plan.study
     groups: dict[str, list[optuna.Trial]] = {}
     trials = [study.ask() for _ in range(count)]
@@ -181,20 +159,42 @@ def _run_together(
         else:
             groups.setdefault(structure(plan.suggest(trial)), []).append(trial)
     for group in groups.values():
-        try:
-            for trial, values in zip(group, objective.together(group), strict=True):
-                if isinstance(values, optuna.TrialPruned):
-                    study.tell(trial, state=TrialState.PRUNED)
-                else:
-                    study.tell(trial, values)
-        except (*RETRIED, OSError) as error:
-            for trial in group:
-                _write_failed(trial, error)
-                study.tell(trial, state=TrialState.FAIL)
-            if isinstance(error, OSError):
-                raise
+        _run_group(study, objective, group)
     for trial in trials if on_trial else []:
-        on_trial(study, study.trials[trial.number])  # type: ignore[misc]
+        on_trial(study, study.get_trials(deepcopy=False)[trial.number])  # type: ignore[misc]
+
+
+def _run_group(study: optuna.Study, objective: Objective, group: list[optuna.Trial]) -> None:
+    """Trains trials and writes their results. The reason of a failure is stored, and raised unless it is retried."""
+    try:
+        results = objective.together(group) if len(group) > 1 else [_alone(objective, group[0])]
+    except BaseException as error:
+        for trial in group:
+            if isinstance(error, (*RETRIED, OSError)):
+                _write_failed(trial, error)
+            study.tell(trial, state=TrialState.FAIL)
+        if not isinstance(error, RETRIED):
+            raise
+        return
+    for trial, values in zip(group, results, strict=True):
+        if isinstance(values, optuna.TrialPruned):
+            study.tell(trial, state=TrialState.PRUNED)
+        else:
+            study.tell(trial, values)
+
+
+def _alone(objective: Objective, trial: optuna.Trial) -> tuple[float, ...] | optuna.TrialPruned:
+    """The values of a trial that is trained by itself, from its checkpoint if there is one; why, if it is pruned."""
+    try:
+        return objective(trial, trial.user_attrs.get(SEED))
+    except optuna.TrialPruned as pruned:
+        return pruned
+
+
+def _write_failed(trial: optuna.Trial, error: Exception) -> None:
+    """Stores the reason of a failure; after an error of the system, such as a full disk, where it can be."""
+    with contextlib.suppress(Exception) if isinstance(error, OSError) else contextlib.nullcontext():
+        write_failed(trial, error)
 
 
 def build_objective(

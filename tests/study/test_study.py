@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import sqlite3
 import sys
 from collections import Counter
 from importlib.metadata import version
@@ -148,6 +149,27 @@ def test_a_full_disk_stops_the_run_and_is_no_failure_of_the_candidate(tmp_path: 
     interrupted = [trial.user_attrs[ATTRIBUTE] for trial in trials if trial.state == TrialState.FAIL]
     assert len(interrupted) == 4
     assert all("No space" in record["interrupted"] for record in interrupted)
+
+
+@pytest.mark.parametrize("together", [1, 2])
+def test_a_result_that_the_storage_cannot_take_ends_the_run_with_the_reason(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch, together: int
+):
+    write = optuna.storages.RDBStorage.set_trial_state_values
+
+    def full(storage: Any, trial_id: int, state: TrialState, values: Any = None) -> bool:
+        if state.is_finished():
+            raise optuna.exceptions.StorageInternalError from sqlite3.OperationalError("database or disk is full")
+        return write(storage, trial_id, state, values)
+
+    settings = settings_in(tmp_path, ("8",), "[0.2, 0.1]")
+    settings = dataclasses.replace(settings, search=dataclasses.replace(settings.search, together=together))
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.storages.RDBStorage, "set_trial_state_values", full)
+        with pytest.raises(InputError, match=r"study\.db.*disk is full"):
+            run(settings, url)
+    run(settings, url)
+    assert sorted(candidates(reread(url))) == [(None, "8", 0.1), (None, "8", 0.2)]
 
 
 def test_a_candidate_that_fails_once_is_completed_by_its_retry(tmp_path: Path, url: str):
