@@ -15,7 +15,7 @@ from nas_relucode.qualities.quality import Quality
 from nas_relucode.qualities.registry import QUALITIES
 from nas_relucode.study.candidates import Candidate
 from nas_relucode.study.defaults import MARGIN
-from nas_relucode.study.record import FLOOR_BELOW_BEST, MEASURED, RELATIVE_FLOOR, VERSION, complete_trials, record_of
+from nas_relucode.study.record import FLOOR_BELOW_BEST, MEASURED, RELATIVE_FLOOR, VERSION, accuracy_of, complete_trials
 from nas_relucode.texts import counted
 
 DIRECTIONS = ("maximize", "minimize")
@@ -139,5 +139,5 @@ def new_record(candidate: Candidate, objectives: Iterable[str], margin: float, f
 
 def best_accuracy(study: optuna.Study) -> float | None:
     """The highest accuracy among the study's complete trials; None if there is none."""
-    values = [record_of(trial).get("accuracy") for trial in complete_trials(study)]
-    return max((value for value in values if isinstance(value, int | float)), default=None)
+    values = map(accuracy_of, complete_trials(study))
+    return max((value for value in values if value is not None), default=None)

@@ -100,6 +100,13 @@ def record_of(trial: BaseTrial | FrozenTrial) -> dict[str, Any]:
     return {name: item for name, item in _as_version_2(record).items() if name not in _CHECKS or _CHECKS[name](item)}
 
 
+def accuracy_of(trial: FrozenTrial) -> float | None:
+    """The accuracy in a trial's record of any version, of which nothing else is looked at; None if there is none."""
+    record = trial.user_attrs.get(ATTRIBUTE)
+    accuracy = record.get("accuracy") if isinstance(record, dict) else None
+    return accuracy if _is_accuracy(accuracy) else None
+
+
 def checked_record(trial: FrozenTrial, study: str) -> dict[str, Any]:
     """The record of a complete trial. Raises InputError, naming the trial and the keys, if it cannot be ranked."""
     subject = f"trial {trial.number} of study {study!r} is complete, but its attribute {ATTRIBUTE!r}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import platform
 import warnings
@@ -135,7 +136,9 @@ def run_study(
         if sqlite_path(url):
             _fail_interrupted(study)
         plan = Plan(study, settings.search, space, further and partial(further, margin=settings.margin))
-        study.sampler = SAMPLERS[settings.search.sampler](len(study.trials))  # a repeated seed would repeat the draws
+        study.sampler = SAMPLERS[settings.search.sampler](
+            len(study.get_trials(deepcopy=False))
+        )  # a repeated seed would repeat the draws
         if on_start:
             on_start(study, plan.size)
         while waiting := plan.enqueue_missing():
@@ -161,7 +164,8 @@ def _run_trials(
     for group in groups.values():
         _run_group(study, objective, group)
     for trial in trials if on_trial else []:
-        on_trial(study, study.get_trials(deepcopy=False)[trial.number])  # type: ignore[misc]
+        ended = study.get_trials(deepcopy=False)[trial.number]
+        on_trial(study, copy.deepcopy(ended))  # type: ignore[misc]
 
 
 def _run_group(study: optuna.Study, objective: Objective, group: list[optuna.Trial]) -> None:

@@ -1,5 +1,6 @@
 """The record of a trial, as Optuna then shows it, and those of earlier versions."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -12,6 +13,7 @@ from optuna.trial import TrialState
 from nas_relucode.errors import InputError
 from nas_relucode.ranking.selecting import select
 from nas_relucode.study.candidates import Candidate
+from nas_relucode.study.objectives import best_accuracy
 from nas_relucode.study.record import (
     ATTRIBUTE,
     Outcome,
@@ -59,6 +61,26 @@ def test_optuna_treats_a_network_below_the_floor_as_infeasible(study: optuna.Stu
         )
         study.tell(trial, write_outcome(trial, outcome))
     assert [trial.number for trial in study.best_trials] == [1]
+
+
+def test_the_best_accuracy_is_read_without_the_rest_of_the_records():
+    class Curve(list[Any]):
+        """Points that nobody may look at: after each training all records would be read."""
+
+        def __iter__(self) -> Any:
+            raise AssertionError("the curve is read")
+
+    accuracies = [0.5, 0.75, None, 0.25, 2, "high", True]  # of which no accuracy is above 1, a text or a truth
+    records: list[Any] = [{"version": 2, "accuracy": accuracy, "curve": Curve([1])} for accuracy in accuracies]
+    records += [VERSION_1 | {"accuracy": 0.6}, "no record", {}]
+    trials = [
+        optuna.trial.create_trial(values=[0.0, 0.0], user_attrs={ATTRIBUTE: record} if record else {})
+        for record in records
+    ]
+    study = SimpleNamespace(get_trials=lambda **_: trials)
+    assert best_accuracy(study) == 0.75  # type: ignore[arg-type]
+    trials[1] = trials[0]
+    assert best_accuracy(study) == 0.6  # type: ignore[arg-type]
 
 
 def test_without_values_the_trial_is_to_be_pruned_and_says_why(study: optuna.Study):

@@ -117,6 +117,28 @@ def test_the_accuracy_floor_decides_what_optuna_calls_best(tmp_path: Path, url: 
     assert all(trial.constraints["accuracy_floor"] > 0 for trial in study.trials)
 
 
+@pytest.mark.parametrize("together", [1, 2])
+def test_a_run_copies_no_trial_but_the_one_that_ended(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch, together: int
+):
+    """With a copy of all trials after each, the work would grow with the square of their number."""
+    copied: list[int] = []
+    get_trials = optuna.Study.get_trials
+
+    def counting(study: optuna.Study, deepcopy: bool = True, states: Any = None) -> list[optuna.trial.FrozenTrial]:
+        trials = get_trials(study, deepcopy, states)
+        copied.append(len(trials) if deepcopy else 0)
+        return trials
+
+    monkeypatch.setattr(optuna.Study, "get_trials", counting)
+    settings = settings_in(tmp_path, ("8", "4-4"), "[0.2, 0.1]")
+    settings = dataclasses.replace(settings, search=dataclasses.replace(settings.search, together=together))
+    states: list[TrialState] = []
+    run(settings, url, on_trial=lambda study, trial: states.append(trial.state))
+    assert states == [TrialState.COMPLETE] * 4
+    assert sum(copied) == 0
+
+
 # Failures, interruptions, resumed studies
 
 
