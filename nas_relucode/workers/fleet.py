@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from nas_relucode.workers.stopping import Stop
 
+GRACE = 60  # seconds in which a process gives its trial back
 RESTARTS = 3  # of each process; one that dies more often has a cause that a restart does not remove
 
 
@@ -19,9 +21,26 @@ def run_fleet(
     """Runs ``command`` once for each environment, added to this process's own, and returns the highest exit code.
 
     A process that is killed or exits with code 1 is restarted, at most three times. When ``stop`` is requested, every
-    process is sent SIGTERM and waited for; the exit code 1 and a death by that signal then do not count.
+    process is sent SIGTERM and waited for; the exit code 1 and a death by that signal then do not count. Whatever is
+    raised here, no process is left: each is sent SIGTERM, and killed if it then takes more than a minute to end.
     """
-    running = {place: _start(command, environment) for place, environment in enumerate(environments)}
+    running: dict[int, subprocess.Popen[bytes]] = {}
+    try:
+        for place, environment in enumerate(environments):
+            running[place] = _start(command, environment)
+        return _watched(running, command, environments, stop, say)
+    finally:
+        _end(running.values())
+
+
+def _watched(
+    running: dict[int, subprocess.Popen[bytes]],
+    command: Sequence[str],
+    environments: Sequence[Mapping[str, str]],
+    stop: Stop,
+    say: Callable[[str], None],
+) -> int:
+    """Waits for the running processes by their places, restarts those that die, and returns the highest exit code."""
     restarts = dict.fromkeys(running, 0)
     highest, signalled = 0, False
     while running:
@@ -43,6 +62,21 @@ def run_fleet(
                 highest = max(highest, 1 if code < 0 else code)
         time.sleep(0.1)
     return highest
+
+
+def _end(processes: Collection[subprocess.Popen[bytes]]) -> None:
+    """Ends processes, those that take too long by SIGKILL."""
+    for process in processes:
+        process.terminate()
+    latest = time.monotonic() + GRACE
+    try:
+        for process in processes:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, latest - time.monotonic()))
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def gpu_environments(gpus: Sequence[str]) -> list[dict[str, str]]:

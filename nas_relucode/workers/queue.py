@@ -37,6 +37,7 @@ from sqlalchemy.pool import NullPool
 
 from nas_relucode.study.record import Outcome, write_outcome
 from nas_relucode.workers.database import connect_arguments
+from nas_relucode.workers.stopping import Stop
 
 TAKE = sqlalchemy.text("""
     WITH next AS (
@@ -254,20 +255,24 @@ def _attribute_rows(trial_id: Any, trial: FrozenTrial) -> dict[type[Any], list[d
 class Heartbeat:
     """A context in which a thread sends the heartbeats of a running trial.
 
-    ``ignore`` decides which errors leave the thread running: those of a database that may come back.
+    ``ignore`` decides which errors leave the thread running: those of a database that may come back. Any other requests
+    a stop, since without heartbeats another worker trains the trial as well, and is raised when the context ends.
     """
 
-    def __init__(self, queue: Queue, trial: optuna.Trial, *, ignore: Callable[[Exception], bool]) -> None:
-        self.queue, self.trial, self.ignore = queue, trial, ignore
+    def __init__(self, queue: Queue, trial: optuna.Trial, *, ignore: Callable[[Exception], bool], stop: Stop) -> None:
+        self.queue, self.trial, self.ignore, self.stop = queue, trial, ignore, stop
+        self.error: Exception | None = None
         self.end = threading.Event()
         self.thread = threading.Thread(target=self._send, daemon=True)
 
     def __enter__(self) -> None:
         self.thread.start()
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         self.end.set()
         self.thread.join()
+        if self.error is not None and kind is None:
+            raise self.error
 
     def _send(self) -> None:
         interval = self.queue.storage.get_heartbeat_interval()
@@ -276,4 +281,6 @@ class Heartbeat:
                 self.queue.send_heartbeat(self.trial)
             except Exception as error:
                 if not self.ignore(error):
-                    raise
+                    self.error = error
+                    self.stop.reason = self.stop.reason or f"no heartbeat can be sent ({type(error).__name__})"
+                    return

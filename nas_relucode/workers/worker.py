@@ -186,7 +186,7 @@ class Worker:
         candidate = self.retry(lambda: self._candidate(trial))
         if candidate is None:
             return False
-        with Heartbeat(self.queue, trial, ignore=is_unavailable):
+        with Heartbeat(self.queue, trial, ignore=is_unavailable, stop=self.stop):
             try:
                 outcome = self.results.find(candidate) or self._train(trial, candidate)
             except StoppedError as stopped:

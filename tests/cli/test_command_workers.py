@@ -8,6 +8,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from private_postgres import PASSWORD
@@ -251,6 +252,50 @@ def test_a_fleet_that_is_stopped_waits_for_its_processes_and_returns_the_code_of
     assert run_fleet([sys.executable, "-c", script], places, stop=stop, say=print) == code
     asking.join()
     assert time.monotonic() - start < 30
+
+
+@pytest.mark.parametrize("ignores", [False, True])
+def test_no_process_of_a_fleet_is_left_when_an_error_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ignores: bool
+):
+    script = (
+        "import os, signal, sys, time\n"
+        "from pathlib import Path\n"
+        f"signal.signal(signal.SIGTERM, signal.SIG_IGN if {ignores} else signal.SIG_DFL)\n"
+        "Path(os.environ['FILE']).write_text(str(os.getpid()))\n"
+        "while os.environ['DIES'] and not Path(os.environ['OTHER']).exists():\n"
+        "    time.sleep(0.01)\n"
+        "time.sleep(0 if os.environ['DIES'] else 60)\n"
+        "sys.exit(1)"
+    )
+    files = [str(tmp_path / name) for name in ("dies", "sleeps")]
+    places = [{"FILE": file, "OTHER": files[1], "DIES": dies} for file, dies in zip(files, ["yes", ""], strict=True)]
+    monkeypatch.setattr("nas_relucode.workers.fleet.GRACE", 1)
+
+    def say(line: str) -> None:
+        raise BrokenPipeError(line)
+
+    with pytest.raises(BrokenPipeError, match="worker 0"):
+        run_fleet([sys.executable, "-c", script], places, stop=Stop(), say=say)
+    for file in files:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(Path(file).read_text()), 0)
+
+
+def test_no_process_of_a_fleet_is_left_when_another_cannot_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    started: list[subprocess.Popen[bytes]] = []
+    start = subprocess.Popen
+
+    def start_one(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        if started:
+            raise OSError("no more processes")
+        started.append(start(*arguments, **options))
+        return started[0]
+
+    monkeypatch.setattr(subprocess, "Popen", start_one)
+    with pytest.raises(OSError, match="no more processes"):
+        run_fleet([sys.executable, "-c", "import time; time.sleep(60)"], [{}, {}], stop=Stop(), say=print)
+    assert started[0].returncode is not None
 
 
 def test_each_process_of_a_fleet_has_a_gpu_or_a_share_of_the_cores(monkeypatch: pytest.MonkeyPatch):

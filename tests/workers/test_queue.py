@@ -233,7 +233,7 @@ def test_a_heartbeat_keeps_a_trial_alive_and_ends_with_it(open_one, postgres: Se
     queue.add(lambda: waiting(1))
     trial = queue.take()
     silence(postgres, queue_url, 100)
-    with Heartbeat(queue, trial, ignore=lambda error: False):
+    with Heartbeat(queue, trial, ignore=lambda error: False, stop=Stop()):
         wait_until(lambda: queue.stale_trial_ids() == [])
     silence(postgres, queue_url, 100)
     threading.Event().wait(1.2)

@@ -5,9 +5,11 @@ import signal
 import threading
 import time
 from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 
+from nas_relucode.workers.queue import Heartbeat
 from nas_relucode.workers.stopping import Stop, StoppedError
 
 
@@ -62,3 +64,44 @@ def test_the_signal_handlers_are_restored():
 
 def test_a_stopped_training_is_not_an_error_that_is_retried():
     assert not issubclass(StoppedError, Exception)
+
+
+class Silent:
+    """A queue whose heartbeats fail for a reason that waiting does not remove."""
+
+    def __init__(self) -> None:
+        self.storage = SimpleNamespace(get_heartbeat_interval=lambda: 0.01)
+
+    def send_heartbeat(self, trial: object) -> None:
+        raise RuntimeError("no such table")
+
+
+def test_a_worker_that_cannot_send_heartbeats_is_stopped_and_says_why():
+    stop = Stop()
+    with (
+        pytest.raises(RuntimeError, match="no such table"),
+        Heartbeat(Silent(), None, ignore=lambda error: False, stop=stop),  # type: ignore[arg-type]
+    ):
+        wait_for_reason(stop)
+    with pytest.raises(StoppedError, match="heartbeat"):
+        stop.check()
+
+
+def test_an_error_of_the_training_is_not_hidden_by_one_of_its_heartbeats():
+    stop = Stop()
+    with (
+        pytest.raises(ZeroDivisionError),
+        Heartbeat(Silent(), None, ignore=lambda error: False, stop=stop),  # type: ignore[arg-type]
+    ):
+        fail_after(stop)
+
+
+def fail_after(stop: Stop) -> None:
+    wait_for_reason(stop)
+    raise ZeroDivisionError
+
+
+def wait_for_reason(stop: Stop) -> None:
+    latest = time.monotonic() + 10
+    while stop.reason is None and time.monotonic() < latest:
+        time.sleep(0.01)
