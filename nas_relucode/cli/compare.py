@@ -17,7 +17,6 @@ from nas_relucode.cli.select import json_text, lines, ranking_options
 from nas_relucode.codes.reading import Reading
 from nas_relucode.errors import InputError, unknown
 from nas_relucode.files import check_folder
-from nas_relucode.qualities.registry import QUALITIES
 from nas_relucode.ranking.comparing import compare
 from nas_relucode.ranking.selection import Selection
 from nas_relucode.report.write import write_report
@@ -33,9 +32,7 @@ def run(options: argparse.Namespace) -> int:
     ranking = ranking_options(options)
     if options.output is not None:
         check_folder(Path(options.output))  # refused now rather than after the measuring
-    by = [item if isinstance(item, str) else item[0] for item in ranking["by"] or ()]
-    qualities = dict.fromkeys(["parameters", *(name for name in by if name in QUALITIES)])
-    _show(compared(options, load_images(options), **ranking, qualities=qualities), options)
+    _show(compared(options, load_images(options), **ranking), options)
     return 0
 
 

@@ -102,11 +102,25 @@ def _labels(values: Any, inputs: Any) -> Tensor:
     whole = whole_numbers(values)
     if whole is None or len(whole) not in lengths_of(inputs):
         raise InputError(
-            f"labels are {in_words(values)} for {_counts(lengths_of(inputs))} inputs. Give whole numbers, one per "
-            "sample; numpy.unique(names, return_inverse=True)[1] numbers names."
+            f"labels are {in_words(values)} for {_counts(lengths_of(inputs))} inputs. {_remedy(values, whole)}"
         )
     kept = _tensor(values) if isinstance(values, _ARRAYS) else None
     return kept if kept is not None and kept.dtype in _WHOLE else torch.from_numpy(whole)
+
+
+def _remedy(values: Any, whole: np.ndarray | None) -> str:
+    """What to do about labels that cannot be used; ``whole`` are their numbers, if they are whole ones."""
+    if whole is not None:
+        return "Give as many labels as inputs, one whole number per sample."
+    try:
+        array = as_array(values)
+    except (TypeError, ValueError, RuntimeError):
+        array = np.empty(0, object)
+    if array.ndim == 2 and array.dtype.kind in "biuf" and np.isin(array, (0, 1)).all() and (array.sum(1) == 1).all():
+        return "They are one-hot. Give whole numbers, one per sample: labels.argmax(1)."
+    if array.ndim == 1 and array.dtype.kind == "f":
+        return "Give whole numbers, one per sample, that name classes; only classifiers can be compared."
+    return "Give whole numbers, one per sample; numpy.unique(names, return_inverse=True)[1] numbers names."
 
 
 def whole_numbers(values: Any) -> np.ndarray | None:

@@ -12,12 +12,14 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 from torch import nn
 
 from nas_relucode.codes.reading import ReadingOptions
-from nas_relucode.errors import InputError, NonFiniteError, a_type, unknown, whole_number
+from nas_relucode.errors import InputError, NonFiniteError, a_type, listed_items, unknown, whole_number
 from nas_relucode.indices.registry import Indices
 from nas_relucode.qualities.quality import Quality
+from nas_relucode.qualities.registry import QUALITIES
+from nas_relucode.ranking.choices import PURPOSES
 from nas_relucode.ranking.options import RankingOptions
 from nas_relucode.ranking.selecting import select
-from nas_relucode.ranking.selection import Selection
+from nas_relucode.ranking.selection import Selection, study_in_memory
 from nas_relucode.study.candidates import NAME
 from nas_relucode.study.objectives import Objectives
 from nas_relucode.study.record import record_of
@@ -39,7 +41,7 @@ def compare(
     *,
     train: Any = None,
     test: Any = None,
-    objectives: Objectives = ("accuracy", "cell_count"),
+    objectives: Objectives = ("accuracy",),
     indices: Indices = None,
     qualities: Iterable[str | Quality] = ("parameters",),
     **options: Unpack[ComparingOptions],
@@ -56,8 +58,8 @@ def compare(
     those of the training split.
 
     ``objectives``, ``indices``, ``qualities`` and the options of `Reading` are those of `Recorder`, and the options of
-    `Ranking` those of `select`. No accuracy is too low to be compared. `write_report` writes the page of what is
-    returned.
+    `Ranking` those of `select`; the qualities that ``by`` and ``purpose`` name are measured as well. No accuracy is too
+    low to be compared. `write_report` writes the page of what is returned.
 
     Raises InputError for what is not a network, and for whatever `Recorder` and `select` refuse.
 
@@ -80,18 +82,19 @@ def compare(
             raise TypeError(str(unknown("option", name, ComparingOptions.__annotations__)))
     ranking: Any = {name: value for name, value in options.items() if name in RankingOptions.__annotations__}
     reading: Any = {name: value for name, value in options.items() if name not in ranking}
+    qualities = listed_items("qualities", qualities, Quality)
     record = Recorder(
         train=train,
         validation=data,
         test=test,
         objectives=objectives,
         indices=indices,
-        qualities=qualities,
+        qualities=[*qualities, *_ordering(qualities, ranking)],
         accuracy_floor=0.0,
         **reading,
     )
     record.splits = replace(record.splits, validation=replace(record.splits.validation, split=split))
-    study = optuna.create_study(study_name=STUDY, directions=record.directions)
+    study = study_in_memory(STUDY, record.directions)
     for number, (name, seed, network) in enumerate(trainings):
         trial = FixedTrial({NAME: name}, number)
         trial.suggest_categorical(NAME, list(networks))
@@ -102,11 +105,25 @@ def compare(
     return select(study, **ranking)
 
 
+def _ordering(qualities: Iterable[str | Quality], ranking: Mapping[str, Any]) -> list[str]:
+    """The qualities that are to order the networks, and are not among ``qualities``."""
+    given = {item.name if isinstance(item, Quality) else item for item in qualities}
+    purpose, by = ranking.get("purpose"), ranking.get("by")
+    names = [] if by is None else [item if isinstance(item, str) else item[0] for item in listed_items("by", by, tuple)]
+    if purpose is not None:
+        if purpose not in PURPOSES:
+            raise unknown("purpose", purpose, PURPOSES)
+        names.append(PURPOSES[purpose])
+    wanted = dict.fromkeys(name.lstrip("+-") for name in names if isinstance(name, str))
+    return [name for name in wanted if name in QUALITIES and name not in given]
+
+
 def _trainings(networks: Any) -> Iterator[tuple[str, int, Trained]]:
     """The name, the seed and the network of each training."""
     if not isinstance(networks, Mapping) or not networks:
+        given = "an empty dict" if isinstance(networks, Mapping) else a_type(networks)
         raise InputError(
-            f"networks are {networks!r:.50}. Give them by their names, "
+            f"networks are {given}. Give them by their names, "
             '{"a": network, "b": {0: network, 1: network}}, at least one.'
         )
     for name, entry in networks.items():
@@ -119,7 +136,8 @@ def _trainings(networks: Any) -> Iterator[tuple[str, int, Trained]]:
             seed = whole_number(f"a seed of network {name!r}", seed, most=LARGEST_SEED - 1)
             if not callable(network):  # as networks are, and functions that load one
                 raise InputError(
-                    f"network {name!r} is {a_type(network)}. Give a torch.nn.Module, or a function that loads one."
+                    f"network {name!r} is {a_type(network)}. Give a torch.nn.Module, a function that loads one, "
+                    "or {seed: network}."
                 )
             yield name, seed, network
 

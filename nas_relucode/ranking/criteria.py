@@ -23,17 +23,15 @@ def read_criteria(
 ) -> dict[str, str]:
     """The criteria that order networks, the first one first: name -> "minimize" or "maximize".
 
-    A name is an index, ``layer:index``, one of QUANTITIES, an objective, or one of ``measured`` (indices of the user's
-    own that the trials hold). Its direction is the sign before it (``"-edge_count"``
-    minimises, ``"+edge_count"`` maximises) or the second item of a pair (``("edge_count", "minimize")``); without
-    either, it is that of the study's objective of this name, else the index's own. Raises InputError for an unknown
-    name, a name without a direction, or one that occurs twice.
+    A single name is a list of one. A name is an index, ``layer:index``, one of QUANTITIES, an objective, or one of
+    ``measured`` (indices of the user's own that the trials hold). Its direction is the sign before it
+    (``"-edge_count"`` minimises, ``"+edge_count"`` maximises) or the second item of a pair (``("edge_count",
+    "minimize")``); without either, it is that of the study's objective of this name, else the index's own. Raises
+    InputError for an unknown name, a name without a direction, or one that occurs twice.
 
     >>> read_criteria(["cell_count", "-edge_count"], {"cell_count": "maximize"})
     {'cell_count': 'maximize', 'edge_count': 'minimize'}
     """
-    if isinstance(by, str):
-        raise InputError(f"by is {by!r}. Give a list of names, even if there is one.")
     criteria: dict[str, str] = {}
     others = {*QUANTITIES, *objectives, *measured}
     for item in listed_items("by", by, tuple, list):

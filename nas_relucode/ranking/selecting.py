@@ -19,7 +19,7 @@ from nas_relucode.ranking.options import Ranking, RankingOptions
 from nas_relucode.ranking.order import Order, costs, hypervolume, order_networks
 from nas_relucode.ranking.purposes import order_for
 from nas_relucode.ranking.selection import Selection, near_best
-from nas_relucode.ranking.trials import StudyTrials, accuracies, check_layers, frame_of, read_trials
+from nas_relucode.ranking.trials import StudyTrials, accuracies, check_layers, check_recorded, frame_of, read_trials
 from nas_relucode.ranking.trials import saturated as saturated_networks
 
 COST = ("parameters", "flops")  # what orders the networks of a study without objectives beside accuracy
@@ -96,7 +96,9 @@ def _criteria(trials: StudyTrials, ranking: Ranking) -> dict[str, str]:
     directions = trials.own_directions | trials.objectives
     criteria = read_criteria(others if ranking.by is None else ranking.by, directions, measured)
     check_weights(ranking.weights, criteria)
-    check_layers(trials, criteria if ranking.by is not None else ())
+    if ranking.by is not None:
+        check_layers(trials, criteria)
+        check_recorded(trials, criteria)
     return criteria
 
 

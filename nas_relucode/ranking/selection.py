@@ -36,8 +36,8 @@ class Selection:
     (booleans), place (1 for the first of the finalists, NaN for the others), rank (like place, but shared by networks
     that only the numbers of their trials order) and mark (in figures and tables). Columns of ``comparison``: network,
     answer ("best", "equal", "worse", "cannot be told"; empty for networks that were not compared), difference, low,
-    high, smallest_difference, seeds_needed, samples_needed and paired (see `ranking.equality.Judgement`), key (what ``how``
-    sorts by) and contribution (to the hypervolume), NaN where there is no value.
+    high, smallest_difference, seeds_needed, samples_needed and paired (see `ranking.equality.Judgement`), key (what
+    ``how`` sorts by) and contribution (to the hypervolume), NaN where there is no value.
     """
 
     study: str  # its name
@@ -125,7 +125,7 @@ class Selection:
     def as_study(self) -> optuna.Study:
         """A study in memory with the trials that were read."""
         directions: list[Any] = list(self.objectives.values())
-        study = optuna.create_study(study_name=self.study, directions=directions)
+        study = study_in_memory(self.study, directions)
         study.add_trials(self.source.trials)
         if self.settings is not None:
             study.set_user_attr("settings", self.settings)
@@ -306,6 +306,16 @@ class Selection:
         if (shown["seeds"] > 1).any():
             rest.append(SPREAD)
         return [self.verdict.text, *limits], table, rest
+
+
+def study_in_memory(name: str, directions: list[Any]) -> optuna.Study:
+    """A new study in memory, without a line in Optuna's log."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        return optuna.create_study(study_name=name, directions=directions)
+    finally:
+        optuna.logging.set_verbosity(verbosity)
 
 
 def near_best(networks: pd.DataFrame, trials: StudyTrials) -> np.ndarray:

@@ -15,7 +15,8 @@ import optuna
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
-from nas_relucode.errors import InputError, unknown
+from nas_relucode.errors import InputError, a_type, unknown
+from nas_relucode.qualities.registry import QUALITIES
 from nas_relucode.ranking.accuracies import Accuracies
 from nas_relucode.study.candidates import SEED, Candidate, as_seed, network_names
 from nas_relucode.study.columns import AT_THE_END, FIXED, PARAMS, is_column
@@ -110,11 +111,18 @@ def read_trials(study: optuna.Study, *, some_ranked: bool = True) -> StudyTrials
     Raises InputError for a study without our records, or if ``some_ranked`` without a complete one, for a record that
     cannot be read, and for trials that have other objectives or another number of classes than the rest.
     """
+    if not isinstance(study, optuna.Study):
+        raise InputError(
+            f"the study is {a_type(study)}. Give an optuna.Study: optuna.load_study(study_name=..., storage=...)."
+        )
     trials = all_trials(study)
+    if not trials:
+        raise InputError(f"study {study.study_name!r} has no trials yet. Run it first: study.optimize(objective).")
     if not any(ATTRIBUTE in trial.user_attrs for trial in trials):
         raise InputError(
-            f"no trial of study {study.study_name!r} carries our record (the user attribute {ATTRIBUTE!r}). Call a "
-            "nas_relucode.Recorder at the end of your objective, or use nas_relucode.Objective, and train it."
+            f"no trial of study {study.study_name!r} carries our record (the user attribute {ATTRIBUTE!r}). Records "
+            "cannot be added afterwards: compare trained networks with nas_relucode.compare, or run the study again "
+            "with a nas_relucode.Recorder at the end of its objective, or nas_relucode.Objective."
         )
     ranked = [t for t in trials if t.state == TrialState.COMPLETE and ATTRIBUTE in t.user_attrs]
     if not ranked and some_ranked:
@@ -187,6 +195,24 @@ def check_layers(trials: StudyTrials, names: Iterable[str]) -> None:
     for layer in (name.rpartition(":")[0] for name in names):
         if layer and layer not in layers:
             raise unknown("layer", layer, sorted(layers))
+
+
+def check_recorded(trials: StudyTrials, names: Iterable[str]) -> None:
+    """Raises InputError if no complete trial holds what a name stands for; its value may be undefined in all."""
+    recorded = {*trials.objectives, "accuracy", "validation_loss"}
+    for record in trials.records:
+        recorded |= {*record["qualities"], *record["joint"]}
+        for layer, indices in record.get("layers", {}).items():
+            recorded |= {f"{layer}:{index}" for index in indices}
+    for name in names:
+        if name.removeprefix("joint:") not in recorded:
+            index = name.rpartition(":")[2]
+            record = f"qualities=[{index!r}]" if index in QUALITIES else f"indices=['all', {index!r}]"
+            there = listed(sorted(one for one in recorded if ":" not in one), 20)
+            raise InputError(
+                f"no trial of study {trials.study!r} recorded {name}, so that it cannot order the networks. There are "
+                f"{there}. Record it: Recorder({record}); compare takes the same argument."
+            )
 
 
 def saturated(trials: StudyTrials) -> dict[str, set[str]]:

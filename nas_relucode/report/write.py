@@ -12,6 +12,7 @@ import optuna
 import pandas as pd
 from matplotlib.figure import Figure
 
+from nas_relucode.errors import InputError
 from nas_relucode.files import write_together
 from nas_relucode.plots.pareto import pareto_picture, save_pareto
 from nas_relucode.ranking.selection import Selection
@@ -38,6 +39,8 @@ def write_report(
     if isinstance(study, Selection):
         selection, study = study, study.as_study()
     folder = Path(folder)
+    if folder.suffix.lower() in (".html", ".htm", ".md"):
+        raise InputError(f"{str(folder)!r} names a file, but a report is a folder of files. Give a folder: 'report'.")
     report = gather(study, folder, redact(storage) if storage else "", selection)
     folder.mkdir(parents=True, exist_ok=True)
     parts, picture = sections(report), _picture(report.selection)

@@ -12,7 +12,7 @@ from optuna.trial import BaseTrial
 from torch import nn
 
 from nas_relucode.codes.reading import Forward, Reading, ReadingOptions, read_options
-from nas_relucode.errors import InputError, NonFiniteError, finite_number, listed_items
+from nas_relucode.errors import InputError, NonFiniteError, a_type, finite_number, listed_items
 from nas_relucode.indices.index import Index
 from nas_relucode.indices.registry import INDICES, Indices, named
 from nas_relucode.qualities.quality import Quality
@@ -194,6 +194,8 @@ class Recorder:
         return seed
 
     def _check(self, trial: BaseTrial, accuracy: float | None, test_accuracy: float | None) -> None:
+        if not isinstance(trial, BaseTrial):
+            raise InputError(f"the trial is {a_type(trial)}. Call the recorder as record(trial, network, seed=seed).")
         check_directions(trial, self.objectives, "directions=record.directions")
         for name, value in {"accuracy": accuracy, "test_accuracy": test_accuracy}.items():
             try:

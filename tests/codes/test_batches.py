@@ -197,3 +197,15 @@ def test_what_a_loader_draws_does_not_move_the_random_state():
         torch.rand(1)
         before = torch.get_rng_state()
     assert torch.equal(torch.stack(parts), torch.stack(expected))
+
+
+def test_each_mistake_in_labels_has_its_own_remedy():
+    inputs, classes = torch.rand(6, 2), torch.arange(6) % 3
+    for labels, remedy in (
+        (classes[:5], "as many labels as inputs"),
+        (torch.nn.functional.one_hot(classes), r"one-hot.*argmax\(1\)"),
+        (torch.rand(6), "only classifiers"),
+        (["cat", "dog"] * 3, r"numpy\.unique"),
+    ):
+        with pytest.raises(InputError, match=remedy):
+            batches((inputs, labels), 4)

@@ -24,6 +24,26 @@ def networks(names: str = "abcd") -> dict[str, dict[int, nn.Module]]:
     return {name: {seed: network(name, seed) for seed in SEEDS} for name in names}
 
 
+def test_the_qualities_that_order_the_networks_are_measured():
+    torch.manual_seed(0)
+    images, labels = torch.rand(40, 1, 4, 4), torch.arange(40) % 2
+    some = {name: nn.Sequential(nn.Flatten(), nn.Linear(16, 4), nn.ReLU(), nn.Linear(4, 2)) for name in "ab"}
+    result = rc.compare(some, (images, labels), indices=["cell_count"], purpose="adversarial")
+    assert result.by == {"pgd_accuracy": "maximize"}
+    assert result.networks["pgd_accuracy"].notna().all()
+    assert rc.compare(some, (images, labels), indices=["cell_count"], by="-disk_size").by == {"disk_size": "minimize"}
+    with pytest.raises(InputError, match="unknown purpose 'speed'"):
+        rc.compare(some, (images, labels), purpose="speed")
+
+
+def test_without_an_objective_of_ones_own_fewer_parameters_and_flops_are_preferred():
+    torch.manual_seed(0)
+    data = torch.rand(40, 3), torch.arange(40) % 2
+    result = rc.compare({"a": nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))}, data)
+    assert list(result.objectives) == ["accuracy"]
+    assert "cell_count" not in result.by
+
+
 def test_the_verdict_is_that_of_a_study_with_the_same_networks():
     objective = Objective()
     study = searched(optuna.create_study(direction="maximize"), objective)

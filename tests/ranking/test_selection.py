@@ -254,6 +254,21 @@ def test_repeats_of_a_seed_that_differ_in_accuracy_are_a_warning_and_equal_ones_
     assert "2 times with seed 0" in selection.notes[0]
 
 
+def test_a_single_name_is_a_list_of_one():
+    assert select(study_of([hand_made("8")]), by="-edge_count").by == {"edge_count": "minimize"}
+
+
+@pytest.mark.parametrize("study", ["digits", None, 3])
+def test_what_is_no_study_is_refused(study):
+    with pytest.raises(InputError, match=r"is (a str|a NoneType|an int).*load_study"):
+        select(study)
+
+
+def test_a_study_without_trials_is_to_be_run_first():
+    with pytest.raises(InputError, match=r"'hand-made' has no trials.*optimize"):
+        select(study_of([]))
+
+
 def test_names_in_the_table_of_a_notebook_are_escaped():
     html = select(study_of([hand_made("8", cell_count=1.0), hand_made("<b>", cell_count=2.0)]))._repr_html_()
     assert "&lt;b&gt;" in html
@@ -291,7 +306,6 @@ def test_an_error_says_what_a_study_without_our_records_lacks():
         ({"rule": "3se"}, "unknown rule '3se'"),
         ({"by": ["cells"]}, "unknown index 'cells'"),
         ({"by": ["head.9:cell_count"]}, r"unknown layer 'head.9'. Known: head.1"),
-        ({"by": "cell_count"}, "Give a list"),
         ({"how": "best"}, "unknown value 'best' for how"),
         ({"how": "weighted", "weights": {"edge_count": 1}}, "unknown weight 'edge_count'"),
         ({"level": 2}, "level 2 is out of range"),

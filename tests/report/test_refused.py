@@ -51,7 +51,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
     ("name", "messages"),
     [
         ("foreign", ["no trial of study 'foreign' carries our record", "'relucode'", "Recorder"]),
-        ("empty", ["no trial of study 'empty' carries our record"]),
+        ("empty", ["'empty' has no trials", "study.optimize"]),
         ("partial", ["trial 0 of study 'partial'", "lacks params, seed, validation, qualities, joint"]),
         ("words", ["trial 0 of study 'words'", "is not a table of values", "nas_relucode.Objective"]),
         ("failed", ["no trial of study 'failed' is complete", "nothing to rank"]),

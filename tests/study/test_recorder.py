@@ -206,6 +206,11 @@ def test_an_accuracy_that_is_no_fraction_is_refused(accuracy):
         recorder(objectives=["accuracy"])(FixedTrial({}), build(3), accuracy=accuracy)
 
 
+def test_what_is_no_trial_is_refused():
+    with pytest.raises(InputError, match=r"a Sequential.*record\(trial, network"):
+        recorder(objectives=["accuracy"])(build(3), FixedTrial({}))
+
+
 def test_a_misspelt_quality_is_refused_before_anything_is_trained():
     with pytest.raises(InputError, match=r"'robustness'.*list qualities"):
         recorder(qualities=["robustness"])
