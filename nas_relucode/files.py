@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import hashlib
+import itertools
 import os
-import platform
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from nas_relucode.errors import InputError
+from nas_relucode.processes import TOKEN, is_alive, machine
 
+_numbers = itertools.count()  # of the temporary files of this process
 LARGEST_TEXT = 16 * 2**20  # bytes of a file of settings or of a trial's result
 
 
@@ -42,12 +46,17 @@ def write_together(writers: Mapping[Path, Callable[[Path], object]]) -> None:
 
 
 def _temporary(path: Path) -> Path:
-    """The name of a temporary file of this process; removes those that processes of this machine left when killed."""
-    prefix, suffix = f".{path.stem}-", f"-{platform.node()}{path.suffix}"
+    """The name of a temporary file that nobody else writes, also no other thread.
+
+    Removes those that processes of this machine left when they were killed.
+    """
+    place = hashlib.sha256(machine().encode()).hexdigest()[:12]
+    prefix, suffix = f".{path.stem}-", f"-{place}{path.suffix}"
     for leftover in path.parent.glob(f"{glob.escape(prefix)}*{glob.escape(suffix)}"):
-        if _has_ended(leftover.name[len(prefix) : -len(suffix)]):
+        owner = re.fullmatch(r"(\d+)\.(\w+)\.\d+", leftover.name[len(prefix) : -len(suffix)])
+        if owner and not is_alive(int(owner[1]), owner[2]):
             leftover.unlink(missing_ok=True)
-    return path.with_name(f"{prefix}{os.getpid()}{suffix}")
+    return path.with_name(f"{prefix}{os.getpid()}.{TOKEN}.{next(_numbers)}{suffix}")
 
 
 @contextlib.contextmanager
@@ -117,16 +126,3 @@ def read_text(path: str | Path, needed: str, most: int = LARGEST_TEXT) -> str:
         return check_file(path, needed, most).read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read ({error}). {needed}") from error
-
-
-def _has_ended(process: str) -> bool:
-    """Whether no process of this number runs any more; False where that cannot be determined."""
-    if os.name != "posix" or not process.isdecimal():  # on Windows os.kill would end the process
-        return False
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return True
-    except (OSError, OverflowError):  # it belongs to another user
-        pass
-    return False

@@ -5,20 +5,19 @@ from __future__ import annotations
 import inspect
 import math
 import os
-import platform
 import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
-from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nas_relucode.errors import InputError, finite_number, unknown, whole_number
+from nas_relucode.processes import TOKEN, is_alive, machine
 from nas_relucode.ranking.choices import LEVEL
 from nas_relucode.ranking.selecting import select
 from nas_relucode.ranking.selection import Selection
@@ -32,7 +31,6 @@ EQUAL, ALL = "equal", "all"
 CLAIM = "reseed"  # user attribute of a trial that trains a network again: which network, which seed, which process
 FEWEST = 3  # networks that are trained again before anything is known about the effect of a seed
 UNTOLD = "cannot be told"
-TOKEN = uuid.uuid4().hex  # tells this process from an earlier one of the same number
 PAUSE = 1.0  # seconds between two looks at what other processes run
 
 FIRM, SPENT, ENOUGH, ELSEWHERE = "firm", "seeds spent", "budget spent", "running elsewhere"
@@ -266,7 +264,11 @@ class _Reseeder:
         params = dict(candidate.params)
         if any(SEED in trial.params for trial in trials):  # the study suggests the seed itself
             params[SEED] = candidate.seed
-        claim = {"network": candidate.network, "seed": candidate.seed, "process": _this_process()}
+        claim = {
+            "network": candidate.network,
+            "seed": candidate.seed,
+            "process": {"machine": machine(), "id": os.getpid(), "token": TOKEN},
+        }
         claim["id"] = uuid.uuid4().hex
         attributes = {SEED: candidate.seed, CLAIM: claim}
         running = create_trial(state=TrialState.RUNNING, system_attrs={"fixed_params": params}, user_attrs=attributes)
@@ -313,7 +315,8 @@ class _Reseeder:
 def fail_abandoned(study: optuna.Study) -> None:
     """Fails the trials of `reseed` that dead processes of this machine left running."""
     for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-        if _is_here(trial) and not _is_alive(_claim(trial)["process"]):
+        process = _claim(trial).get("process", {})
+        if _is_here(trial) and not is_alive(process["id"], process["token"]):
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
 
@@ -369,32 +372,7 @@ def _result(record: dict[str, Any]) -> tuple[Any, ...] | None:
     return None if correct is None else (correct, record.get("validation_loss"))
 
 
-def _this_process() -> dict[str, Any]:
-    return {"machine": _machine(), "id": os.getpid(), "token": TOKEN}
-
-
-def _machine() -> str:
-    """Where the numbers of processes mean the same: the machine, and on Linux the container."""
-    container = Path("/proc/self/ns/pid")
-    return platform.node() + (f" {os.readlink(container)}" if container.is_symlink() else "")
-
-
 def _is_here(trial: FrozenTrial) -> bool:
     """Whether a trial of `reseed` runs on this machine."""
     claim = _claim(trial)
-    return bool(claim) and bool(claim["process"]["machine"] == _machine())
-
-
-def _is_alive(process: dict[str, Any]) -> bool:
-    """Whether a process of this machine still runs."""
-    if process["id"] == os.getpid():
-        return process["token"] == TOKEN  # otherwise an earlier process that had the same number
-    if os.name != "posix":
-        return True  # no signal asks without ending the process
-    try:
-        os.kill(process["id"], 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return bool(claim) and bool(claim["process"]["machine"] == machine())

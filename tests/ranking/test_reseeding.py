@@ -20,7 +20,8 @@ from storages import opened
 
 import nas_relucode as rc
 from nas_relucode.errors import InputError
-from nas_relucode.ranking.reseeding import CLAIM, TOKEN, _machine
+from nas_relucode.processes import TOKEN, machine
+from nas_relucode.ranking.reseeding import CLAIM
 
 
 def study_of(objective: Objective) -> optuna.Study:
@@ -189,7 +190,7 @@ def test_a_trial_that_a_dead_process_left_behind_is_failed_and_trained_again():
     study = study_of(objective)
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    number = claimed(study, {"machine": _machine(), "id": ended.pid, "token": "of another"})
+    number = claimed(study, {"machine": machine(), "id": ended.pid, "token": "of another"})
     rc.reseed(study, objective, seeds=[1], which="all")
     assert study.trials[number].state == TrialState.FAIL
     assert trained_again(objective).count(("a", 1)) == 1
@@ -198,7 +199,7 @@ def test_a_trial_that_a_dead_process_left_behind_is_failed_and_trained_again():
 def test_an_earlier_process_of_the_same_number_is_dead():
     objective = Objective()
     study = study_of(objective)
-    number = claimed(study, {"machine": _machine(), "id": os.getpid(), "token": "of an earlier one"})
+    number = claimed(study, {"machine": machine(), "id": os.getpid(), "token": "of an earlier one"})
     rc.reseed(study, objective, seeds=[1], which="all")
     assert study.trials[number].state == TrialState.FAIL
 
