@@ -10,6 +10,7 @@ import pandas as pd
 
 from nas_relucode.evidence.examining import Findings, Networks, Pair
 from nas_relucode.evidence.judging import Body, choices, judged
+from nas_relucode.files import write_atomically
 from nas_relucode.ranking.purposes import ALL, HELD_OUT
 
 
@@ -54,4 +55,4 @@ def _row(body: str, part: str, networks: Networks, pair: Mapping[str, Any], supp
 
 def write_known(results: pd.DataFrame, path: Path) -> None:
     """Writes the results as CSV, with two digits."""
-    results.to_csv(path, index=False, float_format="%.2g")
+    write_atomically(path, lambda temporary: results.to_csv(temporary, index=False, float_format="%.2g"))

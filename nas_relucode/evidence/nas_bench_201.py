@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nas_relucode.errors import InputError
 from nas_relucode.evidence.examining import ACCURACY, Networks
+from nas_relucode.files import write_atomically
 from nas_relucode.npz_files import read_arrays
 from nas_relucode.scoring.scores import score
 
@@ -119,24 +120,22 @@ def score_networks(
 
     The networks are untrained (seed 0 each), in train mode, as zero-cost scores are published.
     """
-    done = set(pd.read_csv(file)["architecture"]) if file.exists() else set()
-    with file.open("a", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        if not done:
-            writer.writerow(["architecture", *INDICES_READ])
-        for number in np.random.default_rng(0).permutation(len(table)):
-            architecture = table["architecture"][number]
-            if architecture in done:
-                continue
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
-                network = build(architecture)
-            values = score(network, images, indices=INDICES_READ, mode="train").joint
-            writer.writerow([architecture, *(values[name] for name in INDICES_READ)])
-            stream.flush()
-            done.add(architecture)
-            if on_network:
-                on_network(len(done))
+    columns = ["architecture", *INDICES_READ]
+    scored = pd.read_csv(file, dtype=str) if file.exists() else pd.DataFrame(columns=columns)
+    rows, done = scored[columns].to_numpy(object).tolist(), set(scored["architecture"])
+    for number in np.random.default_rng(0).permutation(len(table)):
+        architecture = table["architecture"][number]
+        if architecture in done:
+            continue
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = build(architecture)
+        values = score(network, images, indices=INDICES_READ, mode="train").joint
+        rows.append([architecture, *(values[name] for name in INDICES_READ)])
+        write_atomically(file, partial(pd.DataFrame(rows, columns=columns).to_csv, index=False))
+        done.add(architecture)
+        if on_network:
+            on_network(len(done))
 
 
 def networks_at_initialisation(table: pd.DataFrame, file: Path) -> Networks:

@@ -21,7 +21,7 @@ from nas_relucode.processes import TOKEN, is_alive, machine
 from nas_relucode.ranking.choices import LEVEL
 from nas_relucode.ranking.selecting import select
 from nas_relucode.ranking.selection import Selection
-from nas_relucode.ranking.trials import read_trials
+from nas_relucode.ranking.trials import NothingCompleteError, read_trials
 from nas_relucode.ranking.verdict import not_compared
 from nas_relucode.study.candidates import SEED, Candidate
 from nas_relucode.study.record import ATTRIBUTE, candidate_of, record_of, write_failed
@@ -122,10 +122,13 @@ def next_trainings(
 
 
 def further_trainings(study: optuna.Study, seeds: Sequence[int], *, margin: float | None = None) -> list[Candidate]:
-    """`next_trainings` of a study as it is now, for `run_study` and `work`; empty if it cannot be ranked."""
+    """`next_trainings` of a study as it is now, for `run_study` and `work`; empty if nothing is complete.
+
+    Raises InputError for a study that cannot be ranked, for example because of a damaged record.
+    """
     try:
         return next_trainings(select(study, margin=margin), seeds)
-    except InputError:  # nothing is complete, say; the report says what
+    except NothingCompleteError:  # every candidate was pruned or given up, which the report says
         return []
 
 

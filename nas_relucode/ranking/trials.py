@@ -105,11 +105,16 @@ class StudyTrials:
         return [t.number for t, digest in zip(self.ranked, digests, strict=True) if digest not in (None, usual)]
 
 
+class NothingCompleteError(InputError):
+    """A study has no complete trial with our record yet."""
+
+
 def read_trials(study: optuna.Study, *, some_ranked: bool = True) -> StudyTrials:
     """The trials of a study with their records.
 
-    Raises InputError for a study without our records, or if ``some_ranked`` without a complete one, for a record that
-    cannot be read, and for trials that have other objectives or another number of classes than the rest.
+    Raises NothingCompleteError for a study without our records, or if ``some_ranked`` without a complete one; another
+    InputError for a record that cannot be read, and for trials that have other objectives or another number of classes
+    than the rest.
     """
     if not isinstance(study, optuna.Study):
         raise InputError(
@@ -117,16 +122,18 @@ def read_trials(study: optuna.Study, *, some_ranked: bool = True) -> StudyTrials
         )
     trials = all_trials(study)
     if not trials:
-        raise InputError(f"study {study.study_name!r} has no trials yet. Run it first: study.optimize(objective).")
+        raise NothingCompleteError(
+            f"study {study.study_name!r} has no trials yet. Run it first: study.optimize(objective)."
+        )
     if not any(ATTRIBUTE in trial.user_attrs for trial in trials):
-        raise InputError(
+        raise NothingCompleteError(
             f"no trial of study {study.study_name!r} carries our record (the user attribute {ATTRIBUTE!r}). Records "
             "cannot be added afterwards: compare trained networks with nas_relucode.compare, or run the study again "
             "with a nas_relucode.Recorder at the end of its objective, or nas_relucode.Objective."
         )
     ranked = [t for t in trials if t.state == TrialState.COMPLETE and ATTRIBUTE in t.user_attrs]
     if not ranked and some_ranked:
-        raise InputError(_nothing_complete(study.study_name, trials))
+        raise NothingCompleteError(_nothing_complete(study.study_name, trials))
     records = [checked_record(trial, study.study_name) for trial in ranked]
     _check_same(study.study_name, ranked, records, "classes", "classes", "Rank networks of one task.")
     _check_same(study.study_name, ranked, records, "objectives", "objectives", "Start a new study for other ones.")

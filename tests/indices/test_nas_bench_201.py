@@ -85,8 +85,12 @@ def test_scores_are_added_to_those_that_a_stopped_run_left(published, tmp_path, 
     images = pink_noise(4)
     with pytest.raises(KeyboardInterrupt):
         score_networks(table, images, file, on_network=stop_after_two)
-    first = pd.read_csv(file)
+    first, written = pd.read_csv(file), file.read_bytes()
+    kept = file.with_name("hard_link.csv")
+    kept.hardlink_to(file)
     score_networks(table, images, file, on_network=counts.append)
+    assert kept.read_bytes() == written  # a kill while a row is added leaves the table as it was
+    assert file.read_bytes().startswith(written)
     assert counts == [1, 2, 3]
     both = pd.read_csv(file)
     assert both[:2].equals(first)

@@ -22,6 +22,7 @@ import nas_relucode as rc
 from nas_relucode.errors import InputError
 from nas_relucode.processes import TOKEN, machine
 from nas_relucode.ranking.reseeding import CLAIM
+from nas_relucode.study.record import ATTRIBUTE
 
 
 def study_of(objective: Objective) -> optuna.Study:
@@ -363,3 +364,13 @@ def test_two_processes_repeat_nothing(kind, tmp_path, request):
     with opened(where) as storage:
         searched(optuna.create_study(study_name="study", storage=storage, direction="maximize"), Objective())
     in_two_processes(where)
+
+
+def test_a_study_without_a_complete_trial_has_no_further_trainings_and_a_damaged_one_is_no_such_study():
+    study = optuna.create_study(direction="maximize")
+    assert rc.ranking.further_trainings(study, [0, 1]) == []
+    study.add_trial(create_trial(state=TrialState.FAIL, user_attrs={ATTRIBUTE: {"failed": "no memory"}}))
+    assert rc.ranking.further_trainings(study, [0, 1]) == []
+    study.add_trial(create_trial(value=0.5, user_attrs={ATTRIBUTE: {"version": 2, "accuracy": 0.5}}))
+    with pytest.raises(InputError, match="trial 1"):
+        rc.ranking.further_trainings(study, [0, 1])
