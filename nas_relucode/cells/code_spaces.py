@@ -26,7 +26,7 @@ from nas_relucode.texts import aligned, html_table, plain
 SHOWN_LAYERS = 10  # at most, where a code space is printed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CodeSpace:
     """The cells that a sample occupies, and the number of samples in each, by class and correctly classified.
 

@@ -27,7 +27,7 @@ FEW = 3  # up to this number of points are laid out without UMAP, which needs mo
 REVERSED = np.packbits(np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)[:, ::-1], axis=1)[:, 0]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Embedding:
     """Points of a plane, one for each cell or sample, with their sizes and labels."""
 

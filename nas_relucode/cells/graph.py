@@ -20,7 +20,7 @@ from nas_relucode.codes.words import compiled, inlined
 from nas_relucode.errors import InputError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AdjacencyGraph:
     """The graph whose nodes are cells, with an edge wherever two codes are at most theta bits apart.
 
@@ -64,7 +64,7 @@ def adjacency_graph(cells: Cells, *, theta: int = 1) -> AdjacencyGraph:
     return AdjacencyGraph(len(cells), theta, pairs_within(cells.codes, theta))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Connectivity:
     """The components of the cells at every theta. At theta 0 each cell is a component of its own."""
 

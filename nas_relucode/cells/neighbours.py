@@ -18,7 +18,7 @@ FIRST_ROOM = 1024  # pairs for which there is room at first
 ITSELF = np.uint64(0xFFFFFFFFFFFFFFFF)  # above every distance: a row is not its own neighbour
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pairs:
     """Pairs of rows of some codes, first < second, ordered by first and then second."""
 
@@ -170,7 +170,7 @@ def _in_order(rows, pairs):  # type: ignore[no-untyped-def]  # pragma: no cover
     return pairs[0][order], pairs[1][order], pairs[2][order]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Nearest:
     """The nearest other rows of each row of some codes, ordered by distance and then by row."""
 

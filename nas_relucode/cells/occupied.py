@@ -16,7 +16,7 @@ EMPTY = np.uint64(0)  # a slot of a hash table without a cell; of type uint64, a
 HIGH, LOW = np.uint64(0xFFFFFFFF00000000), np.uint64(0x00000000FFFFFFFF)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cells:
     """The distinct codes of a sample, in the order of their first samples."""
 

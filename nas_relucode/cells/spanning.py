@@ -19,7 +19,7 @@ NEIGHBOURS = 4  # nearest groups in which each row looks for its first edges
 FIRST_ROOM = 1024  # edges for which there is room at first
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SpanningTree:
     """Edges of a minimum spanning tree, ordered by distance. All such trees have the same distances."""
 

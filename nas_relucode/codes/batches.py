@@ -295,7 +295,7 @@ def rows_of(batch: Any, samples: int, rows: slice | list[int]) -> Any:
     return _like(batch, list(batch[rows] if isinstance(rows, slice) else [batch[row] for row in rows]))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Parts:
     """What a batch holds."""
 

@@ -31,7 +31,7 @@ class Layer:
         return self.start + -(-self.neurons // WORD)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Codes:
     """The bit-packed codes of a sample: each layer starts at a new word, and unused bits of its last word are 0.
 

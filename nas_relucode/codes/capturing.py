@@ -21,7 +21,7 @@ from nas_relucode.codes.sample_check import check_samples, known_check
 from nas_relucode.errors import InputError, NonFiniteError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CodeBatch:
     """The codes of one forward pass, with the network's outputs and the labels."""
 

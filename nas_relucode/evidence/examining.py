@@ -26,7 +26,7 @@ FEWEST = 10  # networks of a stratum, below which an interval says next to nothi
 CONTROLS = (ACCURACY, "parameters", "train_loss")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Networks:
     """Networks and everything that is known of them, a row each, averaged over seeds."""
 
@@ -110,7 +110,7 @@ class Networks:
         return replace(self, table=table)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pair:
     """An index, or a baseline, beside a quality, stratum by stratum."""
 
@@ -215,7 +215,7 @@ def _signed(values: Mapping[str, float], sign: int) -> dict[str, float]:
     return result
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Findings:
     """What goes with what among networks of nearly equal accuracy."""
 

@@ -36,7 +36,7 @@ SHIFT = ("rotation_accuracy", "translation_accuracy", "blur_accuracy")  # their 
 DIRECT = "the quality itself"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Body:
     """The measured networks of a family: one row a candidate, averaged over its seeds."""
 

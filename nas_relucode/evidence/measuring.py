@@ -60,7 +60,7 @@ BASELINES = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Measured:
     """A trained network: its numbers by name, and for each quality what was measured at each sample."""
 

@@ -16,7 +16,7 @@ AT_ONCE = 2**21  # bytes of a layer's tangents at a time, so that they stay in t
 AT_MOST = 2**27  # bytes of a layer's tangents of one point; more are taken in parts
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Margins:
     """The distance of each point to the border of its cell, and the row that is nearest."""
 

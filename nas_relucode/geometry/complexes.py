@@ -39,7 +39,7 @@ MOST_DIMENSIONS, MOST_FEATURES = 2**12, 2**26  # of a complex, and of an input i
 NEAR = 1e-8  # of the largest value so far around a cell: at a point of a face, a smaller value counts as 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plane:
     """A flat of the input space: ``origin + coordinates @ directions``, with orthonormal directions."""
 
@@ -47,7 +47,7 @@ class Plane:
     directions: np.ndarray  # float64, (coordinates, features)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Complex:
     """The cells of a network that have an interior, in the order in which they were found, and their facets."""
 
@@ -59,7 +59,7 @@ class Complex:
     corners: np.ndarray  # float64, (corners, 2): of the cells in two dimensions, each once; otherwise (0, 2)
     outlines: tuple[np.ndarray, ...]  # in two dimensions: the corners of each cell, float64, counterclockwise
     walls: int  # facets on the box
-    search: FacetSearch = field(repr=False, compare=False)  # what crossed the facets; it can go on
+    search: FacetSearch = field(repr=False)  # what crossed the facets; it can go on
     complete: bool  # False if there are more than max_cells: the facets of the last cells are then unknown
     unsaved: OSError | None = None  # why the state file could not be written, if one was asked for
 

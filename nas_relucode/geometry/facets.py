@@ -28,7 +28,7 @@ AT_ONCE = 1024  # rows that are multiplied with all others at a time
 WORTH_A_THREAD = 2**20  # numbers: rows to search for x rows x features
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Facets:
     """The facets of a polyhedron, in the order of their rows."""
 

@@ -28,7 +28,7 @@ CERTIFICATES = ("last layer", "segment", "programme", "phantom", "undecided")
 LAST_LAYER, SEGMENT, PROGRAMME, PHANTOM, UNDECIDED = range(5)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Audit:
     """Pairs of occupied cells one bit apart, each certified as facet neighbours or as a phantom pair."""
 

@@ -12,7 +12,7 @@ import numpy as np
 from nas_relucode.codes.words import compiled
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sides:
     """The sides of some cells, ordered by cell and counterclockwise. Coordinates start at the cell's inner point."""
 

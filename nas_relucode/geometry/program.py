@@ -34,7 +34,7 @@ BATCH = 256  # samples of a forward pass that leads to a module
 AGREES = 1e-9  # of the largest value: by how much what was read may differ from the network's own forward pass
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Between:
     """Points that are added between others: behind which of them, and at which share of the way to the next."""
 

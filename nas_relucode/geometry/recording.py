@@ -48,7 +48,7 @@ class Step:
         return refs((self.arguments, self.options))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BendCall:
     """One call of a bending operation in a network's own forward pass."""
 

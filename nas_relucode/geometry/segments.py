@@ -37,7 +37,7 @@ STRAIGHT = 2.0**-26  # of the same: by how much the input may be off a straight 
 STORED = 2**27  # bytes of inputs that are kept at a time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Crossings:
     """The cells that one segment crosses, in order from its start (t = 0) to its end (t = 1)."""
 

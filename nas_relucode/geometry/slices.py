@@ -22,7 +22,7 @@ AT_ONCE = 512  # cells
 ROUNDING = 4 * float(np.finfo(np.float64).eps)  # of the coordinates of points
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Slice:
     """The cells of a network in a square of a plane."""
 

@@ -13,7 +13,7 @@ from nas_relucode.ranking.choices import LEVEL
 from nas_relucode.ranking.paired_differences import Difference, holm, paired
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Comparison:
     """Two learning rates compared by their final accuracies and by their cells over the epochs."""
 

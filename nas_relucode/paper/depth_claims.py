@@ -18,7 +18,7 @@ EXPECTATIONS = {"falls": -1, "rises": 1}
 ROUNDING = 1e-9  # a change up to this counts as rounding
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Claim:
     """Whether the classes' separability changes with depth as expected, by each measure of `MEASURES`.
 

@@ -16,7 +16,7 @@ from nas_relucode.errors import InputError
 from nas_relucode.study.curves import KeptSpace, layer_names
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Numbers:
     """Tables of the kept code spaces; each begins with label, head, learning_rate, seed and epoch.
 

@@ -196,7 +196,7 @@ def _by_depth(axes: Any, rows: pd.DataFrame, measure: str, styles: Mapping[int, 
     axes.set_xlim(-0.4, ticks[-1] + 0.4)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Panel:
     """One picture of a grid: the embedded codes of a layer at an epoch."""
 

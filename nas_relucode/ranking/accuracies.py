@@ -12,7 +12,7 @@ from scipy import special
 from nas_relucode.ranking.choices import LEVEL
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Accuracies:
     """The validation accuracies of one network, one per seed, and its predictions where they were kept."""
 
@@ -51,7 +51,7 @@ class Accuracies:
         return self.correct is not None and other.correct is not None and self.labels == other.labels
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SeedVariance:
     """The variance of the mean accuracies of some networks over other seeds; every array is (networks,)."""
 

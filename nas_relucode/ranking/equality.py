@@ -18,7 +18,7 @@ from nas_relucode.study.defaults import MARGIN
 ROUNDING = 1e-12  # of differences between accuracies: 0.9 - 0.005 is less than 0.895
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Judgement:
     """How each network compares with the best, the one of the highest mean accuracy; arrays are (networks,).
 

@@ -19,7 +19,7 @@ POWER = 0.8  # with which a smallest difference is shown
 MOST_SEEDS = 10_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SampleErrors:
     """How far the mean accuracies of some networks may lie from those over all samples; see `sample_errors`.
 
@@ -71,7 +71,7 @@ class SampleErrors:
         return variance
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Errors:
     """How far the mean accuracies of some networks may lie from the true ones."""
 
@@ -169,7 +169,7 @@ def sample_errors(networks: Sequence[Accuracies]) -> SampleErrors:
     return SampleErrors(tuple(groups), own)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Intervals:
     """Intervals of the best network's true accuracy less each network's, and what they would take; (networks,)."""
 

@@ -17,7 +17,7 @@ MOST_INDICES = 6  # of a hypervolume: its time grows exponentially with them
 REFERENCE = 1.1  # of the hypervolume, where the worst value of each index is 1 and the best 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Order:
     """Some networks in their order, the first choice first; arrays are (networks,)."""
 

@@ -42,7 +42,7 @@ REASONS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reseeding:
     """How a `reseed` ended, and what it trained."""
 

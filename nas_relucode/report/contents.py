@@ -40,7 +40,7 @@ ALIKE = 0.95  # rank correlation beyond which a second parallel coordinate shows
 RULE_NAMES = {"1se": "within one standard error", "margin": "shown to be equal"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Correlations:
     """Spearman's rank correlations of some columns over the networks."""
 

@@ -22,7 +22,7 @@ from nas_relucode.training.sources import Images, hold_out, interpolate, read_so
 LARGEST_SIZE = 16_384  # pixels
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Split:
     """Inputs (samples, ...) as float32 and labels (samples,) as int64, on one device."""
 
@@ -56,7 +56,7 @@ class Split:
         return Split(self.inputs.to(device), None if self.labels is None else self.labels.to(device))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImageData:
     """A data set in three splits. Objectives see train and validation; the test split is for the report only.
 

@@ -21,7 +21,7 @@ from nas_relucode.training.names import SOURCES
 VALIDATION = ("val", "valid", "validation")  # names of a folder that takes the place of test/ where there is none
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Images:
     """Images as they were read, float32 in [0, 1] or uint8, (samples, channels, height, width), and their labels."""
 

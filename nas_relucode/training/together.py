@@ -19,7 +19,7 @@ from nas_relucode.training.losses import LOSSES, check_shapes, epoch_loss
 from nas_relucode.training.recipe import Recipe
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Together:
     """The result of `train_together`."""
 
