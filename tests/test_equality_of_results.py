@@ -70,7 +70,7 @@ def test_no_public_dataclass_compares_arrays():
 )
 def test_a_result_equals_itself_and_no_other_and_can_be_a_key(value):
     one, other = value(), value()
-    assert one == one  # noqa: PLR0124
+    assert one == one
     assert one != other
     assert one in [other, one]
     assert {one: 1}[one] == 1
