@@ -12,6 +12,7 @@ import operator
 from collections.abc import Iterable
 from typing import Any
 
+LARGEST_SEED = 2**62  # torch's generators take 64 bits
 MOST_NAMED = 12  # names that an error lists
 LISTS = {  # what a name stands for -> the command that lists all of them
     "built-in study": "nas-relucode list studies",
@@ -68,11 +69,17 @@ def whole_number(name: str, value: object, *, least: int = 0, most: int | None =
 
 
 def finite_number(
-    name: str, value: object, *, least: float = 0.0, most: float = math.inf, above: bool = False
+    name: str,
+    value: object,
+    *,
+    least: float = 0.0,
+    most: float = math.inf,
+    above: bool = False,
+    below: bool = False,
 ) -> float:
     """A number from ``least`` to ``most`` that is given for the argument ``name``. InputError for anything else.
 
-    With ``above`` it must be larger than ``least``. NaN and infinity are refused.
+    With ``above`` it must be larger than ``least``, with ``below`` smaller than ``most``. NaN and infinity are refused.
 
     >>> finite_number("margin", 0.005, most=1)
     0.005
@@ -82,11 +89,31 @@ def finite_number(
     with contextlib.suppress(TypeError, ValueError, RuntimeError, OverflowError):
         plain = float(value) if real and not isinstance(value, bool) else math.nan  # type: ignore[arg-type]
         problem = problem if math.isnan(plain) else "is out of range"
-        if math.isfinite(plain) and least <= plain <= most and (plain > least or not above):
+        inside = (plain > least or not above) and (plain < most or not below)
+        if math.isfinite(plain) and least <= plain <= most and inside:
             return plain
     low = f"above {least:g}" if above else f"of at least {least:g}"
-    ends = low if most == math.inf else f"{low}, at most {most:g}" if above else f"from {least:g} to {most:g}"
+    high = f"below {most:g}" if below else f"at most {most:g}"
+    ends = low if most == math.inf else f"{low}, {high}" if above or below else f"from {least:g} to {most:g}"
     raise InputError(f"{name} {value!r:.80} {problem}. Give a number {ends}.")
+
+
+def seed_number(seed: object) -> int:
+    """The argument ``seed``: a whole number that torch's generators take. InputError for anything else.
+
+    >>> seed_number(2)
+    2
+    """
+    return whole_number("seed", seed, most=LARGEST_SEED - 1)
+
+
+def thread_count(threads: object) -> int | None:
+    """The argument ``threads``: a whole number of at least 1, or None. InputError for anything else.
+
+    >>> thread_count(2)
+    2
+    """
+    return None if threads is None else whole_number("threads", threads, least=1)
 
 
 def listed_items(name: str, items: object, *types: type) -> list[Any]:

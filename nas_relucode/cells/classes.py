@@ -13,7 +13,7 @@ from nas_relucode.cells.hamming import as_columns, ones_by_class
 from nas_relucode.cells.occupied import check_counts
 from nas_relucode.codes.bits import Codes
 from nas_relucode.codes.words import BLOCK, GLANCE, any_below, compiled, distances_to
-from nas_relucode.errors import InputError
+from nas_relucode.errors import InputError, thread_count, whole_number
 
 BLOCK_BITS = 2**22  # bits that are unpacked at once
 
@@ -30,8 +30,7 @@ def knn_accuracy(cells: Codes, class_counts: np.ndarray, *, k: int = 5, threads:
     >>> knn_accuracy(pack([[0, 0, 0], [0, 0, 1], [1, 1, 1]]), np.array([[2, 0], [0, 1], [0, 2]]), k=1)
     0.8
     """
-    if k < 1:
-        raise InputError(f"k {k} is not positive. Give the number of neighbours that vote.")
+    k, threads = whole_number("k", k, least=1), thread_count(threads)
     class_counts = check_counts(class_counts, cells.samples)
     samples = int(class_counts.sum())
     if samples < 2:

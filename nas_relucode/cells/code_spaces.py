@@ -18,7 +18,7 @@ from nas_relucode.cells.occupied import Cells, CellTable, check_labels, find_cel
 from nas_relucode.codes.bits import Codes, Layer
 from nas_relucode.codes.capturing import CodeBatch, capture_batches
 from nas_relucode.codes.reading import ReadingOptions, read_options
-from nas_relucode.errors import InputError, NonFiniteError
+from nas_relucode.errors import InputError, NonFiniteError, a_type
 from nas_relucode.files import check_ending, write_atomically
 from nas_relucode.npz_files import read_arrays
 from nas_relucode.texts import aligned, html_table, plain
@@ -262,7 +262,11 @@ def merge_code_spaces(shards: Iterable[CodeSpace]) -> CodeSpace:
     (array([2, 1, 1]), array([0, 1, 2, 0]))
     """
     merged: _Merged | None = None
+    if not isinstance(shards, Iterable):
+        raise InputError(f"shards are {a_type(shards)}. Give several code spaces.")
     for number, shard in enumerate(shards):
+        if not isinstance(shard, CodeSpace):
+            raise InputError(f"shard {number} is {a_type(shard)}. Give code spaces.")
         merged = merged or _Merged(shard)
         merged.add(number, shard)
     if merged is None:

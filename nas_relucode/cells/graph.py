@@ -17,7 +17,7 @@ from nas_relucode.cells.occupied import Cells, check_counts
 from nas_relucode.cells.spanning import SpanningTree, spanning_tree
 from nas_relucode.codes.bits import Codes
 from nas_relucode.codes.words import compiled, inlined
-from nas_relucode.errors import InputError
+from nas_relucode.errors import finite_number, whole_number
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +61,7 @@ def adjacency_graph(cells: Cells, *, theta: int = 1) -> AdjacencyGraph:
     >>> len(graph.edges), graph.component_sizes, graph.degrees
     (1, array([2, 1]), array([1, 1, 0]))
     """
+    theta = whole_number("theta", theta)
     return AdjacencyGraph(len(cells), theta, pairs_within(cells.codes, theta))
 
 
@@ -104,8 +105,7 @@ class Connectivity:
 
     def theta_connecting(self, share: float) -> int:
         """The smallest theta at which one component holds at least ``share`` of the cells; 0 for a single cell."""
-        if not 0 < share <= 1:
-            raise InputError(f"share {share!r} is out of range. Give a number above 0 and at most 1.")
+        share = finite_number("share", share, most=1, above=True)
         return int(self.thetas[np.argmax(self.largest_components >= share * self.cells - 1e-9)])
 
     def clusters(self, theta: int) -> np.ndarray:

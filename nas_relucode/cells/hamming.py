@@ -10,7 +10,7 @@ import numpy as np
 from nas_relucode.cells.occupied import check_counts
 from nas_relucode.codes.bits import WORD, Codes
 from nas_relucode.codes.words import BLOCK, compiled, distances_to
-from nas_relucode.errors import InputError
+from nas_relucode.errors import InputError, whole_number
 
 SHARING = 16  # rows that are compared with a block of columns while it is in the cache
 
@@ -41,8 +41,7 @@ def distance_blocks(
     >>> [(start, block.tolist()) for start, block in distance_blocks(pack([[0, 0], [0, 1], [1, 1]]), rows=2)]
     [(0, [[0, 1, 2], [1, 0, 1]]), (2, [[2, 1, 0]])]
     """
-    if rows < 1:
-        raise InputError(f"rows is {rows}, but a block has at least 1 row. Give a positive number.")
+    rows = whole_number("rows", rows, least=1)
     columns = as_columns(codes if other is None else check_comparable(codes, other))
     limit = whole_theta(codes, theta)
     for start in range(0, codes.samples, rows):
@@ -79,9 +78,7 @@ def whole_theta(codes: Codes, theta: float | None) -> int:
     """``theta`` as an int; infinity (or None) becomes the number of neurons, beyond which no distance lies."""
     if theta is None or theta == math.inf:
         return codes.neurons
-    if isinstance(theta, bool) or not isinstance(theta, int | np.integer) or theta < 0:
-        raise InputError(f"theta {theta!r} is not a whole number of at least 0. Give one, or None for infinity.")
-    return min(int(theta), codes.neurons)
+    return min(whole_number("theta", theta), codes.neurons)
 
 
 def as_columns(codes: Codes) -> np.ndarray:

@@ -11,7 +11,7 @@ import torch
 from nas_relucode.cells.hamming import SHARING, as_columns, whole_theta
 from nas_relucode.codes.bits import WORD, Codes
 from nas_relucode.codes.words import ALL, BLOCK, GLANCE, any_below, compiled, distances_to, doubled, popcount, row_hash
-from nas_relucode.errors import InputError
+from nas_relucode.errors import InputError, thread_count, whole_number
 
 BUCKET_COST = 4  # a comparison within a bucket takes about as long as 4 comparisons in a sweep over all pairs
 FIRST_ROOM = 1024  # pairs for which there is room at first
@@ -192,14 +192,11 @@ def nearest(codes: Codes, k: int, *, threads: int | None = None) -> Nearest:
     >>> neighbours.rows.tolist(), neighbours.distances.tolist()
     ([[1, 2], [0, 2], [1, 0]], [[1, 3], [1, 2], [2, 3]])
     """
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k < codes.samples:
-        raise InputError(
-            f"k {k!r} neighbours were asked for among {codes.samples} codes. "
-            "Give a whole number of at least 1 and below the number of codes."
-        )
+    k, threads = whole_number("k", k, least=1), thread_count(threads) or torch.get_num_threads()
+    if k >= codes.samples:
+        raise InputError(f"k {k} is too large: each of {codes.samples} codes has {codes.samples - 1} others.")
     rows, columns = np.ascontiguousarray(codes.words), as_columns(codes)
-    keys = np.empty((len(rows), int(k)), np.uint64)
-    threads = threads or torch.get_num_threads()
+    keys = np.empty((len(rows), k), np.uint64)
     starts = np.linspace(0, len(rows), min(len(rows), 8 * threads) + 1).astype(int)
 
     def search(start: int, stop: int) -> None:

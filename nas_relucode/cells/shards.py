@@ -22,7 +22,7 @@ from nas_relucode.codes.batches import Slices, batches
 from nas_relucode.codes.digests import SamplesDigest
 from nas_relucode.codes.reading import ReadingOptions, read_options
 from nas_relucode.codes.relus import unwrapped
-from nas_relucode.errors import InputError, a_type
+from nas_relucode.errors import InputError, a_type, whole_number
 from nas_relucode.npz_files import array_names, read_arrays
 
 NEEDED = "A shard is an .npz file with inputs (samples, ...) and, if known, labels (samples,)"
@@ -70,8 +70,8 @@ def cut_into_shards(data: Any, shards: int, *, batch_size: int = 512) -> list[An
     >>> [len(shard) for shard in cut_into_shards(torch.zeros(2000, 3), 3)]
     [1024, 976]
     """
-    if shards < 1 or batch_size < 1:
-        raise InputError(f"{shards} shards of batches of {batch_size} cannot be cut. Give at least 1 of each.")
+    shards = whole_number("shards", shards, least=1)
+    batch_size = whole_number("batch size", batch_size, least=1)
     whole = batches(data, batch_size)
     if not isinstance(whole, Slices):
         raise InputError(f"{a_type(data)} cannot be cut into shards. Give a tensor, (inputs, labels), a Split.")

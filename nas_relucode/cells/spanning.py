@@ -11,6 +11,7 @@ import torch
 from nas_relucode.cells.hamming import as_columns
 from nas_relucode.codes.bits import Codes
 from nas_relucode.codes.words import BLOCK, compiled, distances_to, doubled, inlined, popcount
+from nas_relucode.errors import thread_count
 
 GROUP = 64  # rows around one centre, which are compared with another row at once
 FEW = 8192  # up to this number of rows Prim's algorithm is as fast as groups
@@ -49,12 +50,13 @@ def spanning_tree(codes: Codes, *, threads: int | None = None) -> SpanningTree:
     >>> tree.first, tree.second, tree.distance
     (array([0, 1]), array([1, 2]), array([1, 3]))
     """
+    threads = thread_count(threads) or torch.get_num_threads()
     rows = np.ascontiguousarray(codes.words)
     if len(rows) <= FEW:
         return _sorted_tree(_prim(rows, as_columns(codes)))
     order, groups = _grouped(rows)
     rows = np.ascontiguousarray(rows[order])
-    edges = _grow(rows, groups, threads or torch.get_num_threads())
+    edges = _grow(rows, groups, threads)
     edges[1:] = order[edges[1:]]
     return _sorted_tree(edges)
 

@@ -76,7 +76,7 @@ class Untouched:
     """The context of `untouched`. It may be entered several times, but not within itself."""
 
     def __init__(self, network: nn.Module, mode: str) -> None:
-        modules = list(network.modules())
+        modules = list(check_network(network).modules())
         _check_not_lazy(network)
         # Frozen TorchScript modules have no mode.
         with_mode = [module for module in modules if hasattr(module, "training")]

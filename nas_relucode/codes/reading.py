@@ -6,9 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, TypedDict
 
-import numpy as np
-
-from nas_relucode.errors import InputError, unknown
+from nas_relucode.errors import InputError, unknown, whole_number
 
 if TYPE_CHECKING:
     from torch import nn
@@ -86,12 +84,7 @@ class Reading:
         for activation in self.also:
             if activation not in SMOOTH:
                 raise unknown("smooth activation", activation, SMOOTH)
-        if (
-            isinstance(self.batch_size, bool)
-            or not isinstance(self.batch_size, int | np.integer)
-            or self.batch_size < 1
-        ):
-            raise InputError(f"batch size {self.batch_size!r} is not a whole number of at least 1. Give one, e.g. 512.")
+        object.__setattr__(self, "batch_size", whole_number("batch size", self.batch_size, least=1))
 
     @property
     def options(self) -> ReadingOptions:

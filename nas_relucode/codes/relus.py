@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode  # documented as an extension point, exported nowhere else
 
 from nas_relucode.codes.activations import ACTIVATIONS, RELU, RELU6, Activation
+from nas_relucode.codes.network_state import check_network
 from nas_relucode.codes.torchscript import Plan, ScriptRun, script_plan
 from nas_relucode.errors import InputError
 
@@ -40,6 +41,7 @@ def unwrapped(module: nn.Module) -> nn.Module:
     >>> unwrapped(nn.DataParallel(inner)) is inner
     True
     """
+    check_network(module)
     while True:
         if "_orig_mod" in module._modules:
             module = module._modules["_orig_mod"]

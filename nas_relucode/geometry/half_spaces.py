@@ -13,7 +13,7 @@ from scipy.linalg import qr, solve_triangular
 from scipy.optimize import linprog
 from scipy.spatial import ConvexHull, QhullError
 
-from nas_relucode.errors import InputError, NonFiniteError, SolverError
+from nas_relucode.errors import InputError, NonFiniteError, SolverError, whole_number
 from nas_relucode.geometry.cones import cone_residual
 
 ZERO = 1e-13  # of the longest row: a shorter row counts as a row of zeros
@@ -286,8 +286,7 @@ def random_inside(weight: Any, bias: Any, inside: Any, count: int, seed: int) ->
     """
     weight, bias = check_half_spaces(weight, bias)
     point, rows, slack = slacks_inside(weight, bias, inside)
-    if count < 0:
-        raise InputError(f"the number of points is {count}. Give a whole number of at least 0.")
+    count, seed = whole_number("count", count), whole_number("seed", seed)
     if len(rows) == 0:
         raise InputError("all rows are zero, so that the cell is the whole space. There is nothing to draw from.")
     basis = row_space(weight[rows])

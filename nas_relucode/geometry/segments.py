@@ -26,7 +26,7 @@ from nas_relucode.codes.capturing import capture
 from nas_relucode.codes.network_state import run, untouched
 from nas_relucode.codes.reading import Forward
 from nas_relucode.codes.relus import ReluCalls
-from nas_relucode.errors import InputError, NonFiniteError
+from nas_relucode.errors import InputError, NonFiniteError, whole_number
 from nas_relucode.geometry.bends import Bend, flat
 from nas_relucode.geometry.program import Between, Program, read_copy
 from nas_relucode.geometry.recording import BendCall, bend_calls, float64_copy, float64_points, forward_errors
@@ -133,8 +133,7 @@ def same_class_pairs(labels: Any, pairs: int, seed: int = 0) -> tuple[np.ndarray
     labels = as_array(labels)
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise InputError(f"labels are {labels.dtype} of shape {labels.shape}. Give one whole number per sample.")
-    if pairs < 1:
-        raise InputError(f"{pairs} pairs are too few. Give a whole number of at least 1.")
+    pairs, seed = whole_number("the number of pairs", pairs, least=1), whole_number("seed", seed)
     order = np.argsort(labels, kind="stable")
     _, starts, sizes = np.unique(labels[order], return_index=True, return_counts=True)
     ends = np.cumsum(sizes * (sizes - 1) // 2)  # pairs are numbered class by class, by the second and then the first

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from nas_relucode.errors import InputError, listed_items, unknown
+from nas_relucode.errors import InputError, a_type, listed_items, unknown
 from nas_relucode.indices import classes, counts, geometric, graph, initialisation, sensitivity
 from nas_relucode.indices.index import Index
 
@@ -166,9 +166,14 @@ def saturated_indices(
 
 
 def _as_inputs(inputs: IndexInputs | CodeSpace) -> IndexInputs:
+    from nas_relucode.cells.code_spaces import CodeSpace
     from nas_relucode.indices.inputs import IndexInputs
 
-    return inputs if isinstance(inputs, IndexInputs) else IndexInputs(inputs)
+    if isinstance(inputs, IndexInputs):
+        return inputs
+    if not isinstance(inputs, CodeSpace):
+        raise InputError(f"indices of {a_type(inputs)} were requested. Give a CodeSpace or IndexInputs.")
+    return IndexInputs(inputs)
 
 
 def configured(

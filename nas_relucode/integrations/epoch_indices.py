@@ -10,7 +10,7 @@ import pandas as pd
 from torch import nn
 
 from nas_relucode.codes.reading import ReadingOptions
-from nas_relucode.errors import InputError
+from nas_relucode.errors import InputError, whole_number
 from nas_relucode.integrations.candidates import needed
 from nas_relucode.scoring.scores import score
 from nas_relucode.training.loop import Epoch
@@ -47,8 +47,7 @@ class EpochIndices:
         held_out: Any = None,
         **options: Unpack[ReadingOptions],
     ) -> None:
-        if every < 1:
-            raise InputError(f"every {every!r} is below 1. Give 1 for each epoch, 2 for every other.")
+        every = whole_number("every", every, least=1)
         if hasattr(data, "__next__"):
             raise InputError("data is an iterator, which is empty after the first epoch. Give tensors or a DataLoader.")
         self.network, self.data, self.every = network, data, every

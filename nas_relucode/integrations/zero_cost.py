@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Unpack
@@ -15,7 +14,7 @@ from nas_relucode.cells.code_spaces import code_space
 from nas_relucode.codes.batches import in_words
 from nas_relucode.codes.network_state import check_network
 from nas_relucode.codes.reading import ReadingOptions
-from nas_relucode.errors import InputError, unknown
+from nas_relucode.errors import InputError, unknown, whole_number
 from nas_relucode.indices.inputs import IndexInputs
 from nas_relucode.indices.registry import INDICES
 from nas_relucode.qualities.cost import parameters
@@ -59,7 +58,7 @@ def measure(
         raise unknown("index of a batch", index, MEASURES)
     _check(net, inputs)
     options = {"mode": "train", **options}
-    parts = _parts(inputs, targets, _number_of_parts(split_data))
+    parts = _parts(inputs, targets, whole_number("split_data", split_data, least=1))
     space = code_space(net, parts, **options)
     batch = IndexInputs(space, parameters(net))
     if INDICES[index].missing(batch):
@@ -81,19 +80,6 @@ def _check(net: Any, inputs: Any) -> None:
     check_network(net, "net")
     if not isinstance(inputs, Tensor | np.ndarray) or not inputs.ndim:
         raise InputError(f"inputs are {in_words(inputs)}. Give a tensor with one row per sample.")
-
-
-def _number_of_parts(split_data: Any) -> int:
-    try:
-        parts = operator.index(split_data)
-    except TypeError:
-        parts = 0
-    if parts < 1 or isinstance(split_data, bool):
-        raise InputError(
-            f"split_data {split_data!r} is not a whole number of at least 1. "
-            "Give the number of parts; 1 keeps the batch whole."
-        )
-    return parts
 
 
 def _parts(inputs: Tensor, targets: Any, parts: int) -> Iterator[Any]:

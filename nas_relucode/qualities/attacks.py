@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from nas_relucode.errors import InputError
+from nas_relucode.errors import InputError, seed_number, whole_number
 from nas_relucode.qualities.quality import PerSample, Quality
 
 if TYPE_CHECKING:
@@ -66,10 +66,9 @@ def pgd_accuracy(
     from nas_relucode.qualities.samples import changed_accuracy, strengths
 
     radii = strengths("epsilons", epsilons)
-    if steps < 1:
-        raise InputError(f"steps {steps} is not positive. Give a whole number of at least 1.")
+    steps = whole_number("steps", steps, least=1)
     (share,) = strengths("step_size", 2.5 / steps if step_size is None else step_size)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed_number(seed))
 
     def attacked(batch: Batch, pixels: Pixels) -> Iterator[Tensor]:
         for radius in (epsilon * pixels.span for epsilon in radii):

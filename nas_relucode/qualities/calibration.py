@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nas_relucode.errors import InputError, unknown
+from nas_relucode.errors import finite_number, seed_number, unknown, whole_number
 from nas_relucode.qualities.quality import PerSample, Quality
 
 if TYPE_CHECKING:
@@ -24,8 +24,7 @@ def calibration_error(network: nn.Module, data: Any, *, bins: int = 15, forward:
     Samples with labels are put into ``bins`` of equal width by their confidence; the error is the mean distance between
     confidence and accuracy of a bin, by samples. It is not a mean over samples, and is larger on few of them.
     """
-    if bins < 1:
-        raise InputError(f"bins {bins} is not positive. Give a whole number of at least 1.")
+    bins = whole_number("bins", bins, least=1)
     confidence, correct = _confidence_and_correct(network, data, forward)
     return PerSample(partial(_calibration_error, bins=bins), confidence, correct)
 
@@ -43,8 +42,7 @@ def confident_accuracy(
 
     Samples that tie at the limit count by their mean. ``data`` are samples with labels.
     """
-    if not 0 < share <= 1:
-        raise InputError(f"share {share!r} is not one of the samples. Give a number above 0, at most 1.")
+    share = finite_number("share", share, most=1, above=True)
     confidence, correct = _confidence_and_correct(network, data, forward)
     return PerSample(partial(_confident_accuracy, share=share), confidence, correct)
 
@@ -123,7 +121,7 @@ def _on_noise(value: Callable[[Batch, Any], Tensor], pixel_range: PixelRange, se
 
     from nas_relucode.qualities.samples import pixels_of
 
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed_number(seed))
 
     def measured(batch: Batch) -> Tensor:
         pixels = pixels_of(batch.inputs, pixel_range)

@@ -6,7 +6,7 @@ import io
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from nas_relucode.errors import InputError
+from nas_relucode.errors import InputError, finite_number, whole_number
 from nas_relucode.qualities.quality import Latency, Quality
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ def parameters(network: nn.Module) -> int:
     """
     from torch.nn.parameter import is_lazy
 
-    for name, parameter in network.named_parameters():
+    from nas_relucode.codes.network_state import check_network
+
+    for name, parameter in check_network(network).named_parameters():
         if is_lazy(parameter):
             raise InputError(f"parameter {name!r} has no size before the first forward pass. Run the network once.")
     return sum(parameter.numel() for parameter in network.parameters())
@@ -36,8 +38,10 @@ def disk_size(network: nn.Module) -> int:
     """The bytes of the file that ``torch.save(network.state_dict(), file)`` writes."""
     import torch
 
+    from nas_relucode.codes.network_state import check_network
+
     file = io.BytesIO()
-    torch.save(network.state_dict(), file)
+    torch.save(check_network(network).state_dict(), file)
     return len(file.getvalue())
 
 
@@ -104,8 +108,8 @@ def latency(
 
     from nas_relucode.qualities.passes import forward_pass
 
-    if threads < 1:
-        raise InputError(f"threads {threads} is not positive. Give a whole number of at least 1.")
+    threads = whole_number("threads", threads, least=1)
+    seconds = finite_number("seconds", seconds)
     with forward_pass(network, inputs, batch_size, forward) as one:
         timer = Timer("run()", globals={"run": one}, num_threads=threads)
         times: list[Any] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from nas_relucode.errors import seed_number
 from nas_relucode.qualities.quality import PerSample, Quality
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def noise_accuracy(
     from nas_relucode.qualities.samples import changed_accuracy, strengths
 
     sigmas = strengths("deviations", deviations)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed_number(seed))
 
     def noisy(batch: Batch, pixels: Pixels) -> Iterator[Tensor]:
         for sigma in sigmas:

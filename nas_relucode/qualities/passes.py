@@ -13,7 +13,7 @@ from torch import nn
 from nas_relucode.codes.batches import batches, copied, moved, needed_arguments, read_batch
 from nas_relucode.codes.network_state import Untouched, call, untouched
 from nas_relucode.codes.reading import Forward
-from nas_relucode.errors import InputError
+from nas_relucode.errors import InputError, whole_number
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,7 @@ class ForwardPass:
 @contextmanager
 def forward_pass(network: nn.Module, inputs: Any, size: int, forward: Forward | None) -> Iterator[ForwardPass]:
     """A forward pass of the first ``size`` samples in evaluation mode, which has run once; see `untouched`."""
-    if size < 1:
-        raise InputError(f"batch size {size} is not positive. Give a whole number of at least 1.")
+    size = whole_number("batch size", size, least=1)
     borrowed = untouched(network)
     with borrowed:
         batch = _first_samples(network, inputs, size, borrowed, forward)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from nas_relucode.errors import InputError, unknown
+from nas_relucode.errors import InputError, listed_items, unknown
 from nas_relucode.qualities import attacks, calibration, compression, corruptions, cost, noise, probe, shift
 from nas_relucode.qualities.quality import PerSample, Quality
 
@@ -41,7 +41,7 @@ def measure(
 
     Raises InputError for an unknown quality, and for one that needs inputs, labels or images if there are none.
     """
-    wanted = cost.QUALITIES if names is None else [names] if isinstance(names, str | Quality) else names
+    wanted = cost.QUALITIES if names is None else listed_items("names", names, Quality)
     qualities = [by_name(item) for item in wanted]  # a wrong name is an error before anything is measured
     values: dict[str, float] = {}
     for quality in qualities:

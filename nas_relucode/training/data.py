@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nas_relucode.errors import InputError, a_type, unknown, whole_number
+from nas_relucode.errors import InputError, a_type, finite_number, unknown, whole_number
 from nas_relucode.texts import html_table, plain
 from nas_relucode.training.sources import Images, hold_out, interpolate, read_source, scaled
 
@@ -166,8 +166,7 @@ def load_data(
     if not isinstance(source, str | Path):
         raise InputError(f"source is {source!r}. Give the name of a data set, an .npz file or a folder of images.")
     source = str(source)
-    if isinstance(validation, str | bool) or not 0 <= validation < 1:
-        raise InputError(f"validation {validation!r} is not a fraction. Give a number of at least 0 and below 1.")
+    validation = finite_number("validation", validation, most=1, below=True)
     whole_number("seed", seed, most=2**32 - 1)
     for name, value, most in (
         ("image_size", image_size, LARGEST_SIZE),

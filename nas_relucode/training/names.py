@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from nas_relucode.errors import InputError, whole_number
+from nas_relucode.errors import LARGEST_SEED as LARGEST_SEED
+from nas_relucode.errors import InputError, seed_number
 
 SOURCES = {
     "digits": "scikit-learn's 8x8 digits, embedded; nothing is downloaded",
@@ -18,7 +19,6 @@ BACKBONES = {
     "vgg16": "torchvision's VGG16 features (configuration D, no BatchNorm)",
 }
 WEIGHTS = ("random", "imagenet")
-LARGEST_SEED = 2**62  # torch's generators take 64 bits
 
 
 def parse_head(head: str) -> list[int]:
@@ -37,4 +37,4 @@ def parse_head(head: str) -> list[int]:
 
 def check_seed(seed: int) -> None:
     """Raises InputError for a seed that is no whole number, or out of the range of torch's generators."""
-    whole_number("seed", seed, most=LARGEST_SEED - 1)
+    seed_number(seed)

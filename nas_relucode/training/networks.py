@@ -196,8 +196,10 @@ def network_by_name(model: str, weights: str | None = None, *, classes: int | No
     the reason if there is no such network, or the weights do not fit.
     """
     check_seed(seed)
-    if classes is not None and classes < 1:
-        raise InputError(f"{classes} outputs are too few. Give the number of classes, at least 1.")
+    if not isinstance(model, str):
+        raise InputError(f"model is {a_type(model)}. Give package.module:factory, or the name of a classifier.")
+    if classes is not None:
+        classes = whole_number("the number of outputs", classes, least=1)
     module, colon, factory = model.partition(":")
     pretrained = weights == "imagenet"
     if colon and module and factory:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from nas_relucode.errors import InputError, unknown
+from nas_relucode.errors import InputError, finite_number, unknown, whole_number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,14 +44,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name, low in {"epochs": 0, "batch_size": 1}.items():
-            value = getattr(self, name)
-            problem = "too small" if isinstance(value, int) and not isinstance(value, bool) else "not a whole number"
-            if problem != "too small" or value < low:
-                raise InputError(f"{name} {value!r} is {problem}. Give a whole number of at least {low}.")
-        if not 0 <= self.momentum < 1:
-            raise InputError(f"momentum {self.momentum!r} is out of range. Give a number of at least 0 and below 1.")
-        if not 0 <= self.weight_decay < math.inf:
-            raise InputError(f"weight_decay {self.weight_decay!r} is out of range. Give a number of at least 0.")
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), least=low))
+        finite_number("momentum", self.momentum, most=1, below=True)
+        finite_number("weight_decay", self.weight_decay)
         if self.schedule not in SCHEDULES:
             raise unknown("schedule", self.schedule, SCHEDULES)
         if self.compile not in COMPILE:

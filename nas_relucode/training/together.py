@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
+from nas_relucode.codes.network_state import check_network
 from nas_relucode.errors import InputError
 from nas_relucode.training.data import Split
 from nas_relucode.training.loop import batches, check_training, clear_gradients, sgd
 from nas_relucode.training.losses import LOSSES, check_shapes, epoch_loss
+from nas_relucode.training.names import check_seed
 from nas_relucode.training.recipe import Recipe
 
 
@@ -48,7 +50,9 @@ def train_together(
 
     Raises InputError for networks of different structures, or that share weights, and as `train` does.
     """
-    networks = list(networks)
+    networks = [check_network(network) for network in networks]
+    for seed in seeds:
+        check_seed(seed)
     _check_networks(networks, learning_rates, seeds)
     for rate in learning_rates:
         check_training(data, recipe, rate)

@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from nas_relucode.errors import InputError, unknown
+from nas_relucode.errors import InputError, unknown, whole_number
 from nas_relucode.study.artifact_stores import artifact_store, set_store
 from nas_relucode.study.plan import Plan
 from nas_relucode.study.runner import check_search, create_or_resume, load_study_data
@@ -56,10 +56,8 @@ def plan_study(
             f"together is {settings.search.together}, but candidates that are trained together share one process. "
             "Set together to 1 in [search], or use `nas-relucode run`."
         )
-    if heartbeat is not None and not 1 <= heartbeat <= LONGEST_HEARTBEAT:
-        raise InputError(
-            f"heartbeat is {heartbeat} seconds. Give a whole number of seconds from 1 to {LONGEST_HEARTBEAT}."
-        )
+    if heartbeat is not None:
+        heartbeat = whole_number("heartbeat", heartbeat, least=1, most=LONGEST_HEARTBEAT)
     retry(lambda: artifact_store(artifacts))  # an unusable store is an error here rather than in every worker
     data = load_study_data(settings.data, data_root, download)
 

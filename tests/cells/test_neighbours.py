@@ -118,5 +118,5 @@ def test_equal_rows_are_neighbours_at_distance_0_and_no_row_is_its_own():
 
 @pytest.mark.parametrize("k", [0, 3, -1, 1.5, True])
 def test_there_must_be_more_codes_than_nearest_ones(k):
-    with pytest.raises(InputError, match=f"k {k} neighbours were asked for among 3 codes"):
+    with pytest.raises(InputError, match=f"k {k} "):
         nearest(pack(np.eye(3)), k)

@@ -142,7 +142,7 @@ def test_labels_may_be_numbers_of_numpy(inputs):
         ({"index": "new_cell_fraction"}, "unknown index of a batch 'new_cell_fraction'"),
         ({"layers": "body"}, "no layer matches body"),
         ({"also": "tan"}, "unknown smooth activation 'tan'"),
-        *(({"split_data": parts}, "split_data .* is not a whole number of at least 1") for parts in (0, -1, *NO_PARTS)),
+        *(({"split_data": parts}, "split_data .*a whole number of at least 1") for parts in (0, -1, *NO_PARTS)),
         *(({"index": index}, "unknown index of a batch") for index in (None, 3, [], ["cell_count"], {}, math.nan)),
         *(({name: value}, f"{name} is ") for name in ("layers", "also") for value in (None, 3, math.nan, True, [3])),
         *(

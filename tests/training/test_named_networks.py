@@ -104,7 +104,7 @@ def test_a_file_that_does_not_hold_the_weights_is_refused_with_a_reason_on_one_l
         ("builtins:dict", {}, "returns a dict. It must return a torch.nn.Module"),
         ("torch.nn:ReLU", {"weights": "imagenet"}, "imagenet weights are torchvision's"),
         ("resnet18", {"weights": ""}, "'' names no file"),
-        ("resnet18", {"classes": 0}, "0 outputs are too few"),
+        ("resnet18", {"classes": 0}, "outputs 0"),
         ("resnet18", {"seed": -1}, "seed -1 is out of range"),
         ("resnet18", {"weights": "no_such_file"}, "no_such_file cannot be read: there is no such file"),
     ],
