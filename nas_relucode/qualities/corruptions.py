@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nas_relucode.errors import InputError, unknown
+from nas_relucode.errors import InputError, unknown, whole_number
 from nas_relucode.qualities.quality import PerSample, Quality
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def corruption_accuracy(
     from nas_relucode.qualities.samples import changed_accuracy, strengths
 
     corruptions = _names(names)
+    seed = whole_number("seed", seed)
     levels = [int(level) for level in strengths("severities", severities, least=1, most=5, whole=True)]
 
     def corrupted(batch: Batch, pixels: Pixels) -> Iterator[Tensor]:
@@ -104,7 +105,9 @@ def _corrupted(images: np.ndarray, name: str, severity: int, seed: int) -> np.nd
             corrupted = np.stack([_corrupt(image, name, severity, seed) for image in images])
         finally:
             np.random.set_state(state)  # noqa: NPY002
-        while _kept and sum(kept.nbytes for kept in _kept.values()) + corrupted.nbytes > KEPT_BYTES:
+        if corrupted.nbytes > KEPT_BYTES:
+            return corrupted
+        while sum(kept.nbytes for kept in _kept.values()) + corrupted.nbytes > KEPT_BYTES:
             del _kept[next(iter(_kept))]
         _kept[key] = corrupted
     return _kept[key]

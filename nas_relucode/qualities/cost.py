@@ -133,15 +133,15 @@ def peak_memory(network: nn.Module, inputs: Any, *, batch_size: int = 1, forward
     from nas_relucode.qualities.passes import forward_pass
 
     with forward_pass(unwrapped(network), inputs, batch_size, forward) as one:
-        live = LiveTensors(one.tensors)
-        if one.device.type != "cuda":
-            with live:
+        with LiveTensors(one.tensors) as live:
+            resident = live.peak
+            if one.device.type != "cuda":
                 one()
-            return live.peak
+                return live.peak
         torch.cuda.reset_peak_memory_stats(one.device)
         before = torch.cuda.memory_allocated(one.device)
         one()
-        return live.peak + torch.cuda.max_memory_allocated(one.device) - before
+        return resident + torch.cuda.max_memory_allocated(one.device) - before
 
 
 QUALITIES = (

@@ -19,11 +19,12 @@ from nas_relucode.qualities.registry import QUALITIES
 from nas_relucode.ranking.choices import PURPOSES
 from nas_relucode.ranking.options import RankingOptions
 from nas_relucode.ranking.selecting import select
-from nas_relucode.ranking.selection import Selection, study_in_memory
+from nas_relucode.ranking.selection import Selection
 from nas_relucode.study.candidates import NAME
 from nas_relucode.study.objectives import Objectives
 from nas_relucode.study.record import record_of
 from nas_relucode.study.recorder import Recorder
+from nas_relucode.study.storage import study_in_memory
 from nas_relucode.training.data import ImageData
 from nas_relucode.training.names import LARGEST_SEED
 
@@ -94,7 +95,7 @@ def compare(
         **reading,
     )
     record.splits = replace(record.splits, validation=replace(record.splits.validation, split=split))
-    study = study_in_memory(STUDY, record.directions)
+    study = study_in_memory(study_name=STUDY, directions=record.directions)
     for number, (name, seed, network) in enumerate(trainings):
         trial = FixedTrial({NAME: name}, number)
         trial.suggest_categorical(NAME, list(networks))

@@ -21,6 +21,7 @@ from nas_relucode.ranking.order import Order, costs, order_networks, stays_ahead
 from nas_relucode.ranking.trials import StudyTrials, frame_of
 from nas_relucode.ranking.verdict import Verdict, verdict_of
 from nas_relucode.ranking.words import in_words
+from nas_relucode.study.storage import study_in_memory
 from nas_relucode.texts import with_interval, with_spread
 
 MOST_PRINTED = 20  # networks of a selection
@@ -125,7 +126,7 @@ class Selection:
     def as_study(self) -> optuna.Study:
         """A study in memory with the trials that were read."""
         directions: list[Any] = list(self.objectives.values())
-        study = study_in_memory(self.study, directions)
+        study = study_in_memory(study_name=self.study, directions=directions)
         study.add_trials(self.source.trials)
         if self.settings is not None:
             study.set_user_attr("settings", self.settings)
@@ -306,16 +307,6 @@ class Selection:
         if (shown["seeds"] > 1).any():
             rest.append(SPREAD)
         return [self.verdict.text, *limits], table, rest
-
-
-def study_in_memory(name: str, directions: list[Any]) -> optuna.Study:
-    """A new study in memory, without a line in Optuna's log."""
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        return optuna.create_study(study_name=name, directions=directions)
-    finally:
-        optuna.logging.set_verbosity(verbosity)
 
 
 def near_best(networks: pd.DataFrame, trials: StudyTrials) -> np.ndarray:

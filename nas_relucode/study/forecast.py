@@ -18,6 +18,7 @@ from nas_relucode.study.plan import structure
 from nas_relucode.study.runner import build_objective, check_search, load_study_data
 from nas_relucode.study.search_space import LEARNING_RATE, SearchSpace
 from nas_relucode.study.settings import StudySettings
+from nas_relucode.study.storage import study_in_memory
 from nas_relucode.training.networks import seeded
 
 DRAWN = 20  # networks drawn from a space that is not searched completely, to see their sizes
@@ -86,7 +87,7 @@ def _structures(space: SearchSpace, trials: int | None) -> list[Candidate]:
     if trials is None:
         candidates = space.candidates([0])
     else:
-        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        study = study_in_memory(sampler=optuna.samplers.RandomSampler(seed=0))
         candidates = [space.suggest(study.ask(), [0]) for _ in range(min(trials, DRAWN))]
     return list({structure(candidate): candidate for candidate in candidates}.values())
 

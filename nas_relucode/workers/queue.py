@@ -36,6 +36,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from nas_relucode.study.record import Outcome, write_outcome
+from nas_relucode.study.storage import study_in_memory
 from nas_relucode.workers.database import connect_arguments
 from nas_relucode.workers.stopping import Stop
 
@@ -196,7 +197,7 @@ def finished_trial(trial: optuna.Trial, outcome: Outcome) -> FrozenTrial:
 
     The outcome is written to a trial of a study in memory, so that Optuna decides how it is stored.
     """
-    study = _study_in_memory(trial.study.directions)
+    study = study_in_memory(directions=trial.study.directions)
     stand_in = study.ask()
     values = write_outcome(stand_in, outcome)
     if isinstance(values, optuna.TrialPruned):
@@ -208,16 +209,6 @@ def finished_trial(trial: optuna.Trial, outcome: Outcome) -> FrozenTrial:
     finished.params, finished.distributions = trial.params, trial.distributions
     finished.user_attrs = trial.user_attrs | finished.user_attrs
     return finished
-
-
-def _study_in_memory(directions: list[optuna.study.StudyDirection]) -> optuna.Study:
-    """A new study, without the line in Optuna's log."""
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        return optuna.create_study(directions=directions)
-    finally:
-        optuna.logging.set_verbosity(verbosity)
 
 
 def _insert(session: Session, study_id: int, trials: list[FrozenTrial]) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import time
+import weakref
 from functools import partial
 from itertools import pairwise
 
@@ -141,6 +142,15 @@ def test_what_a_skip_connection_holds_is_counted_while_it_lives():
             return kept + x.repeat(1, 10).relu_().neg_()
 
     assert peak_memory(Skip(), torch.zeros(1, 5)) == FLOAT * (5 + 3 * 50)
+
+
+def test_measuring_memory_leaves_nothing_behind_with_the_network():
+    network, inputs = perceptron(10, 20, 5), torch.zeros(1, 10)
+    peak_memory(network, inputs)
+    finalizers = len(weakref.finalize._registry)  # no public function counts them
+    first = peak_memory(network, inputs)
+    assert [peak_memory(network, inputs) for _ in range(3)] == [first] * 3
+    assert len(weakref.finalize._registry) == finalizers
 
 
 def test_the_memory_of_a_perceptron_is_what_torchs_profiler_sees():

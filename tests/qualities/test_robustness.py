@@ -264,6 +264,19 @@ def test_corruptions_are_the_librarys_and_the_same_for_every_network(names, monk
     assert np.array_equal(np.random.get_state()[1], state)  # noqa: NPY002
 
 
+@pytest.mark.parametrize(("limit", "kept"), [(2**12 - 1, 0), (2**12, 1), (2**13, 2)])
+def test_corrupted_images_are_kept_up_to_the_limit(limit, kept, monkeypatch):
+    store = {}
+    monkeypatch.setattr(corruptions, "_kept", store)
+    monkeypatch.setattr(corruptions, "KEPT_BYTES", limit)
+    monkeypatch.setattr(corruptions, "_corrupt", lambda image, name, severity, seed: image + 1)
+    for value in range(3):
+        images = np.full((4, 32, 32, 1), value, np.uint8)  # 4 KiB
+        assert (corruptions._corrupted(images, "fog", 1, 0) == value + 1).all()
+        assert sum(part.nbytes for part in store.values()) <= limit
+    assert len(store) == kept
+
+
 def test_grey_images_stay_grey():
     pytest.importorskip("imagecorruptions", reason="it comes with the extra named qualities")
     (corrupted,) = seen_by(corruption_accuracy, torch.rand(2, 1, 32, 32), severities=1, names="gaussian_noise")
