@@ -22,6 +22,9 @@ def logged(monkeypatch):
     logger = logging.getLogger("optuna")
     before = logger.level
     optuna.logging.set_verbosity(optuna.logging.INFO)
+    for name in list(logging.root.manager.loggerDict):  # import-linter's configuration disables them
+        if name.startswith("optuna"):
+            monkeypatch.setattr(logging.getLogger(name), "disabled", False)
     logger.addHandler(handler)
     yield lines
     logger.removeHandler(handler)
