@@ -23,10 +23,13 @@ DASHES = ["-", "--", ":", "-."]
 
 
 def clustering_figures(frame: pd.DataFrame) -> dict[str, Figure]:
-    """`clustering_figure` for any number of labels; the keys are "" for the first figure, then "_2", "_3", ...
+    """Components and purity over theta, a line for each epoch and a column for each layer; dendrogram purity below.
 
-    The labels are spread evenly over figures of at most four, in the order of the frame. All figures have the same
-    colours for the epochs and the same scale for theta.
+    ``frame`` is `clustering_frame`'s with a column epoch, and a column label where there are several. The labels get
+    different dashes, and are spread evenly over figures of at most four, in the order of the frame; the keys are "" for
+    the first figure, then "_2", "_3", ... All figures have the same colours for the epochs and the same scale for
+    theta, a share of the layer's neurons, so that all columns have the same axes. Of several seeds (column seed) the
+    smallest of each label is drawn, and the legend says so.
     """
     labels = list(dict.fromkeys(_checked(frame)["label"]))
     parts = np.array_split(np.array(labels, object), -(-len(labels) // len(DASHES)))
@@ -35,22 +38,6 @@ def clustering_figures(frame: pd.DataFrame) -> dict[str, Figure]:
         "" if number == 1 else f"_{number}": _figure(frame, list(part), epochs, end)
         for number, part in enumerate(parts, start=1)
     }
-
-
-def clustering_figure(frame: pd.DataFrame) -> Figure:
-    """Components and purity over theta, a line for each epoch and a column for each layer; dendrogram purity below.
-
-    ``frame`` is `clustering_frame`'s with a column epoch, and a column label for up to four labels, which get different
-    dashes (for more see `clustering_figures`). Of several seeds (column seed) the smallest of each label is drawn, and
-    the legend says so. Theta is drawn as a share of the layer's neurons, so that all columns have the same axes.
-    """
-    labels = list(dict.fromkeys(_checked(frame)["label"]))
-    if len(labels) > len(DASHES):
-        raise InputError(
-            f"there are {len(labels)} labels, but only {len(DASHES)} kinds of dashes. "
-            "Use clustering_figures, which draws several figures."
-        )
-    return _figure(frame, labels, sorted(frame["epoch"].unique()), _end(frame))
 
 
 def _checked(frame: pd.DataFrame) -> pd.DataFrame:

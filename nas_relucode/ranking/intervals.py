@@ -185,8 +185,14 @@ def simultaneous_intervals(
 ) -> Intervals:
     """The intervals of all networks; the lower ends hold at once with 1 - ``level``, and the upper ends do.
 
-    Each end lies a multiple of the standard error from the difference, the same multiple for all, see `multiples`. Of
-    many networks most may be far behind, where nothing is in question. They leave first: those whose lower ends lie
+    Each end lies a multiple of the standard error from the difference, the same multiple for all. The best network is
+    the luckiest of its equals. A lower end fails if its luck is larger than the multiple allows; any network may be the
+    lucky one, so the multiple of the lower ends is from the differences of all pairs (Tukey). An upper end fails if the
+    best network was unlucky beside another; that it was chosen for its accuracy makes this less likely. So the multiple
+    of the upper ends is from the differences from this one network, in one direction (Dunnett; Hsu, Annals of
+    Statistics 9, 1981).
+
+    Of many networks most may be far behind, where nothing is in question. They leave first: those whose lower ends lie
     above ``margin`` at a tenth of the level. The others share the rest of it, which makes their intervals shorter (the
     two steps are those of Romano, Shaikh and Wolf, Econometrica 82, 2014, for moment inequalities). Both steps use the
     same draws.
@@ -216,20 +222,6 @@ def simultaneous_intervals(
         _seeds_needed(networks, uncertain, best, margin, with_known),
         _samples_needed(networks, uncertain, best, margin, with_known),
     )
-
-
-def multiples(errors: Errors, best: int, level: float, seed: int, *, known: bool = False) -> tuple[float, float]:
-    """The multiples of the standard errors with which the lower ends, and the upper ends, hold for all networks.
-
-    The best network is the luckiest of its equals. A lower end fails if its luck is larger than the multiple allows;
-    any network may be the lucky one, so the first multiple is from the differences of all pairs (Tukey). An upper end
-    fails if the best network was unlucky beside another; that it was chosen for its accuracy makes this less likely. So
-    the second is from the differences from this one network, in one direction (Dunnett; Hsu, Annals of Statistics 9,
-    1981). ``known``: as if the variances over seeds were known, not estimated.
-    """
-    drawn = errors.drawn(np.random.default_rng(seed))[known]
-    lower = largest_of_pairs(drawn, errors.samples.squares, errors.of_seeds, level)
-    return lower, largest_of_one(drawn, errors.standard_with(best), best, level)
 
 
 def largest_of_one(drawn: np.ndarray, standard: np.ndarray, best: int, level: float) -> float:

@@ -214,11 +214,11 @@ def check_recorded(trials: StudyTrials, names: Iterable[str]) -> None:
     for name in names:
         if name.removeprefix("joint:") not in recorded:
             index = name.rpartition(":")[2]
-            record = f"qualities=[{index!r}]" if index in QUALITIES else f"indices=['all', {index!r}]"
+            argument = f"qualities=[{index!r}]" if index in QUALITIES else f"indices=['all', {index!r}]"
             there = listed(sorted(one for one in recorded if ":" not in one), 20)
             raise InputError(
                 f"no trial of study {trials.study!r} recorded {name}, so that it cannot order the networks. There are "
-                f"{there}. Record it: Recorder({record}); compare takes the same argument."
+                f"{there}. Record it: Recorder({argument}); compare takes the same argument."
             )
 
 

@@ -296,8 +296,7 @@ class _Training:
 
     def _check_settings(self, state: Mapping[str, Any]) -> None:
         """Raises InputError unless the state is complete and was made with the settings of this training."""
-        optimizer_key = "velocities" if "velocities" in state else "optimizer"  # earlier states have velocities
-        missing = {"epoch", "settings", "network", optimizer_key, "order"} - set(state)
+        missing = {"epoch", "settings", "network", "optimizer", "order"} - set(state)
         if missing:
             raise InputError(
                 f"the state to resume from has no {', '.join(sorted(missing))}. Give that of Epoch.state()."
@@ -321,8 +320,6 @@ class _Training:
 
 def _momenta(state: Mapping[str, Any]) -> dict[int, Tensor]:
     """The momentum of each trained weight by its number; weights that have taken no step yet have none."""
-    if "velocities" in state:  # a state from before torch.optim.SGD was used
-        return dict(enumerate(state["velocities"]))
     entries = state["optimizer"]["state"].items()
     return {n: entry["momentum_buffer"] for n, entry in entries if entry.get("momentum_buffer") is not None}
 

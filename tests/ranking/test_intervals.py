@@ -13,7 +13,13 @@ from simulated import drawn, family, network
 
 from nas_relucode.ranking.accuracies import Accuracies
 from nas_relucode.ranking.equality import judge
-from nas_relucode.ranking.intervals import errors, largest_of_pairs, multiples, sample_errors, simultaneous_intervals
+from nas_relucode.ranking.intervals import (
+    errors,
+    largest_of_one,
+    largest_of_pairs,
+    sample_errors,
+    simultaneous_intervals,
+)
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -30,16 +36,24 @@ def dunnett(multiple, networks):
     return integrate.quad(density, -9, 9)[0]
 
 
+def multiples(networks, *, known):
+    """The multiples of all lower and of all upper ends beside the first network, none of which leaves."""
+    uncertain = errors(networks)
+    drawn = uncertain.drawn(np.random.default_rng(0))[known]
+    lower = largest_of_pairs(drawn, uncertain.samples.squares, uncertain.of_seeds, 0.05)
+    return lower, largest_of_one(drawn, uncertain.standard_with(0), 0, 0.05)
+
+
 @pytest.mark.parametrize("number", [2, 5, 12])
 def test_with_known_variances_the_multiples_are_those_of_tukey_and_of_dunnett(number):
-    low, high = multiples(errors(of_means(*[0.9] * number)), 0, 0.05, 0, known=True)
+    low, high = multiples(of_means(*[0.9] * number), known=True)
     assert stats.studentized_range.cdf(low * math.sqrt(2), number, math.inf) == pytest.approx(0.95, abs=0.01)
     assert dunnett(high, number) == pytest.approx(0.95, abs=0.01)
 
 
 def test_estimated_variances_need_larger_multiples():
     networks = of_means(*[0.9] * 5, seeds=3)
-    known, estimated = (multiples(errors(networks), 0, 0.05, 0, known=known) for known in (True, False))
+    known, estimated = (multiples(networks, known=known) for known in (True, False))
     assert np.greater(estimated, np.multiply(known, 1.05)).all()
 
 
@@ -100,7 +114,7 @@ def test_networks_that_are_far_behind_leave_the_others_their_short_intervals():
     )
     width = [(ends.high - ends.low)[1:3] for ends in (alone, together)]
     assert width[1] == pytest.approx(width[0], rel=0.05)
-    everyone = multiples(errors(close + far), 0, 0.05, 0)[0]
+    everyone = multiples(close + far, known=False)[0]
     assert (alone.smallest_difference[1:] < 0.8 * everyone * errors(close).standard_with(0)[1:]).all()
 
 

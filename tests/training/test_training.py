@@ -412,24 +412,6 @@ def test_a_resumed_run_ends_with_the_same_bits(network_name, schedule, stop):
     assert repr(kept) == repr(states[0])  # resuming leaves the state unchanged
 
 
-@pytest.mark.parametrize("stop", [0, 2])
-def test_a_state_with_velocities_is_resumed(stop):
-    """Earlier states hold the velocities of all weights, zeros before the first step, and no optimizer state."""
-    data = load_data("digits", train_samples=100).train
-    recipe = Recipe(epochs=4, batch_size=32, momentum=0.9)
-    states: list[dict] = []
-    whole, resumed = (build_network("8", (1, 8, 8), 10, backbone="small_conv") for _ in range(2))
-    train(whole, data, learning_rate=0.05, recipe=recipe, on_epoch=lambda epoch: states.append(epoch.state()))
-    state = states[stop]
-    buffers = state.pop("optimizer")["state"]
-    weights = list(whole.parameters())
-    velocities = [buffers[number]["momentum_buffer"] if stop else torch.zeros_like(weight).detach()
-                  for number, weight in enumerate(weights)]  # fmt: skip
-    train(resumed, data, learning_rate=0.05, recipe=recipe, resume=state | {"velocities": velocities})
-    for name, value in whole.state_dict().items():
-        assert torch.equal(value, resumed.state_dict()[name]), name
-
-
 def test_a_state_is_resumed_in_another_memory_layout():
     data = load_data("digits", train_samples=100).train
     states: list[dict] = []
