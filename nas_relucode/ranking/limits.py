@@ -97,7 +97,7 @@ def _few_seeds(selection: Selection) -> str:
     if (seeds == 1).all():
         return (
             "Each network was trained once, so nothing is known of the effect of other seeds: equal accuracy cannot be "
-            "shown, nor can a difference. Train the networks in question again (reseed)."
+            "shown, nor can a difference. Train them with more seeds: rc.reseed(study, objective, seeds=[1, 2])."
         )
     count = f"{int(seeds.min())}" if seeds.min() == seeds.max() else f"{int(seeds.min())} to {int(seeds.max())}"
     smallest, needed = untold["smallest_difference"].median(), untold["seeds_needed"]
@@ -113,8 +113,8 @@ def _few_seeds(selection: Selection) -> str:
         return f"{text} About {int(needed.max())} seeds of each would show differences of {margin:g}."
     samples = untold["samples_needed"].max()
     return (
-        f"{text} No number of seeds would show differences of {margin:g} with these {selection.source.split} samples: "
-        f"about {samples:,.0f} of them are needed."
+        f"{text} To show differences of {margin:g}, about {samples:,.0f} {selection.source.split} samples are needed; "
+        "more seeds alone will not do."
     )
 
 

@@ -124,6 +124,32 @@ def known_of(order: Mapping[str, str]) -> str:
     )
 
 
+def worth_of(order: Mapping[str, str]) -> str:
+    """What is known of choosing by these columns, in one sentence; empty if none of them was measured."""
+    measured = {column: _measured(column, direction) for column, direction in order.items()}
+    bodies = dict.fromkeys(own[0].body for results_of in measured.values() for own in results_of)
+    if not bodies:
+        return ""
+    known = {column: _firm_effects(results_of) for column, results_of in measured.items() if results_of}
+    without = " or ".join(column for column, effects in known.items() if not effects)
+    parts = [f"by {without} was neither better nor worse, as far as could be told"] * bool(without)
+    parts += [f"by {column} was {effects}" for column, effects in known.items() if effects]
+    return (
+        f"In our tests on {' and '.join(bodies)} (docs/evidence.md), compared with a random choice, choosing equally "
+        f"accurate networks {'; '.join(parts)}."
+    )
+
+
+def _firm_effects(results_of: Sequence[Sequence[Result]]) -> str:
+    """For which qualities choosing by a column was better or worse beyond chance; empty if for none."""
+    parts = []
+    for own in results_of:
+        for word, sign in (("better", 1), ("worse", -1)):
+            names = [r.quality.replace("_", " ") for r in own if r.firm and (r.low > 0) == (sign > 0)]
+            parts += [f"{word} for {', '.join(names)} on {own[0].body}"] * bool(names)
+    return ", ".join(parts)
+
+
 def effects_of(column: str, direction: str) -> str:
     """The same in a few words; empty if the column was not measured."""
     return ". ".join(f"{own[0].body}, {direction}: {_effects(own)}" for own in _measured(column, direction))

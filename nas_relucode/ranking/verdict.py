@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from nas_relucode.ranking.limits import Remark, warnings_of
-from nas_relucode.ranking.purposes import known_of, order_for
+from nas_relucode.ranking.purposes import order_for, worth_of
 from nas_relucode.texts import counted, digits, listed
 
 if TYPE_CHECKING:
@@ -104,6 +104,9 @@ def _preference(selection: Selection) -> str:
         "1se": f"within one standard error of the best ({selection.threshold:.4f} or more)",
         "margin": f"shown to be equal to the best (less than {selection.ranking.margin:g} apart), with the best",
     }[rule]
+    if count == 1 and rule == "margin":
+        apart = f"(less than {selection.ranking.margin:g} apart)"
+        return f"No other network is shown to be equal to it {apart}, so no index takes part in the choice."
     if count == 1:
         return f"It is the only network {who}, so no index takes part in the choice."
     if not selection.deciding:
@@ -124,13 +127,18 @@ def _worth(selection: Selection) -> str:
         return ""
     if selection.ranking.purpose is not None:
         return order_for(selection.ranking.purpose, list(selection.by)).text
-    return known_of(selection.deciding)
+    return worth_of(selection.deciding)
 
 
 def _stability(selection: Selection) -> str:
     """How firm the order is, in words that cannot be read as confidence in the network."""
     if len(selection.finalists) < 2:
         return ""
+    rows, deciding = selection.finalists.index, list(selection.deciding)
+    is_constant = bool(deciding) and bool((selection.spread.loc[rows, deciding] == 0).all(axis=None))
+    keys = selection.comparison.loc[rows[:2], "key"].to_list()
+    if is_constant and keys[0] != keys[1]:
+        return ""  # what decides is the same for every seed
     share = selection.ahead[0, 1]
     second = selection.finalists["network"].iloc[1]
     if math.isnan(share):

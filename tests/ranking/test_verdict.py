@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 from scipy import stats
 
 from nas_relucode.ranking.limits import rank_correlation
+from nas_relucode.ranking.purposes import results, worth_of
 from nas_relucode.ranking.reseeding import next_trainings
 from nas_relucode.ranking.selecting import select
 from nas_relucode.study.predictions import kept_predictions
@@ -176,3 +177,26 @@ def test_networks_that_were_not_compared_are_named_with_the_reason():
     for word in ("2 of the 3 networks", "head=4", "floor", "head=2", "pruned"):
         assert word in text
     assert "only" not in text.split("head=4")[0]
+
+
+def test_how_firm_the_order_is_is_said_only_where_seeds_may_change_it():
+    study = study_with([0.95] * 3, [0.95] * 3)
+    assert "resampled" in select(study).verdict.text
+    sizes = {head: number for number, head in enumerate(HEADS)}
+    for trial in study.get_trials(deepcopy=False):
+        trial.user_attrs[ATTRIBUTE]["qualities"]["parameters"] = sizes[trial.params["head"]]
+    selection = select(study, by=["parameters"])
+    assert selection.ahead[0, 1] == 1
+    assert "resampled" not in selection.verdict.text
+
+
+def test_what_is_known_of_an_order_by_several_columns_is_one_sentence():
+    order = {"cell_count": "minimize", "largest_component_share": "minimize", "parameters": "minimize"}
+    text = worth_of(order)
+    assert text.count("In our tests") == text.count("docs/evidence.md") == 1
+    for column, direction in order.items():
+        for result in results():
+            if (result.part, result.column, result.direction) == ("all", column, direction):
+                assert column in text
+                assert (not result.firm) or result.quality.replace("_", " ") in text
+    assert not worth_of({"nothing": "minimize"})
