@@ -302,7 +302,7 @@ class Selection:
         table["below the best"] = list(map(with_interval, *ends))
         table["seeds"] = shown["seeds"].to_numpy()
         for name in dict.fromkeys(["accuracy", *self.deciding]):
-            table[name] = list(map(with_spread, shown[name], spread[name]))
+            table[name] = list(map(with_spread, shown[name], spread[name].where(spread[name] > 0)))
         rest = [self.not_shown] if self.not_shown else []
         if (shown["seeds"] > 1).any():
             rest.append(SPREAD)
