@@ -57,7 +57,7 @@ def plan_study(
             "Set together to 1 in [search], or use `nas-relucode run`."
         )
     if heartbeat is not None:
-        heartbeat = whole_number("heartbeat", heartbeat, least=1, most=LONGEST_HEARTBEAT)
+        heartbeat = whole_number("the heartbeat in seconds", heartbeat, least=1, most=LONGEST_HEARTBEAT)
     retry(lambda: artifact_store(artifacts))  # an unusable store is an error here rather than in every worker
     data = load_study_data(settings.data, data_root, download)
 

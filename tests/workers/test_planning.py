@@ -188,7 +188,7 @@ def test_settings_that_cannot_be_planned_are_refused_with_the_remedy(tmp_path: P
     with pytest.raises(InputError, match=r"one process.*run"):
         plan_study("own", settings, storage=url)
     for heartbeat in (0, 10**11):
-        with pytest.raises(InputError, match=f"heartbeat is {heartbeat} .* from 1 to 86400"):
+        with pytest.raises(InputError, match=f"heartbeat in seconds {heartbeat} .* from 1 to 86400"):
             plan_study("own", settings, storage=queue_url, heartbeat=heartbeat)
     together = settings_in(tmp_path, search=SearchSettings(space=settings.search.space, together=2))
     with pytest.raises(InputError, match="Set together to 1"):
