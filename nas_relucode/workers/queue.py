@@ -5,9 +5,9 @@ benchmarks/workers.py), draws a new one where none waits, and leaves a trial who
 heartbeat in the state RUNNING for ever. So a trial is taken by one SQL statement on Optuna's own tables, and its
 result is written in one transaction, where Optuna needs one for the state and one for each attribute.
 
-This is the only module that imports Optuna's private modules; tests/workers/test_queue.py fails if Optuna changes what it
-uses of them. `study.storage` and `study.trial_tables` read private attributes and the tables, which a test compares with
-Optuna's own objects; `ranking.reseeding` needs the number of a trial's row.
+This is the only module that imports Optuna's private modules; tests/workers/test_queue.py fails if Optuna changes what
+it uses of them. `study.storage` and `study.trial_tables` read private attributes and the tables, which a test compares
+with Optuna's own objects; `ranking.reseeding` needs the number of a trial's row.
 """
 
 from __future__ import annotations
