@@ -28,11 +28,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Path:
 def test_run_prints_tables_and_writes_a_report(here: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["run", "own.toml", "--device", "cpu"]) == 0
     captured = capsys.readouterr()
-    front, equal = tables(captured.out)
+    front, compared = tables(captured.out)
     study = optuna.load_study(study_name="own", storage="sqlite:///runs/own/study.db")
     selection = select(study)
     assert [row["network"] for row in front] == list(selection.front["network"])
-    assert [row["network"] for row in equal] == list(selection.finalists["network"])
+    printed, finalists = [row["network"] for row in compared], list(selection.finalists["network"])
+    assert printed[: len(finalists)] == finalists
+    assert sorted(printed) == sorted(selection.networks["network"])
     assert [row["accuracy"] for row in front] == [f"{accuracy:.4f}" for accuracy in selection.front["accuracy"]]
     assert selection.verdict.text in captured.out
     assert "Report: runs/own/report.html" in captured.out
@@ -151,7 +153,7 @@ def test_an_interrupt_exits_with_1_and_says_how_to_resume(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(optuna.Study, "optimize", interrupt)
+        patch.setattr(optuna.Study, "ask", interrupt)
         assert "same command" in refused(capsys, "run", "own.toml", "-q", "--device", "cpu", code=1)
     assert main(["run", "own.toml", "-q", "--device", "cpu"]) == 0
 
