@@ -50,9 +50,10 @@ def test_an_index_without_a_direction_asks_for_one():
         read_criteria([("edge_count", "down")], {})
 
 
-def test_names_are_a_list_without_repeats():
+def test_names_are_a_list_without_repeats_or_a_single_name():
+    assert read_criteria("parameters", {}) == read_criteria(["parameters"], {})
     with pytest.raises(InputError, match="Give a list"):
-        read_criteria("cell_count", {})
+        read_criteria(3, {})
     with pytest.raises(InputError, match="cell_count is given twice"):
         read_criteria(["cell_count", "-cell_count"], {})
 
