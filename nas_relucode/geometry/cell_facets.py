@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from nas_relucode.codes.words import compiled
-from nas_relucode.geometry.cones import DONE, FAR, ROUNDING, STUCK, _dot, _project
+from nas_relucode.geometry.cones import DONE, FAR, ROUNDING, STUCK, dot, project
 from nas_relucode.geometry.facets import CLEAR, find_facets
 from nas_relucode.geometry.half_spaces import is_bounded
 
@@ -238,9 +238,9 @@ def _facets(rows, back, tolerance, numbers, row, point):  # type: ignore[no-unty
                 if hit == SETTLED:
                     continue
         state[hit] = FACET
-        own, last = _dot(residual, rows[hit]), _dot(residual, rows[n])
+        own, last = dot(residual, rows[hit]), dot(residual, rows[n])
         for a in range(point.shape[1]):
-            point[found, a] = -_dot(residual, back[a]) / (own - last)
+            point[found, a] = -dot(residual, back[a]) / (own - last)
         row[found], known[found + 1] = numbers[hit], hit
         found += 1
 
@@ -249,7 +249,7 @@ def _facets(rows, back, tolerance, numbers, row, point):  # type: ignore[no-unty
 def _clear_hit(rows, lengths, residual, state, products, tolerance):  # type: ignore  # pragma: no cover
     """The open row whose border is crossed against the residual, clearly before all others; -1 if there is none."""
     hit = _first_hit(rows, residual, state, products)
-    length = np.sqrt(_dot(residual, residual))
+    length = np.sqrt(dot(residual, residual))
     least = _least(lengths[hit], len(state), tolerance) * length
     return hit if state[hit] == OPEN and _is_clear(products, state, hit, least) else -1
 
@@ -264,10 +264,10 @@ def _searched(rows, lengths, i, known, tolerance, state, numbers, residual, prod
         others[number], other_lengths[number] = rows[own], lengths[own]
     columns = np.ascontiguousarray(others.T)
     least = _least(lengths[i], n, tolerance)
-    status = _project(columns, other_lengths, rows[i], np.int64(0), CLEAR, least, residual, slopes)
+    status = project(columns, other_lengths, rows[i], np.int64(0), CLEAR, least, residual, slopes)
     if status == STUCK:
         return STOPPED
-    length = np.sqrt(_dot(residual, residual))
+    length = np.sqrt(dot(residual, residual))
     if status == DONE and length <= tolerance * lengths[i]:
         state[i] = REDUNDANT
         return SETTLED
@@ -302,7 +302,7 @@ def _gram(rows):  # type: ignore[no-untyped-def]  # pragma: no cover
 def _project_quickly(rows, gram, own, known, most, work, residual):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Projects row ``own`` onto the cone of the ``known`` ones; DONE if the residual is at most ``most`` long.
 
-    The active set method of `_project` on the products of the rows (``gram``). It gives up, STUCK, where a row would
+    The active set method of `project` on the products of the rows (``gram``). It gives up, STUCK, where a row would
     leave the set or depends on it. The multiples that were found prove DONE; FAR comes with a residual and proves
     nothing.
     """
@@ -342,7 +342,7 @@ def _project_quickly(rows, gram, own, known, most, work, residual):  # type: ign
         if last == 1 or square > MOSTLY * gram[own, own]:
             return FAR
         for b in range(count):
-            optimum[b] = _dot(rows[active[b]], residual)
+            optimum[b] = dot(rows[active[b]], residual)
         _solve_factored(root, optimum, count)
         for b in range(count):
             factors[b] += optimum[b]
@@ -457,8 +457,8 @@ def _against_all(rows, lengths, hit, tolerance, state, residual):  # type: ignor
             count += 1
     columns = np.ascontiguousarray(others[:count].T)
     least = _least(lengths[hit], n, tolerance)
-    status = _project(columns, other_lengths, rows[hit], own, CLEAR, least, residual, slopes[:count])
-    if status == DONE and np.sqrt(_dot(residual, residual)) > tolerance * lengths[hit]:
+    status = project(columns, other_lengths, rows[hit], own, CLEAR, least, residual, slopes[:count])
+    if status == DONE and np.sqrt(dot(residual, residual)) > tolerance * lengths[hit]:
         return FAR
     return status
 
@@ -470,12 +470,12 @@ def _is_bounded(gradients, facets, tolerance):  # type: ignore[no-untyped-def]  
     opposites, lengths, slopes = np.empty((k, count)), np.ones(count), np.empty(count)
     total, residual = np.zeros(k), np.empty(k)
     for i in range(count):
-        size = np.sqrt(_dot(gradients[facets[i]], gradients[facets[i]]))
+        size = np.sqrt(dot(gradients[facets[i]], gradients[facets[i]]))
         for a in range(k):
             opposites[a, i] = -gradients[facets[i], a] / size
             total[a] -= opposites[a, i]
-    status = _project(opposites, lengths, total, np.int64(-1), 0.0, 0.0, residual, slopes)
-    length = np.sqrt(_dot(residual, residual))
+    status = project(opposites, lengths, total, np.int64(-1), 0.0, 0.0, residual, slopes)
+    length = np.sqrt(dot(residual, residual))
     if status == DONE and length > tolerance:
         return FAR if slopes.max() <= tolerance * length else STUCK
     return status

@@ -28,7 +28,7 @@ def cone_residual(vectors: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, 
     residual, slopes = np.empty(len(columns)), np.empty(columns.shape[1])
     lengths = np.linalg.norm(columns, axis=0)
     target = np.ascontiguousarray(target, dtype=np.float64)
-    status = _project(columns, lengths, target, -1, 0.0, 0.0, residual, slopes)
+    status = project(columns, lengths, target, -1, 0.0, 0.0, residual, slopes)
     return residual, status == DONE
 
 
@@ -45,10 +45,10 @@ def locate_columns(columns, lengths, least, chosen, clear, tolerance, residuals)
     for number in range(len(chosen)):
         own = chosen[number]
         residual = residuals[own]
-        status = _project(columns, lengths, columns[:, own].copy(), own, clear, least[own], residual, slopes)
+        status = project(columns, lengths, columns[:, own].copy(), own, clear, least[own], residual, slopes)
         if status == STUCK:
             places[number] = UNDECIDED
-        elif status == DONE and np.sqrt(_dot(residual, residual)) <= tolerance * lengths[own]:
+        elif status == DONE and np.sqrt(dot(residual, residual)) <= tolerance * lengths[own]:
             places[number] = INSIDE
         else:
             places[number] = OUTSIDE
@@ -56,7 +56,7 @@ def locate_columns(columns, lengths, least, chosen, clear, tolerance, residuals)
 
 
 @compiled
-def _project(columns, lengths, target, own, clear, least, residual, slopes):  # type: ignore  # pragma: no cover
+def project(columns, lengths, target, own, clear, least, residual, slopes):  # type: ignore  # pragma: no cover
     """Writes the target's ``residual`` (size,) outside the cone of the columns, and its products with them, (columns,).
 
     Lawson and Hanson's active set method for non-negative least squares; the active columns are factored into an
@@ -74,13 +74,13 @@ def _project(columns, lengths, target, own, clear, least, residual, slopes):  # 
     dependent = np.zeros(count, np.bool_)  # columns in the span of the active ones
     if own >= 0:
         is_active[own] = True
-    target_length = np.sqrt(_dot(target, target))
+    target_length = np.sqrt(dot(target, target))
     k = 0
     _copy(residual, target)
     for _ in range(3 * (size + count)):
         _products(columns, residual, slopes)
         if own >= 0:
-            enough = max(clear * (slopes[own] - slopes[count - 1]), least * np.sqrt(_dot(residual, residual)))
+            enough = max(clear * (slopes[own] - slopes[count - 1]), least * np.sqrt(dot(residual, residual)))
             if _lead(slopes, own) > enough:
                 return FAR
         while True:  # activate the independent column that is most along the residual
@@ -94,7 +94,7 @@ def _project(columns, lengths, target, own, clear, least, residual, slopes):  # 
                 break
             dependent[best] = True
         active[k], is_active[best], factors[k] = best, True, 0.0
-        along[k] = _dot(basis[k], target)
+        along[k] = dot(basis[k], target)
         k += 1
         while True:  # go towards the unconstrained optimum; where a multiple becomes 0 first, deactivate its column
             _solve(triangle, along, k, optimum)
@@ -118,7 +118,7 @@ def _project(columns, lengths, target, own, clear, least, residual, slopes):  # 
         _copy(residual, target)
         for _ in range(2):  # twice, against rounding
             for i in range(k):
-                _add(residual, -_dot(basis[i], residual), basis[i])
+                _add(residual, -dot(basis[i], residual), basis[i])
         dependent[:] = False
     return STUCK
 
@@ -144,7 +144,7 @@ def _solve(triangle, right, k, solution):  # type: ignore[no-untyped-def]  # pra
 
 
 @njit(nogil=True, fastmath={"reassoc", "contract", "nsz"})
-def _dot(a, b):  # type: ignore[no-untyped-def]  # pragma: no cover
+def dot(a, b):  # type: ignore[no-untyped-def]  # pragma: no cover
     total = 0.0
     for i in range(len(a)):
         total += a[i] * b[i]
@@ -178,10 +178,10 @@ def _append(basis, triangle, k, column, length):  # type: ignore[no-untyped-def]
     triangle[:k, k] = 0
     for _ in range(2):  # twice, against rounding
         for i in range(k):
-            part = _dot(basis[i], column)
+            part = dot(basis[i], column)
             triangle[i, k] += part
             _add(column, -part, basis[i])
-    left = np.sqrt(_dot(column, column))
+    left = np.sqrt(dot(column, column))
     if left <= DEPENDENT * length:
         return False
     triangle[k, k] = left

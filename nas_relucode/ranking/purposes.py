@@ -72,14 +72,14 @@ def results() -> tuple[Result, ...]:
 
 
 @dataclass(frozen=True)
-class Order:
+class PurposeOrder:
     """What orders networks for a purpose, and why."""
 
     by: dict[str, str]  # column -> direction
     text: str
 
 
-def order_for(purpose: str, recorded: Collection[str], known: Collection[Result] | None = None) -> Order:
+def order_for(purpose: str, recorded: Collection[str], known: Collection[Result] | None = None) -> PurposeOrder:
     """The order of networks for a purpose: by its quality itself where the study recorded it, else by a proven index.
 
     ``recorded`` are the columns of the study. Raises InputError for an unknown purpose, for one that no index is proven
@@ -91,7 +91,7 @@ def order_for(purpose: str, recorded: Collection[str], known: Collection[Result]
     quality = PURPOSES[purpose]
     if quality in recorded:
         text = f"The order is for {purpose}, by {quality} itself, measured on the samples held out for the choice."
-        return Order({quality: QUALITIES[quality].direction}, text)
+        return PurposeOrder({quality: QUALITIES[quality].direction}, text)
     known = results() if known is None else known
     held_out = [result for result in known if result.part == HELD_OUT and result.quality == quality]
     proven = [result for result in held_out if result.supported]
@@ -111,7 +111,7 @@ def order_for(purpose: str, recorded: Collection[str], known: Collection[Result]
         f"The order is for {purpose} ({quality}): on networks that took no part in its choice, choosing by it captured "
         f"{worth} of what could be gained among equally accurate networks (95 % intervals)."
     )
-    return Order({index: proven[0].direction}, text)
+    return PurposeOrder({index: proven[0].direction}, text)
 
 
 def known_of(order: Mapping[str, str]) -> str:

@@ -20,7 +20,7 @@ from nas_relucode.training.networks import ImageShape, build_autoencoder, build_
 Factory = Callable[..., nn.Module]
 
 
-class Networks(Protocol):
+class NetworkSource(Protocol):
     """Where the networks of a study's trials come from."""
 
     def begin(self, trial: BaseTrial, seeds: Sequence[int], seed: int | None) -> tuple[Candidate, nn.Module]:

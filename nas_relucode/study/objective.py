@@ -21,7 +21,7 @@ from nas_relucode.plots.slices import draw_slices
 from nas_relucode.qualities.registry import QUALITIES
 from nas_relucode.scoring.code_curves import CodeCurve
 from nas_relucode.study.attempts import Attempt, Fit, OnEpoch, Trainer
-from nas_relucode.study.building import BuiltIn, Factory, FactoryNetworks, Networks, OwnNetworks
+from nas_relucode.study.building import BuiltIn, Factory, FactoryNetworks, NetworkSource, OwnNetworks
 from nas_relucode.study.candidates import SEED, Candidate, check_seeds
 from nas_relucode.study.checkpoint_files import CheckpointFiles
 from nas_relucode.study.defaults import MARGIN
@@ -276,7 +276,7 @@ class Objective:
         classes = [str(name) for name in self.data.classes]
         return draw_slices(network, self.data.train, self.folder / "slices", name, module=self.module, classes=classes)
 
-    def _networks(self, factory: Factory | None, build: Callable[[Any], nn.Module] | None) -> Networks:
+    def _networks(self, factory: Factory | None, build: Callable[[Any], nn.Module] | None) -> NetworkSource:
         if build is not None:
             return OwnNetworks(build)
         assert self.space is not None
