@@ -16,7 +16,6 @@ from hypothesis import settings
 # Two suites on two cores wait for each other's threads; the networks here are too small to gain from more than one.
 # NumPy, torch and the processes that tests start read this once, so neither package is imported above.
 os.environ["OMP_NUM_THREADS"] = "1"
-os.environ["NUMBA_NUM_THREADS"] = str(os.cpu_count())  # fixed: numba reads it again, and where it has changed it raises
 
 # How many examples test a property: few on a push, many in `make check` (--hypothesis-profile check). No deadline:
 # the first call of a compiled function takes longer than hypothesis' usual 200 ms.

@@ -34,10 +34,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-os.environ["OMP_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = "1"  # a process with threads cannot be forked
-os.environ["MPLBACKEND"] = "agg"
-os.environ.pop("OPTUNA_STORAGE", None)
-sys.path.insert(0, str(Path(__file__).parent))
+if __name__ == "__main__":  # pytest imports each file that may have doctests, and must keep its environment
+    os.environ["OMP_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = "1"  # a process with threads cannot be forked
+    os.environ["MPLBACKEND"] = "agg"
+    os.environ.pop("OPTUNA_STORAGE", None)
+    sys.path.insert(0, str(Path(__file__).parent))
 
 import private_postgres
 from damage import file_system, mount
