@@ -195,7 +195,8 @@ def simultaneous_intervals(
     Of many networks most may be far behind, where nothing is in question. They leave first: those whose lower ends lie
     above ``margin`` at a tenth of the level. The others share the rest of it, which makes their intervals shorter (the
     two steps are those of Romano, Shaikh and Wolf, Econometrica 82, 2014, for moment inequalities). Both steps use the
-    same draws.
+    same draws. With many seeds more would leave, so the numbers of seeds and samples that are needed are those of
+    networks that are not far behind by the standard errors as they are.
 
     At least one of the networks has several seeds; ``networks[best]`` has the highest mean accuracy.
     """
@@ -207,14 +208,12 @@ def simultaneous_intervals(
     low_multiple = largest_of_pairs(estimated, squares, of_seeds, SCREEN * level)
     high_multiple = largest_of_one(estimated, standard, best, SCREEN * level)
     close = np.flatnonzero(difference - low_multiple * standard <= margin)
+    in_question = np.flatnonzero(difference - normal_multiple(len(networks), SCREEN * level) * standard <= margin)
     lows, highs = np.full((2, len(networks)), [[low_multiple], [high_multiple]])
-    if len(close) < len(networks):
-        squares, of_seeds = squares[np.ix_(close, close)], of_seeds[close]
-        estimated, known = estimated[:, close], known[:, close]
     share = (1 - SCREEN) * level
-    lows[close] = largest_of_pairs(estimated, squares, of_seeds, share)
-    highs[close] = largest_of_one(estimated, standard[close], int(np.searchsorted(close, best)), share)
-    with_known = largest_of_pairs(known, squares, of_seeds, share)
+    lows[close] = largest_of_pairs(*_part(close, estimated, squares, of_seeds), share)
+    highs[close] = largest_of_one(estimated[:, close], standard[close], int(np.searchsorted(close, best)), share)
+    with_known = largest_of_pairs(*_part(in_question, known, squares, of_seeds), share)
     return Intervals(
         difference - lows * standard,
         difference + highs * standard,
@@ -222,6 +221,23 @@ def simultaneous_intervals(
         _seeds_needed(networks, uncertain, best, margin, with_known),
         _samples_needed(networks, uncertain, best, margin, with_known),
     )
+
+
+def normal_multiple(networks: int, level: float) -> float:
+    """The multiple of known standard errors that the difference of some pair exceeds with ``level`` at most.
+
+    >>> round(normal_multiple(2, 0.05), 3)  # one pair, either of which may be the lucky one
+    1.96
+    """
+    return -float(special.ndtri(level / max(2, networks * (networks - 1))))
+
+
+def _part(
+    rows: np.ndarray, drawn: np.ndarray, squares: np.ndarray, of_seeds: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    if len(rows) == len(of_seeds):
+        return drawn, squares, of_seeds
+    return drawn[:, rows], squares[np.ix_(rows, rows)], of_seeds[rows]
 
 
 def largest_of_one(drawn: np.ndarray, standard: np.ndarray, best: int, level: float) -> float:

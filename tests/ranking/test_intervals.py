@@ -118,6 +118,16 @@ def test_networks_that_are_far_behind_leave_the_others_their_short_intervals():
     assert (alone.smallest_difference[1:] < 0.8 * everyone * errors(close).standard_with(0)[1:]).all()
 
 
+def test_networks_far_behind_take_no_part_in_the_seeds_that_are_needed():
+    close = of_means(0.9, 0.899, 0.898, spread=0.01, seeds=2)
+    far = of_means(*np.linspace(0.4, 0.5, 400), spread=0.01, seeds=2)
+    alone, together = (
+        simultaneous_intervals(networks, 0, margin=0.005, level=0.05).seeds_needed[1:3]
+        for networks in (close, close + far)
+    )
+    assert together == pytest.approx(alone, rel=0.1)
+
+
 def test_networks_that_never_vary_do_not_make_the_others_certain():
     varying, stuck = of_means(0.9, 0.895, seeds=3), [Accuracies(np.full(3, 0.1), 1e12)] * 20
     alone, together = (errors(networks).seeds.variance[:2] for networks in (varying, varying + stuck))
