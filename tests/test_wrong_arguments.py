@@ -30,6 +30,7 @@ NO_WHOLE = (*NO_NUMBER, 1.5, math.nan, True)
 NO_POSITIVE = (*NO_WHOLE, None, 0, -1)
 NO_COUNT = (*NO_WHOLE, -1)
 NO_SHARE = (*NO_NUMBER, None, math.nan, -1, 1.5)
+NO_RANGE = (3, "ab", (0, None), (0,), (0, 1, 2), (0, math.nan), ("a", "b"))
 NO_NETWORK = ("x", None, 3, INPUTS)
 
 TABLE = {
@@ -83,6 +84,34 @@ TABLE = {
     "pgd_accuracy(seed)": (lambda v: qualities.pgd_accuracy(OF_IMAGES, IMAGES, seed=v), (*NO_COUNT, None, 2**70)),
     "noise_accuracy(seed)": (lambda v: qualities.noise_accuracy(OF_IMAGES, IMAGES, seed=v), (*NO_COUNT, None, 2**70)),
     "ood_auroc(seed)": (lambda v: qualities.ood_auroc(OF_IMAGES, IMAGES, seed=v), (*NO_COUNT, None, 2**70)),
+    "linear_probe_accuracy(seed)": (
+        lambda v: qualities.linear_probe_accuracy(NETWORK, SAMPLE, seed=v),
+        (*NO_COUNT, None, 2**70),
+    ),
+    "noise_accuracy(pixel_range)": (
+        lambda v: qualities.noise_accuracy(OF_IMAGES, IMAGES, pixel_range=v),
+        NO_RANGE,
+    ),
+    "measure(pixel_range)": (
+        lambda v: qualities.measure(OF_IMAGES, IMAGES, ["noise_accuracy"], pixel_range=v),
+        NO_RANGE,
+    ),
+    "measure of costs(pixel_range)": (
+        lambda v: qualities.measure(OF_IMAGES, IMAGES, ["parameters"], pixel_range=v),
+        [(0, 1)],
+    ),
+    "Recorder(pixel_range)": (
+        lambda v: rc.Recorder(validation=IMAGES, qualities=["noise_accuracy"], pixel_range=v),
+        NO_RANGE,
+    ),
+    "Recorder of costs(pixel_range)": (lambda v: rc.Recorder(validation=IMAGES, pixel_range=v), [(0, 1)]),
+    "Recorder(indices)": (lambda v: rc.Recorder(validation=IMAGES, indices=v), (["latency"], 3)),
+    "Recorder(qualities)": (lambda v: rc.Recorder(validation=IMAGES, qualities=v), (["cell_count"], 3)),
+    "with_settings": (
+        lambda v: qualities.QUALITIES["fgsm_accuracy"].with_settings("weak", **v),
+        ({"epsilon": 0.1}, {"forward": None}, {"data": IMAGES}),
+    ),
+    "embed(seed)": (lambda v: cells.embed(SPACE, seed=v), (*NO_COUNT, 2**70)),
     "network_by_name(model)": (training.network_by_name, (3, None, 1.5, "x", ["resnet18"])),
     "network_by_name(classes)": (lambda v: training.network_by_name("resnet18", classes=v), (*NO_WHOLE, 0, -1)),
     "load_data(validation)": (lambda v: rc.load_data("digits", validation=v), (*NO_SHARE, True, 1)),

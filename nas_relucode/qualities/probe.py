@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nas_relucode.errors import InputError
+from nas_relucode.errors import InputError, whole_number
 from nas_relucode.qualities.quality import PerSample, Quality
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def linear_probe_accuracy(
 
     from nas_relucode.qualities.samples import over_batches
 
+    seed = whole_number("seed", seed, most=2**32 - 1)  # of NumPy's older generator
     table = over_batches(network, data if others is None else others, _features_and_labels, forward=forward)
     features, labels = table[:, :-1], table[:, -1].astype(np.int64)
     classes, samples = np.unique(labels, return_counts=True)

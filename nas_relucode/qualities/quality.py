@@ -6,12 +6,13 @@ them at once.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from nas_relucode.errors import InputError, real_number
+from nas_relucode.errors import InputError, real_number, unknown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,9 +92,28 @@ class Quality:
             raise InputError(f"direction {self.direction!r} of quality {self.name!r}. Give 'minimize' or 'maximize'.")
 
     def with_settings(self, name: str, meaning: str | None = None, **settings: Any) -> Quality:
-        """The quality with other arguments of its function, under a name of its own."""
+        """The quality with other arguments of its function, under a name of its own.
+
+        Raises InputError for an argument that the function does not have.
+        """
+        for key in settings:
+            if not self.has_setting(key):
+                raise unknown(f"setting of {self.name}", key, self.settings)
         words = meaning or f"{self.name} with {', '.join(f'{key}={value!r}' for key, value in settings.items())}."
         return replace(self, name=name, meaning=words, function=partial(self.function, **settings))
+
+    @property
+    def settings(self) -> list[str]:
+        """The names of the arguments that `with_settings` changes."""
+        network_and_inputs = 2 if self.needs_inputs else 1
+        parameters = list(inspect.signature(self.function).parameters.values())[network_and_inputs:]
+        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        return [item.name for item in parameters if item.kind in named and item.name != "forward"]
+
+    def has_setting(self, name: str) -> bool:
+        """Whether the function has an argument of this name, or takes any."""
+        kinds = [item.kind for item in inspect.signature(self.function).parameters.values()]
+        return name in self.settings or inspect.Parameter.VAR_KEYWORD in kinds
 
     def compute(self, network: nn.Module, inputs: Any = None, forward: Forward | None = None) -> float:
         """The value."""

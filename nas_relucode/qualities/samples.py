@@ -126,6 +126,7 @@ def pixels_of(inputs: Any, pixel_range: PixelRange, *, images: bool = False) -> 
         shape = f"{inputs.dtype} {tuple(inputs.shape)}" if isinstance(inputs, Tensor) else type(inputs).__name__
         needed = "(samples, channels, height, width)" if images else "(samples, ...)"
         raise InputError(f"the inputs are {shape}. This quality changes images: one tensor of floats, {needed}.")
+    check_pixel_range(pixel_range)
     low, high = (_bound(bound, inputs) for bound in pixel_range)
     if not bool((low < high).all()):
         raise InputError(f"pixel range {pixel_range} is empty. Give the values of a black and of a white pixel.")
@@ -136,6 +137,19 @@ def pixels_of(inputs: Any, pixel_range: PixelRange, *, images: bool = False) -> 
             "Give pixel_range=(black, white), the values of such pixels, numbers or one per channel."
         )
     return Pixels(inputs, low, high)
+
+
+def check_pixel_range(pixel_range: Any) -> None:
+    """Raises InputError unless it is a pair of finite numbers, or of one number per channel each."""
+    try:
+        bounds = [np.asarray(bound, float) for bound in (() if isinstance(pixel_range, str) else pixel_range)]
+    except (TypeError, ValueError):
+        bounds = []
+    if len(bounds) != 2 or any(bound.ndim > 1 or not np.isfinite(bound).all() for bound in bounds):
+        raise InputError(
+            f"pixel_range is {pixel_range!r:.80}. Give (black, white), the values of such pixels, numbers or one per "
+            "channel."
+        )
 
 
 def _bound(bound: float | Sequence[float], inputs: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from nas_relucode.errors import InputError, NonFiniteError, a_type, listed_items
 from nas_relucode.indices.registry import Indices
 from nas_relucode.qualities.quality import Quality
 from nas_relucode.qualities.registry import QUALITIES
+from nas_relucode.qualities.samples import PixelRange
 from nas_relucode.ranking.choices import PURPOSES
 from nas_relucode.ranking.options import RankingOptions
 from nas_relucode.ranking.selecting import select
@@ -45,6 +46,7 @@ def compare(
     objectives: Objectives = ("accuracy",),
     indices: Indices = None,
     qualities: Iterable[str | Quality] = ("parameters",),
+    pixel_range: PixelRange | None = None,
     **options: Unpack[ComparingOptions],
 ) -> Selection:
     """Which of some trained networks are equally accurate, and which to choose: what `select` says of a study.
@@ -58,7 +60,7 @@ def compare(
     Of ImageData, accuracies are compared on the validation split, or on the test split if that is empty, and codes are
     those of the training split.
 
-    ``objectives``, ``indices``, ``qualities`` and the options of `Reading` are those of `Recorder`, and the options of
+    ``objectives``, ``indices``, ``qualities``, ``pixel_range`` and the options of `Reading` are those of `Recorder`, and the options of
     `Ranking` those of `select`; the qualities that ``by`` and ``purpose`` name are measured as well. No accuracy is too
     low to be compared. `write_report` writes the page of what is returned.
 
@@ -91,6 +93,7 @@ def compare(
         objectives=objectives,
         indices=indices,
         qualities=[*qualities, *_ordering(qualities, ranking)],
+        pixel_range=pixel_range,
         accuracy_floor=0.0,
         **reading,
     )

@@ -21,6 +21,7 @@ from nas_relucode.errors import InputError, NonFiniteError
 from nas_relucode.indices.registry import Indices
 from nas_relucode.qualities.quality import Quality
 from nas_relucode.qualities.registry import measure
+from nas_relucode.qualities.samples import PixelRange
 from nas_relucode.scoring.scores import Score, score
 from nas_relucode.study.predictions import kept_predictions
 from nas_relucode.study.samples import BATCH_SIZE, OrderedSamples, ordered_samples, readable
@@ -79,6 +80,7 @@ def measure_network(
     *,
     indices: Indices = None,
     qualities: Iterable[str | Quality] = ("parameters",),
+    pixel_range: PixelRange | None = None,
     split: str = "train",
     reading: Reading | None = None,
     forward: Forward | None = None,
@@ -91,7 +93,7 @@ def measure_network(
     Accuracy, loss and which samples are classified correctly come from one pass over the validation samples, and one
     over the test samples; codes of ``split``, ``"train"`` or ``"validation"``, are read by ``reading`` for the
     ``indices`` (see `score`). ``qualities`` are measured on the validation samples, so that networks may be ranked by
-    them. The outputs are rows of class scores, or one logit per sample for two classes. The loss is the cross entropy,
+    them, in ``pixel_range`` (see `measure`). The outputs are rows of class scores, or one logit per sample for two classes. The loss is the cross entropy,
     or that of a reconstruction, ``"sigmoid"`` or ``"mse"``, which has no accuracy.
 
     ``accuracy`` and ``test_accuracy`` are the user's own: they replace those measured here, and which samples are
@@ -119,7 +121,7 @@ def measure_network(
         "validation": validation.kept(splits.validation, accuracy) | splits.other_name,
         "test": None if splits.test is None or test is None else test.kept(splits.test, test_accuracy),
         "classes": validation.classes,
-        "qualities": measure(network, splits.validation.data, qualities, forward=forward),
+        "qualities": measure(network, splits.validation.data, qualities, forward=forward, pixel_range=pixel_range),
         **{name: value for name, value in scored.as_dict().items() if name in _SCORED},
         "split": split,
         "device": str(device_of(network)),

@@ -16,7 +16,8 @@ from nas_relucode.errors import InputError, NonFiniteError, a_type, finite_numbe
 from nas_relucode.indices.index import Index
 from nas_relucode.indices.registry import INDICES, Indices, named
 from nas_relucode.qualities.quality import Quality
-from nas_relucode.qualities.registry import QUALITIES, by_name
+from nas_relucode.qualities.registry import QUALITIES, by_name, in_pixel_range
+from nas_relucode.qualities.samples import PixelRange
 from nas_relucode.study.candidates import SEED, Candidate, as_seed
 from nas_relucode.study.columns import check_own_name
 from nas_relucode.study.defaults import MARGIN
@@ -63,7 +64,8 @@ class Recorder:
     ``objectives`` are ``"accuracy"``, ``"validation_loss"``, names of indices (`INDICES`), ``"layer:index"`` and
     qualities (`QUALITIES`), each with a direction, ``("edge_count", "minimize")``, unless it has one of its own.
     ``indices`` and ``qualities`` are what else is kept of each network: names, or an Index or Quality of your own; None
-    stands for every index that the data allow.
+    stands for every index that the data allow. ``pixel_range=(black, white)`` is that of qualities of changed images
+    (accuracies under noise, corruptions, attacks, shift), numbers or one per channel: give it for normalised images.
 
     ``margin`` is the difference of accuracies that does not matter, by which `select` and `reseed` compare the
     networks. A network is feasible, by a constraint of the trial, if its accuracy lies at most 10 times ``margin``
@@ -82,6 +84,7 @@ class Recorder:
         objectives: Objectives = ("accuracy", "cell_count"),
         indices: Indices = None,
         qualities: Iterable[str | Quality] = ("parameters",),
+        pixel_range: PixelRange | None = None,
         margin: float = MARGIN,
         accuracy_floor: float | None = None,
         **options: Unpack[ReadingOptions],
@@ -93,6 +96,7 @@ class Recorder:
         if indices is not None:
             listed = listed_items("indices", indices, Index)
         qualities = listed_items("qualities", qualities, Quality)
+        _check_kinds(listed, qualities)
         for item in qualities:
             by_name(item)  # a wrong name is an error before anything is trained
         own = {item.name: item for item in qualities if isinstance(item, Quality)}
@@ -102,6 +106,8 @@ class Recorder:
         self.indices = _with_objectives(listed, self.objectives)
         wanted = [*qualities, *(name for name in self.objectives if name in QUALITIES)]
         self.qualities = list(dict.fromkeys(wanted))
+        self.pixel_range = pixel_range
+        in_pixel_range([by_name(item) for item in self.qualities], pixel_range)
         check_floor(margin, accuracy_floor)
         self.margin, self.accuracy_floor = margin, accuracy_floor
         self.split = "validation" if train is None else "train"
@@ -144,6 +150,7 @@ class Recorder:
                 self.splits,
                 indices=self.indices,
                 qualities=self.qualities,
+                pixel_range=self.pixel_range,
                 split=self.split,
                 reading=self._reading(network, forward),
                 forward=forward,
@@ -225,6 +232,16 @@ class Recorder:
     def _warn_saturated(self, record: dict[str, Any]) -> None:
         for sentence in saturated_objectives(record):
             warnings.warn(sentence, stacklevel=4)
+
+
+def _check_kinds(indices: Iterable[str | Index], qualities: Iterable[str | Quality]) -> None:
+    """Raises InputError for an index among the qualities, and for a quality among the indices."""
+    for item in indices:
+        if isinstance(item, str) and item in QUALITIES and item not in INDICES:
+            raise InputError(f"{item!r} is a quality, not an index. Give it in qualities=, or among the objectives.")
+    for item in qualities:
+        if isinstance(item, str) and item in INDICES and item not in QUALITIES:
+            raise InputError(f"{item!r} is an index, not a quality. Give it in indices=, or among the objectives.")
 
 
 def _own_directions(qualities: Iterable[Quality], indices: Iterable[Index]) -> dict[str, str]:

@@ -240,6 +240,8 @@ def test_normalised_images_with_their_pixel_range_give_the_outcomes_of_the_image
     expected = function(network, (images, labels))
     measured = function(Normalised(network), normalised, pixel_range=(low, high))
     assert np.allclose(measured.columns[0], expected.columns[0])
+    at_once = measure(Normalised(network), normalised, ["parameters", function.__name__], pixel_range=(low, high))
+    assert at_once[function.__name__] == float(measured)
     with pytest.raises(InputError, match="pixel_range"):
         function(Normalised(network), normalised)
 

@@ -36,6 +36,23 @@ def test_the_qualities_that_order_the_networks_are_measured():
         rc.compare(some, (images, labels), purpose="speed")
 
 
+def test_normalised_images_with_their_pixel_range_are_compared_as_the_images_are():
+    torch.manual_seed(0)
+    images, labels = torch.rand(40, 1, 4, 4), torch.arange(40) % 2
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(16, 4), nn.ReLU(), nn.Linear(4, 2))
+    linear = nn.Linear(16, 4)  # of images as 4 * image - 2
+    with torch.no_grad():
+        linear.weight[:], linear.bias[:] = plain[1].weight / 4, plain[1].bias + plain[1].weight.sum(1) / 2
+    normalised = nn.Sequential(nn.Flatten(), linear, *plain[2:])
+    expected = rc.compare({"a": plain}, (images, labels), qualities=["noise_accuracy", "parameters"])
+    result = rc.compare(
+        {"a": normalised}, (4 * images - 2, labels), qualities=["noise_accuracy", "parameters"], pixel_range=(-2, 2)
+    )
+    assert result.networks["noise_accuracy"].tolist() == expected.networks["noise_accuracy"].tolist()
+    with pytest.raises(InputError, match="pixel_range"):
+        rc.compare({"a": normalised}, (4 * images - 2, labels), qualities=["noise_accuracy"])
+
+
 def test_without_an_objective_of_ones_own_fewer_parameters_and_flops_are_preferred():
     torch.manual_seed(0)
     data = torch.rand(40, 3), torch.arange(40) % 2
