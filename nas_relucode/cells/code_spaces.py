@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from nas_relucode.cells.hamming import check_comparable
 from nas_relucode.cells.occupied import Cells, CellTable, check_labels, find_cells
+from nas_relucode.codes.batches import as_array
 from nas_relucode.codes.bits import Codes, Layer
 from nas_relucode.codes.capturing import CodeBatch, capture_batches
 from nas_relucode.codes.reading import ReadingOptions, read_options
@@ -51,7 +52,7 @@ class CodeSpace:
         for name, values in {"labels": labels, "correct": correct}.items():
             if values is None:
                 continue
-            array = np.asarray(values)
+            array = as_array(values)
             if array.shape != (codes.samples,) or (
                 name == "labels" and (array.dtype.kind not in "iu" or array.min(initial=0) < 0)
             ):

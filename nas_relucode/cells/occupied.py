@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from nas_relucode.codes.batches import as_array
 from nas_relucode.codes.bits import Codes, Layer
 from nas_relucode.codes.words import ALL, compiled, row_hash
 from nas_relucode.errors import InputError
@@ -40,7 +41,7 @@ class Cells:
         array([[1, 1],
                [0, 1]])
         """
-        labels = np.asarray(labels)
+        labels = as_array(labels)
         if labels.shape != self.cell_of.shape:
             raise InputError(
                 f"labels have shape {labels.shape} for {len(self.cell_of)} samples. Give one label per sample."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -12,18 +11,14 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import LogNorm, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from torch import nn
 
-from nas_relucode.errors import InputError, SolverError
-from nas_relucode.files import write_atomically
-from nas_relucode.geometry.slices import Slice, neighbourhood, slice_through
+from nas_relucode.errors import InputError
+from nas_relucode.geometry.slices import Slice
 from nas_relucode.plots.style import without_formulas
 from nas_relucode.texts import plain
-from nas_relucode.training.data import Split
 
 COLOURS = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]
 BY = ("class", "area")
-MOST_CELLS = 100_000  # of a slice: more could not be distinguished
 
 
 def slice_figure(
@@ -125,31 +120,3 @@ def _kept(piece: np.ndarray, outputs: np.ndarray, lead: np.ndarray) -> tuple[np.
     both = [np.stack([part, part + share * (np.roll(part, -1, axis=0) - part)], axis=1) for part in (piece, outputs)]
     kept = np.stack([lead >= 0, crossed], axis=1).flatten()
     return both[0].reshape(-1, piece.shape[1])[kept], both[1].reshape(-1, outputs.shape[1])[kept]
-
-
-def draw_slices(
-    network: nn.Module, data: Split, folder: Path, name: str, *, module: str | None, classes: list[str]
-) -> list[str]:
-    """Draws the slice through the first samples of three classes, and the neighbourhood of the first.
-
-    Returns the names of the files. A slice is left out if it has too many cells, or if its samples span no plane.
-    """
-    assert data.labels is not None
-    firsts = [int((data.labels == label).nonzero()[0]) for label in data.labels.unique()]
-    chosen = sorted({*firsts, *range(3)}, key=lambda number: (number not in firsts, number))[:3]
-    labels = [classes[int(data.labels[number])] for number in chosen]
-    inputs = data.inputs[chosen]
-    drawn = []
-    for file, slice_of, samples in (
-        (f"{name}.png", slice_through, inputs),
-        (f"{name}_near.png", neighbourhood, inputs[:1]),
-    ):
-        try:
-            part = slice_of(network, samples, module=module, max_cells=MOST_CELLS)
-            figure = slice_figure(part, classes=classes, labels=labels)
-        except (InputError, SolverError):  # equal samples, a border in one direction only, too many cells
-            continue
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / file, lambda path: figure.savefig(path, dpi=100, format="png"))  # noqa: B023
-        drawn.append(file)
-    return drawn

@@ -60,9 +60,9 @@ def compare(
     Of ImageData, accuracies are compared on the validation split, or on the test split if that is empty, and codes are
     those of the training split.
 
-    ``objectives``, ``indices``, ``qualities``, ``pixel_range`` and the options of `Reading` are those of `Recorder`, and the options of
-    `Ranking` those of `select`; the qualities that ``by`` and ``purpose`` name are measured as well. No accuracy is too
-    low to be compared. `write_report` writes the page of what is returned.
+    ``objectives``, ``indices``, ``qualities``, ``pixel_range`` and the options of `Reading` are those of `Recorder`,
+    and the options of `Ranking` those of `select`; the qualities that ``by`` and ``purpose`` name are measured as well.
+    No accuracy is too low to be compared. `write_report` writes the page of what is returned.
 
     Raises InputError for what is not a network, and for whatever `Recorder` and `select` refuse.
 

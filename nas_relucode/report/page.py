@@ -355,7 +355,7 @@ def slice_pictures(report: Report) -> list[Picture]:
 
 
 def _position(file: Path) -> str:
-    """Where a slice lies, read from the name that `plots.slices.draw_slices` gave its file."""
+    """Where a slice lies, read from the name that `study.slice_pictures.draw_slices` gave its file."""
     return "around the first sample" if file.stem.endswith("_near") else "the plane through three samples"
 
 

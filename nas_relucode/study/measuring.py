@@ -93,8 +93,9 @@ def measure_network(
     Accuracy, loss and which samples are classified correctly come from one pass over the validation samples, and one
     over the test samples; codes of ``split``, ``"train"`` or ``"validation"``, are read by ``reading`` for the
     ``indices`` (see `score`). ``qualities`` are measured on the validation samples, so that networks may be ranked by
-    them, in ``pixel_range`` (see `measure`). The outputs are rows of class scores, or one logit per sample for two classes. The loss is the cross entropy,
-    or that of a reconstruction, ``"sigmoid"`` or ``"mse"``, which has no accuracy.
+    them, in ``pixel_range`` (see `measure`). The outputs are rows of class scores, or one logit per sample for two
+    classes. The loss is the cross entropy, or that of a reconstruction, ``"sigmoid"`` or ``"mse"``, which has no
+    accuracy.
 
     ``accuracy`` and ``test_accuracy`` are the user's own: they replace those measured here, and which samples are
     correct is then kept only if it agrees with them. Raises NonFiniteError if outputs or activations are not finite.

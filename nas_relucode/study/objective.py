@@ -17,7 +17,6 @@ from nas_relucode.errors import InputError, NonFiniteError, a_type, listed_items
 from nas_relucode.indices.geometric import GeometricIndex
 from nas_relucode.indices.index import Index
 from nas_relucode.indices.registry import INDICES, configured
-from nas_relucode.plots.slices import draw_slices
 from nas_relucode.qualities.registry import QUALITIES
 from nas_relucode.scoring.code_curves import CodeCurve
 from nas_relucode.study.attempts import Attempt, Fit, OnEpoch, Trainer
@@ -272,6 +271,8 @@ class Objective:
         return [*indices, *(name for name in on_request if name not in listed)]
 
     def _slices(self, network: nn.Module, name: str) -> list[str]:
+        from nas_relucode.study.slice_pictures import draw_slices  # loads matplotlib, which takes a second
+
         assert self.folder is not None
         classes = [str(name) for name in self.data.classes]
         return draw_slices(network, self.data.train, self.folder / "slices", name, module=self.module, classes=classes)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nas_relucode.errors import InputError
+from nas_relucode.errors import InputError, first_line
 from nas_relucode.npz_files import read_arrays
 from nas_relucode.training.images import image_files, read_image
 from nas_relucode.training.names import SOURCES
@@ -105,13 +105,19 @@ def _torchvision(dataset: type, root: Path, train: bool, download: bool):  # typ
                 raise InputError(
                     f"{dataset.__name__} under {root} cannot be read ({error}). Delete its files there and run again."
                 ) from error
+    folders = root / dataset.__name__ / "raw", root / dataset.__name__, root
+    missing = [folder for folder in folders if not folder.exists()]
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             return dataset(root=str(root), train=train, download=True)
     except (OSError, RuntimeError) as error:
+        for folder in missing:
+            with contextlib.suppress(OSError):  # not there, or something was downloaded into it
+                folder.rmdir()
+        why = first_line(error).rstrip(":")[:200]
         raise InputError(
-            f"{dataset.__name__} is not under {root} and could not be downloaded ({error}). "
-            "Name the folder that holds it with --data-root, or try again with a network connection."
+            f"{dataset.__name__} is not under {root} and could not be downloaded ({why}). Name the folder that holds it "
+            "(data_root=, --data-root on the command line), or try again with a network connection."
         ) from error
 
 

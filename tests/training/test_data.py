@@ -169,8 +169,12 @@ def test_absent_data_without_a_network_name_the_option_to_set(source, tmp_path, 
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nothing listens there: no network, on any machine
     monkeypatch.setattr(urllib.request, "_opener", None)  # it may have been made with other proxies
     start = time.perf_counter()
-    with pytest.raises(InputError, match=rf"(?s)is not under {tmp_path} and could not be downloaded.*--data-root"):
+    refusal = rf"(?s)is not under {tmp_path} and could not be downloaded.*--data-root"
+    with pytest.raises(InputError, match=refusal) as error:
         load_data(source, data_root=tmp_path)
+    assert "data_root=" in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
     assert time.perf_counter() - start < 20
     assert capfd.readouterr() == ("", "")
 
