@@ -116,8 +116,8 @@ def _torchvision(dataset: type, root: Path, train: bool, download: bool):  # typ
                 folder.rmdir()
         why = first_line(error).rstrip(":")[:200]
         raise InputError(
-            f"{dataset.__name__} is not under {root} and could not be downloaded ({why}). Name the folder that holds it "
-            "(data_root=, --data-root on the command line), or try again with a network connection."
+            f"{dataset.__name__} is not under {root} and could not be downloaded ({why}). Name the folder that holds "
+            "it (data_root=, --data-root on the command line), or try again with a network connection."
         ) from error
 
 
