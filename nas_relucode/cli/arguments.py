@@ -19,7 +19,7 @@ from nas_relucode.workers.defaults import HEARTBEAT, PATIENCE
 
 EMPTY = "an empty text is not a value. Give one, or leave the option out. --help shows the options."
 SHELLS = ("bash", "zsh", "tcsh")
-TOPICS = ("studies", "spaces", "data", "backbones", "indices", "qualities")  # of list
+TOPICS = ("studies", "spaces", "data", "backbones", "indices", "qualities", "purposes")  # of list
 BODIES = ("digits", "mnist", "mnist_again", "cifar10")  # of evidence
 MOST_AHEAD = 100  # places of `ahead` in select's JSON: the number of pairs grows quadratically
 
@@ -30,16 +30,16 @@ FIRST_STEP = (
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that suggests a similar command for an unknown one, and names --help where something is missing."""
+    """A parser whose errors are one line, which suggests a similar name for an unknown one and names --help."""
 
     def error(self, message: str) -> NoReturn:
-        """Prints usage and message to standard error and exits with 2."""
-        wrong = re.search(r"argument COMMAND: invalid choice: '([^']*)'", message)
+        """Prints the message in one line to standard error and exits with 2."""
+        wrong = re.fullmatch(r"argument (\S+): invalid choice: '(.*)' \(choose from (.*)\)", message)
         if wrong:
-            message = f"unknown command {wrong[1]!r}.{suggestion(wrong[1], COMMANDS)} Known: {', '.join(COMMANDS)}."
-        if message.startswith("the following arguments are required"):
-            message += ". --help describes them."
-        super().error(message)
+            what, names = wrong[1].rpartition("/")[2].lower(), re.findall(r"[\w-]+", wrong[3])
+            message = f"unknown {what} {wrong[2]!r}.{suggestion(wrong[2], names)} Known: {', '.join(names)}."
+        hint = "" if "--help" in message else f"{'' if message.endswith(('.', '?')) else '.'} --help shows the options."
+        self.exit(2, f"{self.prog}: error: {message}{hint}\n")
 
 
 def read(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -57,7 +57,9 @@ def read(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     if unknown:
         known = re.findall(r"--[\w-]+", command.format_help())
         suggestions = "".join(suggestion(word.partition("=")[0], known) for word in unknown if word.startswith("--"))
-        command.error(f"unrecognized arguments: {' '.join(unknown)}.{suggestions} --help shows the options.")
+        settings = any(add is _settings for add in COMMANDS[options.command][1])
+        in_file = " What is trained is set in the study's file: `nas-relucode copy` writes one." if settings else ""
+        command.error(f"unknown options: {' '.join(unknown)}.{suggestions} --help shows the options.{in_file}")
     return options
 
 
@@ -175,7 +177,8 @@ def _dashboard(parser: argparse.ArgumentParser) -> None:
 
 
 def _study(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("study", help="the study's name or .toml file")
+    one = "the study's name or .toml file, or an SQLite file that holds one study (the only one in the storage)"
+    parser.add_argument("study", nargs="?", help=one)
 
 
 def _ranking(parser: argparse.ArgumentParser, margin: str) -> None:
@@ -375,7 +378,7 @@ COMMANDS: dict[str, tuple[str, Sequence[Callable[[argparse.ArgumentParser], None
         [_network, _codes, _images, _reading, _format, _data],
     ),
     "complex": ("count the cells of a small network and the pairs that share a facet", [_complex, _format]),
-    "list": ("list studies, search spaces, data sets, backbones, indices and qualities", [_list, _format]),
+    "list": ("list studies, search spaces, data sets, backbones, indices, qualities and purposes", [_list, _format]),
     "copy": ("write a built-in study or search space to a file that explains every key", [_copy]),
     "completion": ("print a script that completes commands and options in a shell", [_completion]),
 }

@@ -36,6 +36,8 @@ FOLDER = "evidence"  # for tables and pictures
 def run(options: argparse.Namespace) -> int:
     """Prints what follows for each quality and writes tables and pictures; the exit code."""
     sources = {"STUDY": options.study, "--weights": options.weights, "--body": options.body}
+    if not any(sources.values()) and options.storage:
+        sources["STUDY"] = options.storage  # its only one
     given = [name for name, value in sources.items() if value]
     if len(given) != 1:
         several = f"{' and '.join(given)} are several sources. " if given else ""
@@ -45,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
         body = _body(options)
         count, seeds = counted(len(body.networks.table), "network"), counted(len(body.family.seeds), "seed")
         return _write(examine(body.networks), options, f"Evidence: {count} on {options.body}, {seeds} each")
-    if options.study:
+    if not options.weights:
         with stored_study(options) as (study, _):
             selection = select(study)
     else:

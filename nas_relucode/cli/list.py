@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from nas_relucode.indices.registry import INDICES
 from nas_relucode.qualities.registry import QUALITIES
+from nas_relucode.ranking.choices import PURPOSES
 from nas_relucode.toml_files import builtin_files
 from nas_relucode.training.names import BACKBONES, SOURCES
 
@@ -55,6 +56,10 @@ def _qualities() -> tuple[str, dict[str, str]]:
     return "qualities", {name: quality.meaning for name, quality in QUALITIES.items()}
 
 
+def _purposes() -> tuple[str, dict[str, str]]:
+    return "purposes", {name: f"by {quality}: {QUALITIES[quality].meaning}" for name, quality in PURPOSES.items()}
+
+
 TOPICS: dict[str, Callable[[], tuple[str, dict[str, str]]]] = {
     "studies": _studies,
     "spaces": _spaces,
@@ -62,4 +67,5 @@ TOPICS: dict[str, Callable[[], tuple[str, dict[str, str]]]] = {
     "backbones": _backbones,
     "indices": _indices,
     "qualities": _qualities,
+    "purposes": _purposes,
 }

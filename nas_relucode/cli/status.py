@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 
+from nas_relucode.cli.stored_studies import study_address
 from nas_relucode.errors import InputError
-from nas_relucode.study.storage import check_exists, default_storage, redact, storage_errors, study_name
+from nas_relucode.study.storage import redact, storage_errors
 from nas_relucode.texts import as_json
 from nas_relucode.workers.status import study_status
 
 
 def run(options: argparse.Namespace) -> int:
     """Prints how far a study has come; the exit code."""
-    name = study_name(options.study, options.study_name)
-    storage = options.storage or default_storage(name)
-    check_exists(storage, "Give the --storage that the study was planned or run with.")
+    name, storage = study_address(options)
     with storage_errors(storage):
         try:
             status = study_status(name, storage)

@@ -125,7 +125,7 @@ def run_study(
     data = load_study_data(settings.data, data_root, download)
     folder = folder or Path("runs", name)
     objective = build_objective(settings, data, device=device, folder=folder, artifacts=artifacts, on_epoch=on_epoch)
-    engine = open_storage(url)
+    engine = open_storage(url, create=True)
     with storage_errors(url), only_process(url):
         if not is_sqlite(url) and not _is_done(name, settings, engine):
             raise InputError(

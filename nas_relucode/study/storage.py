@@ -26,12 +26,17 @@ def study_name(study: str, name: str | None = None) -> str:
     >>> study_name("mine/my.toml")
     'my'
     """
-    chosen = name or (Path(study).stem if study.endswith(".toml") else study)
-    if not re.fullmatch(r"[\w. -]+", chosen) or chosen.startswith("."):
-        raise InputError(
-            f"study name {chosen!r} cannot name a folder. Use letters, digits, '_', '-', '.' and spaces; no '.' first."
-        )
-    return chosen
+    return check_folder_name(
+        name or (Path(study).stem if study.endswith(".toml") else study),
+        "Use letters, digits, '_', '-', '.' and spaces; no '.' first.",
+    )
+
+
+def check_folder_name(name: str, remedy: str) -> str:
+    """The name of a study, if its folder can have it. Raises InputError, ending in ``remedy``, otherwise."""
+    if not re.fullmatch(r"[\w. -]+", name) or name.startswith("."):
+        raise InputError(f"study name {name!r} cannot name a folder. {remedy}")
+    return name
 
 
 def default_storage(name: str) -> str:
@@ -72,7 +77,7 @@ def check_url(url: str) -> URL:
         parsed = None
     if parsed is None:
         example = default_storage("digits")
-        raise InputError(f"the storage given is not a valid URL. Write it like {example}.")
+        raise InputError(f"the storage given is neither a valid URL nor an SQLite file. Write it like {example}.")
     if _splits_password(url, parsed):
         raise InputError(
             "the password in the storage's URL ends too early. Write its @, / and ? as %40, %2F and %3F there."
@@ -112,21 +117,26 @@ def reason(error: BaseException) -> str:
     return str(getattr(cause, "orig", None) or cause).splitlines()[0]
 
 
-def open_storage(url: str) -> optuna.storages.RDBStorage:
-    """Optuna's storage at ``url``. An SQLite file's folder is created; a server's connections end after use.
+def open_storage(url: str, *, create: bool = False) -> optuna.storages.RDBStorage:
+    """Optuna's storage at ``url``; a server's connections end after use.
 
-    Raises InputError for a server without Optuna's tables: only `plan_study` creates them, one process at a time.
+    With ``create``, an SQLite file, its folder and Optuna's tables in it are created. Raises InputError for a storage
+    without these tables, also for a server's: only `plan_study` creates them there, one process at a time.
     """
     with storage_errors(url):
         path = sqlite_path(url)
-        if path:
-            path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            if is_sqlite(url):
+            if is_sqlite(url) and create:
+                if path:
+                    path.parent.mkdir(parents=True, exist_ok=True)
                 return optuna.storages.RDBStorage(url)
+            check_exists(url, "Give another storage.")
             engine = sqlalchemy.create_engine(url, poolclass=NullPool)
             if not has_all_tables(engine):
-                raise InputError(f"the storage {redact(url)} holds no study. Do: nas-relucode plan, with this storage.")
+                remedy = "Give another one." if path else "Do: nas-relucode plan, with this storage."
+                raise InputError(f"the storage {redact(url)} holds no study. {remedy}")
+            if is_sqlite(url):
+                return optuna.storages.RDBStorage(url)
             return optuna.storages.RDBStorage(url, engine_kwargs={"poolclass": NullPool}, skip_table_creation=True)
         except ImportError as error:
             raise no_driver(url, error) from error

@@ -104,7 +104,18 @@ def test_an_unforeseen_error_exits_with_1_and_names_debug(
     "arguments", [[], ["walk"], ["run"], ["score"], ["copy", "digits"], ["run", "digits", "--wrong"]]
 )
 def test_arguments_that_cannot_be_read_exit_with_2(capsys: pytest.CaptureFixture[str], arguments: list[str]):
-    assert "usage: nas-relucode" in refused(capsys, *arguments)
+    message = refused(capsys, *arguments)
+    assert message.startswith("nas-relucode")
+    assert message.count("\n") == 1
+    assert "--help" in message
+
+
+def test_a_wrong_name_is_answered_with_the_closest_one(capsys: pytest.CaptureFixture[str]):
+    assert "'select'?" in refused(capsys, "selct", "digits")
+    assert "'indices'?" in refused(capsys, "list", "indexes")
+    assert "'json'?" in refused(capsys, "list", "--format", "jsn")
+    assert "'--seed'?" in refused(capsys, "score", "--model", "x", "--data", "digits", "--sed", "1")
+    assert "file" in refused(capsys, "run", "digits", "--epochs", "3")
 
 
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str]):

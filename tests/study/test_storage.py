@@ -150,7 +150,7 @@ def test_no_part_of_a_password_is_ever_shown(url: str):
 
 
 def test_trials_of_a_database_are_those_that_optuna_reads(url: str):
-    open_storage(url)
+    open_storage(url, create=True)
     optuna.create_study(study_name="other", storage=url).add_trial(optuna.trial.create_trial(value=0.5))
     study = optuna.create_study(study_name="own", storage=url, directions=["maximize", "minimize"])
     study.enqueue_trial({"width": 3})
