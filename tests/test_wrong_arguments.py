@@ -132,8 +132,8 @@ TABLE = {
         NO_NETWORK,
     ),
     "EpochIndices(every)": (lambda v: integrations.EpochIndices(NETWORK, INPUTS, every=v), NO_POSITIVE),
-    "integrations.measure(net)": (lambda v: integrations.measure(v, INPUTS), NO_NETWORK),
-    "integrations.measure(split_data)": (lambda v: integrations.measure(NETWORK, INPUTS, split_data=v), NO_POSITIVE),
+    "zero_cost_score(net)": (lambda v: integrations.zero_cost_score(v, INPUTS), NO_NETWORK),
+    "zero_cost_score(split_data)": (lambda v: integrations.zero_cost_score(NETWORK, INPUTS, split_data=v), NO_POSITIVE),
 }
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from nas_relucode.evidence.examining import Findings
 from nas_relucode.evidence.studies import few
-from nas_relucode.files import write_atomically
+from nas_relucode.files import write_together
 from nas_relucode.plots.evidence import FIRM, save_best_pairs, save_heat_map
 
 GAINS = ("gain", "gain_low", "gain_high", "worst_gain")
@@ -68,7 +68,7 @@ def table_of(findings: Findings, quality: str, rows: int = 8) -> pd.DataFrame:
 
 
 def write_findings(findings: Findings, folder: str | Path, title: str, *, chosen_here: bool = True) -> list[Path]:
-    """Writes the networks, all pairs, two pictures and a page of text; the files, in this order."""
+    """Writes the networks, all pairs, two pictures and a page of text, or nothing; the files, in this order."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     networks, pairs = findings.networks, findings.pairs
@@ -82,7 +82,9 @@ def write_findings(findings: Findings, folder: str | Path, title: str, *, chosen
         lambda path: save_best_pairs(path, networks.table, networks.strata, pairs, title),
         lambda path: path.write_text("\n".join(text), encoding="utf-8"),
     )
-    return [write_atomically(folder / name, write) for name, write in zip(FILES, writers, strict=True)]
+    files = {folder / name: write for name, write in zip(FILES, writers, strict=True)}
+    write_together(files)
+    return list(files)
 
 
 def _markdown(table: pd.DataFrame) -> str:
@@ -91,7 +93,7 @@ def _markdown(table: pd.DataFrame) -> str:
     def cell(value: object) -> str:
         if isinstance(value, float):
             return f"{value:.2g}" if abs(value) < 0.01 else f"{value:.2f}"
-        return str(value)
+        return str(value).replace("|", "\\|")
 
     rows = [list(table.columns), ["---"] * table.shape[1], *([cell(v) for v in row] for row in table.itertuples(False))]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)

@@ -22,7 +22,7 @@ from nas_relucode.qualities.cost import parameters
 OF_A_BATCH = {"class_counts", "correct_counts", "parameters"}  # known of one labelled batch
 
 
-def measure(
+def zero_cost_score(
     net: nn.Module,
     inputs: Tensor,
     targets: Tensor | None = None,
@@ -51,7 +51,7 @@ def measure(
 
     >>> network = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU())
     >>> _ = nn.init.eye_(network[0].weight)
-    >>> measure(network, torch.tensor([[1.0, 1.0], [1.0, -1.0], [2.0, 3.0]]), index="cell_count")
+    >>> zero_cost_score(network, torch.tensor([[1.0, 1.0], [1.0, -1.0], [2.0, 3.0]]), index="cell_count")
     2.0
     """
     if not isinstance(index, str) or index not in MEASURES:
@@ -70,7 +70,7 @@ def measure(
 
 
 MEASURES: dict[str, Callable[..., float]] = {
-    name: partial(measure, index=name)
+    name: partial(zero_cost_score, index=name)
     for name, index in INDICES.items()
     if not index.on_request and set(index.needs) <= OF_A_BATCH
 }  # a function for each index of a batch, to be registered under its name

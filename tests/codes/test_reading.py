@@ -9,7 +9,7 @@ from torch import nn
 from nas_relucode import InputError, capture, code_space, score
 from nas_relucode.cells import code_space_of_shards
 from nas_relucode.codes import Reading, ReadingOptions, capture_batches
-from nas_relucode.integrations import EpochIndices, measure
+from nas_relucode.integrations import EpochIndices, zero_cost_score
 from nas_relucode.study import CodeSettings
 
 NETWORK, INPUTS = nn.Sequential(nn.Linear(2, 3), nn.ReLU()), torch.rand(4, 2)
@@ -23,7 +23,9 @@ def test_the_options_are_the_fields_of_a_reading_and_forward():
     assert Reading(**reading.options) == reading
 
 
-@pytest.mark.parametrize("function", [capture, capture_batches, code_space, score, code_space_of_shards, measure])
+@pytest.mark.parametrize(
+    "function", [capture, capture_batches, code_space, score, code_space_of_shards, zero_cost_score]
+)
 def test_an_unknown_option_is_a_type_error_that_names_it(function, tmp_path):
     folder = {"folder": tmp_path} if function is code_space_of_shards else {}
     with pytest.raises(TypeError, match="layer'"):

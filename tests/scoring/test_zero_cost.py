@@ -13,7 +13,7 @@ from torch.nn import functional
 from nas_relucode.cells.code_spaces import code_space, merge_code_spaces
 from nas_relucode.errors import InputError
 from nas_relucode.indices.registry import INDICES, compute_indices
-from nas_relucode.integrations.zero_cost import MEASURES, measure
+from nas_relucode.integrations.zero_cost import MEASURES, zero_cost_score
 
 SAMPLES = 12
 
@@ -63,25 +63,25 @@ def test_the_default_is_the_log_determinant_of_plain_hooks(inputs):
         net.train()(inputs)
     for hook in hooks:
         hook.remove()
-    assert math.isclose(measure(net, inputs, TARGETS), np.linalg.slogdet(kernel)[1], rel_tol=1e-9)
+    assert math.isclose(zero_cost_score(net, inputs, TARGETS), np.linalg.slogdet(kernel)[1], rel_tol=1e-9)
 
 
 @given(st.integers(1, SAMPLES + 3), st.sampled_from(["cell_count", "logdet_kernel", "class_silhouette"]))
 def test_in_evaluation_mode_the_parts_make_no_difference(inputs, parts, index):
-    whole = measure(network(), inputs, TARGETS, index=index, mode="eval")
-    assert measure(network(), inputs, TARGETS, parts, index=index, mode="eval") == whole
+    whole = zero_cost_score(network(), inputs, TARGETS, index=index, mode="eval")
+    assert zero_cost_score(network(), inputs, TARGETS, parts, index=index, mode="eval") == whole
 
 
 def test_the_parts_are_those_of_the_packages_and_normalised_each_on_its_own(inputs):
     sizes = []
     net = network()
     net.register_forward_pre_hook(lambda module, given: sizes.append(len(given[0])))
-    value = measure(net, inputs, TARGETS, split_data=5)
+    value = zero_cost_score(net, inputs, TARGETS, split_data=5)
     assert [sizes.pop(1), sizes.pop(1)] == [3, 3]  # one sample is checked, the first time a network is read
     assert sizes == [2, 2, 3, 2, 3]
     spaces = [code_space(network(), part, mode="train") for part in inputs.split(sizes)]
     assert value == compute_indices(merge_code_spaces(spaces), ["logdet_kernel"])["logdet_kernel"]
-    assert value != measure(network(), inputs, TARGETS)
+    assert value != zero_cost_score(network(), inputs, TARGETS)
 
 
 def test_a_batch_that_does_not_fit_fits_in_parts(inputs):
@@ -99,15 +99,15 @@ def test_a_batch_that_does_not_fit_fits_in_parts(inputs):
 
     for parts in (1, 2):
         with pytest.raises(RuntimeError, match="out of memory"):
-            measure(Small(), inputs, TARGETS, split_data=parts, index="cell_count", mode="eval")
-    result = measure(Small(), inputs, TARGETS, split_data=3, index="cell_count", mode="eval")
-    assert result == measure(network(), inputs, TARGETS, index="cell_count", mode="eval")
+            zero_cost_score(Small(), inputs, TARGETS, split_data=parts, index="cell_count", mode="eval")
+    result = zero_cost_score(Small(), inputs, TARGETS, split_data=3, index="cell_count", mode="eval")
+    assert result == zero_cost_score(network(), inputs, TARGETS, index="cell_count", mode="eval")
 
 
 def test_the_network_is_unchanged(inputs):
     net = network().eval()
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    measure(net, inputs, TARGETS, split_data=2)
+    zero_cost_score(net, inputs, TARGETS, split_data=2)
     assert not any(module.training for module in net.modules())
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert not any(module._forward_hooks for module in net.modules())
@@ -125,14 +125,14 @@ def test_the_network_is_unchanged(inputs):
     ],
 )
 def test_targets_that_are_not_labels_are_ignored(inputs, targets):
-    assert measure(network(), inputs, targets) == measure(network(), inputs, TARGETS)
+    assert zero_cost_score(network(), inputs, targets) == zero_cost_score(network(), inputs, TARGETS)
     with pytest.raises(InputError, match="'cell_purity' needs targets that are whole numbers, one per sample"):
-        measure(network(), inputs, targets, index="cell_purity")
+        zero_cost_score(network(), inputs, targets, index="cell_purity")
 
 
 def test_labels_may_be_numbers_of_numpy(inputs):
-    result = measure(network(), inputs, TARGETS.numpy(), index="cell_purity")
-    assert result == measure(network(), inputs, TARGETS, index="cell_purity")
+    result = zero_cost_score(network(), inputs, TARGETS.numpy(), index="cell_purity")
+    assert result == zero_cost_score(network(), inputs, TARGETS, index="cell_purity")
 
 
 @pytest.mark.parametrize(
@@ -156,28 +156,34 @@ def test_labels_may_be_numbers_of_numpy(inputs):
 )
 def test_what_can_not_be_used_is_refused(inputs, settings, message):
     with pytest.raises(InputError, match=message):
-        measure(**{"net": network(), "inputs": inputs, "targets": TARGETS} | settings)
+        zero_cost_score(**{"net": network(), "inputs": inputs, "targets": TARGETS} | settings)
 
 
 @pytest.mark.parametrize("number", [np.int64, np.uint8, torch.tensor])
 def test_parts_may_be_counted_by_any_whole_number(inputs, number):
-    assert measure(network(), inputs, TARGETS, number(5)) == measure(network(), inputs, TARGETS, 5)
+    assert zero_cost_score(network(), inputs, TARGETS, number(5)) == zero_cost_score(network(), inputs, TARGETS, 5)
 
 
 def test_more_parts_than_samples_are_a_sample_each_however_many(inputs):
-    one_each = measure(network(), inputs, TARGETS, SAMPLES)
-    assert measure(network(), inputs, TARGETS, SAMPLES + 3) == measure(network(), inputs, TARGETS, 10**30) == one_each
+    one_each = zero_cost_score(network(), inputs, TARGETS, SAMPLES)
+    assert (
+        zero_cost_score(network(), inputs, TARGETS, SAMPLES + 3)
+        == zero_cost_score(network(), inputs, TARGETS, 10**30)
+        == one_each
+    )
 
 
 def test_a_name_stands_for_a_list_of_one(inputs):
     smooth = nn.Sequential(*network()[:2], nn.GELU(), nn.Flatten(), nn.Linear(216, 3))
-    result = [measure(smooth, inputs, index="cell_count", layers=("2",), also=also) for also in ("gelu", ["gelu"])]
-    assert result[0] == result[1] == measure(smooth, inputs, index="cell_count", layers="2", also={"gelu"})
+    result = [
+        zero_cost_score(smooth, inputs, index="cell_count", layers=("2",), also=also) for also in ("gelu", ["gelu"])
+    ]
+    assert result[0] == result[1] == zero_cost_score(smooth, inputs, index="cell_count", layers="2", also={"gelu"})
 
 
 def test_an_empty_batch_is_refused(inputs):
     with pytest.raises(InputError, match="no samples"):
-        measure(network(), inputs[:0], TARGETS[:0])
+        zero_cost_score(network(), inputs[:0], TARGETS[:0])
 
 
 def test_indices_of_a_batch_need_nothing_else():
