@@ -48,11 +48,11 @@ def study_address(options: argparse.Namespace) -> tuple[str, str]:
     place of the study: an SQLite file, or a URL.
     """
     study, storage = options.study, options.storage
-    if study and ("://" in study or _is_sqlite_file(study)):
+    named = _as_storage(study or "")
+    if named:
         if storage:
-            shown = redact(study) if "://" in study else study
-            raise InputError(f"{shown} is a storage, and {redact(storage)} is another. Give the study's name for one.")
-        study, storage = None, study if "://" in study else f"sqlite:///{study}"
+            raise InputError(f"{redact(named)} is a storage, and {redact(storage)} is another. Give one of them.")
+        study, storage = None, named
     name = options.study_name or (Path(study).stem if study and study.endswith(".toml") else study)
     if storage is None:
         if name is None:
@@ -64,12 +64,15 @@ def study_address(options: argparse.Namespace) -> tuple[str, str]:
     return name or _only_study(storage), storage
 
 
-def _is_sqlite_file(name: str) -> bool:
+def _as_storage(name: str) -> str | None:
+    """The URL of the storage that is named in the place of a study; None for what is no storage."""
+    if "://" in name:
+        return name
     with contextlib.suppress(OSError, ValueError):  # no such file, or no name of one
         if Path(name).is_file():
             with Path(name).open("rb") as stream:
-                return stream.read(len(SQLITE)) == SQLITE
-    return False
+                return f"sqlite:///{name}" if stream.read(len(SQLITE)) == SQLITE else None
+    return None
 
 
 def _only_study(storage: str) -> str:

@@ -236,9 +236,9 @@ class Recorder:
 
 def _check_kinds(indices: Iterable[str | Index], qualities: Iterable[str | Quality]) -> None:
     """Raises InputError for an index among the qualities, and for a quality among the indices."""
-    for item in indices:
-        if isinstance(item, str) and item in QUALITIES and item not in INDICES:
-            raise InputError(f"{item!r} is a quality, not an index. Give it in qualities=, or among the objectives.")
+    for name in indices:
+        if isinstance(name, str) and name in QUALITIES and name not in INDICES:
+            raise InputError(f"{name!r} is a quality, not an index. Give it in qualities=, or among the objectives.")
     for item in qualities:
         if isinstance(item, str) and item in INDICES and item not in QUALITIES:
             raise InputError(f"{item!r} is an index, not a quality. Give it in indices=, or among the objectives.")
