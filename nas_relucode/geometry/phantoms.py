@@ -74,7 +74,8 @@ def audit(
     - "phantom": a linear programme shows that there is no such point.
 
     Where other operations bend too (max-pooling, clamps), a cell may have several parts, of which the programme sees
-    one: a pair may stay "undecided". ``tolerance`` is relative to the largest value of a layer: a value closer to 0
+    one: a pair may stay "undecided". So does one of codes that differ by rounding alone, in the bit of a neuron that is
+    0 all over a cell. ``tolerance`` is relative to the largest value of a layer: a value closer to 0
     counts as on the border. Raises InputError as `read_program`.
     """
     most = None if max_pairs is None else whole_number("max_pairs", max_pairs)
@@ -128,8 +129,10 @@ class _Certifier:
         tiny = self.tolerance * middle.abs().amax(dim=1, keepdim=True)
         unchanged = ((middle > 0) == (before > 0)) & (middle.abs() > tiny)
         unchanged[rows, flipped] = (middle[rows, flipped].abs() <= tiny[:, 0]) | self.only_bits
-        on_segment = unchanged.all(dim=1).cpu().numpy()
-        off_borders = ((before.abs() > 0) & (after.abs() > 0)).all(dim=1)
+        near = self.tolerance * torch.maximum(before.abs().amax(dim=1), after.abs().amax(dim=1))
+        flips = torch.maximum(z.abs(), y.abs()) > near  # else rounding may have done it, which the programme tells
+        on_segment = (unchanged.all(dim=1) & flips).cpu().numpy()
+        off_borders = (torch.minimum(before.abs(), after.abs()) > near[:, None]).all(dim=1)
         in_last_layer = (flipped >= before.shape[1] - self.program.widths[-1]) & off_borders & self.only_bits
         certificates = np.where(in_last_layer.cpu().numpy(), LAST_LAYER, np.where(on_segment, SEGMENT, UNDECIDED))
         return certificates, np.where((certificates <= SEGMENT)[:, None], points.flatten(1).cpu().numpy(), np.nan)
@@ -151,8 +154,9 @@ class _Certifier:
         code, other_code = self.program.code(states), self.program.code(self.program.states(other))
         flipped = int(np.flatnonzero(self.program.is_bit)[int((code != other_code)[0].int().argmax())])
         nowhere = np.full(self.program.features, np.nan)
-        if not kept[flipped]:
-            return UNDECIDED, nowhere
+        zero = vanished(slack, kept[None], self.program.widths, self.tolerance)[0]
+        if not kept[flipped] or (zero[self.program.is_bit] & code[0].cpu().numpy().astype(bool)).any():
+            return UNDECIDED, nowhere  # rounding alone gave a neuron a bit
         unit, distance = weight / np.where(kept, norms, 1)[:, None], slack[0] / np.where(kept, norms, 1)
         scale = max(float(np.median(distance[kept])), float(distance[flipped]))  # a typical distance here
         equal = kept & (np.linalg.norm(unit - unit[flipped], axis=1) <= self.tolerance)

@@ -74,7 +74,7 @@ def test_a_study_that_can_not_be_ranked_is_refused_with_the_reason(
     [
         ("sqlite:///nowhere.db", "there is no nowhere.db"),
         ("sqlite:///words.db", "sqlite:///words.db cannot be used (file is not a database)"),
-        ("nowhere", "not a valid URL"),
+        ("nowhere", "neither a valid URL"),
         ("postgresql+psycopg://me:hunter2@127.0.0.1:1/db", "postgresql+psycopg://me:***@127.0.0.1:1/db cannot be used"),
     ],
 )

@@ -136,9 +136,13 @@ def test_a_study_on_sqlite_has_a_status(tmp_path: Path, url: str):
 
 
 def test_a_missing_study_and_one_of_another_program_have_different_errors(queue_url: str, url: str):
-    for storage in (queue_url, url):
-        with pytest.raises(KeyError):
-            study_status("own", storage)
+    with pytest.raises(KeyError):
+        study_status("own", queue_url)
+    with pytest.raises(InputError, match="there is no"):
+        study_status("own", url)
+    optuna.create_study(study_name="other", storage=url)
+    with pytest.raises(KeyError):
+        study_status("own", url)
     optuna.create_study(study_name="own", storage=url)
     with pytest.raises(InputError, match="not created by nas-relucode"):
         study_status("own", url)
