@@ -156,10 +156,10 @@ def code_space(
 ) -> CodeSpace:
     """The code space of ``data`` under ``network``, read batch by batch; the options are those of `Reading`.
 
-    ``data`` is a tensor of inputs, a pair of inputs and labels, a DataLoader or an iterator of batches, of any length:
-    memory grows with the cells. ``on_batch`` is called with each batch and its outputs, so that one pass serves codes
-    and losses. Samples are counted by class if they come with labels, and as correct if the network's outputs are rows
-    of two or more class scores.
+    ``data`` is a tensor of inputs, a pair of inputs and labels, a Dataset, a DataLoader or an iterator of batches, of
+    any length: memory grows with the cells. ``on_batch`` is called with each batch and its outputs, so that one pass
+    serves codes and losses. Samples are counted by class if they come with labels, and as correct if the network's
+    outputs are rows of two or more class scores.
 
     >>> network = nn.Sequential(nn.Linear(1, 1, bias=False), nn.ReLU())
     >>> _ = nn.init.ones_(network[0].weight)

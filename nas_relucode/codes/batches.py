@@ -34,13 +34,15 @@ class Slices:
 
 
 def batches(data: Any, batch_size: int) -> Iterable[Any]:
-    """`Slices` of data in memory; the batches of a DataLoader or of another iterable as they are."""
+    """`Slices` of data in memory, batches of a Dataset; those of a DataLoader or of another iterable as they are."""
     pair = in_memory(data)
     if pair is not None:
         return Slices(pair[0] if pair[1] is None else pair, batch_size)
-    if isinstance(data, torch.utils.data.Dataset | str) or not isinstance(data, Iterable):
+    if isinstance(data, torch.utils.data.Dataset):
+        return torch.utils.data.DataLoader(data, batch_size, generator=torch.Generator())
+    if isinstance(data, str) or not isinstance(data, Iterable):
         raise InputError(
-            f"data is {a_type(data)}. Give a tensor of inputs, (inputs, labels), a Split, a DataLoader "
+            f"data is {a_type(data)}. Give a tensor of inputs, (inputs, labels), a Split, a Dataset, a DataLoader "
             "or an iterator of batches."
         )
     return data

@@ -32,8 +32,8 @@ def measure(
 
     ``names`` are names of `QUALITIES`, or qualities of your own. One that is measured with a spread has it beside it:
     ``latency`` and ``latency_spread``. ``inputs`` are samples as `score` takes them: a tensor, a pair of inputs and
-    labels, a dict of tensors, a DataLoader. Costs use the first ones, on the network's device; accuracies use all and
-    need labels, and mean something on held-out samples alone. The network is left as it was;
+    labels, a dict of tensors, a Dataset, a DataLoader. Costs use the first ones, on the network's device; accuracies
+    use all and need labels, and mean something on held-out samples alone. The network is left as it was;
     ``forward(network, batch)`` calls it in another way than ``network(batch)``, and its batch has the labels that the
     inputs have. ``pixel_range``, the values of a black and of a white pixel, is that of the qualities that change
     images: normalised images have another one than 0 to 1.

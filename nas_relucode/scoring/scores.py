@@ -99,8 +99,8 @@ def score(
     """Accuracy and code-space indices of ``network`` on one split of ``data``, or on given inputs and labels.
 
     ``network`` is any module with ReLUs; it runs on its own device and is left as it was. ``data`` is ImageData, a
-    Split, a tensor, a pair of inputs and labels, a DataLoader or an iterator of batches. Outputs of two or more
-    numbers per sample are taken as class scores. The options are those of `Reading`.
+    Split, a tensor, a pair of inputs and labels, a Dataset, a DataLoader or an iterator of batches. Outputs of two or
+    more numbers per sample are taken as class scores. The options are those of `Reading`.
 
     ``indices`` are names of `INDICES`, or indices with settings, such as ``EdgeCount(theta=3)``; ``"all"``, or None,
     stands for every index that the data allow, except those that are computed on request (``Index.on_request``: of the

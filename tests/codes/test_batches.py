@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from relu_networks import scripted
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from nas_relucode import InputError, Split
 from nas_relucode.codes.batches import (
@@ -51,6 +51,20 @@ def test_dicts_of_tensors_are_cut_as_one():
     assert torch.equal(torch.cat([part["b"]["c"] for part in parts]), Y)
     labelled = list(batches(({"a": X}, Y), 4))
     assert labels_of(labelled[2]).tolist() == [8, 9]
+
+
+def test_a_data_set_is_read_in_its_order_without_moving_the_random_state():
+    class Squares(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(TensorDataset(X, Y))
+
+    state = torch.get_rng_state()
+    for data in (TensorDataset(X, Y), Subset(TensorDataset(X, Y), range(10)), Squares()):
+        parts = list(batches(data, 4))
+        assert [samples_of(part) for part in parts] == [4, 4, 2]
+        assert torch.equal(joined(parts, 0), X)
+        assert np.concatenate([labels_of(part) for part in parts]).tolist() == Y.tolist()
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_batches_are_used_as_they_are():
@@ -124,7 +138,7 @@ def test_arrays_that_cannot_be_written_to_are_read():
 
 
 def test_other_data_are_refused():
-    for data in (5, None, "digits", TensorDataset(X, Y)):
+    for data in (5, None, "digits"):
         with pytest.raises(InputError, match=f"data is an? {type(data).__name__}. Give a tensor.*DataLoader"):
             batches(data, 4)
     with pytest.raises(InputError, match=r"labels are float32 of shape \(10,\) for 10 inputs. Give whole numbers"):
