@@ -90,7 +90,7 @@ def check_folder(folder: Path) -> Path:
     """A folder that may be made or written to. Raises InputError if a file stands in its way."""
     for path in (folder, *folder.parents):
         if path.exists() and not path.is_dir():
-            raise InputError(f"{path} is a file, so nothing can be written to {folder}. Give another --output.")
+            raise InputError(f"{path} is a file, so nothing can be written to {folder}. Give another folder.")
     return folder
 
 

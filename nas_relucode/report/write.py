@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from nas_relucode.errors import InputError
-from nas_relucode.files import write_together
+from nas_relucode.files import check_folder, write_together
 from nas_relucode.plots.pareto import pareto_picture, save_pareto
 from nas_relucode.ranking.selection import Selection
 from nas_relucode.report.contents import Report, accuracy_intervals, gather
@@ -38,7 +38,7 @@ def write_report(
     """
     if isinstance(study, Selection):
         selection, study = study, study.as_study()
-    folder = Path(folder)
+    folder = check_folder(Path(folder))
     if folder.suffix.lower() in (".html", ".htm", ".md"):
         raise InputError(f"{str(folder)!r} names a file, but a report is a folder of files. Give a folder: 'report'.")
     report = gather(study, folder, redact(storage) if storage else "", selection)

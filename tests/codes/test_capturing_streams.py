@@ -214,8 +214,8 @@ def test_no_samples_and_other_bad_input_are_errors():
         capture(network, X, batch_size=0)
     with pytest.raises(InputError, match="batch size 0"):
         capture_batches(network, X, batch_size=0)  # before it is asked for a batch
-    with pytest.raises(InputError, match="data is a TensorDataset"):
-        capture_batches(network, TensorDataset(X))
+    with pytest.raises(InputError, match="data is a str"):
+        capture_batches(network, "digits")
     for bad, known in {
         "mode": "eval, train",
         "preset": "paper, released_code",

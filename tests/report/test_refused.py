@@ -9,6 +9,8 @@ from hand_made import hand_made, study_of, without_result
 from optuna.trial import TrialState
 
 from nas_relucode.cli.main import main
+from nas_relucode.errors import InputError
+from nas_relucode.report import write_report
 from nas_relucode.study.record import ATTRIBUTE
 
 pytestmark = pytest.mark.usefixtures("without_figure")
@@ -128,3 +130,12 @@ def test_what_select_can_not_do_is_refused(
     url: str, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ):
     assert message in refused(capsys, "select", "single", "--storage", url, *arguments)
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused_and_stays(tmp_path: Path):
+    study = study_of([hand_made()])
+    (tmp_path / "page").write_text("mine")
+    for folder in (tmp_path / "page", tmp_path / "page" / "below", tmp_path / "page.html"):
+        with pytest.raises(InputError, match="file"):
+            write_report(study, folder)
+    assert (tmp_path / "page").read_text() == "mine"
