@@ -283,8 +283,10 @@ def test_two_processes_share_the_shards_and_report_each_others_errors(shards, wh
         assert results["weights"].startswith("InputError: process 1 differs from process 0: other weights")
         assert results["count"].startswith("InputError: process 1 differs from process 0: shards 5 and not 6")
         assert (results["left"], results["kept"]) == (False, True)
-    assert second["failed"].startswith("InputError: shard 1: there is no")
-    assert first["failed"].startswith("ProcessesError: process 1 could not go on (InputError: shard 1: there is no")
+    for words in ("shard 1", "none.npz", "there is no"):
+        assert words in second["failed"]
+    assert second["failed"].startswith("InputError")
+    assert first["failed"].startswith("ProcessesError: process 1 could not go on (InputError: shard 1")
     assert first["recorded"] == [f"shard-{number:06}.npz" for number in (0, 2, 4)]
 
 
@@ -311,7 +313,7 @@ def test_a_killed_process_ends_the_others_and_any_number_resumes(shards, whole, 
     wait_for(recorded, 2)
     processes[1].kill()
     finished(tmp_path, processes[:1])  # at once, or after its own shards
-    assert "ProcessesError: a process ended before all were through" in log(tmp_path)
+    assert "ProcessesError: a process ended before all" in log(tmp_path)
     assert {f"shard-{number:06}.npz" for number in (0, 2, 4)} <= set(times(recorded))
     assert not (recorded / "shard-000005.npz").exists()
     assert content(record(shards, recorded), tmp_path) == whole

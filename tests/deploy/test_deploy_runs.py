@@ -96,7 +96,7 @@ def test_what_kubernetes_starts_brings_a_study_to_its_end(tmp_path: Path, postgr
         commands.append([f"{tmp_path}{word}" if word.startswith(places) else word for word in arguments])
     run_all(commands, tmp_path / "work", environment)
     check_each_once(study_in(postgres.url("relucode"), "mine").trials, 18)
-    assert list((tmp_path / "work" / "artifacts").iterdir())
+    assert (tmp_path / "work" / "artifacts").is_dir()  # checkpoints lay there, which the end of a trial removes
 
 
 @pytest.fixture
