@@ -311,13 +311,6 @@ def test_a_second_report_takes_the_place_of_the_first(tmp_path: Path):
     assert json.loads((tmp_path / "pareto.json").read_text("utf-8"))["front"][0]["params"]["head"] == "16"
 
 
-def test_a_folder_that_is_a_file_is_refused(tmp_path: Path, study: optuna.Study):
-    (tmp_path / "report").write_text("mine")
-    with pytest.raises(OSError, match=re.escape(str(tmp_path / "report"))):
-        write_report(study, tmp_path / "report")
-    assert (tmp_path / "report").read_text() == "mine"
-
-
 def test_on_a_full_disk_the_command_line_says_so_and_leaves_nothing_half_written(
     small_disk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
