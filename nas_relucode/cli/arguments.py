@@ -38,8 +38,9 @@ class Parser(argparse.ArgumentParser):
         if wrong:
             what, names = wrong[1].rpartition("/")[2].lower(), re.findall(r"[\w-]+", wrong[3])
             message = f"unknown {what} {wrong[2]!r}.{suggestion(wrong[2], names)} Known: {', '.join(names)}."
-        hint = "" if "--help" in message else f"{'' if message.endswith(('.', '?')) else '.'} --help shows the options."
-        self.exit(2, f"{self.prog}: error: {message}{hint}\n")
+        if "--help" not in message:
+            message = f"{message.removesuffix('.')}. --help shows the options."
+        self.exit(2, f"{self.prog}: error: {message}\n")
 
 
 def read(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -245,7 +246,9 @@ def _checkpoints(parser: argparse.ArgumentParser, *, required: bool = True) -> N
 
 
 def _evidence(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("study", nargs="?", help="the study's name or .toml file; without it, --weights or --body")
+    parser.add_argument(
+        "study", nargs="?", help="as for select: its name or .toml file, or an SQLite file; else --weights or --body"
+    )
     _checkpoints(parser, required=False)
     parser.add_argument(
         "--body",

@@ -66,12 +66,15 @@ def _is_interrupted(error: BaseException | None) -> bool:
 
 
 def _read_storage(options: argparse.Namespace) -> None:
-    """Replaces the storage by the URL in --storage-file; warns if a password was given on the command line."""
-    url = getattr(options, "storage", None)
+    """Makes a URL of an SQLite file given as --storage, and reads the one in --storage-file.
+
+    Warns if a password was given on the command line, in --storage or in the place of the study's name.
+    """
+    url, study = getattr(options, "storage", None), getattr(options, "study", None)
     if url and "://" not in url and os.path.isfile(url):
         options.storage = url = f"sqlite:///{url}"
-    study = getattr(options, "study", None)
-    url = study if study and "://" in study else url
+    if study and "://" in study:
+        url = study
     if url and url != os.environ.get("OPTUNA_STORAGE"):
         from nas_relucode.study.storage import has_password
 

@@ -130,7 +130,7 @@ class _Certifier:
         unchanged = ((middle > 0) == (before > 0)) & (middle.abs() > tiny)
         unchanged[rows, flipped] = (middle[rows, flipped].abs() <= tiny[:, 0]) | self.only_bits
         near = self.tolerance * torch.maximum(before.abs().amax(dim=1), after.abs().amax(dim=1))
-        flips = torch.maximum(z.abs(), y.abs()) > near  # else rounding may have done it, which the programme tells
+        flips = torch.maximum(z.abs(), y.abs()) > near  # a smaller change may be rounding, and is left to the programme
         on_segment = (unchanged.all(dim=1) & flips).cpu().numpy()
         off_borders = (torch.minimum(before.abs(), after.abs()) > near[:, None]).all(dim=1)
         in_last_layer = (flipped >= before.shape[1] - self.program.widths[-1]) & off_borders & self.only_bits

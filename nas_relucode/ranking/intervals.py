@@ -224,7 +224,9 @@ def simultaneous_intervals(
 
 
 def normal_multiple(networks: int, level: float) -> float:
-    """The multiple of known standard errors that the difference of some pair exceeds with ``level`` at most.
+    """The multiple of known standard errors that some pair's difference exceeds with at most probability ``level``.
+
+    By Bonferroni's inequality over the pairs of so many networks, in both directions.
 
     >>> round(normal_multiple(2, 0.05), 3)  # one pair, either of which may be the lucky one
     1.96
@@ -235,6 +237,7 @@ def normal_multiple(networks: int, level: float) -> float:
 def _part(
     rows: np.ndarray, drawn: np.ndarray, squares: np.ndarray, of_seeds: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What `largest_of_pairs` takes, of the networks ``rows`` alone."""
     if len(rows) == len(of_seeds):
         return drawn, squares, of_seeds
     return drawn[:, rows], squares[np.ix_(rows, rows)], of_seeds[rows]

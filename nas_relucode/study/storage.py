@@ -124,18 +124,16 @@ def open_storage(url: str, *, create: bool = False) -> optuna.storages.RDBStorag
     without these tables, also for a server's: only `plan_study` creates them there, one process at a time.
     """
     with storage_errors(url):
-        path = sqlite_path(url)
+        path, sqlite = sqlite_path(url), is_sqlite(url)
         try:
-            if is_sqlite(url) and create:
-                if path:
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                return optuna.storages.RDBStorage(url)
-            check_exists(url, "Give another storage.")
-            engine = sqlalchemy.create_engine(url, poolclass=NullPool)
-            if not has_all_tables(engine):
-                remedy = "Give another one." if path else "Do: nas-relucode plan, with this storage."
-                raise InputError(f"the storage {redact(url)} holds no study. {remedy}")
-            if is_sqlite(url):
+            if not (sqlite and create):
+                check_exists(url, "Give another storage.")
+                if not has_all_tables(sqlalchemy.create_engine(url, poolclass=NullPool)):
+                    remedy = "Give another one." if sqlite else "Do: nas-relucode plan, with this storage."
+                    raise InputError(f"the storage {redact(url)} holds no study. {remedy}")
+            elif path:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            if sqlite:
                 return optuna.storages.RDBStorage(url)
             return optuna.storages.RDBStorage(url, engine_kwargs={"poolclass": NullPool}, skip_table_creation=True)
         except ImportError as error:
