@@ -131,11 +131,12 @@ def _rules_disagree(selection: Selection) -> str:
 
 def _test_lower(selection: Selection) -> str:
     """The first choice is less accurate on the test split than another network, by more than chance."""
-    names = list(selection.networks.loc[selection.compared, "network"])  # the first choice is the first
-    if len(names) < 2:
+    compared = selection.networks[selection.compared]  # the first choice is the first
+    if len(compared) < 2 or compared["test_accuracy"].isna().any():
         return ""
+    names = list(compared["network"])
     networks = accuracies(selection.source, names, split="test")
-    if any(np.isnan(network.values).any() or math.isnan(network.samples) for network in networks):
+    if any(math.isnan(network.samples) for network in networks):
         return ""
     uncertain = intervals.errors(networks)
     one_seed_each = all(len(network.values) == 1 for network in networks)  # these trained networks are compared then
