@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nas_relucode.codes.batches import Slices, batches, copied, drawn_apart, each, moved, needed_arguments, read_batch
 from nas_relucode.codes.bits import WORD, Codes, Layer
+from nas_relucode.codes.handwritten import ADVICE
 from nas_relucode.codes.network_state import call, check_network, untouched
 from nas_relucode.codes.packing import Packer
 from nas_relucode.codes.reading import SMOOTH, Forward, Reading, ReadingOptions, read_options
@@ -49,8 +50,8 @@ def capture_batches(network: nn.Module, data: Any, **options: Unpack[ReadingOpti
     ReLU6, LeakyReLU, PReLU, ``clamp(min=0)`` and ``threshold(0, 0)`` are read in the same way. A layer is named after
     the module that calls it. torch.compile, DataParallel and DistributedDataParallel are unwrapped, transformers take
     their plain path, TorchScript runs unfused; a quantized or fused operation that hides a ReLU is an error. ReLUs
-    written as arithmetic (``x * (x > 0)``, ``torch.where``, ``torch.maximum``) and those inside cuDNN's RNN cannot be
-    seen.
+    written as arithmetic (``x * (x > 0)``, ``torch.where``, ``torch.maximum``) have no bits and are an error where they
+    are chosen; those inside cuDNN's RNN cannot be seen.
 
     The samples must be the first dimension of every activation, and in evaluation mode a sample's activations may not
     depend on the other samples of its batch: the first time, the network runs two small batches more to check this. The
@@ -122,6 +123,7 @@ def _code_batches(
             mixed = reading.mode == "train"
             check = check_samples(network, calls, names, rows, writer.size, forward, mixed=mixed)
             check.overwrites |= writes
+            writer.check_handwritten(network, check.handwritten)
         has_rows = isinstance(output, Tensor) and output.ndim > 0 and len(output) == writer.size
         yield CodeBatch(
             codes=Codes(words, writer.layers),
@@ -215,7 +217,7 @@ class _Writer:
             return
         place = self.places.get(call.name)
         if place is None:
-            self.differs |= self._chosen(call)
+            self.differs |= self._chosen(call.name, call.values.ndim == 2)
             return
         self._check_rows(call)
         if place.number != self.added:
@@ -227,7 +229,8 @@ class _Writer:
         self.added += 1
 
     def _add_first(self, call: Call) -> None:
-        vector, chosen = call.values.ndim == 2, self._chosen(call)
+        vector = call.values.ndim == 2
+        chosen = self._chosen(call.name, vector)
         if self.seeks_head and not vector:  # the layers before it are not the head
             self.pending = [entry for entry in self.pending if entry[0].chosen]
         if not chosen and not (self.seeks_head and vector):
@@ -242,9 +245,8 @@ class _Writer:
         if call.values.device.type == "cpu":
             self.pending.append((place, room, True))
 
-    def _chosen(self, call: Call) -> bool:
-        vector = call.values.ndim == 2
-        return any(_matches(call.name, vector, pattern, self.modules) for pattern in self.reading.layers)
+    def _chosen(self, name: str, vector: bool) -> bool:
+        return any(_matches(name, vector, pattern, self.modules) for pattern in self.reading.layers)
 
     def _check_rows(self, call: Call) -> None:
         shape = call.values.shape
@@ -291,6 +293,16 @@ class _Writer:
             columns = self.places[place.layer.name].columns
             self.rows[:, columns] = bits.cpu().numpy() if isinstance(bits, Tensor) else bits
         return self.rows.view(np.uint64)
+
+    def check_handwritten(self, network: nn.Module, calls: Mapping[tuple[str, str], bool]) -> None:
+        """Raises InputError if a ReLU written as arithmetic is among the chosen layers; see `SampleCheck`."""
+        for (module, operation), vector in calls.items():
+            if self._chosen(module or "relu", vector) or (self.seeks_head and vector):
+                others = [layer.name for layer in self.layers]
+                raise InputError(
+                    f"{module or type(network).__name__} computes a ReLU by {operation}, and its neurons would have no "
+                    f"bits. {ADVICE}, or choose layers without it: layers={others!r:.200}."
+                )
 
     def _set_places(self) -> None:
         if not self.pending:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode  # documented as an extension point, exported nowhere else
 
 from nas_relucode.codes.activations import ACTIVATIONS, RELU, RELU6, Activation
+from nas_relucode.codes.handwritten import Run
 from nas_relucode.codes.network_state import check_network
 from nas_relucode.codes.torchscript import Plan, ScriptRun, script_plan
 from nas_relucode.errors import InputError
@@ -26,7 +27,6 @@ class Call(NamedTuple):
     values: Tensor  # (samples, ...)
 
 
-Run = Callable[[Any, Any, Any], Any]  # runs one operation, given the operation, its arguments and its options
 # Activations that may have bits; once met, any other operation as None.
 _READ: dict[Any, Activation | None] = {
     operation: activation for operation, activation in ACTIVATIONS.items() if activation.label

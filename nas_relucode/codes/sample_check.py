@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from nas_relucode.codes.batches import moved
+from nas_relucode.codes.handwritten import Run, run_compared
 from nas_relucode.codes.network_state import run, untouched
 from nas_relucode.codes.reading import Forward
 from nas_relucode.codes.relus import Call, ReluCalls
@@ -29,6 +30,7 @@ class SampleCheck:
     noisy: set[str] = field(default_factory=set)  # activations differ between copies, or between equal passes
     mixing: set[str] = field(default_factory=set)  # the sample's activation is another one beside other samples
     overwrites: bool = False  # the forward pass overwrites its inputs
+    handwritten: dict[tuple[str, str], bool] = field(default_factory=dict)  # module, operation -> is a vector
     kept: dict[str, torch.Tensor] = field(default_factory=dict)  # the activations of the first copy
 
     def take(self, call: Call) -> None:
@@ -121,8 +123,14 @@ def check_samples(
     device = evaluation.device if evaluation.device.type == "cuda" else torch.device("cpu")
 
     def watched(chosen: list[int], take: Callable[[Call], None]) -> None:
+        def noted(run: Run, operation: Any, arguments: Any, options: Any) -> Any:
+            result, is_relu = run_compared(run, operation, arguments, options)
+            if is_relu:
+                check.handwritten[passed.caller("")[0], str(operation)] = result.ndim == 2
+            return result
+
         inputs = moved(rows(chosen), evaluation.device, evaluation.floats)
-        with evaluation, calls.watch(take):
+        with evaluation, calls.watch(take, around=noted) as passed:
             torch.rand(1 + len(check.kept), device=device)  # other random numbers than in the first pass
             run(network, inputs, forward)
 

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from nas_relucode.codes.batches import in_words
+from nas_relucode.codes.handwritten import ADVICE, Run, run_compared
 from nas_relucode.codes.network_state import check_network
-from nas_relucode.codes.relus import Call, ReluCalls, Run, WatchedPass, unwrapped
+from nas_relucode.codes.relus import Call, ReluCalls, WatchedPass, unwrapped
 from nas_relucode.errors import InputError
 from nas_relucode.geometry.bends import DECOMPOSED, Bend, bend_of
 from nas_relucode.geometry.linear_operations import LINEAR, RESHAPES, ROWS, SHAPE_ONLY, LinearCall
@@ -76,23 +77,30 @@ def record(network: nn.Module, inputs: Tensor) -> tuple[list[Step], int]:
     return recorder.steps, recorder.numbers[id(output)]
 
 
-def bend_calls(relus: ReluCalls, forward: Callable[[], Any]) -> tuple[list[BendCall], Any]:
+def bend_calls(
+    relus: ReluCalls, forward: Callable[[], Any], *, refuse_handwritten: bool = False
+) -> tuple[list[BendCall], Any]:
     """All bends that a forward pass of the network of ``relus`` calls, in order, and what ``forward`` returns.
 
-    Bends that are not in the tables, ``torch.where`` for instance, are not seen.
+    Bends that are not in the tables, ``torch.where`` for instance, are not seen; with ``refuse_handwritten`` those that
+    are ReLUs raise InputError.
     """
     calls: list[BendCall] = []
 
     def operation(run: Run, func: Any, args: Any, options: Any) -> Any:
         bend = bend_of(func, args, options)
         inputs = None if bend is None else args[0].detach().clone()
-        result = run(func, args, options)
+        result, is_relu = run_compared(run, func, args, options)
         if bend is not None and inputs is not None:
             calls.append(BendCall(subscriber.layer or None, func.overloadpacket.__name__, bend, inputs))
+        elif is_relu and refuse_handwritten:
+            raise InputError(
+                f"{passed.caller('')[0] or 'the network'} computes a ReLU by {func}, which can't be read. {ADVICE}."
+            )
         return result
 
     subscriber = _Subscriber(operation)
-    with subscriber.watch(relus):
+    with subscriber.watch(relus) as passed:
         return calls, forward()
 
 
