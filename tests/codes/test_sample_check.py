@@ -101,6 +101,50 @@ def test_samples_that_depend_on_each_other_are_refused_in_evaluation_mode(networ
         capture(network, x, layers="all")
 
 
+class Branching(nn.Module):
+    """Takes one of two ways by a value of the whole batch."""
+
+    def __init__(self, largest):
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear, self.one, self.two, self.largest = nn.Linear(4, 6), nn.ReLU(), nn.ReLU(), largest
+
+    def forward(self, x):
+        x = self.linear(x)
+        return self.one(x) if self.largest(x) > 0 else self.two(-x)
+
+
+BRANCHES = {
+    "on the mean, to other layers": (Branching(torch.mean), "batch"),
+    "on the first sample": (Branching(lambda x: x[0, 0]), "batch"),
+    "on the mean, to the same layer": (
+        Calls(lambda network, x: functional.relu(x if x.mean() > 0 else -x)),
+        "depend on the batch",
+    ),
+    "on how many are positive": (
+        Calls(lambda network, x: functional.relu(x if (x > 0).float().mean().item() > 0.5 else x - 1)),
+        "depend on the batch",
+    ),
+}
+
+
+@pytest.mark.parametrize(("network", "words"), BRANCHES.values(), ids=BRANCHES)
+def test_a_branch_on_a_value_of_the_batch_is_refused(network, words):
+    for seed in range(10):
+        torch.manual_seed(seed)
+        with pytest.raises(InputError, match=words):
+            capture(network, torch.randn(40, 4))
+
+
+def test_asking_for_a_value_without_a_branch_is_left_alone():
+    def forward(network, x):
+        assert torch.isfinite(x).all()
+        return functional.relu(x)
+
+    network, x = Calls(forward), torch.randn(40, 4)
+    assert np.array_equal(capture(network, x).bits(), (network.linear(x) > 0).numpy())
+
+
 def test_a_refusal_ends_with_its_cause_and_a_new_cause_is_seen():
     network, x = Calls(lambda network, x: functional.relu(functional.dropout(x, network.rate))), torch.randn(20, 4)
     for rate in (0.5, 0.0, 0.5, 0.0):
