@@ -20,6 +20,7 @@ from nas_relucode.cells.code_spaces import CodeSpace, code_space, load_code_spac
 from nas_relucode.cells.occupied import check_labels
 from nas_relucode.codes.batches import Slices, batches
 from nas_relucode.codes.digests import SamplesDigest
+from nas_relucode.codes.network_state import plain_settings
 from nas_relucode.codes.reading import ReadingOptions, read_options
 from nas_relucode.codes.relus import unwrapped
 from nas_relucode.errors import InputError, a_type, whole_number
@@ -295,9 +296,10 @@ def _differences(settings: Mapping[str, Any], expected: Mapping[str, Any]) -> st
 
 
 def _weights_digest(network: nn.Module) -> str:
-    """A SHA-256 of the modules and of every weight and buffer."""
+    """A SHA-256 of the modules, of every weight and buffer, and of the numbers and texts among their attributes."""
     digest = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", repr(network)).encode())
-    for name, value in network.state_dict().items():
+    digest.update(repr(plain_settings(network)).encode())
+    for name, value in {**network.state_dict(), **dict(network.named_buffers())}.items():
         if isinstance(value, torch.Tensor):
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
             digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())

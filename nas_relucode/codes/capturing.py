@@ -18,7 +18,7 @@ from nas_relucode.codes.network_state import call, check_network, untouched
 from nas_relucode.codes.packing import Packer
 from nas_relucode.codes.reading import SMOOTH, Forward, Reading, ReadingOptions, read_options
 from nas_relucode.codes.relus import Call, ReluCalls, unwrapped
-from nas_relucode.codes.sample_check import check_samples, known_check
+from nas_relucode.codes.sample_check import check_samples
 from nas_relucode.errors import InputError, NonFiniteError
 
 
@@ -54,11 +54,11 @@ def capture_batches(network: nn.Module, data: Any, **options: Unpack[ReadingOpti
     are chosen; those inside cuDNN's RNN cannot be seen.
 
     The samples must be the first dimension of every activation, and in evaluation mode a sample's activations may not
-    depend on the other samples of its batch: the first time, the network runs two small batches more to check this. The
-    network runs on its own device. Between two batches
-    its mode, buffers and hooks and torch's random state are as they were before; anything else that a forward pass
-    changes stays changed. The network computes in its own precision, without autocast or TF32. A pre-activation within
-    rounding of 0 may change its bit with the batch size, which changes the order of the sums in matrix products.
+    depend on the other samples of its batch: the first time, the network runs three small batches more to check this,
+    which finds most networks that mix samples. The network runs on its own device. Between two batches its mode, its
+    buffers and torch's random state are as they were before; anything else that a forward pass changes stays changed.
+    The network computes in its own precision, without autocast or TF32. A pre-activation within rounding of 0 may
+    change its bit with the batch size, which changes the order of the sums in matrix products.
 
     Raises InputError if the network calls no ReLU, or different ReLUs for different samples, if its forward pass draws
     random numbers or mixes samples, if no layer matches ``layers``, or if there are no samples; NonFiniteError if an
@@ -104,8 +104,7 @@ def _code_batches(
     writer = _Writer(reading, set(calls.names.values()))
     borrowed = untouched(network, reading.mode)
     needed = None if forward else needed_arguments(network)
-    known = known_check(network, forward)
-    start, writes, taken = 0, known is None or known.overwrites, ""
+    start, writes, taken = 0, True, ""
     for part in parts if isinstance(parts, Slices) else drawn_apart(parts):
         held = read_batch(part, needed)
         if held.lengths == {0}:
@@ -113,16 +112,16 @@ def _code_batches(
         writer.begin(held.lengths)
         with borrowed:
             inputs = moved(held.passed, borrowed.device, borrowed.floats)
-            inputs = copied(inputs) if writes else inputs  # the caller's may share their memory
+            # The caller's may share their memory. A network with code of its own may write to any batch.
+            inputs = copied(inputs) if writes or forward is not None or not calls.hooked else inputs
             with calls.watch_by_hooks(writer.add) if forward is None else calls.watch(writer.add):
                 output = _run(network, inputs, forward, reading)
         words = writer.end(network, start, calls.ignored)
         if start == 0:
-            writes, taken = writes and _has_written(inputs), str(held)
+            writes, taken = _has_written(inputs), str(held)
             names, rows = [layer.name for layer in writer.layers], partial(held.rows, writer.size)
             mixed = reading.mode == "train"
             check = check_samples(network, calls, names, rows, writer.size, forward, mixed=mixed)
-            check.overwrites |= writes
             writer.check_handwritten(network, check.handwritten)
         has_rows = isinstance(output, Tensor) and output.ndim > 0 and len(output) == writer.size
         yield CodeBatch(

@@ -34,6 +34,16 @@ def float_type_of(network: nn.Module) -> torch.dtype:
     return next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.get_default_dtype())
 
 
+def plain_settings(network: nn.Module) -> list[tuple[str, str, bool | int | float | str]]:
+    """The numbers and texts among the attributes of the modules, except their mode: module, attribute, value."""
+    return [
+        (name, attribute, value)
+        for name, module in network.named_modules()
+        for attribute, value in vars(module).items()
+        if isinstance(value, (bool, int, float, str)) and attribute != "training"
+    ]
+
+
 def run(network: nn.Module, inputs: Any, forward: Callable[[nn.Module, Any], Any] | None = None) -> Any:
     """The output for a copy of the inputs, because a forward pass may overwrite what it is given; otherwise `call`."""
     return call(network, copied(inputs), forward)
@@ -103,10 +113,8 @@ class Untouched:
             restore.callback(_clear, self.empty)
             for table in self.tables:
                 restore.callback(_restore, table, [_Stored(name, tensor) for name, tensor in table.items()])
-            for module, training in self.modes:
-                if module.training is not training:
-                    restore.callback(setattr, module, "training", module.training)
-                    module.training = training
+            restore.callback(_set_modes, [(module, module.training) for module, _ in self.modes])
+            _set_modes(self.modes)
             for module in self.parallel:
                 restore.callback(setattr, module, "device_ids", module.device_ids)
                 module.device_ids = []
@@ -126,6 +134,12 @@ class Untouched:
 
 
 _LOCK = threading.RLock()
+
+
+def _set_modes(modes: list[tuple[nn.Module, bool]]) -> None:
+    for module, training in modes:
+        if module.training is not training:
+            module.training = training
 
 
 def _check_not_lazy(network: nn.Module) -> None:

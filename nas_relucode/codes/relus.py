@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as every_module
 from torch.utils._python_dispatch import TorchDispatchMode  # documented as an extension point, exported nowhere else
 
 from nas_relucode.codes.activations import ACTIVATIONS, RELU, RELU6, Activation
@@ -122,7 +123,8 @@ class ReluCalls:
 
         They do where the network has no code of its own, which could choose other modules or call a function.
         """
-        static = all(
+        hooks_of_all = every_module._global_forward_hooks or every_module._global_forward_pre_hooks  # not public either
+        static = not hooks_of_all and all(
             type(module).__module__.startswith(_STATIC)
             and not (module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__)
             and module._compiled_call_impl is None  # torch has no public way to ask whether Module.compile was called

@@ -14,40 +14,43 @@ from torch import nn
 
 from nas_relucode.codes.batches import moved
 from nas_relucode.codes.handwritten import Run, run_compared
-from nas_relucode.codes.network_state import run, untouched
+from nas_relucode.codes.network_state import plain_settings, run, untouched
 from nas_relucode.codes.reading import Forward
 from nas_relucode.codes.relus import Call, ReluCalls
 from nas_relucode.errors import InputError
 
-MOST_ALONE = 8  # samples that run alone where a forward pass may branch on a value
+PROBED = 8  # samples of the first batch that are compared, and of those that run alone where a pass may branch
 
 
 @dataclass
 class SampleCheck:
-    """What passes over copies of a sample, and over that sample beside others, showed, by the names of the calls."""
+    """What passes over some samples, and over parts of them, showed, by the names of the calls."""
 
-    samples: int  # of the batch whose first sample was copied
-    copies: int  # another number
+    samples: int  # of the batch that they were taken from
+    others: int  # another number of samples, of a pass
     mixed: bool  # samples may depend on each other
-    rows: dict[str, int] = field(default_factory=dict)  # the first dimension of each call's activation
-    noisy: set[str] = field(default_factory=set)  # activations differ between copies, or between equal passes
-    mixing: set[str] = field(default_factory=set)  # the sample's activation is another one, or none, beside others
+    rows: dict[str, int] = field(default_factory=dict)  # the first dimension of each call's activation in that pass
+    noisy: set[str] = field(default_factory=set)  # activations differ between equal passes or between copies
+    mixing: set[str] = field(default_factory=set)  # a sample's activation is another one, or none, beside others
     handwritten: dict[tuple[str, str], bool] = field(default_factory=dict)  # module, operation -> is a vector
-    overwrites: bool = False  # the forward pass overwrites its inputs
+
+    def holds_for(self, names: Sequence[str], samples: int, *, mixed: bool) -> bool:
+        """Whether the check says all about these calls; one of a single sample shows nothing about mixing."""
+        return self.mixed <= mixed and self.rows.keys() >= set(names) and (self.samples > 1 or samples == 1)
 
     def problem(self, network: nn.Module, names: Iterable[str]) -> str:
         """Why the codes of one of these calls would not be those of its samples, and what to do; empty if they are."""
         for name in names:
-            layer, rows = f"layer {name!r} of {type(network).__name__}", self.rows.get(name, self.copies)
-            if rows != self.copies:
+            layer, rows = f"layer {name!r} of {type(network).__name__}", self.rows.get(name, self.others)
+            if rows != self.others:
                 return (
-                    f"{layer} gives {rows} rows for {self.copies} samples, though {self.samples} for "
+                    f"{layer} gives {rows} rows for {self.others} samples, though {self.samples} for "
                     f"{self.samples}: its first dimension is not the samples. Codes need one row per sample: put the "
                     "samples first, or choose other layers."
                 )
             if name in self.noisy:
                 return (
-                    f"{layer} gives copies of one sample different activations, in evaluation mode: the forward pass "
+                    f"{layer} gives a sample different activations each time, in evaluation mode: the forward pass "
                     "draws random numbers, and codes would be noise. Switch them off: functional.dropout needs "
                     "training=self.training."
                 )
@@ -79,17 +82,21 @@ class _Pass:
             self.values[call.name] = dense[self.places].clone()
 
     def changed(self, other: _Pass, place: int = 0) -> set[str]:
-        """The calls that one pass lacks, or whose activation in a place of the other is not the first one here."""
-        both = self.values.keys() & other.values.keys()
-        pairs = {name: (other.values[name][place : place + 1], self.values[name][:1]) for name in both}
-        changed = {name for name, (one, first) in pairs.items() if one.shape == first.shape and _differ(one, first)}
+        """The calls that one pass lacks, or whose activations here are not those from a place on in the other."""
+        pairs = [
+            (name, values, other.values[name][place : place + len(values)])
+            for name, values in self.values.items()
+            if name in other.values
+        ]
+        changed = {name for name, one, same in pairs if one.shape == same.shape and _differ(same, one)}
         return changed | (self.rows.keys() ^ other.rows.keys())
 
 
 def _differ(values: torch.Tensor, first: torch.Tensor) -> bool:
-    """Whether activations differ by more than rounding."""
-    scale, rounding = torch.clamp(first.abs().max(), min=1), torch.finfo(values.dtype).eps ** 0.5
-    return bool((values - first).abs().max() > rounding * scale)
+    """Whether activations differ by more than rounding; NaN is NaN's equal alone."""
+    scale = first.abs().nan_to_num(0.0, 0.0).max().clamp(min=1)
+    near = (values - first).abs() <= torch.finfo(values.dtype).eps ** 0.5 * scale
+    return not bool((near | (values == first) | (values.isnan() & first.isnan())).all())
 
 
 _CHECKED: weakref.WeakKeyDictionary[nn.Module, tuple[Hashable, SampleCheck]] = weakref.WeakKeyDictionary()
@@ -113,20 +120,23 @@ def check_samples(
 ) -> SampleCheck:
     """The check of the calls ``names`` of a network; raises InputError if codes would not be those of the samples.
 
-    ``rows`` gives some of the ``samples`` of a batch by their numbers. The network runs twice, on three samples at
-    most. If it asks for a value as a number, on which it may branch, it runs on the whole batch and on `MOST_ALONE` of
-    its samples one by one, too. With ``mixed`` its samples may depend on each other (statistics of a batch). One that
-    cannot run on another number of samples is not checked. A check that was passed is remembered (see `known_check`).
+    ``rows`` gives some of the ``samples`` of a batch by their numbers. The network runs on `PROBED` of them, and then
+    on each half of these; where that changes an activation, on all of these again, which shows whether it was chance.
+    If it asks for a value as a number, on which it may branch, it runs on the whole batch and on some samples alone,
+    too. With ``mixed`` its samples may depend on each other (statistics of a batch). One that cannot run on another
+    number of samples is not checked. A check that was passed is remembered (see `known_check`).
     """
     known = known_check(network, forward)
-    if known and known.mixed <= mixed and known.rows.keys() >= set(names) and not known.problem(network, names):
+    if known and known.holds_for(names, samples, mixed=mixed) and not known.problem(network, names):
         return known
-    check = SampleCheck(samples, copies=3 if samples == 2 else 2, mixed=mixed)
+    chosen = _spread(samples)
+    halves = [_filled_up(half, samples) for half in (chosen[: len(chosen) // 2 or 1], chosen[len(chosen) // 2 :])]
+    check = SampleCheck(samples, len(halves[0]), mixed=mixed)
     evaluation, passes = untouched(network), itertools.count(1)
     device = evaluation.device if evaluation.device.type == "cuda" else torch.device("cpu")
 
-    def watched(chosen: list[int], places: Sequence[int] = (0,)) -> _Pass:
-        made = _Pass(chosen, places)
+    def watched(samples: list[int], places: Sequence[int]) -> _Pass:
+        made = _Pass(samples, places)
 
         def noted(run: Run, operation: Any, arguments: Any, options: Any) -> Any:
             result, is_relu = run_compared(run, operation, arguments, options)
@@ -135,52 +145,89 @@ def check_samples(
                 check.handwritten[passed.caller("")[0], str(operation)] = result.ndim == 2
             return result
 
-        inputs = moved(rows(chosen), evaluation.device, evaluation.floats)
+        inputs = moved(rows(samples), evaluation.device, evaluation.floats)
         with evaluation, calls.watch(made.take, around=noted) as passed:
             torch.rand(next(passes), device=device)  # other random numbers than in the first pass
             run(network, inputs, forward)
         return made
 
-    def copied(sample: int) -> _Pass:
-        return watched([sample] * check.copies, range(check.copies))
-
-    def compare(alone: _Pass, other: _Pass, place: int = 0) -> None:
-        if changed := alone.changed(other, place):
-            check.noisy |= alone.changed(copied(alone.samples[0]))
+    def compare(part: _Pass, whole: _Pass, place: int = 0) -> None:
+        if changed := part.changed(whole, place):
+            check.noisy |= part.changed(watched(part.samples, part.places))
             check.mixing |= changed
 
     try:
-        first = copied(0)
+        first = watched(halves[0], range(len(chosen) // 2 or 1))
         check.rows |= first.rows
-        check.noisy |= {name for name, values in first.values.items() if _differ(values, values[:1])}
-        if mixed:
-            check.noisy |= first.changed(copied(0))
+        if mixed or samples == 1:
+            check.noisy |= first.changed(watched(halves[0], first.places))
         else:
-            compare(first, watched([0, *[samples - 1] * (check.copies - 1)]))
+            whole = watched(chosen, range(len(chosen)))
+            compare(first, whole)
+            compare(watched(halves[1], range(len(chosen) - len(chosen) // 2)), whole, len(chosen) // 2)
             if first.asks:
-                chosen = sorted({round(place) for place in np.linspace(0, samples - 1, MOST_ALONE)})
-                whole = watched(list(range(samples)), chosen)
+                every = watched(list(range(samples)), chosen)
                 for place, sample in enumerate(chosen):
-                    compare(copied(sample), whole, place)
+                    compare(watched(_filled_up([sample], samples), [0]), every, place)
     except Exception:  # whatever a forward pass raises on fewer samples than it was written for
+        _check_not_one_sample(network, calls, rows, samples, forward)
         check = SampleCheck(samples, samples, mixed)
     for name in names:  # a pass over other samples, or one that failed, may lack some
-        check.rows.setdefault(name, check.copies)
+        check.rows.setdefault(name, check.others)
     if problem := check.problem(network, names):
         raise InputError(problem)
     _CHECKED[network] = _circumstances(network, forward), check
     return check
 
 
+def _spread(samples: int) -> list[int]:
+    """The numbers of `PROBED` of so many samples, or of all, evenly spread.
+
+    >>> _spread(3), _spread(100)
+    ([0, 1, 2], [0, 14, 28, 42, 57, 71, 85, 99])
+    """
+    return sorted({round(place) for place in np.linspace(0, samples - 1, PROBED)})
+
+
+def _filled_up(chosen: list[int], samples: int) -> list[int]:
+    """These samples, the last of them as often as makes two or more, and another number than ``samples``.
+
+    >>> _filled_up([0], 1), _filled_up([4], 2), _filled_up([4, 5], 9)
+    ([0, 0], [4, 4, 4], [4, 5])
+    """
+    while len(chosen) < 2 or len(chosen) == samples:
+        chosen = [*chosen, chosen[-1]]
+    return chosen
+
+
+def _check_not_one_sample(
+    network: nn.Module, calls: ReluCalls, rows: Callable[[list[int]], Any], samples: int, forward: Forward | None
+) -> None:
+    """Raises InputError if the rows of a batch, which cannot run alone, are those of one sample."""
+    inputs, evaluation = rows(list(range(samples))), untouched(network)
+    if not isinstance(inputs, torch.Tensor | np.ndarray):
+        return
+    one = _Pass([0], [0])
+    try:
+        with evaluation, calls.watch(one.take):
+            run(network, moved(inputs[None], evaluation.device, evaluation.floats), forward)
+    except Exception:
+        return
+    if set(one.rows.values()) == {1}:
+        shape = tuple(inputs.shape)
+        raise InputError(
+            f"inputs of shape {shape} are one sample for {type(network).__name__}, which cannot run on some of their "
+            f"rows but on inputs of shape {(1, *shape)}. Put the samples first: inputs[None]."
+        )
+
+
 def _circumstances(network: nn.Module, forward: Forward | None) -> Hashable:
-    """What a check depends on: numbers and texts among the modules' attributes, such as a rate, and ``forward``."""
-    settings = [
-        (name, value)
+    """What a check depends on: the modules with their hooks and settings, such as a rate, and ``forward``."""
+    modules = [
+        (id(module), type(module), id(vars(module).get("forward")), *module._forward_hooks, *module._forward_pre_hooks)
         for module in network.modules()
-        for name, value in vars(module).items()
-        if isinstance(value, (bool, int, float, str)) and name != "training"
     ]
     try:
-        return tuple(settings), None if forward is None else weakref.ref(forward)
+        return tuple(modules), tuple(plain_settings(network)), None if forward is None else weakref.ref(forward)
     except TypeError:  # no weak reference to it can be made: such a ``forward`` is checked each time
         return object()

@@ -21,8 +21,8 @@ def inputs(samples, features=5, seed=0):
 
 
 def kept(network):
-    """The activations of every pass but the second and third, which check the first sample."""
-    return torch.cat([torch.cat(pair, dim=1) for pair in network.kept[:1] + network.kept[3:]])
+    """The activations of every pass but the second to the fourth, which check the network."""
+    return torch.cat([torch.cat(pair, dim=1) for pair in network.kept[:1] + network.kept[4:]])
 
 
 def kept_bits(network):

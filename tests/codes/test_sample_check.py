@@ -87,6 +87,11 @@ def test_normalisation_by_the_batch_is_no_noise(statistics, mode):
 
 
 MIXED = {
+    "the largest value": (Calls(lambda network, x: functional.relu(x / x.abs().amax() - 0.1)), (200, 4)),
+    "standardised, which copies cannot be": (
+        Calls(lambda network, x: functional.relu((x - x.mean(0)) / x.std(0))),
+        (20, 4),
+    ),
     "the mean of the batch": (Calls(lambda network, x: functional.relu(x - x.mean(0))), (20, 4)),
     "normalisation without statistics": (normalised(statistics=False), (9, 1, 8, 8)),
     "attention over the first dimension": (nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0), (7, 5, 4)),
@@ -159,18 +164,85 @@ def test_a_refusal_ends_with_its_cause_and_a_new_cause_is_seen():
     assert capture(network, x, forward=lambda network, x: network(x)).samples == 20
 
 
-@pytest.mark.parametrize("samples", [1, 2, 3, 7])
-def test_a_network_is_checked_by_two_small_passes_the_first_time_only(samples):
+@pytest.mark.parametrize(
+    ("samples", "checks"), {1: [2, 2], 2: [3, 2, 3], 3: [2, 3, 2], 7: [3, 7, 4], 50: [4, 8, 4]}.items()
+)
+def test_a_network_is_checked_by_small_passes_the_first_time_only(samples, checks):
     network = Calls(lambda network, x: x.relu())
     for _ in range(3):
-        capture(network, torch.randn(samples, 4), batch_size=10)
+        capture(network, torch.randn(samples, 4), batch_size=50)
     capture(network, torch.randn(samples, 4), layers="relu", mode="train")
-    assert network.passes == [samples, *[3 if samples == 2 else 2] * 2, *[samples] * 3]
+    assert network.passes == [samples, *checks, *[samples] * 3]
+
+
+CHANGES = {
+    "another module": lambda network: network.__setattr__("act", Mixing()),
+    "a hook": lambda network: network.linear.register_forward_hook(lambda _, args, x: x - x.mean(0)),
+    "another forward pass": lambda network: setattr(
+        network, "forward", lambda x: functional.relu(network.linear(x) - x.mean())
+    ),
+    "more samples": lambda network: None,
+}
+
+
+class Mixing(nn.Module):
+    def forward(self, x):
+        return functional.relu(x - x.mean(0))
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_network_is_checked_again(change):
+    torch.manual_seed(0)
+    network = nn.Sequential()
+    network.linear = nn.Linear(4, 6)
+    network.act = Mixing() if change == "more samples" else nn.ReLU()
+    x = torch.randn(20, 4)
+    capture(network, x[:1] if change == "more samples" else x)
+    CHANGES[change](network)
+    with pytest.raises(InputError, match="depend on the batch"):
+        capture(network, x)
+
+
+@pytest.mark.parametrize("shape", [(8,), (3, 8, 8)])
+def test_one_sample_without_a_dimension_of_samples_is_not_read_as_many(shape):
+    first = nn.Linear(8, 8) if len(shape) == 1 else nn.Conv2d(3, 3, 3)
+    for data in (torch.randn(shape), [torch.randn(shape) for _ in range(3)]):
+        with pytest.raises(InputError, match=r"are one sample for Sequential.*inputs\[None\]"):
+            capture(nn.Sequential(first, nn.ReLU()), data)
 
 
 def test_a_network_of_one_batch_size_is_not_checked():
     network = Calls(lambda network, x: x.reshape(5, 6).relu())
     assert capture(network, torch.randn(5, 4)).samples == 5
+
+
+class Writing(nn.Module):
+    """Overwrites its inputs where they are large, in a way of its own."""
+
+    def __init__(self, write):
+        super().__init__()
+        self.linear, self.write = nn.Linear(3, 8), write
+
+    def forward(self, x):
+        if x.max() > 1:
+            self.write(x)
+        return functional.relu(self.linear(x))
+
+
+def by_numpy(x):
+    array = x.numpy()
+    array /= 255
+
+
+@pytest.mark.parametrize("write", [lambda x: x.div_(255), lambda x: x.data.div_(255), by_numpy])
+def test_inputs_stay_as_they_are_if_a_later_batch_is_overwritten(write):
+    x = torch.rand(8, 3)
+    x[4:] *= 255
+    before, network = x.clone(), Writing(write)
+    capture(network, x, batch_size=4)
+    assert torch.equal(x, before)
+    capture(network, x[4:])
+    assert torch.equal(x, before)
 
 
 def test_inputs_stay_as_they_are_if_the_network_overwrites_them():
