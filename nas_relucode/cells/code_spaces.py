@@ -19,7 +19,7 @@ from nas_relucode.codes.batches import as_array
 from nas_relucode.codes.bits import Codes, Layer
 from nas_relucode.codes.capturing import CodeBatch, capture_batches
 from nas_relucode.codes.reading import ReadingOptions, read_options
-from nas_relucode.errors import InputError, NonFiniteError, a_type
+from nas_relucode.errors import InputError, NonFiniteError, a_type, whole_number
 from nas_relucode.files import check_ending, write_atomically
 from nas_relucode.npz_files import read_arrays
 from nas_relucode.texts import aligned, html_table, plain
@@ -53,9 +53,9 @@ class CodeSpace:
             if values is None:
                 continue
             array = as_array(values)
-            if array.shape != (codes.samples,) or (
-                name == "labels" and (array.dtype.kind not in "iu" or array.min(initial=0) < 0)
-            ):
+            whole = array.dtype.kind in "iu" and array.min(initial=0) >= 0
+            valid = whole if name == "labels" else array.dtype.kind == "b" or np.isin(array, (0, 1)).all()
+            if array.shape != (codes.samples,) or not valid:
                 raise InputError(
                     f"{name} are {array.dtype} of shape {array.shape} for {codes.samples} samples. "
                     "Give one per sample: labels as whole numbers from 0, correct as true or false."
@@ -106,7 +106,8 @@ class CodeSpace:
 
     def sample_codes(self, samples: int | slice | np.ndarray) -> Codes:
         """The codes of the samples with these numbers, in this order; an int means that many samples from the start."""
-        chosen = slice(int(samples)) if isinstance(samples, int | np.integer) else samples
+        is_count = isinstance(samples, int | np.integer)
+        chosen = slice(whole_number("samples", samples)) if is_count else samples
         return self.codes[self.cells.cell_of[chosen]]
 
     def cells_by_class(self) -> np.ndarray:

@@ -7,6 +7,7 @@ minimum spanning tree determines them for every theta: remove its edges above th
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -101,7 +102,12 @@ class Connectivity:
 
     def component_count(self, theta: int) -> int:
         """Components at ``theta``."""
-        return int(self.cells - np.searchsorted(self.tree.distance, theta, side="right"))
+        return self.cells - self._edges(theta)
+
+    def _edges(self, theta: float) -> int:
+        """The edges of the tree that are at most ``theta`` long, the first ones."""
+        theta = theta if theta == math.inf else finite_number("theta", theta)
+        return int(np.searchsorted(self.tree.distance, theta, side="right"))
 
     def theta_connecting(self, share: float) -> int:
         """The smallest theta at which one component holds at least ``share`` of the cells; 0 for a single cell."""
@@ -110,7 +116,7 @@ class Connectivity:
 
     def clusters(self, theta: int) -> np.ndarray:
         """The single-linkage cluster of each cell at ``theta``, in the order of their first cells: int64, (cells,)."""
-        edges = int(np.searchsorted(self.tree.distance, theta, side="right"))
+        edges = self._edges(theta)
         return components(self.cells, self.tree.first[:edges], self.tree.second[:edges])
 
     def purity(self, theta: int, class_counts: np.ndarray) -> float:
@@ -145,7 +151,8 @@ def connectivity(codes: Codes, *, threads: int | None = None) -> Connectivity:
     >>> profile.theta_connecting(0.5), profile.theta_connecting(1), profile.clusters(2)
     (1, 3, array([0, 0, 1]))
     """
-    return Connectivity(codes.samples, spanning_tree(codes, threads=threads))
+    tree = spanning_tree(codes, threads=threads)
+    return Connectivity(codes.samples, tree)
 
 
 @inlined

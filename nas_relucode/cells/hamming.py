@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from nas_relucode.cells.occupied import check_counts
-from nas_relucode.codes.bits import WORD, Codes
+from nas_relucode.codes.bits import WORD, Codes, check_codes
 from nas_relucode.codes.words import BLOCK, compiled, distances_to
 from nas_relucode.errors import InputError, whole_number
 
@@ -58,14 +58,16 @@ def distance_histogram(codes: Codes, other: Codes | None = None) -> np.ndarray:
     >>> distance_histogram(pack([[0, 0, 0], [0, 0, 1], [1, 1, 1]])).tolist()
     [0, 1, 1, 1]
     """
-    counts = np.zeros(codes.neurons + 1, np.int64)
     columns = as_columns(codes if other is None else check_comparable(codes, other))
+    counts = np.zeros(codes.neurons + 1, np.int64)
     _histogram(codes.words, columns, other is None, counts)
     return counts
 
 
 def check_comparable(codes: Codes, other: Codes) -> Codes:
     """``other``; an InputError unless its layers have as many neurons as those of ``codes``."""
+    check_codes(codes)
+    check_codes(other)
     if [layer.neurons for layer in codes.layers] != [layer.neurons for layer in other.layers]:
         raise InputError(
             f"the codes have {codes.neurons} and {other.neurons} neurons in {len(codes.layers)} and "
@@ -76,6 +78,7 @@ def check_comparable(codes: Codes, other: Codes) -> Codes:
 
 def whole_theta(codes: Codes, theta: float | None) -> int:
     """``theta`` as an int; infinity (or None) becomes the number of neurons, beyond which no distance lies."""
+    check_codes(codes)
     if theta is None or theta == math.inf:
         return codes.neurons
     return min(whole_number("theta", theta), codes.neurons)
@@ -83,6 +86,7 @@ def whole_theta(codes: Codes, theta: float | None) -> int:
 
 def as_columns(codes: Codes) -> np.ndarray:
     """The words transposed, as `distances_to` reads them: uint64, (words, samples), C order."""
+    check_codes(codes)
     return np.ascontiguousarray(codes.words.T)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from nas_relucode.cells.hamming import SHARING, as_columns, whole_theta
-from nas_relucode.codes.bits import WORD, Codes
+from nas_relucode.codes.bits import WORD, Codes, check_codes
 from nas_relucode.codes.words import ALL, BLOCK, GLANCE, any_below, compiled, distances_to, doubled, popcount, row_hash
 from nas_relucode.errors import InputError, thread_count, whole_number
 
@@ -192,6 +192,7 @@ def nearest(codes: Codes, k: int, *, threads: int | None = None) -> Nearest:
     >>> neighbours.rows.tolist(), neighbours.distances.tolist()
     ([[1, 2], [0, 2], [1, 0]], [[1, 3], [1, 2], [2, 3]])
     """
+    check_codes(codes)
     k, threads = whole_number("k", k, least=1), thread_count(threads) or torch.get_num_threads()
     if k >= codes.samples:
         raise InputError(f"k {k} is too large: each of {codes.samples} codes has {codes.samples - 1} others.")

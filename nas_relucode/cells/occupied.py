@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nas_relucode.codes.batches import as_array
-from nas_relucode.codes.bits import Codes, Layer
+from nas_relucode.codes.bits import Codes, Layer, check_codes
 from nas_relucode.codes.words import ALL, compiled, row_hash
 from nas_relucode.errors import InputError
 
@@ -89,6 +89,7 @@ def find_cells(codes: Codes) -> Cells:
     >>> len(cells), cells.sizes, cells.first, cells.cell_of
     (2, array([2, 1]), array([0, 1]), array([0, 1, 0]))
     """
+    check_codes(codes)
     rows = np.ascontiguousarray(codes.words)
     sizes, first, cell_of = (np.empty(len(rows), np.int64) for _ in range(3))
     count = _insert(rows, _slots(len(rows)), rows, first, sizes, 0, 0, False, cell_of)

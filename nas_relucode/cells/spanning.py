@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from nas_relucode.cells.hamming import as_columns
-from nas_relucode.codes.bits import Codes
+from nas_relucode.codes.bits import Codes, check_codes
 from nas_relucode.codes.words import BLOCK, compiled, distances_to, doubled, inlined, popcount
 from nas_relucode.errors import thread_count
 
@@ -50,6 +50,7 @@ def spanning_tree(codes: Codes, *, threads: int | None = None) -> SpanningTree:
     >>> tree.first, tree.second, tree.distance
     (array([0, 1]), array([1, 2]), array([1, 3]))
     """
+    check_codes(codes)
     threads = thread_count(threads) or torch.get_num_threads()
     rows = np.ascontiguousarray(codes.words)
     if len(rows) <= FEW:

@@ -57,12 +57,22 @@ def in_memory(data: Any) -> tuple[Any, Tensor | None] | None:
     if hasattr(data, "inputs") and hasattr(data, "labels"):  # a Split
         data = (data.inputs, data.labels)
     is_pair = isinstance(data, tuple | list) and len(data) == 2
+    if is_pair and isinstance(data, list) and labels_of(data) is not None and _alike(*data):
+        raise InputError(
+            f"data are a list of two, each {in_words(data[0])}: two batches, or inputs and their labels. Give "
+            "(inputs, labels) as a tuple, or iter([batch, batch])."
+        )
     if is_pair and (isinstance(data, tuple) or labels_of(data) is not None):
         inputs = _inputs(data[0])
         return inputs, None if data[1] is None else _labels(data[1], inputs)
     if isinstance(data, (*_ARRAYS, Mapping)) or hasattr(data, "to_numpy"):
         return _inputs(data), None
     return None
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two parts have one shape and one type."""
+    return all(hasattr(part, "dtype") for part in (one, other)) and in_words(one) == in_words(other)
 
 
 def drawn_apart(parts: Iterable[Any]) -> Iterator[Any]:

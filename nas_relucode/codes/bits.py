@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from nas_relucode.errors import InputError, unknown
+from nas_relucode.codes.batches import as_array
+from nas_relucode.errors import InputError, a_type, unknown
 
 WORD = 64  # bits
 
@@ -59,8 +60,9 @@ class Codes:
         return np.concatenate([np.arange(layer.neurons) + layer.start * WORD for layer in self.layers])
 
     def __getitem__(self, rows: Any) -> Codes:
-        """The codes of some samples; ``rows`` is a slice, a mask or an array of row numbers."""
-        return replace(self, words=self.words[rows])
+        """The codes of some samples; ``rows`` is a slice, a mask, an array of row numbers or one of them."""
+        chosen: Any = [rows] if isinstance(rows, int | np.integer) else rows
+        return replace(self, words=self.words[chosen])
 
     def layer(self, name: str) -> Codes:
         """The codes of one layer.
@@ -83,9 +85,21 @@ class Codes:
         return np.unpackbits(self.words.view(np.uint8), axis=1, bitorder="little").view(bool)[:, self.columns]
 
 
+def check_codes(codes: object) -> None:
+    """Raises InputError for something else than codes."""
+    if not isinstance(codes, Codes):
+        raise InputError(
+            f"the codes are {a_type(codes)}. Give Codes: those of capture(network, inputs), of pack(bits), or the "
+            ".codes of cells or of a code space."
+        )
+
+
 def pack(bits: Any, name: str = "layer") -> Codes:
     """Codes of a layer called ``name`` from ``bits``, a 0/1 matrix of shape (samples, neurons)."""
-    array = np.asarray(bits, dtype=bool)
+    try:
+        array = as_array(bits).astype(bool)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"bits are {a_type(bits)}, and no matrix. Give one, (samples, neurons).") from error
     if array.ndim != 2:
         raise InputError(f"bits have the shape {array.shape}. Give a matrix, (samples, neurons).")
     layer = Layer(name, (array.shape[1],), 0)

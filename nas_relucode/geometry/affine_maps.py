@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,9 +48,14 @@ def affine_maps(
     device = device_of(network)
     components = principal_directions(inputs, directions).to(device)
     parts = []
-    with untouched(network), torch.enable_grad():
+    evaluation = untouched(network)
+    if evaluation.inference:  # autograd takes no weights that were made in inference mode
+        with torch.inference_mode(False):
+            network = copy.deepcopy(network)
+        evaluation = untouched(network)
+    with evaluation, torch.inference_mode(False), torch.enable_grad():
         for batch in inputs.split(BATCH):
-            parts.append(_maps(network, batch.to(device), components, forward))
+            parts.append(_maps(network, batch.to(device).clone(), components.clone(), forward))
     columns = (torch.cat(column).double().cpu().numpy() for column in zip(*parts, strict=True))
     return AffineMaps(*columns)
 

@@ -29,7 +29,7 @@ from nas_relucode.errors import InputError, SolverError, a_type, finite_number, 
 from nas_relucode.geometry.bends import Levels, flat
 from nas_relucode.geometry.crossing import largest_so_far
 from nas_relucode.geometry.facet_search import FacetSearch
-from nas_relucode.geometry.facets import find_facets
+from nas_relucode.geometry.facets import LARGEST_TOLERANCE, find_facets
 from nas_relucode.geometry.program import Program, read_program
 from nas_relucode.geometry.recording import float64_points
 
@@ -156,7 +156,7 @@ def complex_of(
     >>> complex_of(nn.Sequential(layer, nn.ReLU()), 2).summary()["facet_neighbours"]
     4
     """
-    tolerance = finite_number("tolerance", tolerance, most=1, above=True)
+    tolerance = finite_number("tolerance", tolerance, most=LARGEST_TOLERANCE, above=True)
     if max_cells is not None:
         max_cells = whole_number("max_cells", max_cells, least=1)
     box = None if box is None else _box(box)

@@ -17,13 +17,14 @@ import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from nas_relucode.errors import SolverError
+from nas_relucode.errors import SolverError, finite_number
 from nas_relucode.geometry.cones import OUTSIDE, UNDECIDED, locate_columns
 from nas_relucode.geometry.half_spaces import check_half_spaces, linear_programme, row_space, slacks_inside, whitened
 
 CLEAR = 1e-3  # of its value inside: what every other row should be at least, at a facet's point
 ROUNDING = 1e-14  # of the product of two vectors
 PRECISION = 1e-9  # of a linear programme's solution
+LARGEST_TOLERANCE = 1e-2  # beyond which rows would be equal that are not
 AT_ONCE = 1024  # rows that are multiplied with all others at a time
 WORTH_A_THREAD = 2**20  # numbers: rows to search for x rows x features
 
@@ -59,6 +60,7 @@ def find_facets(weight: Any, bias: Any, inside: Any, *, tolerance: float = 1e-9,
 
     Raises InputError if a row that is not zero is not positive at the point.
     """
+    tolerance = finite_number("tolerance", tolerance, most=LARGEST_TOLERANCE)
     weight, bias = check_half_spaces(weight, bias)
     point, kept, slack = slacks_inside(weight, bias, inside)
     facet_of = np.full(len(weight), -1, np.int64)

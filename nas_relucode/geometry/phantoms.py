@@ -20,6 +20,7 @@ from nas_relucode.codes.bits import pack
 from nas_relucode.errors import SolverError, finite_number, whole_number
 from nas_relucode.geometry.bends import flat
 from nas_relucode.geometry.crossing import nonzero_rows, states_behind, vanished
+from nas_relucode.geometry.facets import LARGEST_TOLERANCE
 from nas_relucode.geometry.program import Program, program_of
 
 BATCH = 512  # pairs
@@ -80,7 +81,7 @@ def audit(
     """
     most = None if max_pairs is None else whole_number("max_pairs", max_pairs)
     generator = np.random.default_rng(whole_number("seed", seed))
-    tolerance = finite_number("tolerance", tolerance, most=1)
+    tolerance = finite_number("tolerance", tolerance, most=LARGEST_TOLERANCE)
     program, points = program_of(network, inputs, module)
     cells = find_cells(pack(program.bits(points)))
     near = pairs_within(cells.codes, 1)  # of distinct codes: all at distance 1

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nas_relucode.errors import InputError
+from nas_relucode.errors import InputError, finite_number
 from nas_relucode.geometry import half_spaces
 from nas_relucode.geometry.bends import Bend
 from nas_relucode.geometry.borders import margins
@@ -84,6 +84,7 @@ class Polyhedron:
 
     def contains(self, points: Any, *, tolerance: float = 0.0) -> np.ndarray:
         """Which points lie in the cell: bool, (points,). Rows may be below 0 by ``tolerance``, in their own units."""
+        tolerance = finite_number("tolerance", tolerance)
         values = self.values(points)
         return np.asarray(np.where(self.closed, values >= -tolerance, values > -tolerance).all(axis=1))
 
@@ -95,11 +96,11 @@ class Polyhedron:
 
     def transposed_times(self, factors: Any) -> np.ndarray:
         """``weight.T @ factors`` of factors (rows,): float64, (features,). Does not compute ``weight``."""
-        u = torch.as_tensor(factors, dtype=torch.float64, device=self.program.device)
+        u = float64_points(factors, "factors", self.program.device)
         if u.shape != (self.rows,):
             raise InputError(f"factors have shape {tuple(u.shape)}. Give one for each of the {self.rows} rows.")
-        with torch.enable_grad():
-            x = self.program.points(self.point).requires_grad_()
+        with torch.inference_mode(False), torch.enable_grad():
+            x = self.program.points(self.point).clone().requires_grad_()
             rows = torch.cat([self.program.bend(at).rows(y, s) for at, y, s, _ in self._run(x)], dim=1)
             (result,) = torch.autograd.grad(rows[0] @ u, x)
         return np.asarray(result.flatten().cpu().numpy())
@@ -130,7 +131,7 @@ class Polyhedron:
 
     def affine_map(self) -> tuple[np.ndarray, np.ndarray]:
         """The network in this cell, ``matrix @ x + offset``: float64, (outputs, features) and (outputs,)."""
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
             x = self.program.points(np.zeros(self.program.features)).requires_grad_()
             *_, (_, offset, _, _) = self._run(x, to_the_end=True)
             rows = [torch.autograd.grad(y, x, retain_graph=True)[0].flatten() for y in offset.flatten()]
@@ -233,6 +234,7 @@ class Polyhedron:
     def _run(self, points: Tensor, tangents: Tensor | None = None, *, to_the_end: bool = False) -> Any:
         def decide(at: int, *_: Any) -> Tensor:
             state = self.states[at]
+            state = state.clone() if state.is_inference() else state  # autograd keeps it
             return state.expand(len(points), *state.shape[1:])
 
         return self.program.run(points, tangents, decide, to_the_end=to_the_end)

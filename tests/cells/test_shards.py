@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas_relucode import InputError, load_data
-from nas_relucode.cells.shards import ShardBatches, cut_into_shards, holds_shards, list_shards
+from nas_relucode.cells.shards import ShardBatches, code_space_of_shards, cut_into_shards, holds_shards, list_shards
 
 IMAGES = np.arange(24, dtype=np.uint8).reshape(6, 4)
 LABELS = np.array([0, 1, 2, 0, 1, 2])
@@ -176,3 +176,24 @@ def test_files_that_are_damaged_or_absent_are_refused(tmp_path):
             ShardBatches(tmp_path / "a.npz", 4).read()
         assert not holds_shards(tmp_path / "a.npz")
     assert not holds_shards("digits")
+
+
+def test_shards_of_a_network_that_has_changed_since_are_refused(tmp_path):
+    class Shifted(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear, self.shift = torch.nn.Linear(6, 8), 0.0
+            self.register_buffer("mean", torch.zeros(8), persistent=False)
+
+        def forward(self, x):
+            return torch.relu(self.linear(x) + self.shift + self.mean)
+
+    network, inputs = Shifted(), torch.randn(40, 6)
+    code_space_of_shards(network, [inputs], folder=tmp_path)
+    code_space_of_shards(network, [inputs], folder=tmp_path)
+    for change in (lambda: network.mean.fill_(5.0), lambda: network.__setattr__("shift", 1.0)):
+        change()
+        with pytest.raises(InputError, match="other weights"):
+            code_space_of_shards(network, [inputs], folder=tmp_path)
+        network.mean.zero_()
+        network.shift = 0.0

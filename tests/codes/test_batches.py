@@ -223,3 +223,11 @@ def test_each_mistake_in_labels_has_its_own_remedy():
     ):
         with pytest.raises(InputError, match=remedy):
             batches((inputs, labels), 4)
+
+
+def test_a_list_of_two_like_batches_of_whole_numbers_is_ambiguous():
+    tokens = torch.arange(12).reshape(12, 1) % 5
+    with pytest.raises(InputError, match=r"two batches, or inputs and their labels.*as a tuple, or iter"):
+        batches([tokens[:6], tokens[6:]], 3)
+    assert len(list(batches((tokens[:6], tokens[6:]), 3))) == 2
+    assert len(list(batches([tokens[:4], tokens[4:8], tokens[8:]], 3))) == 3

@@ -1,12 +1,21 @@
 """Bits packed into words and unpacked again, one layer and several side by side."""
 
+import math
+
 import hypothesis.extra.numpy as arrays
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nas_relucode import Codes, InputError
+from nas_relucode.cells.code_spaces import CodeSpace
+from nas_relucode.cells.graph import connectivity
+from nas_relucode.cells.hamming import distance_histogram, distance_matrix
+from nas_relucode.cells.neighbours import nearest, pairs_within
+from nas_relucode.cells.occupied import find_cells
+from nas_relucode.cells.spanning import spanning_tree
 from nas_relucode.codes import pack
 from nas_relucode.codes.bits import Layer
 
@@ -61,3 +70,50 @@ def test_what_cannot_be_packed_or_found_is_an_error():
         pack([1, 0, 1])
     with pytest.raises(InputError, match=r"unknown layer 'third'. Known: first, second"):
         side_by_side(np.ones((1, 2), bool), np.ones((1, 2), bool)).layer("third")
+
+
+def test_a_single_row_is_one_sample():
+    codes = pack([[0, 1, 1], [1, 0, 1]])
+    assert codes[1].samples == codes[np.int64(-1)].samples == 1
+    assert codes[1].bits().tolist() == codes[-1].bits().tolist() == [[True, False, True]]
+
+
+def test_bits_may_be_a_tensor_of_any_kind():
+    bits = torch.tensor([[0.0, 1.0], [1.0, 1.0]], requires_grad=True)
+    assert pack(bits).bits().tolist() == [[False, True], [True, True]]
+    with pytest.raises(InputError, match="bits are a list, and no matrix"):
+        pack([[0, 1], [1]])
+
+
+CODES_TAKERS = {
+    "find_cells": find_cells,
+    "connectivity": connectivity,
+    "spanning_tree": spanning_tree,
+    "pairs_within": lambda codes: pairs_within(codes, 1),
+    "nearest": lambda codes: nearest(codes, 1),
+    "distance_matrix": distance_matrix,
+    "distance_histogram": distance_histogram,
+}
+
+
+@pytest.mark.parametrize("call", CODES_TAKERS.values(), ids=CODES_TAKERS)
+def test_what_is_no_codes_is_refused(call):
+    codes = pack([[0, 1, 1], [1, 0, 1], [1, 1, 1]])
+    call(codes)
+    for other in (CodeSpace.of(codes), find_cells(codes), codes.bits(), codes.words, None):
+        with pytest.raises(InputError, match=r"the codes are .*Give Codes"):
+            call(other)
+
+
+def test_arguments_of_a_code_space_are_checked():
+    space = CodeSpace.of(pack([[0, 1, 1], [1, 0, 1], [1, 1, 1]]))
+    profile = connectivity(space.codes)
+    for call in (profile.component_count, profile.clusters):
+        for theta in ("a", math.nan, -1, None):
+            with pytest.raises(InputError, match="theta"):
+                call(theta)
+    assert profile.component_count(math.inf) == 1
+    with pytest.raises(InputError, match="samples -1"):
+        space.sample_codes(-1)
+    with pytest.raises(InputError, match="correct"):
+        CodeSpace.of(space.codes, correct=["no"] * 3)

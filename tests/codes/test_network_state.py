@@ -7,7 +7,7 @@ import torch
 from relu_networks import Restless, fingerprint
 from torch import nn
 
-from nas_relucode import InputError
+from nas_relucode import InputError, capture
 from nas_relucode.codes.network_state import device_of, untouched
 
 IMAGES = torch.rand(5, 1, 8, 8)
@@ -227,3 +227,19 @@ def test_two_threads_take_turns_with_a_network():
         thread.join()
     assert max(most) == 1
     assert fingerprint(network) == before
+
+
+def test_modes_that_a_forward_pass_changes_are_restored():
+    class Switching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear, self.dropout = nn.Linear(6, 8), nn.Dropout(0.0)
+
+        def forward(self, x):
+            self.dropout.train(not self.dropout.training)
+            return torch.relu(self.dropout(self.linear(x)))
+
+    for network in (Switching().eval(), Switching().train()):
+        before = [module.training for module in network.modules()]
+        capture(network, torch.randn(9, 6), batch_size=3)
+        assert [module.training for module in network.modules()] == before

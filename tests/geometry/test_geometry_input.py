@@ -1,11 +1,15 @@
 """The functions of geometry refuse what is no network, no points and no number, and name what was given."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from nas_relucode.errors import InputError
-from nas_relucode.geometry import audit, complex_of, crossings, margins
+from nas_relucode.geometry import audit, complex_of, crossings, margins, polyhedron
+from nas_relucode.geometry.facets import find_facets
 from nas_relucode.training.data import Split
 
 NETWORK = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
@@ -42,6 +46,7 @@ def test_segments_have_a_dimension_of_their_own():
         ({"max_pairs": 1.5}, "max_pairs 1.5"),
         ({"seed": -1}, "seed -1"),
         ({"tolerance": "a"}, "tolerance 'a'"),
+        ({"tolerance": 1.0}, r"tolerance 1\.0"),
     ],
 )
 def test_audit_takes_numbers_in_range(options, message):
@@ -66,3 +71,16 @@ def test_audit_takes_numbers_in_range(options, message):
 def test_a_complex_takes_numbers_of_the_right_kind(options, message):
     with pytest.raises(InputError, match=message):
         complex_of(NETWORK, **options)
+
+
+@pytest.mark.parametrize("tolerance", [math.nan, -1, 1e9, "a"])
+def test_a_cell_takes_tolerances_in_range(tolerance):
+    cell = polyhedron(NETWORK, POINTS[0])
+    for facets in (cell.facets, lambda tolerance: find_facets(np.eye(2), np.ones(2), np.zeros(2), tolerance=tolerance)):
+        with pytest.raises(InputError, match="tolerance"):
+            facets(tolerance=tolerance)
+    if tolerance != 1e9:
+        with pytest.raises(InputError, match="tolerance"):
+            cell.contains(POINTS, tolerance=tolerance)
+    with pytest.raises(InputError, match="factors are a str"):
+        cell.transposed_times("x")

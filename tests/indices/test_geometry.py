@@ -199,3 +199,27 @@ def test_indices_of_samples_on_a_gpu_are_those_of_the_cpu():
     here = score(network, (inputs, labels), indices=indices).joint
     there = score(network.cuda(), (inputs.cuda(), labels.cuda()), indices=indices).joint
     assert there == pytest.approx(here, rel=1e-3, nan_ok=True)
+
+
+AFFINE = [
+    "decision_margin",
+    "principal_margin",
+    "certified_radius",
+    "affine_norm",
+    "affine_deviation",
+    "confidence_growth",
+]
+
+
+def test_indices_of_affine_maps_are_the_same_in_inference_mode():
+    def made():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+
+    x, labels = torch.randn(60, 8, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 3
+    expected = score(made(), (x, labels), indices=AFFINE).joint
+    with torch.inference_mode():
+        inputs, network = x.clone(), made()
+        assert score(made(), (x, labels), indices=AFFINE).joint == expected
+    assert score(made(), (inputs, labels), indices=AFFINE).joint == expected
+    assert score(network, (x, labels), indices=AFFINE).joint == expected

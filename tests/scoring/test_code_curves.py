@@ -106,8 +106,8 @@ def test_codes_of_the_validation_split_come_with_its_accuracy(data: ImageData):
         pytest.approx(evaluation.loss, rel=1e-6),
     )
     assert (point["train_accuracy"], point["loss"]) == (None, None)
-    first, *checks, last = passed[0], passed[1], passed[2], passed[3:-1]  # the network is checked the first time
-    assert max(checks) <= 3
+    first, checks, last = passed[0], passed[1:4], passed[4:-1]  # the network is checked the first time
+    assert max(checks) <= 8
     assert first + sum(last) == len(data.validation)  # one pass; the last of all is that of evaluate above
 
 
