@@ -29,6 +29,7 @@ class SampleErrors:
 
     groups: tuple[tuple[np.ndarray, np.ndarray], ...]  # rows; factor, float64, (rows, z)
     own: np.ndarray  # float64, (networks,): variances of the independent parts
+    unseen: np.ndarray  # float64, (networks,): the part of all variances that stands for samples not seen
 
     @property
     def covariance(self) -> np.ndarray:
@@ -92,10 +93,20 @@ class Errors:
         return np.sqrt(squares + of_seeds + of_seeds[one])
 
     def limits(self, one: int) -> np.ndarray:
-        """The variances of the differences from one network with infinitely many seeds, (networks,)."""
+        """The variances of the differences from one network with infinitely many seeds, (networks,).
+
+        However equal the networks are, they may differ on samples that were not seen, see `sample_errors`.
+        """
         alone, covariance = self.samples.variance - self.interaction, self.samples.covariance_with(one)
         covariance[one] -= self.interaction[one]
-        return np.asarray(np.maximum(0.0, alone + alone[one] - 2 * covariance))
+        return np.asarray(
+            np.maximum(self.samples.unseen + self.samples.unseen[one], alone + alone[one] - 2 * covariance)
+        )
+
+    @property
+    def averaged_out(self) -> np.ndarray:
+        """The variances that more seeds make smaller, (networks,); with `limits` those of `standard_with`."""
+        return np.maximum(self.seeds.variance, self.interaction)
 
     def drawn(self, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Random errors, and the same as if the variances over seeds were known; float32 (DRAWS, networks) each.
@@ -149,6 +160,7 @@ def sample_errors(networks: Sequence[Accuracies]) -> SampleErrors:
     2005, add 2).
     """
     own = np.array([network.sample_variance for network in networks])
+    unseen = UNSEEN / np.array([network.samples for network in networks]) ** 2
     tables: dict[tuple[str | None, int], list[int]] = {}
     for row, network in enumerate(networks):
         if network.correct is not None and network.correct.shape[1] > 1:
@@ -161,12 +173,11 @@ def sample_errors(networks: Sequence[Accuracies]) -> SampleErrors:
             factor[place] = networks[row].correct.mean(axis=0)
         factor -= factor.mean(axis=1, keepdims=True)
         factor /= np.sqrt(samples * (samples - 1.0))
-        unseen = UNSEEN / samples**2
         if samples > len(rows):  # a square factor is smaller
-            factor = np.linalg.cholesky(factor @ factor.T + unseen * np.eye(len(rows)))
-        own[rows] = 0.0 if samples > len(rows) else unseen
+            factor = np.linalg.cholesky(factor @ factor.T + UNSEEN / samples**2 * np.eye(len(rows)))
+        own[rows] = 0.0 if samples > len(rows) else UNSEEN / samples**2
         groups.append((rows, factor))
-    return SampleErrors(tuple(groups), own)
+    return SampleErrors(tuple(groups), own, unseen)
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,8 +226,8 @@ def simultaneous_intervals(
     highs[close] = largest_of_one(estimated[:, close], standard[close], int(np.searchsorted(close, best)), share)
     with_known = largest_of_pairs(*_part(in_question, known, squares, of_seeds), share)
     return Intervals(
-        difference - lows * standard,
-        difference + highs * standard,
+        np.maximum(difference - lows * standard, -1.0),  # as accuracies may differ at most
+        np.minimum(difference + highs * standard, 1.0),
         (lows + special.ndtri(POWER)) * standard,
         _seeds_needed(networks, uncertain, best, margin, with_known),
         _samples_needed(networks, uncertain, best, margin, with_known),
@@ -355,7 +366,7 @@ def _seeds_needed(
     distribution is larger than that of a normal one.
     """
     seeds = np.array([len(network.values) for network in networks])
-    of_one = errors.seeds.variance * seeds
+    of_one = errors.averaged_out * seeds
     numbers = np.unique(np.geomspace(2, MOST_SEEDS, 400).round())
     freedom = min(len(networks), 1 + SIMILAR) * (numbers - 1)
     quantiles = special.ndtri(POWER) - special.stdtrit(freedom, special.ndtr(-multiple))

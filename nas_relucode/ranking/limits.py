@@ -103,15 +103,18 @@ def _few_seeds(selection: Selection) -> str:
     smallest, needed = untold["smallest_difference"].median(), untold["seeds_needed"]
     others = int(selection.compared.sum()) - 1
     which = "The other network" if others == 1 else f"{len(untold)} of {others} other networks"
+    available = selection.networks["validation_samples"].max()
+    shown = f"differences of about {smallest:.4f} or more" if smallest < 1 else "no difference at all"
     text = (
         f"{which} cannot be told from the best: {count} seeds "
-        f"and {selection.networks['validation_samples'].max():,.0f} {selection.source.split} samples show differences "
-        f"of about {smallest:.4f} or more."
+        f"and {available:,.0f} {selection.source.split} samples show {shown}."
     )
     margin = selection.ranking.margin
     if needed.notna().all():
         return f"{text} About {int(needed.max())} seeds of each would show differences of {margin:g}."
     samples = untold["samples_needed"].max()
+    if not samples > available:
+        return f"{text} More than {intervals.MOST_SEEDS:,} seeds of each would be needed for differences of {margin:g}."
     return (
         f"{text} To show differences of {margin:g}, about {samples:,.0f} {selection.source.split} samples are needed; "
         "more seeds alone will not do."

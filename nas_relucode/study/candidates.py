@@ -112,41 +112,50 @@ def network_key(params: Mapping[str, Any]) -> str:
 def network_names(networks: Sequence[Mapping[str, Any]]) -> list[str]:
     """A short name for each network, made of the parameters that vary among them; all parameters if there is one.
 
-    Numbers have as few digits as tell them apart, at least 3. A parameter that a network lacks is left out. The value
-    of one called ``network`` stands alone.
+    Different networks have different names. Numbers have as few digits as tell them apart, at least 3. A parameter that
+    a network lacks is left out. The value of one called ``network`` stands alone.
 
     >>> network_names([{"depth": 3, "lr": 0.005312}, {"depth": 3, "lr": 0.1, "skip": True}])
     ['lr=0.00531', 'lr=0.1 skip=true']
-    >>> network_names([{"network": "a"}, {"network": "b"}])
-    ['a', 'b']
+    >>> network_names([{"network": "a"}, {"network": "b"}]), network_names([{"skip": None}, {"skip": "none"}])
+    (['a', 'b'], ['skip=none', 'skip="none"'])
     """
     parameters = list(dict.fromkeys(name for params in networks for name in params))
     values = {name: [params.get(name, _Absent) for params in networks] for name in parameters}
-    varying = [name for name in parameters if len({value_text(value) for value in values[name]}) > 1]
+    varying = [name for name in parameters if len(set(map(_identity, values[name]))) > 1]
     texts = {name: _distinct(values[name]) for name in (varying if len(networks) > 1 else parameters)}
-    names = [
-        " ".join(
-            plain(text[value]) if name == NAME else f"{plain(name)}={plain(text[value])}"
-            for name, text in texts.items()
-            if (value := value_text(params.get(name, _Absent))) in text
-        )
-        for params in networks
-    ]
-    return [name or "network" for name in names]
+    numbers: dict[str, int] = {}  # name -> how many networks of this name were met
+    of_network: dict[str, str] = {}
+    for params in networks:
+        parts = [
+            plain(text) if name == NAME else f"{plain(name)}={plain(text)}"
+            for name, of_value in texts.items()
+            if (text := of_value.get(_identity(params.get(name, _Absent)))) is not None
+        ]
+        key, name = network_key(params), " ".join(filter(None, parts)) or "network"
+        if key not in of_network:
+            numbers[name] = numbers.get(name, 0) + 1
+            of_network[key] = name if numbers[name] == 1 else f"{name} ({numbers[name]})"
+    return [of_network[network_key(params)] for params in networks]
 
 
 class _Absent:
     """Stands for a parameter that a network does not have."""
 
 
+def _identity(value: Any) -> str:
+    """A text that is the same for equal values only, unlike `value_text`: "1" is not 1."""
+    return "" if value is _Absent else json.dumps(value, sort_keys=True, default=str)
+
+
 def _distinct(values: Iterable[Any]) -> dict[str, str]:
-    """The exact text of each value -> a short one; different values have different ones."""
-    present = {value_text(value): value for value in values if value is not _Absent}
+    """The identity of each value -> a short text; different values have different ones."""
+    present = {_identity(value): value for value in values if value is not _Absent}
     for digits in range(FEWEST_DIGITS, ALL_DIGITS + 1):
-        texts = {exact: f"{v:.{digits}g}" if isinstance(v, float) else exact for exact, v in present.items()}
+        texts = {key: f"{v:.{digits}g}" if isinstance(v, float) else value_text(v) for key, v in present.items()}
         if len(set(texts.values())) == len(texts):
             return texts
-    return {exact: exact for exact in present}
+    return {key: f'"{v}"' if isinstance(v, str) else value_text(v) for key, v in present.items()}
 
 
 def value_text(value: Any) -> str:

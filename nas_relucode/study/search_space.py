@@ -242,12 +242,16 @@ def _read_values(name: str, values: Any) -> BaseDistribution:
         given = parse(Range, values, f"the parameter {name}")
         numbers = [number for number in (given.low, given.high, given.step) if number is not None]
         if all(isinstance(number, int) for number in numbers):
-            return IntDistribution(int(given.low), int(given.high), log=given.log, step=int(given.step or 1))
+            return IntDistribution(
+                int(given.low), int(given.high), log=given.log, step=1 if given.step is None else int(given.step)
+            )
         return FloatDistribution(given.low, given.high, log=given.log, step=given.step)
     if not isinstance(values, list | tuple):
         raise InputError(f"{name} is {values!r}. Give a list, even of a single item, or low and high.")
     if not values or len(set(values)) != len(values):
         raise InputError(f"the values {list(values)} of {name} must hold at least one item, and none twice.")
+    if len(set(map(value_text, values))) != len(values):
+        raise InputError(f"two of the values {list(values)} of {name} are written alike. Give texts and numbers apart.")
     if name == "head":
         for head in values:
             parse_head(str(head))
