@@ -18,7 +18,7 @@ def averaged(every_trial: pd.DataFrame, trials: StudyTrials) -> tuple[pd.DataFra
     if ranked["accuracy"].isna().all():
         raise InputError(f"the networks of study {trials.study!r} have no accuracy to rank by: they are autoencoders.")
     params = [name for name in ranked.columns if name.startswith(PARAMS)]
-    left_out = {*FIXED[:4], *params, "ranked", "pruned", "retry_of", "reason"}
+    left_out = {*FIXED[:4], *params, "violated", "ranked", "pruned", "retry_of", "reason"}
     numeric = [name for name in ranked.columns if name not in left_out]
     keys, means, _ = _grouped(ranked, ["network", "seed"], numeric)  # a training that was repeated counts once
     trainings = pd.concat([keys.drop(columns="size"), means], axis=1)
@@ -29,9 +29,15 @@ def averaged(every_trial: pd.DataFrame, trials: StudyTrials) -> tuple[pd.DataFra
         networks.insert(position, name, firsts[name].to_numpy())
     networks["parameters"] = networks.get("parameters", math.nan)
     networks["trial"] = firsts["number"].to_numpy()  # trials are in the order of their numbers
-    pruned = every_trial[every_trial["pruned"]].groupby("network")["seed"].nunique()
+    complete = pd.MultiIndex.from_frame(ranked[["network", "seed"]])
+    pruned = every_trial.loc[every_trial["pruned"], ["network", "seed"]].drop_duplicates()
+    pruned = pruned[~pd.MultiIndex.from_frame(pruned).isin(complete)].groupby("network").size()
     networks["pruned"] = pruned.reindex(networks["network"], fill_value=0).to_numpy()
-    networks["feasible"] = (networks.pop("infeasibility") <= 0) & (networks["pruned"] == 0)
+    violated = ranked.loc[ranked["violated"] != "", ["network", "violated"]].drop_duplicates()
+    violated = violated.groupby("network")["violated"].agg(", ".join)
+    networks["violated"] = violated.reindex(networks["network"], fill_value="").to_numpy()
+    reaches_floor = networks.pop("infeasibility") <= 0
+    networks["feasible"] = reaches_floor & (networks["pruned"] == 0) & (networks["violated"] == "")
     return trainings, networks, spread.drop(columns="infeasibility")
 
 

@@ -113,9 +113,13 @@ def _ordering(qualities: Iterable[str | Quality], ranking: Mapping[str, Any]) ->
     """The qualities that are to order the networks, and are not among ``qualities``."""
     given = {item.name if isinstance(item, Quality) else item for item in qualities}
     purpose, by = ranking.get("purpose"), ranking.get("by")
-    names = [] if by is None else [item if isinstance(item, str) else item[0] for item in listed_items("by", by, tuple)]
+    names = (
+        []
+        if by is None
+        else [item if isinstance(item, str) else next(iter(item), "") for item in listed_items("by", by, tuple)]
+    )
     if purpose is not None:
-        if purpose not in PURPOSES:
+        if not isinstance(purpose, str) or purpose not in PURPOSES:
             raise unknown("purpose", purpose, PURPOSES)
         names.append(PURPOSES[purpose])
     wanted = dict.fromkeys(name.lstrip("+-") for name in names if isinstance(name, str))

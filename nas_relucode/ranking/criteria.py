@@ -15,6 +15,7 @@ QUANTITIES = {  # what may order networks besides the indices
     "seconds": "minimize",
     **{name: quality.direction for name, quality in QUALITIES.items()},
 }
+MOST_WEIGHT = 1e100  # so that sums of weights are numbers
 Criterion = str | tuple[str, str]  # a name, or a name with its direction
 
 
@@ -77,6 +78,6 @@ def check_weights(weights: Mapping[str, float] | None, by: Iterable[str]) -> Non
     for name, weight in (weights or {}).items():
         if name not in by:
             raise unknown("weight", name, by)
-        finite_number(f"the weight of {name}", weight)
+        finite_number(f"the weight of {name}", weight, most=MOST_WEIGHT)
     if weights and not any(weights.get(name, 1.0) for name in by):
         raise InputError("all weights are 0, so nothing orders the networks. Give at least one above 0.")

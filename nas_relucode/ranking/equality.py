@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas_relucode.errors import InputError, unknown
+from nas_relucode.errors import InputError, finite_number, unknown
 from nas_relucode.ranking.accuracies import Accuracies
 from nas_relucode.ranking.choices import LEVEL, RULES
 from nas_relucode.ranking.intervals import simultaneous_intervals
@@ -41,9 +41,8 @@ def check_rule(rule: str, margin: float = MARGIN, level: float = LEVEL) -> None:
     """Raises InputError unless the rule is one of RULES, and margin and level lie between 0 and 1."""
     if rule not in RULES:
         raise unknown("rule", rule, RULES)
-    for name, value, example in (("margin", margin, MARGIN), ("level", level, LEVEL)):
-        if isinstance(value, bool | str) or not 0 < value < 1:
-            raise InputError(f"{name} {value!r} is out of range. Give a number between 0 and 1, e.g. {example}.")
+    for name, value in {"margin": margin, "level": level}.items():
+        finite_number(name, value, most=1, above=True, below=True)
 
 
 def judge(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from scipy import special
 
 from nas_relucode.ranking import intervals
@@ -18,6 +19,7 @@ from nas_relucode.texts import listed
 if TYPE_CHECKING:
     from nas_relucode.ranking.selection import Selection
 
+MOST_NAMED = 5  # networks that are named
 MOST_REPEATED = 3  # repeated trainings that are named
 FEWEST_RANKED = 5  # networks whose order is compared with their test accuracies
 
@@ -40,6 +42,13 @@ def notes_on(selection: Selection) -> tuple[str, ...]:
     notes = []
     if skipped := selection.source.without_record:
         notes.append(f"Trials without our record, which are left out: {listed(skipped)}.")
+    if unfinished := _unfinished(selection):
+        notes.append(unfinished)
+    if len(margins := selection.source.margins) > 1 and selection.ranking.margin == margins[0]:
+        notes.append(
+            f"The trials were recorded with different margins ({listed(margins)}): the smallest one is used. Give "
+            "margin= for another."
+        )
     repeated = [item for item in selection.source.repeated_seeds.items() if len(_accuracies_of(selection, item[1])) < 2]
     for (network, seed), numbers in repeated[:MOST_REPEATED]:
         notes.append(
@@ -63,6 +72,26 @@ def notes_on(selection: Selection) -> tuple[str, ...]:
     if not selection.deciding and len(selection.finalists) > 1:
         notes.append("No index orders the finalists: accuracy and size do.")
     return tuple(notes)
+
+
+def _unfinished(selection: Selection) -> str:
+    """The networks of which no trial, or not every trial, came to its end and has a result."""
+    frame = selection.source.frame
+    ended = frame[frame["ranked"]]
+    early = frame[frame["state"].isin(["FAIL", "PRUNED"]) & ~frame["number"].isin(frame["retry_of"].dropna())]
+    early = early[~_pairs(early).isin(_pairs(ended))]
+    early = early[~early["number"].isin(selection.source.repetitions)]
+    nothing = list(dict.fromkeys(early["network"][~early["network"].isin(ended["network"])]))
+    failed = early[(early["state"] == "FAIL") & early["network"].isin(ended["network"])]
+    parts = [f"without a complete trial, and so left out: {listed(nothing, MOST_NAMED)}"] if nothing else []
+    if len(failed):
+        names = listed(list(dict.fromkeys(failed["network"])), MOST_NAMED)
+        parts.append(f"with trainings that failed (trials {listed(list(failed['number']))}): {names}")
+    return f"Networks {'; '.join(parts)}." if parts else ""
+
+
+def _pairs(trials: pd.DataFrame) -> pd.MultiIndex:
+    return pd.MultiIndex.from_frame(trials[["network", "seed"]])
 
 
 def _accuracies_of(selection: Selection, numbers: Sequence[int]) -> list[float]:

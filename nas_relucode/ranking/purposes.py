@@ -86,7 +86,7 @@ def order_for(purpose: str, recorded: Collection[str], known: Collection[Result]
     for (see docs/evidence.md: on two data sets, on networks that took no part in the choice), and for a study that did
     not record what orders them.
     """
-    if purpose not in PURPOSES:
+    if not isinstance(purpose, str) or purpose not in PURPOSES:
         raise unknown("purpose", purpose, PURPOSES)
     quality = PURPOSES[purpose]
     if quality in recorded:

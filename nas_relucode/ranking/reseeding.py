@@ -49,14 +49,16 @@ class Reseeding:
     reason: str  # "firm", "seeds spent", "budget spent" or "running elsewhere"
     selection: Selection = field(repr=False)  # of the study as it is now
     trained: list[int]  # numbers of the trials that this call completed
+    pruned: list[int]  # of those that were pruned
     failed: list[int]  # of those whose objective raised an error that `catch` names
     elsewhere: list[int]  # of those that other machines run, or have left behind
 
     def __str__(self) -> str:
         reason = f"{REASONS[self.reason]}{f', in trial {listed(self.elsewhere)}' if self.elsewhere else ''}"
-        failed = f" {len(self.failed)} failed." if self.failed else ""
+        others = {"pruned": self.pruned, "failed": self.failed}
+        early = "".join(f" {len(numbers)} {how}." for how, numbers in others.items() if numbers)
         left_out = f" {left_out}" if (left_out := not_compared(self.selection)) else ""
-        return f"{len(self.trained)} trained again, then {reason}{_untold(self.selection)}.{left_out}{failed}"
+        return f"{len(self.trained)} trained again, then {reason}{_untold(self.selection)}.{left_out}{early}"
 
 
 def reseed(
@@ -188,6 +190,7 @@ class _Reseeder:
         self.options, self.n_trials, self.catch = options, n_trials, catch
         self.end = None if timeout is None else time.monotonic() + timeout
         self.trained: list[int] = []
+        self.pruned: list[int] = []
         self.failed: list[int] = []
         self.skipped: set[tuple[str, int]] = set()  # trainings that failed in this call
         self.has_warned = False
@@ -230,10 +233,10 @@ class _Reseeder:
         return [keys[name] for name in named]
 
     def _ended(self, reason: str, selection: Selection, elsewhere: Sequence[int] = ()) -> Reseeding:
-        return Reseeding(reason, selection, self.trained, self.failed, list(elsewhere))
+        return Reseeding(reason, selection, self.trained, self.pruned, self.failed, list(elsewhere))
 
     def _is_enough(self) -> bool:
-        many = self.n_trials is not None and len(self.trained) + len(self.failed) >= self.n_trials
+        many = self.n_trials is not None and len(self.trained) + len(self.pruned) + len(self.failed) >= self.n_trials
         return many or (self.end is not None and time.monotonic() >= self.end)
 
     def _train(self, candidate: Candidate, trials: Sequence[FrozenTrial]) -> None:
@@ -247,6 +250,8 @@ class _Reseeder:
             self._tell(trial, self.objective(trial, seed=candidate.seed), candidate)
         except optuna.TrialPruned:
             self.study.tell(trial, state=TrialState.PRUNED)
+            self.pruned.append(trial.number)
+            return
         except BaseException as error:
             if ATTRIBUTE not in trial.user_attrs:
                 write_failed(trial, error)

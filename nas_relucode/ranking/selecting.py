@@ -21,6 +21,7 @@ from nas_relucode.ranking.purposes import order_for
 from nas_relucode.ranking.selection import Selection, near_best
 from nas_relucode.ranking.trials import StudyTrials, accuracies, check_layers, check_recorded, frame_of, read_trials
 from nas_relucode.ranking.trials import saturated as saturated_networks
+from nas_relucode.study.storage import own_settings
 
 COST = ("parameters", "flops")  # what orders the networks of a study without objectives beside accuracy
 COMPARISON = ("difference", "low", "high", "smallest_difference", "seeds_needed", "samples_needed")
@@ -46,7 +47,7 @@ def select(
     `Selection.finalists` is empty and `Selection.best` raises InputError.
     """
     trials = read_trials(study)
-    settings = study.user_attrs.get("settings")
+    settings = own_settings(study) or None
     ranking = Ranking(**_with_own_margin(options, settings, trials))
     criteria = _criteria(trials, ranking)
     if list(trials.objectives) == ["accuracy"] and ranking.by is None and ranking.how == "pareto":
@@ -79,12 +80,12 @@ def select(
     )
 
 
-def _with_own_margin(options: RankingOptions, settings: Any, trials: StudyTrials) -> Any:
+def _with_own_margin(options: RankingOptions, settings: dict[str, Any] | None, trials: StudyTrials) -> Any:
     """The options; where they name no margin, with that of the study's settings, else of its records."""
     if options.get("margin") is not None:
         return options
-    own = settings.get("margin") if isinstance(settings, dict) else None
-    return {**options, "margin": own if isinstance(own, int | float) else trials.margin}
+    own = (settings or {}).get("margin")
+    return {**options, "margin": trials.margin if own is None else own}
 
 
 def _criteria(trials: StudyTrials, ranking: Ranking) -> dict[str, str]:

@@ -22,7 +22,7 @@ from nas_relucode.ranking.trials import StudyTrials, frame_of
 from nas_relucode.ranking.verdict import Verdict, verdict_of
 from nas_relucode.ranking.words import in_words
 from nas_relucode.study.storage import study_in_memory
-from nas_relucode.texts import with_interval, with_spread
+from nas_relucode.texts import listed, with_interval, with_spread
 
 MOST_PRINTED = 20  # networks of a selection
 SPREAD = "± is the standard deviation over seeds."
@@ -33,12 +33,13 @@ class Selection:
     """The networks of a study: how each compares with the best, which are finalists, in which order; see `select`.
 
     Columns of ``networks``: network (its name), its parameters (``params_NAME``), seeds, means over seeds of the
-    numeric columns of `trials_frame`, trial (the number of its first), pruned (seeds), feasible, front, finalist
-    (booleans), place (1 for the first of the finalists, NaN for the others), rank (like place, but shared by networks
-    that only the numbers of their trials order) and mark (in figures and tables). Columns of ``comparison``: network,
-    answer ("best", "equal", "worse", "cannot be told"; empty for networks that were not compared), difference, low,
-    high, smallest_difference, seeds_needed, samples_needed and paired (see `ranking.equality.Judgement`), key (what
-    ``how`` sorts by) and contribution (to the hypervolume), NaN where there is no value.
+    numeric columns of `trials_frame`, trial (the number of its first), pruned (seeds), violated (the constraints of the
+    user's that a seed violates), feasible, front, finalist (booleans), place (1 for the first of the finalists, NaN for
+    the others), rank (like place, but shared by networks that only the numbers of their trials order) and mark (in
+    figures and tables). Columns of ``comparison``: network, answer ("best", "equal", "worse", "cannot be told"; empty
+    for networks that were not compared), difference, low, high, smallest_difference, seeds_needed, samples_needed and
+    paired (see `ranking.equality.Judgement`), key (what ``how`` sorts by) and contribution (to the hypervolume), NaN
+    where there is no value.
     """
 
     study: str  # its name
@@ -137,7 +138,8 @@ class Selection:
         if self.finalists.empty:
             raise InputError(
                 f"no network of study {self.study!r} can be chosen. {self.infeasibility} "
-                "Train other candidates, or lower accuracy_floor."
+                "Train other candidates, or "
+                f"{'relax the constraints' if self._violates.any() else 'lower accuracy_floor'}."
             )
 
     @property
@@ -167,15 +169,24 @@ class Selection:
         return [*self.finalists["network"], *self.front.loc[~self.front["finalist"], "network"]]
 
     @property
+    def _violates(self) -> pd.Series:
+        return self.networks["violated"] != ""
+
+    @property
     def infeasibility(self) -> str:
         """Why no network can be chosen, in sentences; defined only if none can."""
         accuracy, pruned = self.networks["accuracy"], self.networks["pruned"] > 0
-        below, undefined = accuracy[~pruned].dropna(), int(accuracy[~pruned].isna().sum())
+        violated = self._violates & ~pruned
+        others = accuracy[~pruned & ~violated]
+        below, undefined = others.dropna(), int(others.isna().sum())
         sentences = ["No network is feasible."]
         if len(below):
             sentences.append(f"Below the accuracy floor: {len(below)}, the best at {below.max():.4f}.")
+        if violated.any():
+            names = listed(list(dict.fromkeys(self.networks["violated"][violated])))
+            sentences.append(f"With some seed against a constraint ({names}): {violated.sum()}.")
         if pruned.any():
-            sentences.append(f"Pruned with some seed (diverged, or an objective undefined): {pruned.sum()}.")
+            sentences.append(f"Pruned with some seed: {pruned.sum()}.")
         if undefined:
             sentences.append(f"Without an accuracy: {undefined}.")
         return " ".join(sentences)

@@ -26,6 +26,7 @@ from nas_relucode.study.record import (
     ACCURACIES,
     ATTRIBUTE,
     DIRECTIONS,
+    FLOOR,
     FLOOR_BELOW_BEST,
     RELATIVE_FLOOR,
     candidate_of,
@@ -74,7 +75,12 @@ class StudyTrials:
     @property
     def margin(self) -> float:
         """The difference of accuracies that does not matter to whoever recorded the trials; MARGIN if none says."""
-        return max((record["margin"] for record in self.records if "margin" in record), default=MARGIN)
+        return min(self.margins, default=MARGIN)
+
+    @property
+    def margins(self) -> list[float]:
+        """The different margins with which the trials were recorded, the smallest first."""
+        return sorted({record["margin"] for record in self.records if "margin" in record})
 
     @property
     def own_directions(self) -> dict[str, str]:
@@ -93,6 +99,11 @@ class StudyTrials:
         for trial, network, candidate in zip(self.ranked, self.networks, self.candidates, strict=True):
             numbers.setdefault((network, candidate.seed), []).append(trial.number)
         return {training: of_it for training, of_it in numbers.items() if len(of_it) > 1}
+
+    @property
+    def repetitions(self) -> list[int]:
+        """The numbers of the trials that were ended because another trial is the same training."""
+        return [trial.number for trial in self.trials if "same_as" in trial.user_attrs]
 
     @property
     def other_samples(self) -> list[int]:
@@ -289,13 +300,16 @@ def _row(
     row: dict[str, Any] = {"number": trial.number, "state": trial.state.name}
     row["network"] = trials.names.get(candidate.network) or candidate.label
     row |= {f"{PARAMS}{name}": value for name, value in candidate.params.items()}
-    row["seed"] = candidate.seed if record else _seed_of(trial.params.get(SEED, loose.get(SEED)))
+    row["seed"] = (
+        candidate.seed if record else _seed_of(trial.params.get(SEED, loose.get(SEED, trial.user_attrs.get(SEED))))
+    )
     if record:
         row |= column_values(record, also)
         row["validation_samples"] = record["validation"]["samples"]
-        floors = [value for name, value in trial.constraints.items() if name != RELATIVE_FLOOR]
-        row["infeasibility"] = max(floors, default=0.0)
-    row["ranked"], row["pruned"] = record is not None, "pruned" in loose
+        row["infeasibility"] = trial.constraints.get(FLOOR, 0.0)
+        own = [name for name, value in trial.constraints.items() if name not in (FLOOR, RELATIVE_FLOOR) and value > 0]
+        row["violated"] = ", ".join(own)
+    row["ranked"], row["pruned"] = record is not None, trial.state == TrialState.PRUNED
     retry_of = trial.user_attrs.get("retry_of")
     row["retry_of"] = retry_of if type(retry_of) is int and 0 <= retry_of < 2**63 else None
     row["reason"] = loose.get("pruned") or loose.get("failed")

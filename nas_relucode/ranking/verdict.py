@@ -44,7 +44,8 @@ def _choice(selection: Selection) -> str:
     compared = int(selection.compared.sum())
     if compared == 1:
         alone = len(selection.networks) == 1  # otherwise the others are named with why they were not compared
-        return f"{accuracy}{', and there is no other network, so that there is nothing to compare' * alone}."
+        nothing = ", and no other network was trained to its end, so that there is nothing to compare"
+        return f"{accuracy}{nothing * alone}."
     if first["network"] == best["network"]:
         return f"{accuracy}, the highest of {compared} networks. {_others(selection)}".rstrip()
     comparison, margin = selection.comparison.iloc[0], selection.ranking.margin
@@ -86,9 +87,11 @@ def not_compared(selection: Selection) -> str:
     networks = selection.networks[~selection.compared]
     if networks.empty:
         return ""
+    violated = [name for name in dict.fromkeys(networks["violated"]) if name]
     reasons = {
         "pruned with some seed": networks["pruned"] > 0,
-        "below the accuracy floor": (networks["pruned"] == 0) & ~networks["feasible"],
+        **{f"violates {name}": (networks["pruned"] == 0) & (networks["violated"] == name) for name in violated},
+        "below the accuracy floor": (networks["pruned"] == 0) & (networks["violated"] == "") & ~networks["feasible"],
         "without an accuracy": networks["feasible"],
     }
     parts = [f"{listed(list(networks['network'][kept]), 5)} ({why})" for why, kept in reasons.items() if kept.any()]

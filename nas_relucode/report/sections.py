@@ -24,6 +24,7 @@ from nas_relucode.report.tables import (
     retries,
 )
 from nas_relucode.study.record import record_of
+from nas_relucode.study.storage import own_settings
 from nas_relucode.texts import with_spread
 
 
@@ -108,8 +109,8 @@ def _front(report: Report) -> Section:
 
 def _networks(report: Report) -> Section:
     infeasible = (
-        "Networks that are not feasible are below the accuracy floor; pruned ones diverged with some seed, or an "
-        "objective is undefined for them."
+        "Networks that are not feasible are below the accuracy floor, violate a constraint, or were pruned with some "
+        "seed: they diverged, an objective is undefined for them, or the search pruned them."
     )
     text = "" if report.selection.networks["feasible"].all() else infeasible
     by_accuracy = report.selection.networks.sort_values("accuracy", ascending=False, kind="stable")
@@ -211,5 +212,7 @@ def described(report: Report) -> str:
 
 def _table_of(study: optuna.Study, attribute: str) -> dict[str, Any]:
     """A table that `run_study` stores with the study; empty if the study has none."""
+    if not own_settings(study):
+        return {}
     table = study.user_attrs.get(attribute)
     return table if isinstance(table, dict) else {}

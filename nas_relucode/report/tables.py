@@ -125,10 +125,10 @@ def retries(trials: pd.DataFrame) -> list[str]:
         if trial[params].notna().any():
             subject += f" ({trial['network']}" + ("" if pd.isna(trial["seed"]) else f", seed {trial['seed']}") + ")"
         if trial["state"] == "PRUNED":
-            sentences.append(f"{subject} was pruned: {reason}.")
+            sentences.append(f"{subject} was pruned{': ' * bool(reason)}{reason}.")
         else:
             again = retried.get(trial["number"])
-            outcome = f"failed ({reason})" if reason else "was interrupted"
+            outcome = f"failed ({reason})" if reason else "failed or was interrupted"
             then = f"retried as trial {again}" if again else "not retried"
             sentences.append(f"{subject} {outcome} and was {then}.")
     if more := len(ended_early) - len(sentences):

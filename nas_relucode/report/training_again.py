@@ -14,6 +14,7 @@ import optuna
 from nas_relucode.errors import InputError
 from nas_relucode.study.candidates import Candidate
 from nas_relucode.study.settings import StudySettings, load_settings
+from nas_relucode.study.storage import own_settings
 from nas_relucode.study.stored_settings import check_settings, stored_settings
 from nas_relucode.toml_files import builtin_files, parse, toml_key, toml_table, toml_value
 from nas_relucode.training.names import SOURCES
@@ -112,8 +113,7 @@ def _lines(table: dict[str, Any], path: list[str]) -> Iterator[str]:
 
 def _settings(study: optuna.Study) -> StudySettings | None:
     """The settings that `run_study` stored with a study; None if there are none."""
-    stored = study.user_attrs.get("settings")
-    if not isinstance(stored, dict) or not isinstance(stored.get("data"), dict):
+    if not own_settings(study):
         return None
     try:
         return stored_settings(study)

@@ -51,7 +51,7 @@ def write_report(
         "pareto.png": lambda path: save_pareto(path, picture),
         "pareto.svg": lambda path: save_pareto(path, picture),
         "pareto.json": lambda path: path.write_text(as_json(_json(report), indent=2), "utf-8"),
-        "trials.csv": lambda path: trials.to_csv(path, index=False),
+        "trials.csv": lambda path: trials.to_csv(path, index=False, errors="backslashreplace"),
     }
     settings = settings_toml(study, folder)
     file = settings_file(study, folder)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from nas_relucode.errors import InputError
-from nas_relucode.study.record import ACCURACIES
+from nas_relucode.study.record import ACCURACIES, ATTRIBUTE
 
 PARAMS = "params_"  # before a parameter's name in a column, as in Optuna's own trials_dataframe
 FIXED = ("number", "state", "network", "seed", *ACCURACIES, "validation_loss")
-AT_THE_END = ("validation_samples", "infeasibility", "ranked", "pruned", "retry_of", "reason")
+AT_THE_END = ("validation_samples", "infeasibility", "violated", "ranked", "pruned", "retry_of", "reason")
 # of the table of networks
 RANKED = (
     "seeds",
@@ -20,12 +20,15 @@ RANKED = (
     "mark",
     "size",
     "answer",
+    "low",
+    "high",
 )
+ATTRIBUTES = (ATTRIBUTE, "reseed", "same_as")  # of trials, beside which the values of objectives stand
 
 
 def is_column(name: str) -> bool:
     """Whether a column has this name already."""
-    return name in FIXED or name in AT_THE_END or name in RANKED or name.startswith(PARAMS)
+    return name in (*FIXED, *AT_THE_END, *RANKED, *ATTRIBUTES) or name.startswith(PARAMS)
 
 
 def check_own_name(what: str, name: str, others: dict[str, str]) -> None:

@@ -15,7 +15,15 @@ from nas_relucode.qualities.quality import Quality
 from nas_relucode.qualities.registry import QUALITIES
 from nas_relucode.study.candidates import Candidate
 from nas_relucode.study.defaults import MARGIN
-from nas_relucode.study.record import FLOOR_BELOW_BEST, MEASURED, RELATIVE_FLOOR, VERSION, accuracy_of, complete_trials
+from nas_relucode.study.record import (
+    FLOOR,
+    FLOOR_BELOW_BEST,
+    MEASURED,
+    RELATIVE_FLOOR,
+    VERSION,
+    accuracy_of,
+    complete_trials,
+)
 from nas_relucode.texts import counted
 
 DIRECTIONS = ("maximize", "minimize")
@@ -84,7 +92,7 @@ def accuracy_constraint(
     if accuracy is None:
         return {}
     if floor is not None:
-        return {"accuracy_floor": floor - accuracy}
+        return {FLOOR: floor - accuracy}
     relative = max(accuracy, accuracy if best is None else best) - FLOOR_MARGINS * margin
     return {RELATIVE_FLOOR: relative - accuracy}
 

@@ -39,13 +39,14 @@ from typing import Any
 import optuna
 from optuna.trial import BaseTrial, FrozenTrial, TrialState
 
-from nas_relucode.errors import InputError, NonFiniteError
+from nas_relucode.errors import InputError, NonFiniteError, a_type
 from nas_relucode.study.candidates import Candidate
 
 ATTRIBUTE = "relucode"  # the user attribute that holds the record
 VERSION = 2
 FLOOR_BELOW_BEST = "floor_below_best"
 DIRECTIONS = "directions"
+FLOOR = "accuracy_floor"  # the constraint of a trial where a floor is named
 RELATIVE_FLOOR = "relative_accuracy_floor"  # the constraint of a trial where no floor is named
 MEASURED = {"accuracy": "maximize", "validation_loss": "minimize"}  # objectives that are neither indices nor qualities
 ACCURACIES = ("accuracy", "train_accuracy", "test_accuracy")
@@ -76,6 +77,17 @@ def write_outcome(trial: BaseTrial, outcome: Outcome) -> tuple[float, ...] | opt
     for name, value in outcome.constraints.items():
         trial.set_constraint(name, value)
     return optuna.TrialPruned(outcome.record["pruned"]) if outcome.values is None else outcome.values
+
+
+def check_params(params: Mapping[str, Any]) -> None:
+    """Raises InputError for parameters whose values a record cannot hold, such as lists and tuples."""
+    for name, value in params.items():
+        if not _is_plain(value):
+            raise InputError(
+                f"the parameter {name} has the value {value!r:.80}, {a_type(value)}, and networks are told apart by "
+                "numbers, texts, booleans and None. Let the trial suggest one of these, for example '32-16', and make "
+                "what you need of it."
+            )
 
 
 def write_failed(trial: optuna.Trial, error: BaseException) -> None:
@@ -234,7 +246,11 @@ def _are_names(value: Any) -> bool:
 
 def _are_params(value: Any) -> bool:
     plain = isinstance(value, dict) and "seed" not in value
-    return plain and all(isinstance(item, str | bool) or _is_real(item) for item in value.values())
+    return plain and all(map(_is_plain, value.values()))
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | bool) or _is_real(value)
 
 
 def _are_real(values: Iterable[Any]) -> bool:

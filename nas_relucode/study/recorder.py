@@ -34,6 +34,7 @@ from nas_relucode.study.objectives import (
 from nas_relucode.study.record import (
     DIRECTIONS,
     Outcome,
+    check_params,
     complete_trials,
     objective_values,
     record_of,
@@ -139,7 +140,7 @@ class Recorder:
         Raises TrialPruned, and keeps the reason, if outputs are not finite or an objective is undefined; InputError for
         a study with another number of directions, and for a network with another number of classes than the others.
         """
-        self._check(trial, accuracy, test_accuracy)
+        accuracy, test_accuracy = self._checked(trial, accuracy, test_accuracy)
         candidate = Candidate.of_trial(trial.params, self._seed(trial, seed))
         record = new_record(candidate, self.objectives, self.margin, self.accuracy_floor)
         record |= {DIRECTIONS: self.own_directions} if self.own_directions else {}
@@ -200,15 +201,15 @@ class Recorder:
             )
         return seed
 
-    def _check(self, trial: BaseTrial, accuracy: float | None, test_accuracy: float | None) -> None:
+    def _checked(
+        self, trial: BaseTrial, accuracy: float | None, test_accuracy: float | None
+    ) -> tuple[float | None, float | None]:
+        """The user's own accuracies as floats. Raises InputError for them, and for a trial that cannot be ranked."""
         if not isinstance(trial, BaseTrial):
             raise InputError(f"the trial is {a_type(trial)}. Call the recorder as record(trial, network, seed=seed).")
         check_directions(trial, self.objectives, "directions=record.directions")
-        for name, value in {"accuracy": accuracy, "test_accuracy": test_accuracy}.items():
-            try:
-                finite_number(name, 0 if value is None else value, most=1)
-            except InputError as error:
-                raise InputError(f"{error} It is a fraction, for example 0.93.") from error
+        check_params(trial.params)
+        return _as_accuracy("accuracy", accuracy), _as_accuracy("test_accuracy", test_accuracy)
 
     def _check_same(self, study: optuna.Study | None, number: int, record: dict[str, Any]) -> None:
         """Raises InputError if the network has another number of classes, warns of other validation samples."""
@@ -232,6 +233,13 @@ class Recorder:
     def _warn_saturated(self, record: dict[str, Any]) -> None:
         for sentence in saturated_objectives(record):
             warnings.warn(sentence, stacklevel=4)
+
+
+def _as_accuracy(name: str, value: Any) -> float | None:
+    try:
+        return None if value is None else finite_number(name, value, most=1)
+    except InputError as error:
+        raise InputError(f"{error} It is a fraction, for example 0.93.") from error
 
 
 def _check_kinds(indices: Iterable[str | Index], qualities: Iterable[str | Quality]) -> None:

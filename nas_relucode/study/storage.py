@@ -174,13 +174,21 @@ def all_trials(study: optuna.Study) -> list[FrozenTrial]:
             gc.enable()
 
 
+def own_settings(study: optuna.Study) -> dict[str, Any]:
+    """The settings that nas-relucode stored in a study; empty if it stored none, whatever else is called settings."""
+    stored = study.user_attrs.get("settings")
+    if not isinstance(stored, dict):
+        return {}
+    return stored if all(isinstance(stored.get(name), dict) for name in ("data", "network", "search")) else {}
+
+
 def stored_table(study: optuna.Study) -> dict[str, Any]:
     """The settings stored in a study, without the keys that are None, as a TOML file would hold them.
 
     Raises InputError for a study that nas-relucode did not create.
     """
-    stored = study.user_attrs.get("settings")
-    if not isinstance(stored, dict):
+    stored = own_settings(study)
+    if not stored:
         raise InputError(
             f"study {study.study_name!r} in this storage was not created by nas-relucode. Give another --study-name."
         )

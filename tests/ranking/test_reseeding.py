@@ -52,7 +52,7 @@ def test_the_margin_is_the_studys_own_where_none_is_given(by):
     objective = Objective(margin=0.3 if by == "recorder" else 0.005)
     study = study_of(objective)
     if by == "settings":
-        study.set_user_attr("settings", {"margin": 0.3})
+        study.set_user_attr("settings", {"data": {}, "network": {}, "search": {}, "margin": 0.3})
     result = rc.reseed(study, objective, seeds=[1, 2])
     assert rc.select(study).ranking.margin == result.selection.ranking.margin == 0.3
     assert result.reason == "firm"

@@ -147,8 +147,11 @@ def test_the_best_comes_with_everything_needed_to_train_it_again():
         "trials": [0, 1],
     }
     assert select(study).best == expected | {"settings": None}
-    study.set_user_attr("settings", {"training": {"epochs": 3}})
-    assert select(study).best == expected | {"settings": {"training": {"epochs": 3}}}
+    study.set_user_attr("settings", {"margin": 0.3})  # of somebody else
+    assert select(study).best == expected | {"settings": None}
+    settings = {"data": {}, "network": {}, "search": {}, "training": {"epochs": 3}}
+    study.set_user_attr("settings", settings)
+    assert select(study).best == expected | {"settings": settings}
 
 
 @pytest.mark.parametrize("how", ["pareto", "lexicographic", "weighted"])

@@ -59,7 +59,9 @@ def hostile_study() -> optuna.Study:
     study.add_trial(
         without_result(TrialState.FAIL, "2-2", 1, {ATTRIBUTE: {"failed": f"Error: {HOSTILE[3]}\n{HOSTILE[0]}"}})
     )
-    study.set_user_attr("settings", {"data": {"classes": HOSTILE}, "description": HOSTILE[1]})
+    study.set_user_attr(
+        "settings", {"data": {"classes": HOSTILE}, "network": {}, "search": {}, "description": HOSTILE[1]}
+    )
     return study
 
 

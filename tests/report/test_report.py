@@ -41,7 +41,12 @@ def typical_study() -> optuna.Study:
         (TrialState.PRUNED, {"pruned": "NaN"}),
     ]:
         study.add_trial(without_result(state, "2-2", attributes={ATTRIBUTE: reason}))
-    settings = {"description": "<b>bold</b> & brave", "data": {"source": "digits"}, "search": {"seeds": [0, 1]}}
+    settings = {
+        "description": "<b>bold</b> & brave",
+        "data": {"source": "digits"},
+        "network": {},
+        "search": {"seeds": [0, 1]},
+    }
     study.set_user_attr("settings", settings)
     study.set_user_attr("versions", {"torch": "9.9"})
     return study
@@ -241,12 +246,12 @@ def test_a_retry_is_named_by_the_trial_it_repeats():
 
 def test_an_interrupted_trial_is_distinguished_from_a_failed_one():
     (sentence,) = sentences_of([hand_made("8"), without_result(TrialState.FAIL, "4-4")])
-    assert sentence == "trial 1 (head=4-4 learning_rate=0.1, seed 0) was interrupted and was not retried."
+    assert sentence == "trial 1 (head=4-4 learning_rate=0.1, seed 0) failed or was interrupted and was not retried."
 
 
 def test_a_trial_interrupted_before_it_had_a_candidate_is_named_too():
     sentences = sentences_of([hand_made("8"), create_trial(state=TrialState.FAIL)])
-    assert sentences == ["trial 1 was interrupted and was not retried."]
+    assert sentences == ["trial 1 failed or was interrupted and was not retried."]
 
 
 def test_a_repeated_candidate_is_named_as_such_beside_a_failure():
@@ -342,4 +347,4 @@ def test_a_failure_that_was_retried_twice_names_the_last_retry():
     failed = without_result(TrialState.FAIL, "8")
     stopped = without_result(TrialState.FAIL, "8", attributes={"retry_of": 1})
     (first, *_) = sentences_of([hand_made("4"), failed, stopped, hand_made("8", retry_of=None)])
-    assert first == "trial 1 (head=8, seed 0) was interrupted and was retried as trial 2."
+    assert first == "trial 1 (head=8, seed 0) failed or was interrupted and was retried as trial 2."

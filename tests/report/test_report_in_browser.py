@@ -64,7 +64,9 @@ def drawn_study(networks: int = 30, seeds: int = 2, *, every_index: bool = False
             curve = trials[-1].user_attrs["relucode"]["curve"]
             curve += [{**curve[-1], "epoch": epoch} for epoch in range(2, epochs + 1)]
     study = study_of(trials, list(THREE.values()), name="drawn")
-    study.set_user_attr("settings", {"description": "A study for the browser."})
+    study.set_user_attr(
+        "settings", {"data": {}, "network": {}, "search": {}, "description": "A study for the browser."}
+    )
     return study
 
 
