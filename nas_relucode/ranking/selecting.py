@@ -35,7 +35,7 @@ def select(
 
     The trials carry our record (of `Recorder` or `Objective`). A network is the parameters of a trial less the seed;
     its seeds are averaged first. It is feasible if it reaches the accuracy floor that the study names, if it names one,
-    and none of its seeds was pruned (because it diverged, or an objective is undefined for it). Every feasible network
+    and none of its seeds was pruned or violates a constraint of the user's. Every feasible network
     is compared with the best one, that of the highest mean accuracy (then of fewer parameters, then the first by its
     name). The Pareto front leaves out networks that samplers avoid: without a named floor, those whose mean accuracy
     lies more than 10 times the study's margin below the best mean.
