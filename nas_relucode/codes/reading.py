@@ -41,6 +41,8 @@ class Reading:
     - ``"fc"``: layers whose activation is one vector per sample;
     - ``"head"``: the module called head; if there is none, the ``"fc"`` layers after the last other layer.
 
+    A name that no layer has is left out, since networks of one study may lack it; if none is left, that is an error.
+
     ``mode``: ``"eval"`` for trained networks. ``"train"``, for scores at initialisation, lets normalisation layers use
     the statistics of the batch, so that a sample's code depends on its batch; dropout, stochastic depth and auxiliary
     heads stay in evaluation mode, so that codes have no noise.
