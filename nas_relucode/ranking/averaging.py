@@ -30,7 +30,7 @@ def averaged(every_trial: pd.DataFrame, trials: StudyTrials) -> tuple[pd.DataFra
     networks["parameters"] = networks.get("parameters", math.nan)
     networks["trial"] = firsts["number"].to_numpy()  # trials are in the order of their numbers
     complete = pd.MultiIndex.from_frame(ranked[["network", "seed"]])
-    pruned = every_trial.loc[every_trial["pruned"], ["network", "seed"]].drop_duplicates()
+    pruned = every_trial.loc[every_trial["pruned"], ["network", "seed"]].dropna().drop_duplicates()
     pruned = pruned[~pd.MultiIndex.from_frame(pruned).isin(complete)].groupby("network").size()
     networks["pruned"] = pruned.reindex(networks["network"], fill_value=0).to_numpy()
     violated = ranked.loc[ranked["violated"] != "", ["network", "violated"]].drop_duplicates()

@@ -14,6 +14,7 @@ from scipy import special
 from nas_relucode.ranking import intervals
 from nas_relucode.ranking.order import costs
 from nas_relucode.ranking.trials import accuracies
+from nas_relucode.study.columns import PARAMS
 from nas_relucode.texts import listed
 
 if TYPE_CHECKING:
@@ -81,12 +82,16 @@ def _unfinished(selection: Selection) -> str:
     early = frame[frame["state"].isin(["FAIL", "PRUNED"]) & ~frame["number"].isin(frame["retry_of"].dropna())]
     early = early[~_pairs(early).isin(_pairs(ended))]
     early = early[~early["number"].isin(selection.source.repetitions)]
+    params = [name for name in frame if name.startswith(PARAMS)]
+    early = early[early[params].notna().any(axis=1)]  # others ended before anything was suggested
     nothing = list(dict.fromkeys(early["network"][~early["network"].isin(ended["network"])]))
-    failed = early[(early["state"] == "FAIL") & early["network"].isin(ended["network"])]
+    unsure = (early["state"] == "FAIL") | early["seed"].isna()  # pruned with a seed that is known: not compared
+    failed = early[unsure & early["network"].isin(ended["network"])]
     parts = [f"without a complete trial, and so left out: {listed(nothing, MOST_NAMED)}"] if nothing else []
     if len(failed):
         names = listed(list(dict.fromkeys(failed["network"])), MOST_NAMED)
-        parts.append(f"with trainings that failed (trials {listed(list(failed['number']))}): {names}")
+        numbers = listed(list(failed["number"]))
+        parts.append(f"with trainings that failed or were pruned (trials {numbers}): {names}")
     return f"Networks {'; '.join(parts)}." if parts else ""
 
 

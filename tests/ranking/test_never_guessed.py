@@ -85,6 +85,21 @@ def test_a_seed_that_was_pruned_and_then_completed_is_complete():
     assert select(study).networks["pruned"].tolist() == [0, 0]
 
 
+def test_a_pruned_trial_whose_seed_is_not_known_is_named_and_excludes_no_network():
+    """As with Optuna's pruners where the same parameters are suggested twice."""
+    study = trained(recorder(), [(8, 0), (16, 0)])
+    study.enqueue_trial({"w": 16})
+
+    def pruned(trial):
+        trial.suggest_categorical("w", [8, 16])
+        raise optuna.TrialPruned
+
+    study.optimize(pruned, n_trials=1)
+    selection = select(study)
+    assert selection.networks["feasible"].all()
+    assert any("w=16" in note and "trials 2" in note for note in selection.notes)
+
+
 @pytest.mark.parametrize("ending", [failing, lambda t, value, seed: never(t, value, 1)])
 def test_a_network_without_a_complete_trial_is_named(ending):
     selection = select(trained(recorder(), [(w, seed) for w in (8, 16) for seed in (0, 1)], ending))

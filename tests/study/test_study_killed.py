@@ -102,7 +102,8 @@ def test_the_killed_trial_is_failed_and_its_retry_names_it(killed: Killed):
 
 def test_the_report_names_the_retry_of_the_killed_trial(killed: Killed):
     (retry,) = [trial.number for trial in killed.trials if "retry_of" in trial.user_attrs]
-    sentence = rf"rial 2 \(head=4-4 learning_rate=0\.1(, seed 0)?\) failed or was interrupted and was retried as trial {retry}\."
+    trial = r"rial 2 \(head=4-4 learning_rate=0\.1(, seed 0)?\)"
+    sentence = rf"{trial} failed or was interrupted and was retried as trial {retry}\."
     assert re.search(sentence, killed.report)
 
 
