@@ -5,13 +5,14 @@ import subprocess
 import sys
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from relu_networks import EVERY, Every, Two, scripted, silently, traced
 from torch import nn
 from torch.nn import functional
 
-from nas_relucode import InputError
+from nas_relucode import InputError, capture
 from nas_relucode.codes.activations import SMOOTH
 from nas_relucode.codes.network_state import untouched
 from nas_relucode.codes.relus import HookedPass, ReluCalls, WatchedPass, module_names, unwrapped
@@ -318,3 +319,18 @@ def test_the_compiler_is_not_imported_to_take_codes():
         "sys.exit('torch._dynamo' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_hooks_on_all_modules_are_obeyed_in_every_batch():
+    torch.manual_seed(0)
+    network, x = nn.Sequential(nn.Linear(6, 8), nn.ReLU()), torch.randn(40, 6)
+    whole = capture(network, x).bits()
+    change = nn.modules.module.register_module_forward_hook(
+        lambda module, args, output: output - 1 if isinstance(module, nn.ReLU) else None
+    )
+    try:
+        changed = [capture(network, x, batch_size=size).bits() for size in (40, 10)]
+    finally:
+        change.remove()
+    assert np.array_equal(changed[0], changed[1])
+    assert np.array_equal(changed[0], whole)  # a bit is that of the ReLU itself
